@@ -1,0 +1,14 @@
+"""The inference gateway brain for Envoy: an ExtProc server that decides while Envoy carries the bytes.
+
+    Envoy ═ HTTP/2 ═▶ transport ─ message bytes ─▶ codec ─ event ─▶ protocol      events in, actions out
+      ▲                                                               │ Decide
+      │                                    director: request ─▶ traffic ─▶ scheduling   which model, which endpoint
+      ╘═ answer bytes ◀─ codec ◀─ action ◀─ protocol ◀─ DecisionMade ─┘        ▲
+                                                                             pool  ◀─ discovery, scraping
+
+Everything between a message's bytes and the answer's bytes is one synchronous call. Imports only go down:
+cli, app, then transport | admin | discovery | scraping, then director and observability, then the pure rooms
+protocol | request | traffic | scheduling | pool, then settings, domain, errors | names, pb.
+"""
+
+__version__ = "0.1.0"

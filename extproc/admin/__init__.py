@@ -1,0 +1,5 @@
+"""HTTP for people and machines: metrics, health, and looking inside."""
+
+from extproc.admin.server import AdminServer, Inside
+
+__all__ = ["AdminServer", "Inside"]

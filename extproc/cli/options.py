@@ -1,0 +1,159 @@
+"""Settings models as command lines: flags, environment, `--help`, and all errors at once with exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+from pydantic.fields import FieldInfo
+
+from extproc.settings.base import Settings, SettingsError, validate
+
+Model = TypeVar("Model", bound=Settings)
+
+USAGE_ERROR = 2
+
+
+def command(model: type[Model], run: Callable[[Model], int | None], *, name: str, short_help: str) -> click.Command:
+    """A click command whose options are the fields of `model`; `run` gets the validated settings, returns the exit code."""
+
+    def callback(**raw: Any) -> None:
+        context = click.get_current_context()
+        try:
+            settings = from_text(model, {k: v for k, v in raw.items() if v is not None}, os.environ, context.args)
+            code = run(settings)
+        except SettingsError as error:
+            fail(error.problems, hint=f"Try 'extproc {name} --help'.")
+        else:
+            raise SystemExit(code or 0)
+
+    return click.Command(
+        name,
+        callback=callback,
+        params=[_option(field, info) for field, info in model.model_fields.items()],
+        help=model.__doc__,
+        short_help=short_help,
+        context_settings={
+            "ignore_unknown_options": True,  # collected and reported together with all other problems
+            "allow_extra_args": True,
+            "help_option_names": ["-h", "--help"],
+            "max_content_width": 120,
+        },
+    )
+
+
+def fail(problems: list[str], *, hint: str = "") -> typing.NoReturn:
+    """Print every problem on a line of its own and leave with exit code 2, before anything listens."""
+    for problem in problems:
+        click.echo(f"extproc: {problem}", err=True)
+    if hint:
+        click.echo(hint, err=True)
+    raise SystemExit(USAGE_ERROR)
+
+
+def from_text(model: type[Model], flags: Mapping[str, str], environ: Mapping[str, str], extra: list[str]) -> Model:
+    """Settings from flag texts over environment variables over defaults. Raises SettingsError with every problem."""
+    values: dict[str, Any] = {}
+    labels: dict[str, str] = {}
+    for field, info in model.model_fields.items():
+        labels[field] = f"--{flag_of(field, info)}"
+        variable = env_of(field, info)
+        if field in flags:
+            values[field] = _typed(flags[field], info)
+        elif environ.get(variable):
+            labels[field] = f"{variable} (environment)"
+            values[field] = _typed(environ[variable], info)
+    problems = _unexpected(model, extra)
+    try:
+        settings = validate(model, values, labels=labels)
+    except SettingsError as error:
+        problems += error.problems
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def flag_of(field: str, info: FieldInfo) -> str:
+    """The flag's name without dashes."""
+    return typing.cast(str, _extra(info).get("flag")) or field.replace("_", "-")
+
+
+def env_of(field: str, info: FieldInfo) -> str:
+    """The environment variable that stands in for the flag."""
+    return typing.cast(str, _extra(info).get("env")) or "EXTPROC_" + flag_of(field, info).upper().replace("-", "_")
+
+
+def _extra(info: FieldInfo) -> Mapping[str, Any]:
+    return info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+
+
+def _option(field: str, info: FieldInfo) -> click.Option:
+    default = _extra(info).get("default_text")
+    if default is None:
+        default = "required" if info.is_required() else info.default
+    shown = "" if default in (None, "", (), []) else f"  [{'default: ' if not info.is_required() else ''}{_show(default)}]"
+    optional: dict[str, Any] = {"flag_value": "true"} if _is_bool(info) else {}
+    return click.Option(
+        [f"--{flag_of(field, info)}", field],
+        help=f"{info.description}{shown}",
+        metavar=_metavar(info),
+        is_flag=False,
+        **optional,
+    )
+
+
+def _show(default: object) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, list | tuple):
+        return ",".join(map(str, default))
+    return str(default)
+
+
+def _annotation(info: FieldInfo) -> Any:
+    """The type without `| None`."""
+    annotation = info.annotation
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return next(arg for arg in typing.get_args(annotation) if arg is not type(None))
+    return annotation
+
+
+def _is_bool(info: FieldInfo) -> bool:
+    return _annotation(info) is bool
+
+
+def _metavar(info: FieldInfo) -> str:
+    annotation = _annotation(info)
+    if typing.get_origin(annotation) is typing.Literal:
+        return "|".join(map(str, typing.get_args(annotation)))
+    if any("parse_duration_s" in repr(m) for m in info.metadata):
+        return "DURATION"
+    if any("parse_size_bytes" in repr(m) for m in info.metadata):
+        return "SIZE"
+    if typing.get_origin(annotation) in (tuple, list):
+        return "A,B,..."
+    return {bool: "[true|false]", int: "N", float: "X"}.get(annotation, "TEXT")
+
+
+def _typed(text: str, info: FieldInfo) -> object:
+    if typing.get_origin(_annotation(info)) in (tuple, list):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return text
+
+
+def _unexpected(model: type[Settings], extra: list[str]) -> list[str]:
+    known = [f"--{flag_of(field, info)}" for field, info in model.model_fields.items()]
+    problems = []
+    for argument in extra:
+        flag = argument.split("=", 1)[0]
+        if flag.startswith("-"):
+            near = difflib.get_close_matches(flag, known, 1)
+            problems.append(f"{flag}: unknown flag" + (f", did you mean {near[0]}?" if near else ""))
+        else:
+            problems.append(f"{argument!r}: unexpected argument")
+    return problems

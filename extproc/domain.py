@@ -1,0 +1,168 @@
+"""The nouns every room speaks of: endpoints, their load, requests, decisions.
+
+This module imports nothing of the package and knows no I/O. Values are immutable unless their
+docstring names the one writer.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Column: TypeAlias = list[float] | NDArray[np.float64]
+else:
+    Column: TypeAlias = list
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address that serves a model: a pod's port, a process, a data-parallel rank.
+
+    `address` is an IP address (Envoy is told addresses, never names). Two endpoints are the same if `key` is.
+    """
+
+    address: str
+    port: int
+    name: str = field(default="", compare=False)
+    namespace: str = field(default="default", compare=False)
+    labels: Mapping[str, str] = field(default_factory=dict, compare=False, hash=False)
+    key: str = field(init=False, compare=False)
+    """`ip:port`, with brackets around IPv6: the form of `x-gateway-destination-endpoint`."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when the address is no IP address or the port is out of 1..65535."""
+        ip = ipaddress.ip_address(self.address)
+        if not 1 <= self.port <= 65535:
+            raise ValueError(f"port {self.port} is not in 1..65535")
+        object.__setattr__(self, "address", str(ip))  # one spelling: IPv6 has several
+        host = f"[{ip}]" if ip.version == 6 else str(ip)
+        object.__setattr__(self, "key", f"{host}:{self.port}")
+        if not self.name:
+            object.__setattr__(self, "name", self.key)
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Load(NamedTuple):
+    """What one page of `/metrics` says of one endpoint. None: the page does not say, which is not zero."""
+
+    waiting: float | None = None
+    """Requests in the engine's queue."""
+    running: float | None = None
+    """Requests in the running batch."""
+    kv_usage: float | None = None
+    """Used share of the KV cache, 0..1."""
+    kv_block_size: int | None = None
+    """Tokens in a KV cache block."""
+    kv_blocks: int | None = None
+    """KV cache blocks in all."""
+    running_loras: tuple[str, ...] | None = None
+    waiting_loras: tuple[str, ...] | None = None
+    max_loras: int | None = None
+
+
+class RequestHead(NamedTuple):
+    """An HTTP request as far as its headers tell. Header names are lower case, values raw bytes as they came."""
+
+    headers: Mapping[str, bytes]
+    subset: tuple[str, ...] | None = None
+    """The proxy's subset hint (proposal 004): None when it gave none, empty when nothing may be picked."""
+
+    def text(self, name: str) -> str:
+        """The header as text, '' when absent. Bytes outside ASCII are read as latin-1, as HTTP does."""
+        value = self.headers.get(name)
+        return value.decode("latin-1") if value else ""
+
+
+class InferenceRequest(NamedTuple):
+    """A request after its body was read.
+
+    `model` is None when the request names none; `payload` is the parsed JSON object, None when the body is not JSON.
+    """
+
+    head: RequestHead
+    path: str
+    """Without the query string."""
+    model: str | None = None
+    body_bytes: int = 0
+    payload: Mapping[str, object] | None = None
+    unread: str | None = None
+    """Why the body could not be read for a model although there is one, e.g. 'content-encoding gzip'."""
+    empty_model: bool = False
+    """The request names a model, and the name is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The endpoints a request may go to, as aligned columns: position i of each column is `endpoints[i]`.
+
+    NaN is an unknown signal (never scraped, or stale). `waiting` and `in_flight` are live: the pool's store writes them in
+    place, on each pick and release, so read them, never keep or change them.
+    Two Candidates with the same `stamp` have the same endpoints, `running` and `kv_usage`: what depends only on those may
+    be kept from one request to the next.
+    """
+
+    endpoints: Sequence[Endpoint]
+    waiting: Column
+    """Requests waiting: what the engine said, and what was sent since that its page can't have seen."""
+    running: Column
+    kv_usage: Column
+    in_flight: Column
+    """Requests picked here that have not ended, counted by us; never NaN."""
+    stamp: object
+
+    def __len__(self) -> int:
+        return len(self.endpoints)
+
+
+class Pick(NamedTuple):
+    """Positions in the candidates, best first: one, or more as ordered fallbacks, with the total points of the first."""
+
+    positions: Sequence[int]
+    score: float
+
+
+class Decision(NamedTuple):
+    """What Envoy shall do with the request: go on, with these changes."""
+
+    set_headers: tuple[tuple[str, str], ...] = ()
+    remove_headers: tuple[str, ...] = ()
+    metadata: tuple[tuple[str, str], ...] = ()
+    """Dynamic metadata of the namespace `envoy.lb`."""
+    ticket: object = None
+    """The director's own, to find the request again when it ends."""
+
+
+class Reply(NamedTuple):
+    """An answer of our own, instead of the upstream's."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+    details: str = ""
+    """Envoy's response code details, for its access log."""
+
+
+EMPTY_DECISION = Decision()
+
+__all__ = [
+    "EMPTY_DECISION",
+    "Candidates",
+    "Column",
+    "Decision",
+    "Endpoint",
+    "InferenceRequest",
+    "Load",
+    "Pick",
+    "Reply",
+    "RequestHead",
+]

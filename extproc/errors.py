@@ -1,0 +1,100 @@
+"""Everything that can go wrong with a request, and how it looks on the wire.
+
+    ExtProcError
+    ├── RequestError              the request is at fault; answered to the client as an ImmediateResponse
+    │   ├── InvalidBody           400 invalid_body: not the JSON or the form that its content type says
+    │   ├── InvalidModel          400 invalid_model: not a string, control characters, too long
+    │   ├── MissingModel          400 model_required
+    │   ├── UnknownModel          404 model_not_found
+    │   ├── BodyTooLarge          413 body_too_large
+    │   └── UnreadableBody        415 unsupported_encoding
+    ├── NoEndpoints               503 no_endpoints, dropped reason rejected-no-endpoints
+    ├── InternalError             500 internal_error: a fault of ours, kept from the client
+    └── ProtocolError             the peer broke the ext_proc protocol; ends the stream with INVALID_ARGUMENT
+
+`code` is the `code` of OpenAI's error object and Envoy's response code detail; clients may match on it.
+The HTTP statuses follow llm-d router's table (reference: its `errors` package); the body is OpenAI's error shape.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ExtProcError(Exception):
+    """An error with a place on the wire. `message` is shown to clients: never put a body or a secret into it."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    type: ClassVar[str] = "server_error"
+    dropped_reason: ClassVar[str | None] = None
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class RequestError(ExtProcError):
+    """The client can mend the request."""
+
+    status = 400
+    code = "invalid_request"
+    type = "invalid_request_error"
+
+
+class InvalidBody(RequestError):
+    """The body is not what its content type says."""
+
+    code = "invalid_body"
+
+
+class InvalidModel(RequestError):
+    """The model's value can't be a header value."""
+
+    code = "invalid_model"
+
+
+class MissingModel(RequestError):
+    """A model is needed to go on and the request names none."""
+
+    code = "model_required"
+
+
+class UnknownModel(RequestError):
+    """No route serves the model."""
+
+    status = 404
+    code = "model_not_found"
+
+
+class BodyTooLarge(RequestError):
+    """The body is larger than the configured limit."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class UnreadableBody(RequestError):
+    """The body is needed to choose a model, and its content encoding can't be read."""
+
+    status = 415
+    code = "unsupported_encoding"
+
+
+class NoEndpoints(ExtProcError):
+    """The pool has no endpoint that may serve the request."""
+
+    status = 503
+    code = "no_endpoints"
+    dropped_reason = "rejected-no-endpoints"
+
+
+class InternalError(ExtProcError):
+    """A fault of ours; the log has the cause, the client only this."""
+
+
+class ProtocolError(ExtProcError):
+    """The peer sent what the ext_proc protocol does not allow."""
+
+    code = "protocol_error"

@@ -1,0 +1,51 @@
+"""Names on the wire, each with its source.
+
+BBR: body-based router of the Gateway API inference extension (v1.0 to v1.5).
+004: the extension's proposal 004, "endpoint picker protocol", v1.0.0.
+Envoy lower-cases header names, so a name that is looked up is lower case here; a name that is set is spelled as upstream
+spells it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Set by the router stage (BBR).
+MODEL_HEADER: Final = "X-Gateway-Model-Name"
+BASE_MODEL_HEADER: Final = "X-Gateway-Base-Model-Name"
+
+# Set by the picker stage, as header and as dynamic metadata of the same key (004).
+DESTINATION_HEADER: Final = "x-gateway-destination-endpoint"
+LB_NAMESPACE: Final = "envoy.lb"
+
+# Told to the picker stage by the proxy (004).
+SUBSET_NAMESPACE: Final = "envoy.lb.subset_hint"
+SUBSET_KEY: Final = "x-gateway-destination-endpoint-subset"
+SERVED_KEY: Final = "x-gateway-destination-endpoint-served"
+
+# On answers of our own (llm-d router; clients key their retries on it).
+DROPPED_REASON_HEADER: Final = "x-llm-d-request-dropped-reason"
+
+# A marker on every answer that went through the picker's response phase (GIE endpoint picker).
+RESPONSE_MARKER_HEADER: Final = "x-went-into-resp-headers"
+
+REQUEST_ID_HEADER: Final = "x-request-id"
+
+# What only the router stage may say; a client's own copy is replaced or removed.
+ROUTER_OWNED: Final = (MODEL_HEADER.lower(), BASE_MODEL_HEADER.lower())
+
+# What only the picker stage may say. The disaggregation headers name hosts that a model server's side-car connects to, so a
+# client's copy is a server-side request forgery (llm-d router issue 242).
+PICKER_OWNED: Final = (
+    DESTINATION_HEADER,
+    SUBSET_KEY,
+    SERVED_KEY,
+    "x-prefiller-host-port",
+    "x-encoder-hosts-ports",
+    "x-data-parallel-host-port",
+    "x-kv-cache-source-host-port",
+)
+
+# gRPC services.
+EXT_PROC_SERVICE: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
+EXT_PROC_METHOD: Final = f"/{EXT_PROC_SERVICE}/Process"

@@ -1,0 +1,65 @@
+"""The last decisions, for people to look up. Kept as tuples; words are made when someone reads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from extproc.domain import Endpoint
+
+
+class DecisionRecord(NamedTuple):
+    """One decision. Signals are the picked endpoint's at that moment, NaN when unknown."""
+
+    at_s: float
+    """Seconds since the epoch."""
+    request_id: str
+    model: str | None
+    pool: str
+    endpoint: Endpoint
+    fallbacks: tuple[str, ...]
+    score: float
+    candidates: int
+    waiting: float
+    running: float
+    kv_usage: float
+    in_flight: float
+    """Our requests in flight there before this one."""
+    took_s: float
+    """From the whole request to the decision."""
+
+    def reason(self) -> str:
+        """The choice in a few words."""
+        if self.candidates == 1:
+            return "the only candidate"
+        words = []
+        if self.waiting == self.waiting:
+            words.append(f"queue {self.waiting:.0f}")
+        if self.running == self.running:
+            words.append(f"running {self.running:.0f}")
+        if self.kv_usage == self.kv_usage:
+            words.append(f"kv {self.kv_usage:.0%}")
+        if not words:
+            return f"load unknown, {self.in_flight:.0f} in flight, of {self.candidates}"
+        return f"{', '.join(words)}: {self.score:.2f} points, best of {self.candidates}"
+
+
+class DecisionLog:
+    """A ring of records; the oldest go first."""
+
+    def __init__(self, size: int = 1000) -> None:
+        self._ring: deque[DecisionRecord] = deque(maxlen=size)
+        self.add = self._ring.append
+
+    def __len__(self) -> int:
+        return len(self._ring)
+
+    def latest(self, *, request_id: str | None = None, limit: int = 100) -> Iterator[DecisionRecord]:
+        """Newest first."""
+        for record in reversed(self._ring):
+            if limit <= 0:
+                return
+            if request_id is None or record.request_id == request_id:
+                limit -= 1
+                yield record

@@ -1,0 +1,240 @@
+"""The metrics, by the names dashboards already know.
+
+`bbr_*` are the body-based router's (GIE v1.0 to v1.5), `inference_objective_*`, `inference_pool_*` and
+`inference_extension_*` the endpoint picker's (GIE v1.x). `extproc_*` are ours, for what upstream does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from extproc import __version__
+from extproc.observability.instruments import Histogram, Instruments, Value
+
+DECISION_SECONDS: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+REQUEST_SECONDS: Final = (
+    *(0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60),
+    *(120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600),
+)
+SIZES: Final = tuple(64 * 2**k for k in range(25))
+
+
+class StreamMetrics:
+    """Of every ExtProc server, whatever its stages."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        self.open = instruments.gauge("extproc_streams_inflight", "ExtProc streams that are open.").child()
+        self.streams = instruments.counter("extproc_streams_total", "ExtProc streams that ended, by gRPC status.", ["code"])
+        self.ok = self.streams.child("OK")
+        self.decision = instruments.histogram(
+            "extproc_decision_duration_seconds", "From the whole request to the decision.", DECISION_SECONDS
+        ).child()
+        self.body = instruments.histogram("extproc_request_body_bytes", "Request bodies that were read.", SIZES).child()
+        self.errors = instruments.counter(
+            "extproc_request_errors_total", "Requests answered by us with an error, by its code.", ["code"]
+        )
+        self.unread = instruments.counter(
+            "extproc_request_body_unread_total", "Request bodies that could not be read for a model, by reason.", ["reason"]
+        )
+
+
+class RouterMetrics:
+    """`bbr_*`."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        instruments.gauge("bbr_info", "Build of the body-based router.", ["commit", "build_ref"]).child("", __version__).value = 1
+        self.success = instruments.counter(
+            "bbr_success_total", "Requests whose model was found and set as a header."
+        ).child()
+        not_found = instruments.counter(
+            "bbr_body_field_not_found_total", "Requests without the field in their body.", ["field"]
+        )
+        self.not_found = not_found.child("model")
+        empty = instruments.counter("bbr_body_field_empty_total", "Requests with an empty field in their body.", ["field"])
+        self.empty = empty.child("model")
+        self.not_in_body = instruments.counter(
+            "bbr_model_not_in_body_total", "As bbr_body_field_not_found_total, by its name before v1.5."
+        ).child()
+        self.not_parsed = instruments.counter(
+            "bbr_model_not_parsed_total", "Requests whose body or model could not be parsed."
+        ).child()
+        self._by_model = instruments.counter("bbr_model_requests_total", "Requests by the model they name.", ["model"])
+        plugin = instruments.histogram(
+            "bbr_plugin_duration_seconds",
+            "Time in the router's request stage.",
+            DECISION_SECONDS,
+            ["extension_point", "plugin_type", "plugin_name"],
+        )
+        self.duration = plugin.child("request", "body-field-to-header", "body-field-to-header")
+        self._children: dict[str, Value] = {}
+
+    def model(self, name: str) -> Value:
+        """The bound counter of a model."""
+        child = self._children.get(name)
+        if child is None:
+            child = self._by_model.child(name)
+            if len(self._children) < 1000:
+                self._children[name] = child
+        return child
+
+
+class ModelMetrics:
+    """The bound children of one model."""
+
+    __slots__ = ("duration", "running", "size", "total")
+
+    def __init__(self, total: Value, size: Histogram, duration: Histogram, running: Value) -> None:
+        self.total = total
+        self.size = size
+        self.duration = duration
+        self.running = running
+
+
+class PickerMetrics:
+    """`inference_objective_*`, `inference_extension_*`."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        standard = ["model_name", "target_model_name"]
+        self._total = instruments.counter("inference_objective_request_total", "Requests by model.", standard)
+        self._errors = instruments.counter(
+            "inference_objective_request_error_total", "Requests that ended with an error.", [*standard, "error_code"]
+        )
+        self._duration = instruments.histogram(
+            "inference_objective_request_duration_seconds", "From the request's headers to the end.", REQUEST_SECONDS, standard
+        )
+        self._size = instruments.histogram(
+            "inference_objective_request_sizes", "Request bodies in bytes.", SIZES, standard
+        )
+        self._running = instruments.gauge(
+            "inference_objective_running_requests", "Requests that have not ended.", ["model_name"]
+        )
+        instruments.gauge(
+            "inference_extension_info", "Build of the endpoint picker.", ["commit", "build_ref"]
+        ).child("", __version__).value = 1
+        self.schedule = instruments.histogram(
+            "inference_extension_scheduler_e2e_duration_seconds", "Time to pick an endpoint.", DECISION_SECONDS
+        ).child()
+        self._attempts = instruments.counter(
+            "inference_extension_scheduler_attempts_total",
+            "Attempts to pick an endpoint.",
+            ["status", "target_model_name", "pod_name", "namespace", "port"],
+        )
+        self.blind = instruments.counter(
+            "extproc_picks_without_load_total",
+            "Picks made while no endpoint of the pool had fresh metrics (fail open).",
+            ["name"],
+        )
+        self._models: dict[str, ModelMetrics] = {}
+        self._by_endpoint: dict[tuple[str, str], Value] = {}
+
+    def model(self, name: str) -> ModelMetrics:
+        """The bound children of a model; '' for requests without one."""
+        found = self._models.get(name)
+        if found is None:
+            found = ModelMetrics(
+                self._total.child(name, name),
+                self._size.child(name, name),
+                self._duration.child(name, name),
+                self._running.child(name),
+            )
+            if len(self._models) < 1000:
+                self._models[name] = found
+        return found
+
+    def error(self, model: str, code: str) -> None:
+        self._errors.child(model, model, code).value += 1
+
+    def attempt_failed(self, model: str) -> None:
+        self._attempts.child("failure", model, "", "", "").value += 1
+
+    def picked(self, model: str, key: str, name: str, namespace: str, port: int) -> None:
+        """Count a successful attempt."""
+        child = self._by_endpoint.get((model, key))
+        if child is None:
+            child = self._attempts.child("success", model, name, namespace, str(port))
+            if len(self._by_endpoint) < 1000:
+                self._by_endpoint[(model, key)] = child
+        child.value += 1
+
+
+class PoolMetrics:
+    """`inference_pool_*`, refreshed when someone looks."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        name = ["name"]
+        self._kv = instruments.gauge("inference_pool_average_kv_cache_utilization", "Over endpoints with fresh metrics.", name)
+        self._queue = instruments.gauge("inference_pool_average_queue_size", "Over endpoints with fresh metrics.", name)
+        self._running = instruments.gauge(
+            "inference_pool_average_running_requests", "Over endpoints with fresh metrics.", name
+        )
+        self._ready = instruments.gauge("inference_pool_ready_pods", "Endpoints with fresh metrics.", name)
+        per_pod = ["name", "model_server_pod"]
+        self._pod_queue = instruments.gauge("inference_pool_per_pod_queue_size", "The engine's queue.", per_pod)
+        self._in_flight = instruments.gauge("extproc_endpoint_inflight_requests", "Requests we sent that have not ended.", per_pod)
+        self._age = instruments.gauge("extproc_endpoint_metrics_age_seconds", "Age of the last page.", per_pod)
+        self._up = instruments.gauge("extproc_endpoint_up", "1 while the endpoint can be connected to.", per_pod)
+        self._members = instruments.gauge("extproc_pool_endpoints", "Endpoints of the pool.", name)
+        self._stale = instruments.gauge("extproc_pool_stale_endpoints", "Endpoints without fresh metrics.", name)
+        self._shown: dict[str, set[str]] = {}
+        self._instruments = instruments
+
+    def watch(self, name: str, describe: Callable[[], Sequence[PoolRow]]) -> None:
+        """Show this pool; `describe` gives its endpoints now."""
+        self._instruments.before_collect.append(lambda: self._refresh(name, describe()))
+
+    def _refresh(self, name: str, rows: Sequence[PoolRow]) -> None:
+        fresh = [row for row in rows if row.fresh]
+        self._members.child(name).value = len(rows)
+        self._ready.child(name).value = len(fresh)
+        self._stale.child(name).value = len(rows) - len(fresh)
+        self._kv.child(name).value = _mean([row.kv_usage for row in fresh])
+        self._queue.child(name).value = _mean([row.waiting for row in fresh])
+        self._running.child(name).value = _mean([row.running for row in fresh])
+        shown = set()
+        for row in rows:
+            shown.add(row.name)
+            self._in_flight.child(name, row.name).value = row.in_flight
+            self._up.child(name, row.name).value = 0 if row.down else 1
+            if row.waiting is not None and row.fresh:
+                self._pod_queue.child(name, row.name).value = row.waiting
+            else:
+                self._pod_queue.remove(name, row.name)
+            if row.age_s is not None:
+                self._age.child(name, row.name).value = row.age_s
+        for gone in self._shown.get(name, set()) - shown:
+            for family in (self._in_flight, self._up, self._pod_queue, self._age):
+                family.remove(name, gone)
+        self._shown[name] = shown
+
+
+class PoolRow:
+    """What the pool's gauges need of one endpoint; None is unknown."""
+
+    __slots__ = ("age_s", "down", "fresh", "in_flight", "kv_usage", "name", "running", "waiting")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        waiting: float | None,
+        running: float | None,
+        kv_usage: float | None,
+        in_flight: int,
+        age_s: float | None,
+        fresh: bool,
+        down: bool,
+    ) -> None:
+        self.name = name
+        self.waiting = waiting
+        self.running = running
+        self.kv_usage = kv_usage
+        self.in_flight = in_flight
+        self.age_s = age_s
+        self.fresh = fresh
+        self.down = down
+
+
+def _mean(values: list[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else float("nan")

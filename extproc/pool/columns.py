@@ -1,0 +1,24 @@
+"""Aligned columns over the members that may be picked: lists for small pools, arrays for large ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, cast
+
+from extproc.domain import Column
+
+ARRAY_SIZE: Final = 128
+"""From this many endpoints on, columns are numpy arrays: a numpy call costs 1 to 2 µs whatever the size, a list 40 ns an
+element."""
+
+UNKNOWN: Final = float("nan")
+
+
+def make_column(values: Iterable[float]) -> Column:
+    """A new column, of the kind that its length asks for. numpy is imported with the first large pool only."""
+    column = list(values)
+    if len(column) < ARRAY_SIZE:
+        return column
+    import numpy as np
+
+    return cast(Column, np.asarray(column, dtype=np.float64))

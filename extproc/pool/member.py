@@ -1,0 +1,130 @@
+"""One endpoint as the store keeps it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from extproc.domain import Endpoint, Load
+from extproc.pool.columns import UNKNOWN
+
+NO_LOAD = Load()
+
+
+class Member:
+    """An endpoint, its last page, and the requests we sent there. Written by its store only.
+
+    Picks are stamped with `generation`, which grows whenever a page is asked for. When that page has been read, every pick
+    of an earlier generation was sent before the page was made.
+    """
+
+    __slots__ = (
+        "down",
+        "endpoint",
+        "failure",
+        "failures",
+        "fresh",
+        "generation",
+        "in_flight",
+        "load",
+        "picks",
+        "read_at_s",
+        "seen_generation",
+        "slot",
+        "unseen_new",
+        "unseen_old",
+    )
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.load = NO_LOAD
+        self.read_at_s: float | None = None
+        self.fresh = False
+        """A page was read, and it is not stale."""
+        self.down = False
+        """The last attempt could not even connect."""
+        self.failure: str | None = None
+        """Why the last attempt failed; None when it did not."""
+        self.failures = 0
+        self.in_flight = 0
+        self.picks = 0
+        self.generation = 0
+        self.seen_generation = 0
+        self.unseen_new = 0
+        """In-flight picks since a page was last asked for."""
+        self.unseen_old = 0
+        """In-flight picks before that, which no page that was read can have seen."""
+        self.slot = -1
+        """Position in the store's columns, -1 when it is in none."""
+
+    def page_started(self) -> None:
+        self.generation += 1
+        self.unseen_old += self.unseen_new
+        self.unseen_new = 0
+
+    def page_read(self, load: Load, now_s: float) -> None:
+        self.load = load
+        self.read_at_s = now_s
+        self.fresh = True
+        self.down = False
+        self.failure = None
+        self.failures = 0
+        self.seen_generation = self.generation
+        self.unseen_old = 0
+
+    def page_failed(self, reason: str, *, down: bool) -> None:
+        self.failure = reason
+        self.failures += 1
+        self.down = down
+
+    def picked(self) -> int:
+        self.in_flight += 1
+        self.picks += 1
+        self.unseen_new += 1
+        return self.generation
+
+    def released(self, generation: int) -> None:
+        self.in_flight -= 1
+        if generation == self.generation:
+            self.unseen_new -= 1
+        elif generation >= self.seen_generation:
+            self.unseen_old -= 1
+
+    def waiting(self) -> float:
+        """The projected queue, NaN when unknown.
+
+        The page's queue and what it can't have seen; at least what we have in flight there beyond the running batch, because
+        an engine's gauges lag a step behind what it was sent.
+        """
+        load = self.load
+        if not self.fresh or self.down or load.waiting is None:
+            return UNKNOWN
+        projected = load.waiting + self.unseen_new + self.unseen_old
+        if load.running is not None:
+            return max(projected, self.in_flight - load.running)
+        return projected
+
+    def running(self) -> float:
+        return self._signal(self.load.running)
+
+    def kv_usage(self) -> float:
+        return self._signal(self.load.kv_usage)
+
+    def _signal(self, value: float | None) -> float:
+        return UNKNOWN if value is None or not self.fresh or self.down else value
+
+
+class MemberView(NamedTuple):
+    """A member for people to read; None is unknown."""
+
+    endpoint: Endpoint
+    load: Load
+    age_s: float | None
+    """Seconds since the page was read; every signal of one page has the same age."""
+    fresh: bool
+    down: bool
+    failure: str | None
+    in_flight: int
+    unseen: int
+    """In-flight picks that the last page can't have seen."""
+    waiting_projected: float | None
+    picks: int

@@ -1,0 +1,225 @@
+"""The one place where a pool's state lives, and its only writer.
+
+Columns are kept in place: a page or a pick changes one position, so both cost the same in a pool of ten and of a thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
+
+from extproc.domain import Candidates, Endpoint, Load
+from extproc.pool.columns import make_column
+from extproc.pool.member import Member, MemberView
+
+STALE_AFTER_S: Final = 2.0
+"""Age at which a page's signals become unknown (upstream's --metrics-staleness-threshold)."""
+
+
+class Ticket(NamedTuple):
+    """A request's place in the in-flight counts, given back with `PoolStore.release` exactly once."""
+
+    member: Member
+    generation: int
+
+
+class PoolStore:
+    """Endpoints of one pool, how they are doing, and what we sent them.
+
+    An endpoint that can't even be connected to is left out while another can; when none can, all are candidates: a router
+    that lost its metrics must not stop the traffic. Signals that were never read, or are stale, are NaN.
+    """
+
+    def __init__(self, name: str, clock: Callable[[], float], *, stale_after_s: float = STALE_AFTER_S) -> None:
+        self.name = name
+        self.revision = 0
+        """Grows with every change of the set of endpoints."""
+        self._clock = clock
+        self._stale_after_s = stale_after_s
+        self._members: dict[str, Member] = {}
+        self._eligible: list[Member] = []
+        self._all: Candidates = _empty()
+        self._check_at_s = float("inf")
+        self.fresh = 0
+        """Endpoints whose page is fresh."""
+
+    def __repr__(self) -> str:
+        return f"<PoolStore {self.name} members={len(self._members)} eligible={len(self._eligible)} fresh={self.fresh}>"
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    # -- written by discovery ------------------------------------------------------------------------------------
+
+    def replace_endpoints(self, endpoints: Sequence[Endpoint]) -> None:
+        """The pool's endpoints are these from now on. What is known of those that stay is kept."""
+        members = {}
+        for endpoint in endpoints:
+            member = self._members.get(endpoint.key)
+            if member is None:
+                member = Member(endpoint)
+            else:
+                member.endpoint = endpoint
+            members[endpoint.key] = member
+        for key, member in self._members.items():
+            if key not in members:
+                member.slot = -1
+        self._members = members
+        self.revision += 1
+        self._rebuild()
+
+    # -- written by scraping -------------------------------------------------------------------------------------
+
+    def page_started(self, key: str) -> None:
+        """A page is about to be asked for."""
+        member = self._members.get(key)
+        if member is not None:
+            member.page_started()
+
+    def page_read(self, key: str, load: Load) -> None:
+        """The page that was asked for says this."""
+        member = self._members.get(key)
+        if member is None:
+            return
+        was_down = member.down
+        if not member.fresh:
+            self.fresh += 1
+        now_s = self._clock()
+        member.page_read(load, now_s)
+        self._check_at_s = min(self._check_at_s, now_s + self._stale_after_s)
+        if was_down or member.slot < 0:
+            self._rebuild()
+        else:
+            self._write(member)
+
+    def page_failed(self, key: str, reason: str, *, down: bool) -> None:
+        """The page could not be had; `down`: there was not even a connection."""
+        member = self._members.get(key)
+        if member is None:
+            return
+        was_down = member.down
+        member.page_failed(reason, down=down)
+        if down != was_down:
+            self._rebuild()
+
+    # -- read and written by the director ------------------------------------------------------------------------
+
+    def candidates(self) -> Candidates:
+        """Every endpoint that may be picked now."""
+        if self._clock() >= self._check_at_s:
+            self._sweep()
+        return self._all
+
+    def subset(self, hints: Iterable[str]) -> Candidates:
+        """The candidates that one of the hints names, as `ip:port` or `ip` (proposal 004)."""
+        everyone = self.candidates()
+        wanted = set(hints)
+        chosen = [
+            position
+            for position, endpoint in enumerate(everyone.endpoints)
+            if endpoint.key in wanted or endpoint.address in wanted
+        ]
+        if len(chosen) == len(everyone):
+            return everyone
+        return Candidates(
+            endpoints=[everyone.endpoints[i] for i in chosen],
+            waiting=make_column(everyone.waiting[i] for i in chosen),
+            running=make_column(everyone.running[i] for i in chosen),
+            kv_usage=make_column(everyone.kv_usage[i] for i in chosen),
+            in_flight=make_column(everyone.in_flight[i] for i in chosen),
+            stamp=object(),
+        )
+
+    def picked(self, endpoint: Endpoint) -> Ticket:
+        """Count a request that goes to this candidate, before the next one is decided."""
+        member = self._members[endpoint.key]
+        ticket = Ticket(member, member.picked())
+        if member.slot >= 0:
+            self._write_in_flight(member)
+        return ticket
+
+    def release(self, ticket: Ticket) -> None:
+        """The request of the ticket is over."""
+        member = ticket.member
+        member.released(ticket.generation)
+        if member.slot >= 0:
+            self._write_in_flight(member)
+
+    # -- for people ----------------------------------------------------------------------------------------------
+
+    def describe(self) -> list[MemberView]:
+        """Every endpoint with its signals and their age."""
+        now_s = self._clock()
+        self.candidates()
+        views = []
+        for member in self._members.values():
+            waiting = member.waiting()
+            views.append(
+                MemberView(
+                    endpoint=member.endpoint,
+                    load=member.load,
+                    age_s=None if member.read_at_s is None else now_s - member.read_at_s,
+                    fresh=member.fresh,
+                    down=member.down,
+                    failure=member.failure,
+                    in_flight=member.in_flight,
+                    unseen=member.unseen_new + member.unseen_old,
+                    waiting_projected=None if waiting != waiting else waiting,
+                    picks=member.picks,
+                )
+            )
+        return views
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _rebuild(self) -> None:
+        members = list(self._members.values())
+        up = [member for member in members if not member.down]
+        self._eligible = up or members
+        for member in members:
+            member.slot = -1
+        for slot, member in enumerate(self._eligible):
+            member.slot = slot
+        self.fresh = sum(member.fresh for member in members)
+        self._all = Candidates(
+            endpoints=[member.endpoint for member in self._eligible],
+            waiting=make_column(member.waiting() for member in self._eligible),
+            running=make_column(member.running() for member in self._eligible),
+            kv_usage=make_column(member.kv_usage() for member in self._eligible),
+            in_flight=make_column(float(member.in_flight) for member in self._eligible),
+            stamp=object(),
+        )
+
+    def _write(self, member: Member) -> None:
+        """One member's page changed: write its position, and give the candidates a new stamp."""
+        old = self._all
+        slot = member.slot
+        old.running[slot] = member.running()
+        old.kv_usage[slot] = member.kv_usage()
+        old.waiting[slot] = member.waiting()
+        self._all = Candidates(old.endpoints, old.waiting, old.running, old.kv_usage, old.in_flight, stamp=object())
+
+    def _write_in_flight(self, member: Member) -> None:
+        self._all.in_flight[member.slot] = float(member.in_flight)
+        self._all.waiting[member.slot] = member.waiting()
+
+    def _sweep(self) -> None:
+        """Make stale what has become stale, and find the next time when something can."""
+        now_s = self._clock()
+        oldest = float("inf")
+        changed = False
+        for member in self._members.values():
+            if not member.fresh or member.read_at_s is None:
+                continue
+            if now_s - member.read_at_s >= self._stale_after_s:
+                member.fresh = False
+                changed = True
+            else:
+                oldest = min(oldest, member.read_at_s)
+        self._check_at_s = oldest + self._stale_after_s
+        if changed:
+            self._rebuild()
+
+
+def _empty() -> Candidates:
+    return Candidates(endpoints=[], waiting=[], running=[], kv_usage=[], in_flight=[], stamp=object())

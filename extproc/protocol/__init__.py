@@ -1,0 +1,59 @@
+"""The ext_proc stream without I/O: events in, actions out.
+
+This package may not import asyncio, grpc, protobuf, logging or any room beside it. It knows no models and no endpoints:
+a decision is something that it asks for (`Decide`) and gets back (`DecisionMade`).
+"""
+
+from extproc.protocol.actions import (
+    Action,
+    Decide,
+    Finished,
+    ReplyBody,
+    ReplyChunk,
+    ReplyHeaders,
+    ReplyImmediately,
+    ReplyTrailers,
+)
+from extproc.protocol.events import (
+    BodyMode,
+    DecisionFailed,
+    DecisionMade,
+    Direction,
+    Event,
+    PeerClosed,
+    ProtocolConfig,
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+)
+from extproc.protocol.stream import CHUNK_BYTES, ExtProcStream, StreamLimits
+
+__all__ = [
+    "CHUNK_BYTES",
+    "Action",
+    "BodyMode",
+    "Decide",
+    "DecisionFailed",
+    "DecisionMade",
+    "Direction",
+    "Event",
+    "ExtProcStream",
+    "Finished",
+    "PeerClosed",
+    "ProtocolConfig",
+    "ReplyBody",
+    "ReplyChunk",
+    "ReplyHeaders",
+    "ReplyImmediately",
+    "ReplyTrailers",
+    "RequestBody",
+    "RequestHeaders",
+    "RequestTrailers",
+    "ResponseBody",
+    "ResponseHeaders",
+    "ResponseTrailers",
+    "StreamLimits",
+]

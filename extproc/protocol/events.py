@@ -1,0 +1,104 @@
+"""What can happen to a stream. Envoy's messages and what comes back from inside arrive the same way."""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum
+from typing import NamedTuple, TypeAlias
+
+from extproc.domain import Decision, Reply, RequestHead
+from extproc.errors import ExtProcError
+
+
+class BodyMode(IntEnum):
+    """How Envoy sends bodies: `ProcessingMode.BodySendMode`, with its numbers."""
+
+    NONE = 0
+    STREAMED = 1
+    BUFFERED = 2
+    BUFFERED_PARTIAL = 3
+    FULL_DUPLEX_STREAMED = 4
+
+
+class Direction(Enum):
+    """The half of the HTTP exchange a message speaks of."""
+
+    REQUEST = "request"
+    RESPONSE = "response"
+
+
+class ProtocolConfig(NamedTuple):
+    """The first message's `protocol_config`: what Envoy is configured to send."""
+
+    request_body: BodyMode
+    response_body: BodyMode
+    body_without_headers_reply: bool = False
+    """`send_body_without_waiting_for_header_response`."""
+
+
+class RequestHeaders(NamedTuple):
+    """The request's headers; `config` is None when the stream carries no `protocol_config`."""
+
+    head: RequestHead
+    end_of_stream: bool
+    config: ProtocolConfig | None = None
+
+
+class RequestBody(NamedTuple):
+    """A piece of the request body. `subset` as in RequestHead: some proxies send the hint with the body."""
+
+    body: bytes
+    end_of_stream: bool
+    subset: tuple[str, ...] | None = None
+
+
+class RequestTrailers(NamedTuple):
+    """The request's trailers: they end a body whose pieces did not say so."""
+
+
+class ResponseHeaders(NamedTuple):
+    """The response's headers. `status` is 0 when `:status` is absent or no number."""
+
+    status: int
+    end_of_stream: bool
+    served: str = ""
+    """The endpoint that answered, as the proxy tells it (proposal 004), '' when it does not."""
+
+
+class ResponseBody(NamedTuple):
+    """A piece of the response body."""
+
+    body: bytes
+    end_of_stream: bool
+
+
+class ResponseTrailers(NamedTuple):
+    """The response's trailers: the response is over."""
+
+
+class DecisionMade(NamedTuple):
+    """What `Decide` asked for: changes to the request, or an answer of our own."""
+
+    outcome: Decision | Reply
+
+
+class DecisionFailed(NamedTuple):
+    """What `Decide` asked for can't be had."""
+
+    error: ExtProcError
+
+
+class PeerClosed(NamedTuple):
+    """The stream is over: Envoy ended or reset it, or the connection is gone. Nothing can be sent any more."""
+
+
+Event: TypeAlias = (
+    RequestHeaders
+    | RequestBody
+    | RequestTrailers
+    | ResponseHeaders
+    | ResponseBody
+    | ResponseTrailers
+    | DecisionMade
+    | DecisionFailed
+    | PeerClosed
+)

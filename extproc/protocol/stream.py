@@ -1,0 +1,346 @@
+"""One ext_proc stream: `ExtProcStream.receive(event)` returns the actions to take, in order.
+
+The transitions are rows of `table.py`; this module holds what the rows name: the conditions, the doings, and the little that
+a stream remembers. Nothing here waits: when a decision takes time, `DecisionMade` simply arrives later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from extproc.domain import Decision, Reply, RequestHead
+from extproc.errors import BodyTooLarge, ProtocolError
+from extproc.protocol.actions import (
+    Action,
+    Decide,
+    Finished,
+    ReplyBody,
+    ReplyChunk,
+    ReplyHeaders,
+    ReplyImmediately,
+    ReplyTrailers,
+)
+from extproc.protocol.events import (
+    BodyMode,
+    DecisionFailed,
+    DecisionMade,
+    Direction,
+    Event,
+    ProtocolConfig,
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseBody,
+    ResponseHeaders,
+)
+from extproc.protocol.table import REQUEST_ROWS, RESPONSE_EVENTS, RESPONSE_ROWS, Row, State
+
+CHUNK_BYTES: Final = 62_000
+"""Most bytes in one `streamed_response`: Envoy refuses messages over 64 KiB in full duplex (GIE issue 2056)."""
+
+_FDS: Final = BodyMode.FULL_DUPLEX_STREAMED
+_BUFFERED: Final = (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL)
+_NO_BYTES: Final = b""
+
+Actions: TypeAlias = list[Action]
+_Rule: TypeAlias = tuple[Callable[[Any, Any], bool] | None, Callable[[Any, Any], Actions], State]
+_Rules: TypeAlias = dict[type, tuple[_Rule, ...]]
+
+
+class StreamLimits(NamedTuple):
+    """What bounds a stream, and what holds when Envoy does not say."""
+
+    max_body_bytes: int = 64 * 2**20
+    """A larger request body is answered with 413 `body_too_large`."""
+    streamed_hold_bytes: int = 512 * 2**10
+    """STREAMED without waiting for the headers' reply: the decision is made on this much, before Envoy's own buffer (1 MiB
+    unless set) is full and it stops reading."""
+    fallback: ProtocolConfig = ProtocolConfig(_FDS, _FDS)
+    """For streams that carry no `protocol_config`."""
+    on_response_headers: Decision | None = None
+    """Changes to the response's headers."""
+
+
+class ExtProcStream:
+    """The state of one stream. Not thread safe; one caller feeds it all its events."""
+
+    __slots__ = (
+        "_config",
+        "_decision",
+        "_deferred",
+        "_finished",
+        "_head",
+        "_held_bytes",
+        "_limits",
+        "_parts",
+        "_pieces",
+        "_request_ended",
+        "_request_rules",
+        "_response_rules",
+        "_status",
+        "_taken",
+        "_trailers_end",
+        "request_state",
+        "response_state",
+        "served",
+    )
+
+    def __init__(self, limits: StreamLimits = StreamLimits()) -> None:
+        self._limits = limits
+        self.request_state = State.START
+        self.response_state = State.RESPONSE_START
+        self._request_rules = _REQUEST_RULES[State.START]
+        self._response_rules = _RESPONSE_RULES[State.RESPONSE_START]
+        self._config = limits.fallback
+        self._head: RequestHead | None = None
+        self._parts: list[bytes] = []
+        self._held_bytes = 0
+        self._taken = _NO_BYTES
+        self._pieces = 0
+        self._trailers_end = False
+        self._request_ended = False
+        self._deferred: list[RequestBody | RequestTrailers] = []
+        self._decision: Decision | None = None
+        self._status = 0
+        self._finished = False
+        self.served = ""
+
+    def __repr__(self) -> str:
+        return (
+            f"<ExtProcStream {self.request_state.name}/{self.response_state.name} {self._config.request_body.name}"
+            f"/{self._config.response_body.name} held={self._held_bytes}>"
+        )
+
+    def receive(self, event: Event) -> Actions:
+        """Take one event; return what to do now, in order. A `Decide` among them wants `DecisionMade` or `DecisionFailed`.
+
+        Raises ProtocolError when the peer sent what the state does not allow; the caller then ends the stream and says
+        `PeerClosed`.
+        """
+        kind = event.__class__
+        if kind in RESPONSE_EVENTS:
+            if self.request_state is State.ANSWERED or self.request_state is State.CLOSED:
+                return []
+            rules = self._response_rules.get(kind)
+        else:
+            rules = self._request_rules.get(kind)
+        for when, do, to in rules or ():
+            if when is None or when(self, event):
+                if to in _RESPONSE_RULES:
+                    self.response_state = to
+                    self._response_rules = _RESPONSE_RULES[to]
+                else:
+                    self.request_state = to
+                    self._request_rules = _REQUEST_RULES[to]
+                return do(self, event)
+        if self.request_state is State.CLOSED:
+            return []
+        state = self.response_state if kind in RESPONSE_EVENTS else self.request_state
+        raise ProtocolError(f"unexpected {kind.__name__} while waiting for {state.value}")
+
+    # -- conditions ----------------------------------------------------------------------------------------------
+
+    def _body_is_not_seen(self, event: RequestHeaders) -> bool:
+        if event.config is not None:
+            self._config = event.config
+        mode = self._config.request_body
+        return (
+            event.end_of_stream
+            or mode is BodyMode.NONE
+            or (mode is BodyMode.STREAMED and not self._config.body_without_headers_reply)
+        )
+
+    def _body_is_buffered(self, event: RequestHeaders) -> bool:
+        return self._config.request_body in _BUFFERED
+
+    def _body_is_too_large(self, event: RequestBody) -> bool:
+        return self._held_bytes + len(event.body) > self._limits.max_body_bytes
+
+    def _body_is_enough(self, event: RequestBody) -> bool:
+        return event.end_of_stream or (
+            self._config.request_body is BodyMode.STREAMED
+            and self._held_bytes + len(event.body) >= self._limits.streamed_hold_bytes
+        )
+
+    def _answer_is_ours(self, event: DecisionMade) -> bool:
+        return isinstance(event.outcome, Reply)
+
+    def _request_has_ended(self, event: RequestBody) -> bool:
+        return self._request_ended
+
+    def _ends(self, event: ResponseHeaders | ResponseBody) -> bool:
+        return event.end_of_stream
+
+    # -- the request half ----------------------------------------------------------------------------------------
+
+    def _decide_on_headers(self, event: RequestHeaders) -> Actions:
+        self._request_ended = event.end_of_stream
+        return [Decide(event.head, _NO_BYTES if event.end_of_stream else None)]
+
+    def _answer_headers(self, event: RequestHeaders) -> Actions:
+        self._head = event.head
+        return [ReplyHeaders(Direction.REQUEST)]
+
+    def _hold_headers(self, event: RequestHeaders) -> Actions:
+        self._head = event.head
+        return []
+
+    def _collect(self, event: RequestBody) -> Actions:
+        self._keep(event)
+        return []
+
+    def _keep(self, event: RequestBody) -> None:
+        self._pieces += 1
+        if event.body:
+            self._parts.append(event.body)
+            self._held_bytes += len(event.body)
+        if event.subset is not None and self._head is not None:
+            self._head = self._head._replace(subset=event.subset)
+
+    def _decide_on_body(self, event: RequestBody) -> Actions:
+        self._keep(event)
+        self._request_ended = event.end_of_stream
+        # In BUFFERED a body without end_of_stream is whole, and trailers follow; in BUFFERED_PARTIAL it may be cut.
+        complete = event.end_of_stream or self._config.request_body is BodyMode.BUFFERED
+        return self._decide(complete=complete)
+
+    def _decide_at_trailers(self, event: RequestTrailers) -> Actions:
+        self._request_ended = True
+        self._trailers_end = True
+        return self._decide(complete=True)
+
+    def _decide(self, *, complete: bool) -> Actions:
+        assert self._head is not None
+        parts = self._parts
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._taken = body
+        return [Decide(self._head, body, complete)]
+
+    def _refuse_body(self, event: RequestBody) -> Actions:
+        self._drop_body()
+        limit = self._limits.max_body_bytes
+        return [ReplyImmediately(BodyTooLarge(f"request body is larger than the limit of {limit} bytes"))]
+
+    def _defer(self, event: RequestBody | RequestTrailers) -> Actions:
+        self._deferred.append(event)
+        return []
+
+    def _drop(self, event: Event) -> Actions:
+        return []
+
+    def _answer(self, event: DecisionMade) -> Actions:
+        assert isinstance(event.outcome, Reply)
+        self._drop_body()
+        self._deferred = []
+        return [ReplyImmediately(event.outcome)]
+
+    def _fail(self, event: DecisionFailed) -> Actions:
+        self._drop_body()
+        self._deferred = []
+        return [ReplyImmediately(event.error)]
+
+    def _go_on(self, event: DecisionMade) -> Actions:
+        decision = event.outcome
+        assert isinstance(decision, Decision)
+        self._decision = decision
+        mode = self._config.request_body
+        actions: Actions
+        if mode in _BUFFERED and self._pieces:
+            actions = [ReplyBody(Direction.REQUEST, decision)]
+        else:
+            actions = [ReplyHeaders(Direction.REQUEST, decision)]
+            if self._pieces:
+                if mode is _FDS:
+                    actions += _chunks(Direction.REQUEST, self._taken, ends=not self._trailers_end)
+                else:
+                    actions += [ReplyBody(Direction.REQUEST)] * self._pieces
+            if self._trailers_end:
+                actions.append(ReplyTrailers(Direction.REQUEST))
+        self._drop_body()
+        if self._deferred:
+            deferred, self._deferred = self._deferred, []
+            for late in deferred:
+                actions += self.receive(late)
+        return actions
+
+    def _drop_body(self) -> None:
+        self._parts = []
+        self._taken = _NO_BYTES
+        self._held_bytes = 0
+
+    def _pass_body(self, event: RequestBody) -> Actions:
+        self._request_ended = event.end_of_stream
+        if self._config.request_body is _FDS:
+            return _chunks(Direction.REQUEST, event.body, ends=event.end_of_stream)
+        return [ReplyBody(Direction.REQUEST)]
+
+    def _pass_trailers(self, event: RequestTrailers) -> Actions:
+        self._request_ended = True
+        return [ReplyTrailers(Direction.REQUEST)]
+
+    # -- the response half ---------------------------------------------------------------------------------------
+
+    def _pass_response_headers(self, event: ResponseHeaders) -> Actions:
+        self._status = event.status
+        self.served = event.served
+        return [ReplyHeaders(Direction.RESPONSE, self._limits.on_response_headers)]
+
+    def _end_response_headers(self, event: ResponseHeaders) -> Actions:
+        return self._pass_response_headers(event) + self._finish_once(complete=True)
+
+    def _pass_response_body(self, event: ResponseBody) -> Actions:
+        if self._config.response_body is _FDS:
+            return _chunks(Direction.RESPONSE, event.body, ends=event.end_of_stream)
+        return [ReplyBody(Direction.RESPONSE)]
+
+    def _end_response_body(self, event: ResponseBody) -> Actions:
+        return self._pass_response_body(event) + self._finish_once(complete=True)
+
+    def _end_response_trailers(self, event: object) -> Actions:
+        return [ReplyTrailers(Direction.RESPONSE), *self._finish_once(complete=True)]
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _finish(self, event: object) -> Actions:
+        self._drop_body()
+        self._deferred = []
+        return self._finish_once(complete=False)
+
+    def _finish_once(self, *, complete: bool) -> Actions:
+        if self._finished or self._decision is None:
+            return []
+        self._finished = True
+        return [Finished(self._decision, self._status, complete)]
+
+    def _give_back(self, event: DecisionMade) -> Actions:
+        if isinstance(event.outcome, Decision):
+            self._decision = event.outcome
+        return self._finish_once(complete=False)
+
+
+def _chunks(direction: Direction, body: bytes, *, ends: bool) -> Actions:
+    """`body` in pieces of at most CHUNK_BYTES, at least one; only the last carries the end."""
+    size = len(body)
+    if size <= CHUNK_BYTES:
+        return [ReplyChunk(direction, body, ends)]
+    view = memoryview(body)
+    return [
+        ReplyChunk(direction, view[at : at + CHUNK_BYTES], ends and at + CHUNK_BYTES >= size)
+        for at in range(0, size, CHUNK_BYTES)
+    ]
+
+
+def _compile(rows: Sequence[Row], states: Sequence[State]) -> dict[State, _Rules]:
+    """The table as nested dictionaries of functions, so that an event costs two look-ups."""
+    compiled: dict[State, _Rules] = {state: {} for state in states}
+    for row in rows:
+        when = getattr(ExtProcStream, f"_{row.when}") if row.when else None
+        do = getattr(ExtProcStream, f"_{row.do}")
+        rules = compiled[row.state]
+        rules[row.event] = (*rules.get(row.event, ()), (when, do, row.to))
+    return compiled
+
+
+_RESPONSE_RULES = _compile(RESPONSE_ROWS, [state for state in State if state.name.startswith("RESPONSE_")])
+_REQUEST_RULES = _compile(REQUEST_ROWS, [state for state in State if not state.name.startswith("RESPONSE_")])

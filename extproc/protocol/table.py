@@ -1,0 +1,113 @@
+"""The state machine of an ext_proc stream, as one table; a new transition is a new row.
+
+The two halves of an exchange have a state each. A row says: in this state, on this event, when this holds (rows are tried in
+order, '' always holds), do this, and go to that state. An event without a row breaks the protocol. `docs/architecture.md`
+draws its diagram from these rows.
+
+Rules that the rows keep (Envoy `ext_proc` filter, 1.30 to 1.40):
+- replies come in the order headers, body, trailers, and one reply of each kind at most, but for body pieces;
+- in FULL_DUPLEX_STREAMED Envoy keeps no copy of the body, so what is not echoed is lost; no body reply may be sent before a
+  piece of body came, and only the headers' reply can change headers;
+- in the buffered modes the headers are answered at once, or Envoy waits forever, and the changes ride on the body's reply;
+- when trailers exist, no piece of body says end_of_stream;
+- after the end of a body some versions send another, empty end: it is dropped (Envoy issue 46237).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from extproc.protocol import events as e
+
+
+class State(Enum):
+    """Where one half of a stream stands. The value is what the state waits for."""
+
+    # request half
+    START = "request headers"
+    COLLECTING = "the body, with the headers held back"
+    BUFFERING = "the body that Envoy buffers, with the headers answered"
+    DECIDING = "the director"
+    PASSING = "nothing: what still comes goes on unchanged"
+    ANSWERED = "nothing: we answered the client ourselves"
+    CLOSED = "nothing: the stream is over"
+    # response half
+    RESPONSE_START = "response headers"
+    RESPONSE_BODY = "the response's body or trailers"
+    RESPONSE_DONE = "nothing: the response is over"
+
+
+class Row(NamedTuple):
+    """One transition. `when` and `do` name methods of ExtProcStream, without their leading underscore."""
+
+    state: State
+    event: type
+    when: str
+    do: str
+    to: State
+
+
+_S = State
+
+REQUEST_ROWS: tuple[Row, ...] = (
+    Row(_S.START, e.RequestHeaders, "body_is_not_seen", "decide_on_headers", _S.DECIDING),
+    Row(_S.START, e.RequestHeaders, "body_is_buffered", "answer_headers", _S.BUFFERING),
+    Row(_S.START, e.RequestHeaders, "", "hold_headers", _S.COLLECTING),
+    Row(_S.START, e.PeerClosed, "", "finish", _S.CLOSED),
+    Row(_S.COLLECTING, e.RequestBody, "body_is_too_large", "refuse_body", _S.ANSWERED),
+    Row(_S.COLLECTING, e.RequestBody, "body_is_enough", "decide_on_body", _S.DECIDING),
+    Row(_S.COLLECTING, e.RequestBody, "", "collect", _S.COLLECTING),
+    Row(_S.COLLECTING, e.RequestTrailers, "", "decide_at_trailers", _S.DECIDING),
+    Row(_S.COLLECTING, e.PeerClosed, "", "finish", _S.CLOSED),
+    Row(_S.BUFFERING, e.RequestBody, "body_is_too_large", "refuse_body", _S.ANSWERED),
+    Row(_S.BUFFERING, e.RequestBody, "", "decide_on_body", _S.DECIDING),
+    Row(_S.BUFFERING, e.RequestTrailers, "", "pass_trailers", _S.PASSING),
+    Row(_S.BUFFERING, e.PeerClosed, "", "finish", _S.CLOSED),
+    Row(_S.DECIDING, e.DecisionMade, "answer_is_ours", "answer", _S.ANSWERED),
+    Row(_S.DECIDING, e.DecisionMade, "", "go_on", _S.PASSING),
+    Row(_S.DECIDING, e.DecisionFailed, "", "fail", _S.ANSWERED),
+    Row(_S.DECIDING, e.RequestBody, "", "defer", _S.DECIDING),
+    Row(_S.DECIDING, e.RequestTrailers, "", "defer", _S.DECIDING),
+    Row(_S.DECIDING, e.PeerClosed, "", "finish", _S.CLOSED),
+    Row(_S.PASSING, e.RequestBody, "request_has_ended", "drop", _S.PASSING),
+    Row(_S.PASSING, e.RequestBody, "", "pass_body", _S.PASSING),
+    Row(_S.PASSING, e.RequestTrailers, "", "pass_trailers", _S.PASSING),
+    Row(_S.PASSING, e.PeerClosed, "", "finish", _S.CLOSED),
+    Row(_S.ANSWERED, e.RequestBody, "", "drop", _S.ANSWERED),
+    Row(_S.ANSWERED, e.RequestTrailers, "", "drop", _S.ANSWERED),
+    Row(_S.ANSWERED, e.PeerClosed, "", "finish", _S.CLOSED),
+    # The stream may close while the director still thinks; what it says then is given back, not lost.
+    Row(_S.CLOSED, e.DecisionMade, "", "give_back", _S.CLOSED),
+    Row(_S.CLOSED, e.DecisionFailed, "", "drop", _S.CLOSED),
+    Row(_S.CLOSED, e.PeerClosed, "", "drop", _S.CLOSED),
+)
+
+RESPONSE_ROWS: tuple[Row, ...] = (
+    Row(_S.RESPONSE_START, e.ResponseHeaders, "ends", "end_response_headers", _S.RESPONSE_DONE),
+    Row(_S.RESPONSE_START, e.ResponseHeaders, "", "pass_response_headers", _S.RESPONSE_BODY),
+    Row(_S.RESPONSE_START, e.ResponseBody, "ends", "end_response_body", _S.RESPONSE_DONE),
+    Row(_S.RESPONSE_START, e.ResponseBody, "", "pass_response_body", _S.RESPONSE_BODY),
+    Row(_S.RESPONSE_START, e.ResponseTrailers, "", "end_response_trailers", _S.RESPONSE_DONE),
+    Row(_S.RESPONSE_BODY, e.ResponseBody, "ends", "end_response_body", _S.RESPONSE_DONE),
+    Row(_S.RESPONSE_BODY, e.ResponseBody, "", "pass_response_body", _S.RESPONSE_BODY),
+    Row(_S.RESPONSE_BODY, e.ResponseTrailers, "", "end_response_trailers", _S.RESPONSE_DONE),
+    Row(_S.RESPONSE_DONE, e.ResponseBody, "", "drop", _S.RESPONSE_DONE),
+    Row(_S.RESPONSE_DONE, e.ResponseTrailers, "", "end_response_trailers", _S.RESPONSE_DONE),
+)
+
+REQUEST_EVENTS = frozenset(row.event for row in REQUEST_ROWS)
+RESPONSE_EVENTS = frozenset(row.event for row in RESPONSE_ROWS)
+
+
+def mermaid(rows: tuple[Row, ...]) -> str:
+    """The rows as a Mermaid state diagram, one arrow for each row."""
+
+    def words(name: str) -> str:
+        return name.replace("_", " ")
+
+    lines = ["stateDiagram-v2", f"    [*] --> {rows[0].state.name}"]
+    for row in rows:
+        when = f" [{words(row.when)}]" if row.when else ""
+        lines.append(f"    {row.state.name} --> {row.to.name}: {row.event.__name__}{when} / {words(row.do)}")
+    return "\n".join(lines)

@@ -1,0 +1,123 @@
+"""Head and body to InferenceRequest.
+
+The model comes from the path when the path names one, from the field `model` of a form, or from the key `model` of a JSON
+object. JSON is parsed whole and once, and the last of several `model` keys counts, as model servers do it. What a request
+with this content type can't be (broken JSON under `application/json`) is refused; what we can't know passes.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import orjson
+
+from extproc.domain import InferenceRequest, RequestHead
+from extproc.errors import InvalidBody, InvalidModel
+from extproc.request.form import model_of_form
+from extproc.request.paths import model_of_path, without_query
+from extproc.request.prefix import model_of_prefix
+
+MAX_MODEL_BYTES: Final = 4096
+"""Longest model name: Envoy fails a request whose headers outgrow its limit (60 KiB unless set) with a bare 500."""
+
+_CUT: Final = "the proxy sends only the beginning of the body"
+
+
+class ParseOptions(NamedTuple):
+    """Switches for compatibility with the router's other generations."""
+
+    invalid_json_passes: bool = False
+    """A body that is not JSON goes on without a model, instead of 400."""
+    text_of_other_types: bool = False
+    """A model that is a number or a boolean counts as its JSON text, instead of 400."""
+
+
+def parse(
+    head: RequestHead, body: bytes | None, *, complete: bool = True, options: ParseOptions = ParseOptions()
+) -> InferenceRequest:
+    """Read the request. `body` None: the proxy does not send it; `complete` False: it is only the beginning.
+
+    Raises InvalidBody and InvalidModel.
+    """
+    headers = head.headers
+    raw_path = headers.get(":path") or headers.get("x-original-path") or headers.get("x-forwarded-path") or b""
+    path = without_query(raw_path.decode("latin-1"))
+    named = model_of_path(path)
+    if named is not None:
+        return InferenceRequest(head, path, _checked(named, "path"), len(body or b""), empty_model=not named)
+    if not body:
+        unread = "the proxy does not send the body" if body is None else None
+        return InferenceRequest(head, path, unread=unread)
+    encoding = headers.get("content-encoding")
+    if encoding and encoding.strip().lower() != b"identity":
+        return InferenceRequest(head, path, body_bytes=len(body), unread=f"content-encoding {head.text('content-encoding')}")
+    content_type = headers.get("content-type", b"")
+    kind = content_type.partition(b";")[0].strip().lower()
+    if kind == b"multipart/form-data":
+        model = model_of_form(content_type, body, complete=complete)
+        unread = _CUT if model is None and not complete else None
+        return InferenceRequest(head, path, _checked(model, "form field"), len(body), unread=unread, empty_model=model == "")
+    return _json(head, path, body, kind, complete, options)
+
+
+def _json(
+    head: RequestHead, path: str, body: bytes, kind: bytes, complete: bool, options: ParseOptions
+) -> InferenceRequest:
+    declared = kind == b"" or kind == b"application/json" or kind.endswith(b"+json")
+    if not declared and not body.lstrip()[:1] == b"{":
+        return InferenceRequest(head, path, body_bytes=len(body), unread=f"content-type {kind.decode('latin-1')}")
+    payload: object
+    try:
+        payload = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if not complete:
+            found = model_of_prefix(body)
+            model = _model(found, options)
+            unread = _CUT if found is None else None
+            return InferenceRequest(head, path, model, len(body), unread=unread, empty_model=found == "")
+        if options.invalid_json_passes or not declared:
+            return InferenceRequest(head, path, body_bytes=len(body), unread="not JSON")
+        # orjson's message quotes nothing of the body.
+        raise InvalidBody(f"request body is not valid JSON: {error.msg} at byte {_byte(body, error)}") from error
+    if not isinstance(payload, dict):
+        if payload is None or not declared or options.invalid_json_passes:
+            return InferenceRequest(head, path, body_bytes=len(body))
+        raise InvalidBody(f"request body must be a JSON object, not {_kind_of(payload)}")
+    found = payload.get("model")
+    return InferenceRequest(head, path, _model(found, options), len(body), payload, None, found == "")
+
+
+def _byte(body: bytes, error: orjson.JSONDecodeError) -> int:
+    """JSONDecodeError counts characters, people count bytes of what they sent."""
+    return len(body.decode("utf-8", "replace")[: error.pos].encode("utf-8", "replace"))
+
+
+def _model(value: object, options: ParseOptions) -> str | None:
+    if isinstance(value, str):
+        return _checked(value, "model")
+    if value is None:
+        return None
+    if options.text_of_other_types and isinstance(value, int | float):
+        return orjson.dumps(value).decode()
+    raise InvalidModel(f"'model' must be a string, not {_kind_of(value)}", param="model")
+
+
+def _checked(model: str | None, source: str) -> str | None:
+    """The model if it can be a header's value, None when it is empty."""
+    if not model:
+        return None
+    if len(model) > MAX_MODEL_BYTES or (not model.isascii() and len(model.encode()) > MAX_MODEL_BYTES):
+        raise InvalidModel(f"{source}: the model's name is longer than {MAX_MODEL_BYTES} bytes", param="model")
+    if not model.isprintable() and any(ord(c) < 32 or ord(c) == 127 for c in model):
+        raise InvalidModel(f"{source}: the model's name has control characters", param="model")
+    return model
+
+
+def _kind_of(value: object) -> str:
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "a string"
+    return "an array" if isinstance(value, list) else "an object"

@@ -1,0 +1,118 @@
+"""Pickers: from total points to an ordered list of positions.
+
+| type | choice |
+|---|---|
+| max-score-picker | most points; among equals the better of two drawn at random, by requests in flight |
+| random-picker | uniform |
+| weighted-random-picker | without replacement, chance in proportion to the points (A-Res: the largest U^(1/points)) |
+
+`maxNumOfEndpoints` above 1 gives ordered fallbacks after the first.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from math import log
+from typing import Final
+
+from pydantic import Field, field_validator
+
+from extproc.domain import Candidates, Column
+from extproc.scheduling.plugins.base import Parameters, Random
+
+_SAME: Final = 1e-9
+"""Totals closer than this are equal: they differ by rounding."""
+
+
+class PickerParameters(Parameters):
+    """Parameters of every picker."""
+
+    max_num_of_endpoints: int = Field(1, alias="maxNumOfEndpoints")
+    """How many endpoints to name: the pick and its fallbacks. Below 1 is 1, as upstream reads it."""
+
+    @field_validator("max_num_of_endpoints")
+    @classmethod
+    def _at_least_one(cls, value: int) -> int:
+        return max(1, value)
+
+
+_DEFAULTS: Final = PickerParameters.model_validate({})
+
+
+class MaxScorePicker:
+    """`max-score-picker`.
+
+    Upstream draws among equals at random. The power of two choices keeps the spread and avoids the busier of the two
+    (Mitzenmacher 2001), which matters when all scores are equal because nothing is known.
+    """
+
+    def __init__(self, parameters: PickerParameters = _DEFAULTS) -> None:
+        self._count = parameters.max_num_of_endpoints
+
+    def pick(self, totals: Column, candidates: Candidates, random: Random) -> Sequence[int]:
+        first = _best(totals, candidates.in_flight, random)
+        count = min(self._count, len(totals))
+        if count == 1:
+            return (first,)
+        in_flight = candidates.in_flight
+        rest = heapq.nsmallest(
+            count - 1,
+            (position for position in range(len(totals)) if position != first),
+            key=lambda position: (-totals[position], in_flight[position]),
+        )
+        return (first, *rest)
+
+
+def _best(totals: Column, in_flight: Column, random: Random) -> int:
+    equals: Sequence[int]
+    if isinstance(totals, list):
+        least = max(totals) - _SAME
+        equals = [position for position, total in enumerate(totals) if total >= least]
+    else:
+        equals = (totals >= totals.max() - _SAME).nonzero()[0]
+    number = len(equals)
+    if number == 1:
+        return int(equals[0])
+    one = int(random() * number)
+    other = int(random() * (number - 1))
+    if other >= one:
+        other += 1
+    a, b = int(equals[one]), int(equals[other])
+    return b if in_flight[b] < in_flight[a] else a
+
+
+class RandomPicker:
+    """`random-picker`."""
+
+    def __init__(self, parameters: PickerParameters = _DEFAULTS) -> None:
+        self._count = parameters.max_num_of_endpoints
+
+    def pick(self, totals: Column, candidates: Candidates, random: Random) -> Sequence[int]:
+        number = len(totals)
+        count = min(self._count, number)
+        if count == 1:
+            return (int(random() * number),)
+        positions = list(range(number))
+        for at in range(count):
+            swap = at + int(random() * (number - at))
+            positions[at], positions[swap] = positions[swap], positions[at]
+        return positions[:count]
+
+
+class WeightedRandomPicker:
+    """`weighted-random-picker` (Efraimidis and Spirakis 2006, algorithm A-Res). All points 0: uniform.
+
+    The keys are logarithms, log(U) / points: of few points U^(1/points) is 0, and many zeros would make the first win.
+    """
+
+    def __init__(self, parameters: PickerParameters = _DEFAULTS) -> None:
+        self._count = parameters.max_num_of_endpoints
+        self._uniform = RandomPicker(parameters)
+
+    def pick(self, totals: Column, candidates: Candidates, random: Random) -> Sequence[int]:
+        if not max(totals) > 0:
+            return self._uniform.pick(totals, candidates, random)
+        # Endpoints without points draw the smaller key: they follow, in random order, when more are asked for.
+        keys = [(1, log(1.0 - random()) / total) if total > 0 else (0, random()) for total in totals]
+        return heapq.nlargest(min(self._count, len(keys)), range(len(keys)), key=keys.__getitem__)

@@ -1,0 +1,115 @@
+"""A profile gives points and picks; a scheduler runs its profile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from extproc.domain import Candidates, Column, Endpoint, InferenceRequest, Pick
+from extproc.errors import NoEndpoints
+from extproc.scheduling import columns
+from extproc.scheduling.plugins.base import Picker, Random, Scorer
+
+
+class WeightedScorer(NamedTuple):
+    """A scorer as a profile lists it."""
+
+    name: str
+    scorer: Scorer
+    weight: float = 1.0
+
+
+class CandidateExplanation(NamedTuple):
+    """One candidate: what was known of it, and the points it got. None is unknown."""
+
+    endpoint: Endpoint
+    signals: dict[str, float | None]
+    points: dict[str, float]
+    """By scorer, in 0..1, before the weight."""
+    total: float
+
+
+class Explanation(NamedTuple):
+    """How a choice comes about."""
+
+    profile: str
+    weights: dict[str, float]
+    candidates: list[CandidateExplanation]
+    """Most points first."""
+
+
+class Profile:
+    """Scorers with weights, and a picker. The total of a candidate is the sum of points times weight.
+
+    Points that depend only on the pages are summed once for each stamp of the candidates.
+    """
+
+    def __init__(self, name: str, scorers: Sequence[WeightedScorer], picker: Picker) -> None:
+        self.name = name
+        self.scorers = tuple(scorers)
+        self.picker = picker
+        self._kept = tuple(s for s in scorers if s.scorer.per_snapshot)
+        self._live = tuple(s for s in scorers if not s.scorer.per_snapshot)
+        self._stamp: object = None
+        self._sum: Column = []
+
+    def run(self, request: InferenceRequest, candidates: Candidates, random: Random) -> Pick:
+        """Pick among the candidates, of which there is at least one."""
+        totals = self._totals(request, candidates)
+        positions = self.picker.pick(totals, candidates, random)
+        return Pick(positions, float(totals[positions[0]]))
+
+    def _totals(self, request: InferenceRequest, candidates: Candidates) -> Column:
+        if candidates.stamp is not self._stamp:
+            total = columns.zeros_like(candidates.in_flight)
+            for _, scorer, weight in self._kept:
+                total = columns.add_weighted(total, scorer.score(request, candidates), weight)
+            self._sum = total
+            self._stamp = candidates.stamp
+        total = self._sum
+        for _, scorer, weight in self._live:
+            total = columns.add_weighted(total, scorer.score(request, candidates), weight)
+        return total
+
+    def explain(self, request: InferenceRequest, candidates: Candidates) -> Explanation:
+        """Every candidate's signals and points, as `run` would see them now."""
+        points = {name: scorer.score(request, candidates) for name, scorer, _ in self.scorers}
+        totals = self._totals(request, candidates)
+        rows = [
+            CandidateExplanation(
+                endpoint=endpoint,
+                signals={
+                    "waiting": _known(candidates.waiting[i]),
+                    "running": _known(candidates.running[i]),
+                    "kv_usage": _known(candidates.kv_usage[i]),
+                    "in_flight": float(candidates.in_flight[i]),
+                },
+                points={name: float(column[i]) for name, column in points.items()},
+                total=float(totals[i]),
+            )
+            for i, endpoint in enumerate(candidates.endpoints)
+        ]
+        rows.sort(key=lambda row: -row.total)
+        return Explanation(self.name, {name: weight for name, _, weight in self.scorers}, rows)
+
+
+def _known(value: float) -> float | None:
+    return float(value) if value == value else None
+
+
+class Scheduler:
+    """`single-profile-handler`: one profile decides."""
+
+    def __init__(self, profile: Profile, random: Random) -> None:
+        self.profile = profile
+        self._random = random
+
+    def schedule(self, request: InferenceRequest, candidates: Candidates) -> Pick:
+        """The endpoints to use, best first. Raises NoEndpoints when there is no candidate."""
+        if not candidates.endpoints:
+            raise NoEndpoints("no endpoint is available for this request")
+        return self.profile.run(request, candidates, self._random)
+
+    def explain(self, request: InferenceRequest, candidates: Candidates) -> Explanation:
+        """As Profile.explain."""
+        return self.profile.explain(request, candidates)

@@ -1,0 +1,121 @@
+"""What a setting is: one declaration gives the flag, the environment variable, the default, the unit and the doc line.
+
+Values come as text from flags and the environment or typed from YAML; both are validated by the same pydantic models, and
+all problems are reported at once, each with its path.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+_DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_SIZE_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+_SIZE = re.compile(r"(\d+)(Ki|Mi|Gi|k|M|G)?")
+
+
+def parse_duration_s(value: object) -> float:
+    """Seconds of a duration in Go's syntax (`50ms`, `1m30s`); a bare 0 is 0. Raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("expected a duration such as 50ms, 2s or 1m30s")
+    text = str(value).strip()
+    if text in ("0", "0.0"):
+        return 0.0
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError("expected a duration such as 50ms, 2s or 1m30s")
+    return float(sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts))
+
+
+def parse_size_bytes(value: object) -> int:
+    """Bytes of a Kubernetes quantity (`64Mi`, `4194304`). Raises ValueError."""
+    match = _SIZE.fullmatch(str(value).strip()) if isinstance(value, str | int) and not isinstance(value, bool) else None
+    if match is None:
+        raise ValueError("expected a size such as 64Mi, 4M or 4194304")
+    return int(match[1]) * _SIZE_UNITS[match[2] or ""]
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration_s)]
+"""Seconds, written as in Go."""
+Size = Annotated[int, BeforeValidator(parse_size_bytes)]
+"""Bytes, written as a Kubernetes quantity."""
+Port = Annotated[int, Field(ge=0, le=65535)]
+"""A TCP port to listen on; 0 takes a free one."""
+
+
+class Settings(BaseModel):
+    """Base of every settings model: unknown keys are errors, values never change after start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, use_attribute_docstrings=True)
+
+
+class SettingsError(Exception):
+    """Settings that can't be used. `problems` are all of them, each with its path, value and what was expected."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def setting(
+    default: Any,
+    doc: str,
+    *,
+    flag: str | None = None,
+    env: str | None = None,
+    default_text: str | None = None,
+    required: bool = False,
+) -> Any:
+    """Declare a setting.
+
+    `flag` is the flag without dashes when it isn't the field's name with dashes; `env` the environment variable when it
+    isn't EXTPROC_ and the flag; `default_text` how the help shows the default.
+    """
+    extra: dict[str, Any] = {"flag": flag, "env": env, "default_text": default_text}
+    if required:
+        return Field(description=doc, json_schema_extra=extra)
+    return Field(default=default, description=doc, json_schema_extra=extra)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validate(model: type[Model], values: Mapping[str, Any], *, prefix: str = "", labels: Mapping[str, str] = {}) -> Model:
+    """Build `model` from `values`; raise SettingsError with all problems. `labels` says how a field is named to the user."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(explain(error, prefix=prefix, labels=labels)) from None
+
+
+def explain(error: ValidationError, *, prefix: str = "", labels: Mapping[str, str] = {}) -> list[str]:
+    """One line for each problem of a pydantic error: path, what was expected, and the value that was given."""
+    lines = []
+    for item in error.errors(include_url=False):
+        path = prefix + _path(item["loc"], labels)
+        message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+        message = message[:1].lower() + message[1:]
+        if item["type"] == "extra_forbidden":
+            message = "unknown key"
+        given = item.get("input")
+        shown = "" if item["type"] in ("missing", "extra_forbidden") or not _is_scalar(given) else f" (got {given!r})"
+        lines.append(f"{path}: {message}{shown}" if path else f"{message}{shown}")
+    return lines
+
+
+def _path(loc: tuple[int | str, ...], labels: Mapping[str, str]) -> str:
+    out = ""
+    for part in loc:
+        if isinstance(part, int):
+            out += f"[{part}]"
+        elif "[" not in part and "(" not in part:  # pydantic puts validator names such as function-before[...] in between
+            out += ("." if out else "") + labels.get(part, part)
+    return out
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, str | int | float | bool) or value is None

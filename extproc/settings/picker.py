@@ -1,0 +1,154 @@
+"""`EndpointPickerConfig`, upstream's YAML for an endpoint picker.
+
+Read once, strictly: an unknown key is an error. What upstream defines and this version does not do yet is refused by name,
+because a picker that silently ignores a plugin makes other choices than its owner asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import yaml
+from pydantic import Field
+
+from extproc.settings.adapters import YAML_ERRORS, yaml_problem
+from extproc.settings.base import Settings, SettingsError, validate
+
+KIND: Final = "EndpointPickerConfig"
+API_VERSIONS: Final = ("llm-d.ai/v1alpha1", "llm-d.ai/v1")
+DEPRECATED_API_VERSIONS: Final = ("inference.networking.x-k8s.io/v1alpha1",)
+
+
+class PluginSpec(Settings):
+    """A plugin instance: a type, a name to refer to, and the type's own parameters."""
+
+    type: str
+    name: str = ""
+    parameters: dict[str, Any] | None = None
+
+    @property
+    def ref(self) -> str:
+        """How other parts of the file name it: the type when it has no name."""
+        return self.name or self.type
+
+
+class ProfilePluginSpec(Settings):
+    """A plugin's place in a profile. `weight` counts for scorers only."""
+
+    plugin_ref: str = Field(alias="pluginRef")
+    weight: float = Field(1.0, ge=0, allow_inf_nan=False)
+
+
+class ProfileSpec(Settings):
+    """A scheduling profile: filters in order, scorers with weights, one picker."""
+
+    name: str
+    plugins: list[ProfilePluginSpec] = []
+
+
+class PluginRef(Settings):
+    """A reference to a plugin by its name."""
+
+    plugin_ref: str = Field(alias="pluginRef")
+
+
+class SourceSpec(Settings):
+    """A data source and what reads it."""
+
+    plugin_ref: str = Field(alias="pluginRef")
+    extractors: list[PluginRef] = []
+
+
+class DiscoverySpec(Settings):
+    """Where endpoints come from; `endpoints` is the newer spelling of `pluginRef`."""
+
+    plugin_ref: str | None = Field(None, alias="pluginRef")
+    endpoints: PluginRef | None = None
+
+    @property
+    def ref(self) -> str | None:
+        return self.plugin_ref or (self.endpoints.plugin_ref if self.endpoints else None)
+
+
+class DataLayerSpec(Settings):
+    """Where endpoints and their signals come from."""
+
+    inject_defaults: bool = Field(True, alias="injectDefaults")
+    sources: list[SourceSpec] = []
+    discovery: DiscoverySpec | None = None
+
+
+class RequestHandlerSpec(Settings):
+    """Parsers of request bodies."""
+
+    parsers: list[PluginRef] = []
+
+
+class EndpointPickerConfig(Settings):
+    """The whole file."""
+
+    api_version: str = Field(API_VERSIONS[0], alias="apiVersion")
+    kind: str = KIND
+    feature_gates: list[str] = Field([], alias="featureGates")
+    plugins: list[PluginSpec] = []
+    scheduling_profiles: list[ProfileSpec] = Field([], alias="schedulingProfiles")
+    data_layer: DataLayerSpec = Field(DataLayerSpec(), alias="dataLayer")
+    request_handler: RequestHandlerSpec = Field(RequestHandlerSpec(), alias="requestHandler")
+
+
+DEFAULT_PICKER: Final = EndpointPickerConfig.model_validate(
+    {
+        "plugins": [{"type": "queue-scorer"}, {"type": "kv-cache-utilization-scorer"}],
+        "schedulingProfiles": [
+            {
+                "name": "default",
+                "plugins": [
+                    {"pluginRef": "queue-scorer", "weight": 2},
+                    {"pluginRef": "kv-cache-utilization-scorer", "weight": 2},
+                ],
+            }
+        ],
+    }
+)
+"""Upstream's default without its prefix-cache-scorer."""
+
+
+def load_yaml(text: str) -> Any:
+    """One YAML (or JSON) document. Raises SettingsError with place and problem."""
+    try:
+        return yaml.safe_load(text)
+    except YAML_ERRORS as error:
+        raise SettingsError([f"not valid YAML: {yaml_problem(error)}"]) from None
+
+
+def load_picker_config(text: str) -> tuple[EndpointPickerConfig, list[str]]:
+    """The config, and warnings for its owner. Raises SettingsError with every problem of its form."""
+    document = load_yaml(text)
+    if not isinstance(document, dict):
+        raise SettingsError([f"expected a mapping with apiVersion and kind: {KIND}"])
+    return picker_config(document)
+
+
+def picker_config(document: dict[str, Any], prefix: str = "") -> tuple[EndpointPickerConfig, list[str]]:
+    """As load_picker_config, for a document that is part of another."""
+    problems: list[str] = []
+    warnings: list[str] = []
+    try:
+        config = validate(EndpointPickerConfig, document, prefix=prefix)
+    except SettingsError as error:
+        config = EndpointPickerConfig()
+        problems += error.problems
+    version = document.get("apiVersion", API_VERSIONS[0])
+    if version in DEPRECATED_API_VERSIONS:
+        warnings.append(f"{prefix}apiVersion: {version} is deprecated, use {API_VERSIONS[0]}")
+    elif version not in API_VERSIONS:
+        problems.append(f"{prefix}apiVersion: expected one of {', '.join(API_VERSIONS)} (got {version!r})")
+    if document.get("kind", KIND) != KIND:
+        problems.append(f"{prefix}kind: expected {KIND} (got {document.get('kind')!r})")
+    for index, gate in enumerate(config.feature_gates):
+        name, _, value = gate.partition("=")
+        if value.lower() != "false" and name != "haPopulateNonLeaderDatastore":
+            problems.append(f"{prefix}featureGates[{index}]: {name!r} is not available in this version")
+    if problems:
+        raise SettingsError(problems)
+    return config, warnings

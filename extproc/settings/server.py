@@ -1,0 +1,129 @@
+"""Settings of the servers: what `extproc bbr`, `extproc epp` and `extproc gateway` take. Names and defaults are upstream's."""
+
+from __future__ import annotations
+
+from pydantic import field_validator, model_validator
+
+from extproc.settings.base import Duration, Port, Settings, Size, setting
+
+
+class ServerSettings(Settings):
+    """What every server has."""
+
+    grpc_port: Port = setting(9002, "Port of the ExtProc service.")
+    grpc_health_port: Port = setting(9003, "Port of the gRPC health service, plaintext.")
+    metrics_port: Port = setting(9090, "Port of /metrics, /healthz, /readyz and /debug.")
+    host: str = setting("0.0.0.0", "Address to listen on.")
+    max_body_bytes: Size = setting(
+        64 * 2**20, "Largest request body; a larger one is answered with 413.", default_text="64Mi"
+    )
+    drain_timeout: Duration = setting(
+        30.0, "After SIGTERM, how long open streams may go on before they are ended.", default_text="30s"
+    )
+    secure_serving: bool = setting(
+        False, "TLS on the ExtProc port. Not available in this version: leave it off and keep the port inside the host or mesh."
+    )
+    v: int = setting(2, "Verbosity of the logs: 0 warnings, 2 information, 4 and more debug.")
+
+    @field_validator("secure_serving")
+    @classmethod
+    def _plaintext_only(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("TLS is not available in this version, only false works")
+        return value
+
+    @field_validator("v")
+    @classmethod
+    def _not_negative(cls, value: int) -> int:
+        if value < 0:
+            raise ValueError("expected 0 or more")
+        return value
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> ServerSettings:
+        ports = {"grpc-port": self.grpc_port, "grpc-health-port": self.grpc_health_port, "metrics-port": self.metrics_port}
+        used: dict[int, str] = {}
+        for name, port in ports.items():
+            other = used.setdefault(port, name)
+            if port and other != name:
+                raise ValueError(f"--{other} and --{name} are both {port}")
+        return self
+
+
+class BbrSettings(ServerSettings):
+    """Body-based router: reads the model from the request body and sets X-Gateway-Model-Name and X-Gateway-Base-Model-Name.
+
+    Runs behind an Envoy ext_proc filter; the body mode is read from the stream.
+    """
+
+    grpc_port: Port = setting(9004, "Port of the ExtProc service.")
+    grpc_health_port: Port = setting(9005, "Port of the gRPC health service, plaintext.")
+    streaming: bool = setting(
+        False,
+        "The body mode of streams that carry no protocol_config: FULL_DUPLEX_STREAMED when true, BUFFERED when false. "
+        "Current proxies always send protocol_config, and then this flag means nothing.",
+    )
+    adapters_file: str | None = setting(
+        None,
+        "File that says which LoRA adapters sit on which base model: upstream's ConfigMap, several of them, or a mapping "
+        "of base model to list of adapters. Watched.",
+    )
+    text_models: bool = setting(
+        False, "Accept a model that is a number or a boolean, as its JSON text (as upstream 1.5), instead of answering 400."
+    )
+    invalid_json_passes: bool = setting(
+        False, "Let a body that is not JSON pass without a model, instead of answering 400."
+    )
+
+
+class PickerSettings(ServerSettings):
+    """What every server with a picker has."""
+
+    refresh_metrics_interval: Duration = setting(
+        0.05, "How often each endpoint's /metrics is read; at least 10ms.", default_text="50ms"
+    )
+    metrics_staleness_threshold: Duration = setting(
+        2.0, "Age at which an endpoint's metrics become unknown.", default_text="2s"
+    )
+
+    @field_validator("refresh_metrics_interval")
+    @classmethod
+    def _not_too_often(cls, value: float) -> float:
+        if value < 0.01:
+            raise ValueError("expected at least 10ms")
+        return value
+
+    @model_validator(mode="after")
+    def _stale_after_interval(self) -> PickerSettings:
+        if self.metrics_staleness_threshold <= self.refresh_metrics_interval:
+            raise ValueError("--metrics-staleness-threshold must be longer than --refresh-metrics-interval")
+        return self
+
+
+class EppSettings(PickerSettings):
+    """Endpoint picker: scores the endpoints of one pool and returns x-gateway-destination-endpoint.
+
+    Takes upstream's EndpointPickerConfig. Endpoints come from --endpoints or from the config's file-discovery.
+    """
+
+    config_file: str | None = setting(None, "EndpointPickerConfig, YAML.")
+    config_text: str | None = setting(None, "EndpointPickerConfig as text, instead of a file.")
+    endpoints: tuple[str, ...] = setting(
+        (), "Endpoints as host:port, comma separated, for a start without a file. Names are resolved again every 5s."
+    )
+    pool_name: str = setting("epp", "Name of the pool in metrics and logs.")
+
+    @model_validator(mode="after")
+    def _one_config(self) -> EppSettings:
+        if self.config_file is not None and self.config_text is not None:
+            raise ValueError("--config-file and --config-text exclude each other")
+        return self
+
+
+class GatewaySettings(PickerSettings):
+    """Gateway: both stages on one ExtProc stream: the model from the body, its pool, and the endpoint in the pool."""
+
+    config_file: str = setting(None, "Gateway config, YAML (apiVersion extproc.dev/v1alpha1, kind Gateway).", required=True)
+
+
+__all__ = ["BbrSettings", "EppSettings", "GatewaySettings", "PickerSettings", "ServerSettings"]

@@ -1,0 +1,44 @@
+"""Models to pools: exact names, one pool each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from extproc.errors import UnknownModel
+
+_LISTED = 20
+
+
+class Route(NamedTuple):
+    """Models that a pool serves."""
+
+    models: tuple[str, ...]
+    pool: str
+
+
+class RouteTable:
+    """Which pool serves a model. Immutable: a change is a new table."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._pool_of = {model: route.pool for route in routes for model in route.models}
+        self.models: tuple[str, ...] = tuple(self._pool_of)
+        pools = {route.pool for route in routes}
+        self.only_pool: str | None = next(iter(pools)) if len(pools) == 1 else None
+        """The pool of requests that name no model, when there is no choice."""
+
+    def pool_of(self, model: str) -> str:
+        """The pool's name. Raises UnknownModel, which lists the models there are."""
+        pool = self._pool_of.get(model)
+        if pool is None:
+            raise UnknownModel(f"The model `{model}` does not exist. Available models: {self.listed()}", param="model")
+        return pool
+
+    def listed(self) -> str:
+        """The models for people to read, shortened when there are many."""
+        shown = ", ".join(self.models[:_LISTED])
+        more = len(self.models) - _LISTED
+        return f"{shown} and {more} more" if more > 0 else shown
+
+    def __repr__(self) -> str:
+        return f"<RouteTable {len(self.models)} models>"

@@ -1,0 +1,257 @@
+"""ProcessingRequest bytes to events, actions to ProcessingResponse bytes.
+
+Reading is protobuf's. The answers that carry a body are written by hand, tag by tag, so that a body is copied once and no
+message object is built for it; the answers that carry decisions repeat, so their bytes are kept. A test holds both against
+protobuf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from extproc import names
+from extproc.domain import Decision, Reply, RequestHead
+from extproc.errors import ProtocolError
+from extproc.pb import base_pb2 as core
+from extproc.pb import external_processor_pb2 as pb
+from extproc.protocol import (
+    BodyMode,
+    Direction,
+    ProtocolConfig,
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+)
+from extproc.protocol.events import Event
+
+_OVERWRITE: Final = core.HeaderValueOption.HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
+_CACHED: Final = 4096
+"""Answers kept; their keys hold model names, which clients choose, so the cache starts over when it is full."""
+
+_parse = pb.ProcessingRequest.FromString
+
+
+def decode(raw: bytes) -> Event:
+    """The event in a message. Raises ProtocolError when it is not a ProcessingRequest, or an empty one."""
+    try:
+        message = _parse(raw)
+    except DecodeError as error:
+        raise ProtocolError("message is not a ProcessingRequest") from error
+    kind = message.WhichOneof("request")
+    if kind == "request_body":
+        body = message.request_body
+        subset = _subset(message) if message.HasField("metadata_context") else None
+        return RequestBody(body.body, body.end_of_stream, subset)
+    if kind == "request_headers":
+        return _request_headers(message)
+    if kind == "response_body":
+        answer = message.response_body
+        return ResponseBody(answer.body, answer.end_of_stream)
+    if kind == "response_headers":
+        return _response_headers(message)
+    if kind == "request_trailers":
+        return RequestTrailers()
+    if kind == "response_trailers":
+        return ResponseTrailers()
+    raise ProtocolError("ProcessingRequest has no request")
+
+
+def _request_headers(message: pb.ProcessingRequest) -> RequestHeaders:
+    part = message.request_headers
+    # With raw_value the text is empty (Envoy's default); the other way round in older or other proxies.
+    headers = {h.key: h.raw_value or h.value.encode() for h in part.headers.headers}
+    subset = _subset(message) if message.HasField("metadata_context") else None
+    config = None
+    if message.HasField("protocol_config"):
+        told = message.protocol_config
+        config = ProtocolConfig(
+            _mode(told.request_body_mode),
+            _mode(told.response_body_mode),
+            told.send_body_without_waiting_for_header_response,
+        )
+    return RequestHeaders(RequestHead(headers, subset), part.end_of_stream, config)
+
+
+_MODES: Final = {int(mode): mode for mode in BodyMode}
+
+
+def _mode(number: int) -> BodyMode:
+    mode = _MODES.get(number)
+    if mode is None:
+        raise ProtocolError(f"body mode {number} is not supported")
+    return mode
+
+
+def _response_headers(message: pb.ProcessingRequest) -> ResponseHeaders:
+    part = message.response_headers
+    status = 0
+    for header in part.headers.headers:
+        if header.key == ":status":
+            text = header.raw_value or header.value.encode()
+            status = int(text) if len(text) == 3 and text.isdigit() else 0
+            break
+    served = ""
+    if message.HasField("metadata_context"):
+        spaces = message.metadata_context.filter_metadata
+        if names.LB_NAMESPACE in spaces:
+            fields = spaces[names.LB_NAMESPACE].fields
+            if names.SERVED_KEY in fields:
+                served = fields[names.SERVED_KEY].string_value
+    return ResponseHeaders(status, part.end_of_stream, served)
+
+
+def _subset(message: pb.ProcessingRequest) -> tuple[str, ...] | None:
+    """The subset hint: a list of strings, or one string with commas; both are seen (reference: GIE lwepp)."""
+    spaces = message.metadata_context.filter_metadata
+    if names.SUBSET_NAMESPACE not in spaces:
+        return None
+    fields = spaces[names.SUBSET_NAMESPACE].fields
+    if names.SUBSET_KEY not in fields:
+        return None
+    value = fields[names.SUBSET_KEY]
+    if value.HasField("list_value"):
+        hints: Sequence[str] = [item.string_value for item in value.list_value.values]
+    else:
+        hints = value.string_value.split(",")
+    return tuple(hint.strip() for hint in hints if hint.strip())
+
+
+class Encoder:
+    """Actions to bytes. One for a server: it keeps what repeats."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[object, ...], bytes] = {}
+
+    def headers(self, direction: Direction, decision: Decision | None) -> bytes:
+        """A HeadersResponse; for a request with a decision, the route is chosen anew (`clear_route_cache`)."""
+        if decision is None:
+            return _PLAIN_HEADERS[direction]
+        key = (direction, *decision[:3])
+        found = self._kept.get(key)
+        if found is None:
+            found = self._keep(key, _headers(direction, decision))
+        return found
+
+    def body(self, direction: Direction, decision: Decision | None) -> bytes:
+        """A BodyResponse that leaves the body alone."""
+        if decision is None:
+            return _PLAIN_BODY[direction]
+        key = ("body", direction, *decision[:3])
+        found = self._kept.get(key)
+        if found is None:
+            found = self._keep(key, _body(direction, decision))
+        return found
+
+    def _keep(self, key: tuple[object, ...], encoded: bytes) -> bytes:
+        if len(self._kept) >= _CACHED:
+            self._kept.clear()
+        self._kept[key] = encoded
+        return encoded
+
+
+def trailers(direction: Direction) -> bytes:
+    """A TrailersResponse that leaves the trailers alone."""
+    return _PLAIN_TRAILERS[direction]
+
+
+def chunk(direction: Direction, body: bytes | memoryview, end_of_stream: bool) -> bytes:
+    """A BodyResponse whose `streamed_response` is this piece.
+
+    By hand: ProcessingResponse.{request_body=3, response_body=4}.response=1.body_mutation=3.streamed_response=3 with
+    body=1 and end_of_stream=2.
+    """
+    size = len(body)
+    end = b"\x10\x01" if end_of_stream else b""
+    if size:
+        head = b"\x0a" + _varint(size)
+        streamed = len(head) + size + len(end)
+    else:
+        head = b""
+        streamed = len(end)
+    mutation = b"\x1a" + _varint(streamed) + head
+    common = b"\x1a" + _varint(len(mutation) - len(head) + streamed) + mutation
+    response = b"\x0a" + _varint(len(common) - len(head) + streamed) + common
+    outer = _BODY_TAG[direction] + _varint(len(response) - len(head) + streamed) + response
+    return b"".join((outer, body, end))
+
+
+def immediate(reply: Reply) -> bytes:
+    """An ImmediateResponse: Envoy answers the client with it."""
+    message = pb.ProcessingResponse()
+    answer = message.immediate_response
+    answer.status.code = reply.status  # type: ignore[assignment]  # an enum of all HTTP statuses, open in proto3
+    answer.body = reply.body
+    answer.details = reply.details
+    headers = (("content-type", reply.content_type), *reply.headers)
+    _set_headers(answer.headers, headers)
+    return message.SerializeToString()
+
+
+def _headers(direction: Direction, decision: Decision) -> bytes:
+    message = pb.ProcessingResponse()
+    part = message.request_headers if direction is Direction.REQUEST else message.response_headers
+    _common(message, part.response, direction, decision)
+    return message.SerializeToString()
+
+
+def _body(direction: Direction, decision: Decision) -> bytes:
+    message = pb.ProcessingResponse()
+    part = message.request_body if direction is Direction.REQUEST else message.response_body
+    _common(message, part.response, direction, decision)
+    return message.SerializeToString()
+
+
+def _common(
+    message: pb.ProcessingResponse, common: pb.CommonResponse, direction: Direction, decision: Decision
+) -> None:
+    # Present even when empty: Envoy ignores clear_route_cache without a header_mutation.
+    common.header_mutation.SetInParent()
+    _set_headers(common.header_mutation, decision.set_headers)
+    common.header_mutation.remove_headers.extend(decision.remove_headers)
+    common.clear_route_cache = direction is Direction.REQUEST
+    if decision.metadata:
+        space = message.dynamic_metadata.fields[names.LB_NAMESPACE].struct_value
+        for key, value in decision.metadata:
+            space.fields[key].string_value = value
+
+
+def _set_headers(mutation: pb.HeaderMutation, headers: Sequence[tuple[str, str]]) -> None:
+    for key, value in headers:
+        option = mutation.set_headers.add()
+        option.header.key = key
+        option.header.raw_value = value.encode()
+        option.append_action = _OVERWRITE
+
+
+def _varint(number: int) -> bytes:
+    if number < 0x80:
+        return _SMALL[number]
+    if number < 0x4000:
+        return bytes((number & 0x7F | 0x80, number >> 7))
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+_SMALL: Final = [bytes((n,)) for n in range(0x80)]
+_BODY_TAG: Final = {Direction.REQUEST: b"\x1a", Direction.RESPONSE: b"\x22"}
+
+
+def _plain(field: str) -> bytes:
+    message = pb.ProcessingResponse()
+    getattr(message, field).SetInParent()
+    return message.SerializeToString()
+
+
+_PLAIN_HEADERS: Final = {d: _plain(f"{d.value}_headers") for d in Direction}
+_PLAIN_BODY: Final = {d: _plain(f"{d.value}_body") for d in Direction}
+_PLAIN_TRAILERS: Final = {d: _plain(f"{d.value}_trailers") for d in Direction}

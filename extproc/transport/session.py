@@ -1,0 +1,109 @@
+"""One stream: message bytes in, answer bytes out, in one synchronous call. Every transport uses this."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import orjson
+
+from extproc import names
+from extproc.domain import Decision, Reply
+from extproc.errors import ExtProcError, InternalError
+from extproc.observability.logs import logger
+from extproc.protocol import (
+    Action,
+    Decide,
+    DecisionFailed,
+    DecisionMade,
+    ExtProcStream,
+    Finished,
+    PeerClosed,
+    ReplyBody,
+    ReplyChunk,
+    ReplyHeaders,
+    ReplyImmediately,
+    ReplyTrailers,
+    StreamLimits,
+)
+from extproc.transport import codec
+from extproc.transport.codec import Encoder
+
+_log = logger(__name__)
+
+
+class Decider(Protocol):
+    """What a session asks: the director, or a test's stand-in."""
+
+    def decide(self, question: Decide) -> Decision | Reply:
+        """Decide now. Raises ExtProcError for what the client or the operator must see."""
+        ...
+
+    def refused(self, error: ExtProcError) -> None:
+        """The stream refused the request before it came to a decision."""
+        ...
+
+    def finished(self, end: Finished, served: str) -> None:
+        """The request of a decision is over; said exactly once. `served`: the endpoint that answered, as far as told."""
+        ...
+
+
+class Session:
+    """The life of one stream."""
+
+    __slots__ = ("_decider", "_encoder", "_stream")
+
+    def __init__(self, decider: Decider, encoder: Encoder, limits: StreamLimits) -> None:
+        self._decider = decider
+        self._encoder = encoder
+        self._stream = ExtProcStream(limits)
+
+    def __repr__(self) -> str:
+        return f"<Session {self._stream!r}>"
+
+    def receive(self, raw: bytes) -> list[bytes]:
+        """Take one message; return the answers to send, in order. Raises ProtocolError: end the stream with its message."""
+        return self._perform(self._stream.receive(codec.decode(raw)), [])
+
+    def closed(self) -> None:
+        """The stream is over, for whatever reason. May be said more than once."""
+        self._perform(self._stream.receive(PeerClosed()), [])
+
+    def _perform(self, actions: list[Action], out: list[bytes]) -> list[bytes]:
+        for action in actions:
+            kind = action.__class__
+            if kind is ReplyChunk:
+                out.append(codec.chunk(*action))  # type: ignore[arg-type]  # mypy can't narrow by class identity
+            elif kind is ReplyHeaders:
+                out.append(self._encoder.headers(*action))  # type: ignore[arg-type]
+            elif kind is Decide:
+                self._perform(self._stream.receive(self._decide(action)), out)  # type: ignore[arg-type]
+            elif kind is ReplyBody:
+                out.append(self._encoder.body(*action))  # type: ignore[arg-type]
+            elif kind is Finished:
+                self._decider.finished(action, self._stream.served)  # type: ignore[arg-type]
+            elif isinstance(action, ReplyTrailers):
+                out.append(codec.trailers(action.direction))
+            elif isinstance(action, ReplyImmediately):
+                answer = action.answer
+                if isinstance(answer, ExtProcError):
+                    self._decider.refused(answer)
+                    answer = reply_of(answer)
+                out.append(codec.immediate(answer))
+        return out
+
+    def _decide(self, question: Decide) -> DecisionMade | DecisionFailed:
+        try:
+            return DecisionMade(self._decider.decide(question))
+        except ExtProcError as error:
+            return DecisionFailed(error)
+        except Exception:
+            # The request is not at fault and must not take the stream's other bookkeeping down with it.
+            _log.exception("decision failed", request_id=question.head.text(names.REQUEST_ID_HEADER))
+            return DecisionFailed(InternalError("internal error"))
+
+
+def reply_of(error: ExtProcError) -> Reply:
+    """The error in OpenAI's shape (https://platform.openai.com/docs/guides/error-codes)."""
+    body = {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
+    headers = ((names.DROPPED_REASON_HEADER, error.dropped_reason),) if error.dropped_reason else ()
+    return Reply(error.status, orjson.dumps(body), headers=headers, details=f"extproc_{error.code}")
