@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray

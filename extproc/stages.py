@@ -127,9 +127,7 @@ class RouteToPool:
         if self._table.only_pool is not None and not request.unread:
             return self._table.only_pool
         why = f" ({request.unread})" if request.unread else ""
-        raise MissingModel(
-            f"the request names no model{why}; name one of: {self._table.listed()}", param="model"
-        )
+        raise MissingModel(f"the request names no model{why}; name one of: {self._table.listed()}", param="model")
 
     def _models(self, path: str) -> Reply | None:
         """`GET /v1/models` and `/v1/models/{model}` in OpenAI's shape, over all pools."""
@@ -139,9 +137,7 @@ class RouteToPool:
             return Reply(200, orjson.dumps(listing), details="extproc_models")
         if name in self._table.models:
             return Reply(200, orjson.dumps(self._card(name)), details="extproc_models")
-        raise UnknownModel(
-            f"The model `{name}` does not exist. Available models: {self._table.listed()}", param="model"
-        )
+        raise UnknownModel(f"The model `{name}` does not exist. Available models: {self._table.listed()}", param="model")
 
     def _card(self, model: str) -> dict[str, object]:
         return {"id": model, "object": "model", "created": self._created, "owned_by": "extproc"}
@@ -224,7 +220,9 @@ class PickEndpoint:
             "profile": told.profile,
             "weights": told.weights,
             "fail_open": not pool.store.fresh,
-            "left_out": sorted(view.endpoint.key for view in pool.store.describe() if view.endpoint not in candidates.endpoints),
+            "left_out": sorted(
+                view.endpoint.key for view in pool.store.describe() if view.endpoint not in candidates.endpoints
+            ),
             "candidates": [
                 {
                     "endpoint": row.endpoint.key,

@@ -74,7 +74,10 @@ class AdminServer:
             await site.start()
         except OSError as error:
             await self._runner.cleanup()
-            raise OSError(error.errno or errno.EADDRINUSE, f"metrics port {port}: cannot listen on {host}:{port}: {error.strerror}") from error
+            raise OSError(
+                error.errno or errno.EADDRINUSE,
+                f"metrics port {port}: cannot listen on {host}:{port}: {error.strerror}",
+            ) from error
         return int(self._runner.addresses[0][1])
 
     async def stop(self) -> None:
@@ -169,7 +172,11 @@ def _endpoint(view: MemberView) -> dict[str, Any]:
     age = None if view.age_s is None else round(view.age_s, 3)
 
     def signal(value: object) -> dict[str, Any]:
-        return {"value": value, "age_s": age if value is not None else None, "usable": view.fresh and not view.down and value is not None}
+        return {
+            "value": value,
+            "age_s": age if value is not None else None,
+            "usable": view.fresh and not view.down and value is not None,
+        }
 
     load = view.load
     return {

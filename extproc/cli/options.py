@@ -92,11 +92,17 @@ def _extra(info: FieldInfo) -> Mapping[str, Any]:
     return info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
 
 
-def _option(field: str, info: FieldInfo) -> click.Option:
+def shown_default(info: FieldInfo) -> str:
+    """The default as help and docs show it, '' when there is none."""
     default = _extra(info).get("default_text")
     if default is None:
         default = "required" if info.is_required() else info.default
-    shown = "" if default in (None, "", (), []) else f"  [{'default: ' if not info.is_required() else ''}{_show(default)}]"
+    return "" if default in (None, "", (), []) else _show(default)
+
+
+def _option(field: str, info: FieldInfo) -> click.Option:
+    default = shown_default(info)
+    shown = f"  [{'' if info.is_required() else 'default: '}{default}]" if default else ""
     optional: dict[str, Any] = {"flag_value": "true"} if _is_bool(info) else {}
     return click.Option(
         [f"--{flag_of(field, info)}", field],

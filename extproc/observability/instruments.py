@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar, cast
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -57,6 +57,7 @@ def _bound(value: float) -> str:
 
 
 Child = TypeVar("Child", Value, Histogram)
+Made = TypeVar("Made")
 
 
 class Family(Generic[Child]):
@@ -67,7 +68,7 @@ class Family(Generic[Child]):
         self.name = name
         self.doc = doc
         self.labels = tuple(labels)
-        self._make = make
+        self._make: Callable[[], Child] = make
         self._children: dict[tuple[str, ...], Child] = {}
 
     def child(self, *values: str) -> Child:
@@ -107,6 +108,13 @@ class Instruments(Collector):
     def __init__(self) -> None:
         self._families: list[Family[Value] | Family[Histogram]] = []
         self.before_collect: list[Callable[[], None]] = []
+        self._once: dict[str, object] = {}
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What `make` made the first time it was asked for under this name."""
+        if name not in self._once:
+            self._once[name] = make()
+        return cast(Made, self._once[name])
 
     def counter(self, name: str, doc: str, labels: Sequence[str] = ()) -> Family[Value]:
         return self._value("counter", name, doc, labels)
@@ -116,7 +124,7 @@ class Instruments(Collector):
 
     def histogram(self, name: str, doc: str, bounds: Iterable[float], labels: Sequence[str] = ()) -> Family[Histogram]:
         edges = tuple(bounds)
-        family = Family("histogram", name, doc, labels, lambda: Histogram(edges))
+        family: Family[Histogram] = Family("histogram", name, doc, labels, lambda: Histogram(edges))
         self._families.append(family)
         return family
 
@@ -131,7 +139,7 @@ class Instruments(Collector):
         registry.register(self)
 
     def _value(self, kind: str, name: str, doc: str, labels: Sequence[str]) -> Family[Value]:
-        family = Family(kind, name, doc, labels, Value)
+        family: Family[Value] = Family(kind, name, doc, labels, Value)
         self._families.append(family)
         if not labels:
             family.child()  # shown as 0 before the first event, so that a rate has a beginning

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from extproc import __version__
-from extproc.observability.instruments import Histogram, Instruments, Value
+from extproc.observability.instruments import Family, Histogram, Instruments, Value
 
 DECISION_SECONDS: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 REQUEST_SECONDS: Final = (
@@ -35,7 +35,9 @@ class StreamMetrics:
             "extproc_request_errors_total", "Requests answered by us with an error, by its code.", ["code"]
         )
         self.unread = instruments.counter(
-            "extproc_request_body_unread_total", "Request bodies that could not be read for a model, by reason.", ["reason"]
+            "extproc_request_body_unread_total",
+            "Request bodies that could not be read for a model, by reason.",
+            ["reason"],
         )
 
 
@@ -43,10 +45,10 @@ class RouterMetrics:
     """`bbr_*`."""
 
     def __init__(self, instruments: Instruments) -> None:
-        instruments.gauge("bbr_info", "Build of the body-based router.", ["commit", "build_ref"]).child("", __version__).value = 1
-        self.success = instruments.counter(
-            "bbr_success_total", "Requests whose model was found and set as a header."
-        ).child()
+        instruments.gauge("bbr_info", "Build of the body-based router.", ["commit", "build_ref"]).child(
+            "", __version__
+        ).value = 1
+        self.success = instruments.counter("bbr_success_total", "Requests whose model was found and set as a header.").child()
         not_found = instruments.counter(
             "bbr_body_field_not_found_total", "Requests without the field in their body.", ["field"]
         )
@@ -101,17 +103,18 @@ class PickerMetrics:
             "inference_objective_request_error_total", "Requests that ended with an error.", [*standard, "error_code"]
         )
         self._duration = instruments.histogram(
-            "inference_objective_request_duration_seconds", "From the request's headers to the end.", REQUEST_SECONDS, standard
+            "inference_objective_request_duration_seconds",
+            "From the request's headers to the end.",
+            REQUEST_SECONDS,
+            standard,
         )
-        self._size = instruments.histogram(
-            "inference_objective_request_sizes", "Request bodies in bytes.", SIZES, standard
-        )
+        self._size = instruments.histogram("inference_objective_request_sizes", "Request bodies in bytes.", SIZES, standard)
         self._running = instruments.gauge(
             "inference_objective_running_requests", "Requests that have not ended.", ["model_name"]
         )
-        instruments.gauge(
-            "inference_extension_info", "Build of the endpoint picker.", ["commit", "build_ref"]
-        ).child("", __version__).value = 1
+        instruments.gauge("inference_extension_info", "Build of the endpoint picker.", ["commit", "build_ref"]).child(
+            "", __version__
+        ).value = 1
         self.schedule = instruments.histogram(
             "inference_extension_scheduler_e2e_duration_seconds", "Time to pick an endpoint.", DECISION_SECONDS
         ).child()
@@ -165,19 +168,24 @@ class PoolMetrics:
         name = ["name"]
         self._kv = instruments.gauge("inference_pool_average_kv_cache_utilization", "Over endpoints with fresh metrics.", name)
         self._queue = instruments.gauge("inference_pool_average_queue_size", "Over endpoints with fresh metrics.", name)
-        self._running = instruments.gauge(
-            "inference_pool_average_running_requests", "Over endpoints with fresh metrics.", name
-        )
+        self._running = instruments.gauge("inference_pool_average_running_requests", "Over endpoints with fresh metrics.", name)
         self._ready = instruments.gauge("inference_pool_ready_pods", "Endpoints with fresh metrics.", name)
         per_pod = ["name", "model_server_pod"]
         self._pod_queue = instruments.gauge("inference_pool_per_pod_queue_size", "The engine's queue.", per_pod)
-        self._in_flight = instruments.gauge("extproc_endpoint_inflight_requests", "Requests we sent that have not ended.", per_pod)
+        self._in_flight = instruments.gauge(
+            "extproc_endpoint_inflight_requests", "Requests we sent that have not ended.", per_pod
+        )
         self._age = instruments.gauge("extproc_endpoint_metrics_age_seconds", "Age of the last page.", per_pod)
         self._up = instruments.gauge("extproc_endpoint_up", "1 while the endpoint can be connected to.", per_pod)
         self._members = instruments.gauge("extproc_pool_endpoints", "Endpoints of the pool.", name)
         self._stale = instruments.gauge("extproc_pool_stale_endpoints", "Endpoints without fresh metrics.", name)
         self._shown: dict[str, set[str]] = {}
         self._instruments = instruments
+
+    @classmethod
+    def of(cls, instruments: Instruments) -> PoolMetrics:
+        """The one set of pool gauges of these instruments."""
+        return instruments.once("pools", lambda: cls(instruments))
 
     def watch(self, name: str, describe: Callable[[], Sequence[PoolRow]]) -> None:
         """Show this pool; `describe` gives its endpoints now."""
@@ -238,3 +246,37 @@ class PoolRow:
 def _mean(values: list[float | None]) -> float:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else float("nan")
+
+
+class ScrapeMetrics:
+    """How reading one pool's pages goes."""
+
+    def __init__(self, instruments: Instruments, pool: str) -> None:
+        self._pool = pool
+        families = instruments.once("scrapes", lambda: _scrape_families(instruments))
+        reads, durations, self._failures, self._missing = families
+        self.read = reads.child(pool)
+        self.duration = durations.child(pool)
+
+    def failed(self, reason: str) -> None:
+        self._failures.child(self._pool, reason).value += 1
+
+    def missing(self, signal: str, why: str) -> None:
+        self._missing.child(self._pool, signal, why).value += 1
+
+
+def _scrape_families(
+    instruments: Instruments,
+) -> tuple[Family[Value], Family[Histogram], Family[Value], Family[Value]]:
+    return (
+        instruments.counter("extproc_scrapes_total", "Pages of endpoints' metrics that were read.", ["name"]),
+        instruments.histogram(
+            "extproc_scrape_duration_seconds", "From asking for a page to having read it.", DECISION_SECONDS, ["name"]
+        ),
+        instruments.counter("extproc_scrape_errors_total", "Pages that could not be had, by reason.", ["name", "reason"]),
+        instruments.counter(
+            "extproc_scrape_signals_missing_total",
+            "Signals that a page did not give, or gave wrong.",
+            ["name", "signal", "why"],
+        ),
+    )

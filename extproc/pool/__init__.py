@@ -4,6 +4,7 @@ This package may not import asyncio, grpc, protobuf, logging or any room beside 
 scraping, the director) run on one event loop, so every change is whole before anyone reads.
 """
 
-from extproc.pool.store import MemberView, PoolStore, Ticket
+from extproc.pool.member import MemberView
+from extproc.pool.store import PoolStore, Ticket
 
 __all__ = ["MemberView", "PoolStore", "Ticket"]

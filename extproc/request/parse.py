@@ -60,11 +60,9 @@ def parse(
     return _json(head, path, body, kind, complete, options)
 
 
-def _json(
-    head: RequestHead, path: str, body: bytes, kind: bytes, complete: bool, options: ParseOptions
-) -> InferenceRequest:
+def _json(head: RequestHead, path: str, body: bytes, kind: bytes, complete: bool, options: ParseOptions) -> InferenceRequest:
     declared = kind == b"" or kind == b"application/json" or kind.endswith(b"+json")
-    if not declared and not body.lstrip()[:1] == b"{":
+    if not declared and body.lstrip()[:1] != b"{":
         return InferenceRequest(head, path, body_bytes=len(body), unread=f"content-type {kind.decode('latin-1')}")
     payload: object
     try:

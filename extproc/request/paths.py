@@ -39,7 +39,7 @@ def without_query(path: str) -> str:
 def model_of_path(path: str) -> str | None:
     """The model that the path names, percent-decoded; None when it names none. `path` has no query string."""
     # Three cheap tests keep the regular expression off the paths that nearly all requests have.
-    if not (path.endswith(("/infer", "/invocations")) or path.endswith(":predict")):
+    if not path.endswith(("/infer", "/invocations", ":predict")):
         return None
     match = _MODEL_PATHS.fullmatch(path)
     return unquote(match[match.lastgroup]) if match and match.lastgroup else None

@@ -78,7 +78,7 @@ def add_weighted(total: Column, column: Column, weight: float) -> Column:
     """total + x * weight, as a new column."""
     if isinstance(total, list):
         return [base + value * weight for base, value in zip(total, column, strict=True)]
-    return total + column * weight
+    return total + cast("NDArray[np.float64]", column) * weight
 
 
 def zeros_like(column: Column) -> Column:

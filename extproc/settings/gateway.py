@@ -1,19 +1,19 @@
 """The gateway's YAML: pools, and which models they serve.
 
-    apiVersion: extproc.dev/v1alpha1
-    kind: Gateway
-    pools:
-      - name: llama
-        endpoints: {static: ["127.0.0.1:8101", "127.0.0.1:8102"]}
-      - name: phi4
-        endpoints: {file: endpoints.yaml}
-    routes:
-      - models: ["meta-llama/Llama-3.1-8B-Instruct"]
-        pool: llama
-      - models: ["microsoft/Phi-4-mini-instruct"]
-        pool: phi4
-    adaptersFile: adapters.yaml   # optional
-    scheduling: {}                # optional: the body of an EndpointPickerConfig, for all pools; a pool may have its own
+apiVersion: extproc.dev/v1alpha1
+kind: Gateway
+pools:
+  - name: llama
+    endpoints: {static: ["127.0.0.1:8101", "127.0.0.1:8102"]}
+  - name: phi4
+    endpoints: {file: endpoints.yaml}
+routes:
+  - models: ["meta-llama/Llama-3.1-8B-Instruct"]
+    pool: llama
+  - models: ["microsoft/Phi-4-mini-instruct"]
+    pool: phi4
+adaptersFile: adapters.yaml   # optional
+scheduling: {}                # optional: the body of an EndpointPickerConfig, for all pools; a pool may have its own
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class EndpointPickerConfig(Settings):
     feature_gates: list[str] = Field([], alias="featureGates")
     plugins: list[PluginSpec] = []
     scheduling_profiles: list[ProfileSpec] = Field([], alias="schedulingProfiles")
-    data_layer: DataLayerSpec = Field(DataLayerSpec(), alias="dataLayer")
+    data_layer: DataLayerSpec = Field(default_factory=lambda: DataLayerSpec.model_validate({}), alias="dataLayer")
     request_handler: RequestHandlerSpec = Field(RequestHandlerSpec(), alias="requestHandler")
 
 
@@ -136,7 +136,7 @@ def picker_config(document: dict[str, Any], prefix: str = "") -> tuple[EndpointP
     try:
         config = validate(EndpointPickerConfig, document, prefix=prefix)
     except SettingsError as error:
-        config = EndpointPickerConfig()
+        config = EndpointPickerConfig.model_validate({})
         problems += error.problems
     version = document.get("apiVersion", API_VERSIONS[0])
     if version in DEPRECATED_API_VERSIONS:

@@ -14,14 +14,13 @@ class ServerSettings(Settings):
     grpc_health_port: Port = setting(9003, "Port of the gRPC health service, plaintext.")
     metrics_port: Port = setting(9090, "Port of /metrics, /healthz, /readyz and /debug.")
     host: str = setting("0.0.0.0", "Address to listen on.")
-    max_body_bytes: Size = setting(
-        64 * 2**20, "Largest request body; a larger one is answered with 413.", default_text="64Mi"
-    )
+    max_body_bytes: Size = setting(64 * 2**20, "Largest request body; a larger one is answered with 413.", default_text="64Mi")
     drain_timeout: Duration = setting(
         30.0, "After SIGTERM, how long open streams may go on before they are ended.", default_text="30s"
     )
     secure_serving: bool = setting(
-        False, "TLS on the ExtProc port. Not available in this version: leave it off and keep the port inside the host or mesh."
+        False,
+        "TLS on the ExtProc port. Not available in this version: leave it off and keep the port inside the host or mesh.",
     )
     v: int = setting(2, "Verbosity of the logs: 0 warnings, 2 information, 4 and more debug.")
 
@@ -41,7 +40,11 @@ class ServerSettings(Settings):
 
     @model_validator(mode="after")
     def _ports_differ(self) -> ServerSettings:
-        ports = {"grpc-port": self.grpc_port, "grpc-health-port": self.grpc_health_port, "metrics-port": self.metrics_port}
+        ports = {
+            "grpc-port": self.grpc_port,
+            "grpc-health-port": self.grpc_health_port,
+            "metrics-port": self.metrics_port,
+        }
         used: dict[int, str] = {}
         for name, port in ports.items():
             other = used.setdefault(port, name)
@@ -69,11 +72,10 @@ class BbrSettings(ServerSettings):
         "of base model to list of adapters. Watched.",
     )
     text_models: bool = setting(
-        False, "Accept a model that is a number or a boolean, as its JSON text (as upstream 1.5), instead of answering 400."
+        False,
+        "Accept a model that is a number or a boolean, as its JSON text (as upstream 1.5), instead of answering 400.",
     )
-    invalid_json_passes: bool = setting(
-        False, "Let a body that is not JSON pass without a model, instead of answering 400."
-    )
+    invalid_json_passes: bool = setting(False, "Let a body that is not JSON pass without a model, instead of answering 400.")
 
 
 class PickerSettings(ServerSettings):

@@ -207,9 +207,7 @@ def _body(direction: Direction, decision: Decision) -> bytes:
     return message.SerializeToString()
 
 
-def _common(
-    message: pb.ProcessingResponse, common: pb.CommonResponse, direction: Direction, decision: Decision
-) -> None:
+def _common(message: pb.ProcessingResponse, common: pb.CommonResponse, direction: Direction, decision: Decision) -> None:
     # Present even when empty: Envoy ignores clear_route_cache without a header_mutation.
     common.header_mutation.SetInParent()
     _set_headers(common.header_mutation, decision.set_headers)

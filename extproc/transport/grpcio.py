@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
+import socket
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -50,7 +50,7 @@ class ExtProcServer:
                 ("grpc.max_concurrent_streams", 1 << 20),
             ]
         )
-        handler = grpc.stream_stream_rpc_method_handler(self._process)  # no (de)serialisers: bytes
+        handler: Any = grpc.stream_stream_rpc_method_handler(self._process)  # no (de)serialisers: bytes
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(names.EXT_PROC_SERVICE, {"Process": handler}),)
         )
@@ -133,7 +133,15 @@ class HealthServer:
 def _bind(server: aio.Server, host: str, port: int, name: str) -> int:
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        bound = server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise BindError(errno.EADDRINUSE, f"{name} port {port}: cannot listen on {address}: {os.strerror(errno.EADDRINUSE)}") from error
-    return bound
+        _try(host, port)
+        return server.add_insecure_port(address)
+    except (OSError, RuntimeError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise BindError(errno.EADDRINUSE, f"{name} port {port}: cannot listen on {address}: {why}") from error
+
+
+def _try(host: str, port: int) -> None:
+    """Bind and let go: grpcio hides why it can't. Raises OSError."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 import orjson
 
@@ -72,15 +72,15 @@ class Session:
         for action in actions:
             kind = action.__class__
             if kind is ReplyChunk:
-                out.append(codec.chunk(*action))  # type: ignore[arg-type]  # mypy can't narrow by class identity
+                out.append(codec.chunk(*action))
             elif kind is ReplyHeaders:
-                out.append(self._encoder.headers(*action))  # type: ignore[arg-type]
+                out.append(self._encoder.headers(*action))
             elif kind is Decide:
-                self._perform(self._stream.receive(self._decide(action)), out)  # type: ignore[arg-type]
+                self._perform(self._stream.receive(self._decide(cast(Decide, action))), out)
             elif kind is ReplyBody:
-                out.append(self._encoder.body(*action))  # type: ignore[arg-type]
+                out.append(self._encoder.body(*action))
             elif kind is Finished:
-                self._decider.finished(action, self._stream.served)  # type: ignore[arg-type]
+                self._decider.finished(cast(Finished, action), self._stream.served)
             elif isinstance(action, ReplyTrailers):
                 out.append(codec.trailers(action.direction))
             elif isinstance(action, ReplyImmediately):

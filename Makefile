@@ -1,0 +1,36 @@
+# What a user or CI runs; each target is a script, so that a laptop's run is CI's run.
+.DEFAULT_GOAL := help
+.PHONY: help install demo up test check lint e2e bench test-vllm protos lock clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+install:  ## Make .venv with the locked dependencies and `extproc` in it
+	@scripts/install
+
+demo: install  ## A real Envoy, the gateway and six simulated model servers; half a minute
+	@.venv/bin/extproc demo
+
+up: install  ## The same, left running, with curl lines to try
+	@.venv/bin/extproc demo --keep
+
+test: install  ## The default tests, real Envoy included
+	@scripts/test
+
+check: install  ## Lint, types, import contracts, generated files
+	@scripts/check
+
+bench: install  ## CPU per request, against a bare grpc.aio server in the same run
+	@scripts/bench
+
+test-vllm: install  ## Two real vLLM servers and a twin on CPU, behind Envoy and both stages; downloads 6 GB once
+	@scripts/test-vllm
+
+protos: install  ## Generate extproc/pb from protos/
+	@scripts/protos
+
+lock:  ## Resolve pyproject.toml into requirements.lock
+	@scripts/lock
+
+clean:  ## Remove what the targets above made
+	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,55 @@
+"""The adapters file: read at start, watched, and given to the router stage as a whole."""
+
+from __future__ import annotations
+
+from extproc.app.watching import FileErrors
+from extproc.discovery.watch import FileWatcher
+from extproc.observability.logs import logger
+from extproc.settings.adapters import parse_adapters
+from extproc.settings.base import SettingsError
+from extproc.stages import ModelHeaders
+from extproc.traffic import AdapterMap
+
+_log = logger(__name__)
+
+
+class AdaptersFile:
+    """Keeps a stage's adapter map equal to the file's last good content."""
+
+    def __init__(self, path: str, label: str, stage: ModelHeaders, files: FileErrors) -> None:
+        """Read it for the first time. Raises SettingsError with every problem, each under `label`."""
+        self._path = path
+        self._stage = stage
+        self._files = files
+        self._watcher = FileWatcher(
+            path,
+            _parse,
+            on_change=self._changed,
+            on_error=lambda problems: files.broken(path, problems),
+            on_heal=lambda: files.good(path),
+        )
+        try:
+            stage.adapters = self._watcher.load()
+        except SettingsError as error:
+            raise SettingsError([f"{label}: {problem}" for problem in error.problems]) from None
+        files.good(path)
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        await self._watcher.run()
+
+    def _changed(self, adapters: AdapterMap) -> None:
+        self._stage.adapters = adapters
+        self._files.good(self._path)
+        _log.info("adapters changed", file=self._path, names=len(adapters))
+
+
+def _parse(data: bytes) -> AdapterMap:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise SettingsError(["not UTF-8"]) from None
+    try:
+        return AdapterMap(parse_adapters(text))
+    except ValueError as error:
+        raise SettingsError([str(error)]) from None

@@ -1,0 +1,172 @@
+"""What each subcommand is made of: settings become parts.
+
+Everything that can be wrong is found here, before anything listens.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from extproc.app.adapters import AdaptersFile
+from extproc.app.pools import Pool, PoolParts, pool_parts, read_file
+from extproc.app.service import Service, Telemetry
+from extproc.director import Director
+from extproc.observability.decisions import DecisionLog
+from extproc.observability.logs import logger
+from extproc.observability.metrics import PickerMetrics, RouterMetrics
+from extproc.pool import PoolStore
+from extproc.protocol import BodyMode, ProtocolConfig, StreamLimits
+from extproc.request import ParseOptions
+from extproc.settings.base import SettingsError
+from extproc.settings.gateway import GatewayConfig, load_gateway_config, scheduling_of
+from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
+from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings, PickerSettings
+from extproc.stages import ModelHeaders, PickEndpoint, PoolOfEndpoints, RouteToPool
+from extproc.traffic import Route, RouteTable
+
+_log = logger(__name__)
+
+
+def build_bbr(settings: BbrSettings) -> Service:
+    """The body-based router. Raises SettingsError."""
+    telemetry = Telemetry()
+    metrics = RouterMetrics(telemetry.instruments)
+    headers = ModelHeaders(metrics)
+    background = _watch_adapters(settings.adapters_file, "--adapters-file", headers, telemetry)
+    options = ParseOptions(settings.invalid_json_passes, settings.text_models)
+    director = Director([headers], telemetry.streams, router_metrics=metrics, options=options)
+    mode = BodyMode.FULL_DUPLEX_STREAMED if settings.streaming else BodyMode.BUFFERED
+    limits = StreamLimits(settings.max_body_bytes, fallback=ProtocolConfig(mode, mode))
+    return Service("bbr", settings, telemetry, director, limits, background=background)
+
+
+def build_epp(settings: EppSettings) -> Service:
+    """The endpoint picker of one pool. Raises SettingsError with every problem."""
+    problems: list[str] = []
+    config, prefix = DEFAULT_PICKER, ""
+    warnings: list[str] = []
+    try:
+        if settings.config_file is not None:
+            prefix = f"{settings.config_file}: "
+            config, warnings = load_picker_config(read_file(settings.config_file, "--config-file"))
+        elif settings.config_text is not None:
+            prefix = "--config-text: "
+            config, warnings = load_picker_config(settings.config_text)
+    except SettingsError as error:
+        problems += [p if p.startswith("--config-file") else prefix + p for p in error.problems]
+    telemetry = Telemetry()
+    parts = None
+    try:
+        parts = pool_parts(
+            config,
+            prefix=prefix,
+            static=list(settings.endpoints),
+            static_path="--endpoints",
+            file=None,
+            base=Path.cwd(),
+        )
+    except SettingsError as error:
+        problems += error.problems
+    if problems or parts is None:
+        raise SettingsError(problems)
+    for warning in warnings:
+        _log.warning("config", warning=prefix + warning)
+    pool = _pool(settings.pool_name, parts, settings, telemetry)
+    decisions = DecisionLog()
+    picker = PickEndpoint(
+        {pool.store.name: PoolOfEndpoints(pool.store, parts.blueprint.scheduler(random.random))},
+        PickerMetrics(telemetry.instruments),
+        decisions,
+        default_pool=pool.store.name,
+        model_required=True,
+    )
+    director = Director([picker], telemetry.streams)
+    return Service("epp", settings, telemetry, director, StreamLimits(settings.max_body_bytes), [pool], decisions)
+
+
+def build_gateway(settings: GatewaySettings) -> Service:
+    """Router and picker on one stream. Raises SettingsError with every problem."""
+    path = Path(settings.config_file)
+    prefix = f"{settings.config_file}: "
+    try:
+        config = load_gateway_config(read_file(settings.config_file, "--config-file"))
+    except SettingsError as error:
+        raise SettingsError([p if p.startswith("--config-file") else prefix + p for p in error.problems]) from None
+    telemetry = Telemetry()
+    router_metrics = RouterMetrics(telemetry.instruments)
+    headers = ModelHeaders(router_metrics)
+    problems: list[str] = []
+    parts = _gateway_parts(config, path.parent, prefix, problems)
+    background: list[Callable[[], Awaitable[None]]] = []
+    if config.adapters_file is not None:
+        try:
+            adapters = str(path.parent / config.adapters_file)
+            background = _watch_adapters(adapters, prefix + "adaptersFile", headers, telemetry)
+        except SettingsError as error:
+            problems += error.problems
+    if problems:
+        raise SettingsError(problems)
+    pools = {name: _pool(name, built, settings, telemetry) for name, built in parts.items()}
+    decisions = DecisionLog()
+    picker = PickEndpoint(
+        {name: PoolOfEndpoints(pool.store, parts[name].blueprint.scheduler(random.random)) for name, pool in pools.items()},
+        PickerMetrics(telemetry.instruments),
+        decisions,
+    )
+    table = RouteTable([Route(tuple(route.models), route.pool) for route in config.routes])
+    director = Director(
+        [headers, RouteToPool(table, int(time.time())), picker], telemetry.streams, router_metrics=router_metrics
+    )
+    return Service(
+        "gateway",
+        settings,
+        telemetry,
+        director,
+        StreamLimits(settings.max_body_bytes),
+        list(pools.values()),
+        decisions,
+        background,
+    )
+
+
+def _gateway_parts(config: GatewayConfig, base: Path, prefix: str, problems: list[str]) -> dict[str, PoolParts]:
+    routed = {route.pool for route in config.routes}
+    parts = {}
+    for index, spec in enumerate(config.pools):
+        try:
+            picker, where, warnings = scheduling_of(config, spec, index)
+            parts[spec.name] = pool_parts(
+                picker,
+                prefix=prefix + where,
+                static=spec.endpoints.static,
+                static_path=f"{prefix}pools[{index}].endpoints.static",
+                file=spec.endpoints.file,
+                base=base,
+            )
+        except SettingsError as error:
+            # A common `scheduling` is checked once for each pool; its problems are said once.
+            problems += [
+                line
+                for problem in error.problems
+                if (line := problem if problem.startswith(prefix) else prefix + problem) not in problems
+            ]
+            continue
+        for warning in warnings:
+            _log.warning("config", warning=prefix + warning)
+        if spec.name not in routed:
+            _log.warning("config", warning=f"{prefix}pools[{index}]: no route leads to pool {spec.name!r}")
+    return parts
+
+
+def _pool(name: str, parts: PoolParts, settings: PickerSettings, telemetry: Telemetry) -> Pool:
+    store = PoolStore(name, time.monotonic, stale_after_s=settings.metrics_staleness_threshold)
+    return Pool(store, parts, telemetry.instruments, telemetry.files, interval_s=settings.refresh_metrics_interval)
+
+
+def _watch_adapters(
+    file: str | None, label: str, headers: ModelHeaders, telemetry: Telemetry
+) -> list[Callable[[], Awaitable[None]]]:
+    return [] if file is None else [AdaptersFile(file, label, headers, telemetry.files).run]

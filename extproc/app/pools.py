@@ -1,0 +1,248 @@
+"""A pool with all its parts: who is in it, how they are doing, what is known, and how to choose."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from pydantic import BaseModel
+
+from extproc.app.watching import FileErrors
+from extproc.discovery.file import FileDiscovery, FileDiscoverySettings
+from extproc.discovery.static import StaticDiscovery, Target, parse_targets
+from extproc.domain import Endpoint
+from extproc.observability.instruments import Instruments
+from extproc.observability.logs import logger
+from extproc.observability.metrics import PoolMetrics, PoolRow, ScrapeMetrics
+from extproc.pool import PoolStore
+from extproc.scheduling import Blueprint, build_scheduler
+from extproc.scheduling.build import PluginType
+from extproc.scraping.engines import Engines, Missing
+from extproc.scraping.fetch import HttpFetcher
+from extproc.scraping.scraper import Scraper
+from extproc.settings.base import SettingsError
+from extproc.settings.engines import CoreMetricsSettings, MetricsSourceSettings
+from extproc.settings.picker import EndpointPickerConfig
+
+_log = logger(__name__)
+
+DATA_LAYER_TYPES: Final[Mapping[str, PluginType]] = {
+    "metrics-data-source": PluginType("data layer", MetricsSourceSettings),
+    "core-metrics-extractor": PluginType("data layer", CoreMetricsSettings),
+    "file-discovery": PluginType("data layer", FileDiscoverySettings),
+}
+
+Parameters = TypeVar("Parameters", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class PoolParts:
+    """A pool's settings, all checked."""
+
+    blueprint: Blueprint
+    engines: Engines
+    source: MetricsSourceSettings
+    fetcher: HttpFetcher
+    targets: tuple[Target, ...]
+    file: FileDiscoverySettings | None
+
+
+def pool_parts(
+    config: EndpointPickerConfig,
+    *,
+    prefix: str,
+    static: Sequence[str] | None,
+    static_path: str,
+    file: str | None,
+    base: Path,
+) -> PoolParts:
+    """Check everything about a pool. Raises SettingsError with every problem.
+
+    Endpoints come from `static`, from `file` (relative to `base`, watched), or from the config's file-discovery; exactly one
+    of them must be given.
+    """
+    problems: list[str] = []
+    blueprint: Blueprint | None = None
+    targets: tuple[Target, ...] = ()
+    engines: Engines | None = None
+    fetcher: HttpFetcher | None = None
+    source = MetricsSourceSettings()
+    discovery: FileDiscoverySettings | None = None
+    try:
+        blueprint = build_scheduler(config, elsewhere=DATA_LAYER_TYPES, prefix=prefix)
+    except SettingsError as error:
+        problems += error.problems
+    try:
+        targets = parse_targets(list(static or ()), path=static_path)
+    except SettingsError as error:
+        problems += error.problems
+    if blueprint is not None:
+        source = _only(blueprint, MetricsSourceSettings, prefix, problems) or source
+        core = _only(blueprint, CoreMetricsSettings, prefix, problems) or CoreMetricsSettings()
+        try:
+            engines = Engines(core, path=prefix)
+            discovery = _discovery(config, blueprint, prefix)
+            fetcher = HttpFetcher(source)
+        except SettingsError as error:
+            problems += [p if p.startswith(prefix) else prefix + p for p in error.problems]
+    if file is not None:
+        discovery = FileDiscoverySettings.model_validate({"path": str(base / file), "watchFile": True})
+    if discovery is not None and static:
+        problems.append(f"{static_path}: excludes file-discovery in the config")
+    elif discovery is None and not static and not problems:
+        problems.append(f"{static_path}: expected at least one endpoint, or file-discovery in the config")
+    if discovery is not None:
+        problems += _file_problems(discovery)
+    if problems or blueprint is None or engines is None or fetcher is None:
+        raise SettingsError(problems)
+    return PoolParts(blueprint, engines, source, fetcher, targets, discovery)
+
+
+def _only(blueprint: Blueprint, kind: type[Parameters], prefix: str, problems: list[str]) -> Parameters | None:
+    found = [(name, parameters) for name, parameters in blueprint.parameters.items() if isinstance(parameters, kind)]
+    if len(found) > 1:
+        names = ", ".join(name for name, _ in found)
+        problems.append(f"{prefix}plugins: more than one of {blueprint.types[found[0][0]]}: {names}")
+    return found[0][1] if found else None
+
+
+def _discovery(config: EndpointPickerConfig, blueprint: Blueprint, prefix: str) -> FileDiscoverySettings | None:
+    layer = config.data_layer.discovery
+    if layer is None or layer.ref is None:
+        return None
+    parameters = blueprint.parameters.get(layer.ref)
+    if not isinstance(parameters, FileDiscoverySettings):
+        raise SettingsError([f"{prefix}dataLayer.discovery.pluginRef: {layer.ref!r} is not a file-discovery plugin"])
+    return parameters
+
+
+def _file_problems(settings: FileDiscoverySettings) -> list[str]:
+    """Read the file once, so that what is wrong with it is said with everything else."""
+    try:
+        FileDiscovery(settings, _Nowhere(), on_error=lambda _: None).load()
+    except SettingsError as error:
+        return error.problems
+    return []
+
+
+class _Nowhere:
+    def replace_endpoints(self, endpoints: Sequence[Endpoint]) -> None:
+        pass
+
+
+def read_file(path: str, label: str) -> str:
+    """The text of a config file. Raises SettingsError with the flag, the path and why not."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError([f"{label}: {path}: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise SettingsError([f"{label}: {path}: not UTF-8"]) from None
+
+
+class Pool:
+    """Runs a pool: endpoints come in from discovery, pages from scraping; both end in the store."""
+
+    def __init__(
+        self, store: PoolStore, parts: PoolParts, instruments: Instruments, files: FileErrors, *, interval_s: float
+    ) -> None:
+        self.store = store
+        self._metrics = ScrapeMetrics(instruments, store.name)
+        PoolMetrics.of(instruments).watch(store.name, self._rows)
+        self._scraper = Scraper(parts.fetcher, parts.engines, store, self, interval_s=parts.source.interval or interval_s)
+        self._discovery: FileDiscovery | StaticDiscovery
+        if parts.file is not None:
+            path = parts.file.path
+            self._discovery = FileDiscovery(
+                parts.file,
+                self,
+                on_error=lambda problems: files.broken(path, problems),
+                on_heal=lambda: files.good(path),
+            )
+            self._discovery.load()
+            files.good(path)
+            self._file: str | None = path
+            self._files = files
+        else:
+            self._file = None
+            self._files = files
+            self._discovery = StaticDiscovery(parts.targets, self, on_error=self._name_failed)
+
+    async def run(self) -> None:
+        """Discover and scrape until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._discovery.run(), name=f"discovery {self.store.name}")
+            group.create_task(self._scraper.run(), name=f"scraping {self.store.name}")
+
+    def unready(self) -> str | None:
+        """Why the pool can't be picked from yet, None when every endpoint was asked once."""
+        views = self.store.describe()
+        if not views:
+            return f"pool {self.store.name!r} has no endpoints yet"
+        untried = sum(view.age_s is None and view.failure is None for view in views)
+        return f"pool {self.store.name!r}: {untried} of {len(views)} endpoints not asked yet" if untried else None
+
+    # -- as the sink of discovery ------------------------------------------------------------------------------------
+
+    def replace_endpoints(self, endpoints: Sequence[Endpoint]) -> None:
+        before = {view.endpoint.key for view in self.store.describe()}
+        self.store.replace_endpoints(endpoints)
+        self._scraper.update(endpoints)
+        if self._file is not None:
+            self._files.good(self._file)
+        now = {endpoint.key for endpoint in endpoints}
+        _log.info(
+            "endpoints changed",
+            pool=self.store.name,
+            endpoints=len(now),
+            added=sorted(now - before),
+            removed=sorted(before - now),
+        )
+
+    def _name_failed(self, name: str, problem: str | None) -> None:
+        if problem is None:
+            _log.info("name resolves", pool=self.store.name, name=name)
+        else:
+            _log.warning("name does not resolve, its last addresses stay", pool=self.store.name, name=name, error=problem)
+
+    # -- as the observer of scraping ---------------------------------------------------------------------------------
+
+    def page_read(self, endpoint: Endpoint, *, duration_s: float, page_bytes: int, missing: Sequence[Missing]) -> None:
+        self._metrics.read.value += 1
+        self._metrics.duration.observe(duration_s)
+        for signal, why in missing:
+            self._metrics.missing(signal, why)
+
+    def page_failed(self, endpoint: Endpoint, reason: str, *, duration_s: float) -> None:
+        self._metrics.failed(reason)
+
+    def state_changed(self, endpoint: Endpoint, state: str, detail: str) -> None:
+        say = _log.info if state == "ok" else _log.warning
+        say(
+            "endpoint metrics",
+            pool=self.store.name,
+            endpoint=endpoint.key,
+            name=endpoint.name,
+            state=state,
+            detail=detail,
+        )
+
+    # -- as the source of the pool's gauges --------------------------------------------------------------------------
+
+    def _rows(self) -> list[PoolRow]:
+        return [
+            PoolRow(
+                view.endpoint.name,
+                waiting=view.load.waiting,
+                running=view.load.running,
+                kv_usage=view.load.kv_usage,
+                in_flight=view.in_flight,
+                age_s=view.age_s,
+                fresh=view.fresh and not view.down,
+                down=view.down,
+            )
+            for view in self.store.describe()
+        ]

@@ -1,0 +1,200 @@
+"""A server with all its parts: listen, run everything in one TaskGroup, get ready, drain when told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from extproc.admin import AdminServer, Inside
+from extproc.app.pools import Pool
+from extproc.app.watching import FileErrors
+from extproc.director import Director
+from extproc.observability.decisions import DecisionLog
+from extproc.observability.instruments import Instruments
+from extproc.observability.logs import logger
+from extproc.observability.metrics import StreamMetrics
+from extproc.protocol import StreamLimits
+from extproc.settings.base import SettingsError
+from extproc.settings.server import ServerSettings
+from extproc.transport.grpcio import ExtProcServer, Health, HealthServer
+
+_log = logger(__name__)
+
+_READY_POLL_S = 0.02
+
+
+class Ports(NamedTuple):
+    """Where a service listens."""
+
+    grpc: int
+    health: int
+    metrics: int
+
+
+class PortsTaken(Exception):
+    """Ports that can't be listened on. `problems` name each, its number and why."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Telemetry:
+    """A process's metrics. Nothing is global, so several services can live in one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.instruments = Instruments()
+        self.instruments.register(self.registry)
+        self.streams = StreamMetrics(self.instruments)
+        self.files = FileErrors(self.instruments)
+
+    def process(self) -> None:
+        """Also show the process itself; once in a process."""
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+
+@dataclass
+class Service:
+    """A server with all its parts."""
+
+    name: str
+    settings: ServerSettings
+    telemetry: Telemetry
+    director: Director
+    limits: StreamLimits
+    pools: list[Pool] = field(default_factory=list)
+    decisions: DecisionLog | None = None
+    background: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    _draining: bool = False
+    _ready: bool = False
+
+    def unready(self) -> str | None:
+        """Why the service is not ready, None when it is. Once ready it stays so until it drains."""
+        if self._draining:
+            return "draining"
+        if not self._ready:
+            reasons = [reason for pool in self.pools if (reason := pool.unready())]
+            if reasons:
+                return "; ".join(reasons)
+            self._ready = True
+        return None
+
+    async def run(self, stop: asyncio.Event, started: Callable[[Ports], None] = lambda ports: None) -> None:
+        """Serve until `stop` is set, then drain. Raises PortsTaken."""
+        health = Health()
+        servers = _Servers(
+            ExtProcServer(self.director, self.limits, self.telemetry.streams, health),
+            HealthServer(health),
+            AdminServer(
+                Inside(
+                    self.telemetry.registry,
+                    self.unready,
+                    {pool.store.name: pool.store for pool in self.pools},
+                    self.decisions,
+                    self.director.explain,
+                )
+            ),
+        )
+        await health.set_ready(False)
+        async with contextlib.AsyncExitStack() as stack:
+            ports = await servers.start(self.settings, stack)
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(pool.run(), name=f"pool {pool.store.name}") for pool in self.pools]
+                tasks += [group.create_task(_forever(job)) for job in self.background]
+                tasks.append(group.create_task(self._announce_ready(health), name="readiness"))
+                _log.info("started", service=self.name, grpc=ports.grpc, health=ports.health, metrics=ports.metrics)
+                started(ports)
+                # What exists now lives as long as the process: keep the collector off it.
+                gc.collect()
+                gc.freeze()
+                await stop.wait()
+                self._draining = True
+                await health.set_ready(False)
+                _log.info("draining", timeout_s=self.settings.drain_timeout, streams=self.telemetry.streams.open.value)
+                await servers.ext_proc.stop(self.settings.drain_timeout)
+                for task in tasks:
+                    task.cancel()
+        _log.info("stopped", service=self.name)
+
+    async def _announce_ready(self, health: Health) -> None:
+        reason = self.unready()
+        while reason is not None:
+            await asyncio.sleep(_READY_POLL_S)
+            reason = self.unready()
+        await health.set_ready(True)
+        _log.info("ready", service=self.name)
+
+
+@dataclass(frozen=True)
+class _Servers:
+    ext_proc: ExtProcServer
+    health: HealthServer
+    admin: AdminServer
+
+    async def start(self, settings: ServerSettings, stack: contextlib.AsyncExitStack) -> Ports:
+        """Listen on all ports; raise PortsTaken with every one that can't be had."""
+        problems: list[str] = []
+        host = settings.host
+
+        async def bind(start: Callable[[str, int], Awaitable[int]], port: int) -> int:
+            try:
+                return await start(host, port)
+            except OSError as error:
+                problems.append(error.strerror or str(error))
+                return 0
+
+        stack.push_async_callback(self.ext_proc.stop, 0)
+        stack.push_async_callback(self.health.stop)
+        stack.push_async_callback(self.admin.stop)
+        ports = Ports(
+            await bind(self.ext_proc.start, settings.grpc_port),
+            await bind(self.health.start, settings.grpc_health_port),
+            await bind(self.admin.start, settings.metrics_port),
+        )
+        if problems:
+            raise PortsTaken(problems)
+        return ports
+
+
+async def _forever(job: Callable[[], Awaitable[None]]) -> None:
+    await job()
+
+
+def serve(service: Service) -> int:
+    """Run the service until SIGTERM or SIGINT; a second signal ends it at once. Returns the exit code."""
+    import uvloop
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        this = asyncio.current_task()
+
+        def on_signal() -> None:
+            if stop.is_set() and this is not None:
+                this.cancel()
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal)
+        service.telemetry.process()
+        await service.run(stop)
+
+    code = 0
+    try:
+        uvloop.run(main())
+    except* PortsTaken as group:
+        problems = [problem for error in group.exceptions if isinstance(error, PortsTaken) for problem in error.problems]
+        raise SettingsError(problems) from None
+    except* asyncio.CancelledError:
+        code = 1
+    return code

@@ -1,0 +1,67 @@
+"""Write the generated parts of the docs, or check that they are current (`--check`).
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from extproc.cli.options import env_of, flag_of, shown_default
+from extproc.protocol.table import REQUEST_ROWS, RESPONSE_ROWS, mermaid
+from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings
+
+ROOT = Path(__file__).resolve().parent.parent
+_PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def _diagram(which: str) -> str:
+    rows = REQUEST_ROWS if which == "request" else RESPONSE_ROWS
+    return f"```mermaid\n{mermaid(rows)}\n```\n"
+
+
+def _flags(model: type[BaseModel]) -> str:
+    lines = ["| flag | default | environment | meaning |", "|---|---|---|---|"]
+    for field, info in model.model_fields.items():
+        doc = (info.description or "").replace("|", "\\|")
+        lines.append(f"| `--{flag_of(field, info)}` | {shown_default(info) or '–'} | `{env_of(field, info)}` | {doc} |")
+    return "\n".join(lines) + "\n"
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "request-states": lambda: _diagram("request"),
+    "response-states": lambda: _diagram("response"),
+    "bbr-flags": lambda: _flags(BbrSettings),
+    "epp-flags": lambda: _flags(EppSettings),
+    "gateway-flags": lambda: _flags(GatewaySettings),
+}
+
+
+def render(text: str) -> str:
+    """The text with its generated parts made anew. Raises KeyError for a part that nobody generates."""
+    return _PART.sub(lambda match: f"{match[1]}{PARTS[match[2]]()}{match[3]}", text)
+
+
+def main() -> int:
+    """Exit code 1 when something is stale under `--check`."""
+    stale = []
+    for path in sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]):
+        text = path.read_text()
+        wanted = render(text)
+        if wanted != text:
+            stale.append(path.relative_to(ROOT))
+            if "--check" not in sys.argv:
+                path.write_text(wanted)
+    if "--check" in sys.argv and stale:
+        print(f"stale: {', '.join(map(str, stale))}; run .venv/bin/python scripts/docs.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""All benchmarks in one run: `python -m tests.bench [--rounds N] [--only core,pick,transport,memory,scrape]`.
+
+Figures are CPU of the server's process, medians; compare ratios, not microseconds of different machines. Exits with 1 when
+something is over its budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tests.bench.core import core_rows, pick_rows
+from tests.bench.table import Row, show
+from tests.bench.transport import memory_rows, transport_rows
+
+
+def main() -> int:
+    """Run, print, and tell whether all is within budget."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each server under load")
+    parser.add_argument("--only", default="transport,core,pick,memory,scrape", help="what to run, comma separated")
+    arguments = parser.parse_args()
+    wanted = set(arguments.only.split(","))
+    rows: list[Row] = []
+    floor_us: dict[str, float] = {}
+
+    def part(title: str, found: list[Row]) -> None:
+        show(title, found)
+        rows.extend(found)
+
+    if "transport" in wanted:
+        found, floor_us = transport_rows(arguments.rounds)
+        part("With the transport (grpc.aio), h2load, 4 connections of 8 streams: CPU per stream", found)
+    if "core" in wanted:
+        part("The core alone, without a socket: CPU per stream", core_rows(floor_us))
+    if "pick" in wanted:
+        part("The pick alone", pick_rows())
+    if "memory" in wanted:
+        part("Memory", memory_rows())
+    if "scrape" in wanted:
+        from tests.bench.scrape import scrape_rows
+
+        part("One vLLM page of 52 KB, fetched and read: CPU of the reading process", scrape_rows())
+    over = [row.name for row in rows if not row.within]
+    print(f"\n{'over budget: ' + ', '.join(over) if over else 'all within budget'}")
+    return 1 if over else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

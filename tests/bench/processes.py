@@ -1,0 +1,93 @@
+"""Servers under test as processes, their CPU and memory by the kernel's own account."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+class Server(NamedTuple):
+    """A running server and what it said when it started."""
+
+    process: subprocess.Popen[str]
+    started: dict[str, Any]
+
+    def cpu_s(self) -> float:
+        """User and system time so far, all threads."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * _TICK_S
+
+    def resident_mb(self) -> float:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        match = re.search(r"VmRSS:\s+(\d+) kB", status)
+        assert match is not None
+        return int(match[1]) / 1024
+
+
+@contextlib.contextmanager
+def server(*arguments: str, until: str = "started") -> Iterator[Server]:
+    """`python -m ARGUMENTS`, ready when it logs `until`; ended at the end."""
+    process = subprocess.Popen([sys.executable, "-m", *arguments], stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        started: dict[str, Any] = {}
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            with contextlib.suppress(ValueError):
+                event = json.loads(line)
+                if event.get("msg") == "started":
+                    started = event
+                if event.get("msg") == until:
+                    break
+        else:
+            raise RuntimeError(f"{arguments} did not start:\n{''.join(lines)}")
+        yield Server(process, started)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
+
+
+class Load(NamedTuple):
+    """What h2load saw."""
+
+    cpu_us: float
+    """Of the server, per stream."""
+    rate: float
+    """Streams per second."""
+
+
+def replay(target: Server, frames: bytes, *, streams: int, connections: int = 4, concurrent: int = 8) -> Load:
+    """Replay the frames as `streams` streams; every one must succeed."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(frames)
+        file.flush()
+        url = f"http://127.0.0.1:{target.started['grpc']}/envoy.service.ext_proc.v3.ExternalProcessor/Process"
+        command = ["h2load", "-n", str(streams), "-c", str(connections), "-m", str(concurrent), "-t", "1", "-d", file.name]
+        before = target.cpu_s()
+        done = subprocess.run(
+            [*command, "-H", "content-type: application/grpc", "-H", "te: trailers", url],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        used = target.cpu_s() - before
+    succeeded = re.search(r"(\d+) succeeded", done.stdout)
+    rate = re.search(r"([\d.]+) req/s", done.stdout)
+    assert succeeded is not None, done.stdout
+    assert int(succeeded[1]) == streams, done.stdout
+    assert rate is not None
+    return Load(used / streams * 1e6, float(rate[1]))

@@ -1,0 +1,60 @@
+"""Recorded ext_proc streams: the client's half of a chat request, as Envoy 1.40 sends it in full duplex."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable
+
+from extproc.pb import external_processor_pb2 as pb
+from extproc.pb import processing_mode_pb2
+
+MODEL = "meta-llama/Llama-3.1-8B-Instruct"
+_FDS = processing_mode_pb2.ProcessingMode.FULL_DUPLEX_STREAMED
+_ENVOY_CHUNK = 65536
+
+
+def chat_body(prompt_bytes: int) -> bytes:
+    """A chat request whose user message has about `prompt_bytes` bytes."""
+    text = ("The quick brown fox jumps. " * (prompt_bytes // 26 + 1))[:prompt_bytes]
+    messages = [{"role": "system", "content": "You are helpful."}, {"role": "user", "content": text}]
+    return json.dumps({"model": MODEL, "messages": messages, "max_tokens": 100}).encode()
+
+
+def request_messages(body: bytes) -> list[bytes]:
+    """Headers and the body in Envoy's pieces, as ProcessingRequest bytes."""
+    first = pb.ProcessingRequest()
+    headers = {
+        ":authority": "gw.example.com",
+        ":path": "/v1/chat/completions",
+        ":method": "POST",
+        ":scheme": "http",
+        "content-type": "application/json",
+        "user-agent": "OpenAI/Python 1.99",
+        "accept": "application/json",
+        "x-request-id": "5ff1c2a2-8d1b-4c7e-9d2e-1a2b3c4d5e6f",
+        "x-forwarded-proto": "http",
+        "content-length": str(len(body)),
+    }
+    for key, value in headers.items():
+        header = first.request_headers.headers.headers.add()
+        header.key = key
+        header.raw_value = value.encode()
+    first.protocol_config.request_body_mode = _FDS
+    first.protocol_config.response_body_mode = _FDS
+    messages = [first.SerializeToString()]
+    pieces = [body[at : at + _ENVOY_CHUNK] for at in range(0, len(body), _ENVOY_CHUNK)]
+    for index, piece in enumerate(pieces):
+        message = pb.ProcessingRequest()
+        message.request_body.body = piece
+        message.request_body.end_of_stream = index == len(pieces) - 1
+        messages.append(message.SerializeToString())
+    return messages
+
+
+def frames(messages: Iterable[bytes]) -> bytes:
+    """The messages with gRPC's five-byte prefix, as h2load sends them with `-d`."""
+    return b"".join(struct.pack(">BI", 0, len(message)) + message for message in messages)
+
+
+STREAMS = {"1 KB": request_messages(chat_body(800)), "100 KB": request_messages(chat_body(100_000))}
