@@ -153,23 +153,22 @@ class Pool:
         self._metrics = ScrapeMetrics(instruments, store.name)
         PoolMetrics.of(instruments).watch(store.name, self._rows)
         self._scraper = Scraper(parts.fetcher, parts.engines, store, self, interval_s=parts.source.interval or interval_s)
-        self._discovery: FileDiscovery | StaticDiscovery
-        if parts.file is not None:
-            path = parts.file.path
-            self._discovery = FileDiscovery(
-                parts.file,
-                self,
-                on_error=lambda problems: files.broken(path, problems),
-                on_heal=lambda: files.good(path),
-            )
-            self._discovery.load()
-            files.good(path)
-            self._file: str | None = path
-            self._files = files
-        else:
-            self._file = None
-            self._files = files
-            self._discovery = StaticDiscovery(parts.targets, self, on_error=self._name_failed)
+        self._files = files
+        self._file = parts.file.path if parts.file is not None else None
+        self._discovery = self._discover(parts)
+
+    def _discover(self, parts: PoolParts) -> FileDiscovery | StaticDiscovery:
+        if parts.file is None:
+            return StaticDiscovery(parts.targets, self, on_error=self._name_failed)
+        path = parts.file.path
+        found = FileDiscovery(
+            parts.file,
+            self,
+            on_error=lambda problems: self._files.broken(path, problems),
+            on_heal=lambda: self._files.good(path),
+        )
+        found.load()
+        return found
 
     async def run(self) -> None:
         """Discover and scrape until cancelled."""

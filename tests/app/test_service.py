@@ -1,0 +1,243 @@
+"""Services as wholes, on real ports."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from extproc.app import PortsTaken, build_bbr, build_epp, build_gateway
+from extproc.settings.base import SettingsError
+from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings
+from tests.app.running import chat, exchange, headers_of, running, until
+
+HERE: dict[str, Any] = {"host": "127.0.0.1", "grpc_port": 0, "grpc_health_port": 0, "metrics_port": 0, "drain_timeout": "1s"}
+
+
+class Page:
+    """A model server's metrics page."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.port = 0
+
+    async def answer(self, _: web.Request) -> web.Response:
+        return web.Response(
+            text=f'vllm:num_requests_waiting{{engine="0"}} {self.waiting}.0\n'
+            f'vllm:num_requests_running{{engine="0"}} 1.0\nvllm:kv_cache_usage_perc{{engine="0"}} 0.5\n'
+        )
+
+
+@pytest.fixture
+async def pages() -> AsyncIterator[list[Page]]:
+    found = [Page(), Page()]
+    runners = []
+    for page in found:
+        app = web.Application()
+        app.add_routes([web.get("/metrics", page.answer)])
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        page.port = runner.addresses[0][1]
+        runners.append(runner)
+    yield found
+    for runner in runners:
+        await runner.cleanup()
+
+
+async def get(port: int, path: str, **kwargs: Any) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}", **kwargs) as answer:
+        return answer.status, await answer.text()
+
+
+async def health(port: int, service: str) -> str:
+    async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        reply = await stub.Check(health_pb2.HealthCheckRequest(service=service))
+        return str(health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status))
+
+
+async def test_router_sets_the_model_and_echoes_the_body() -> None:
+    body = json.dumps({"model": "llama", "messages": []}).encode()
+    async with running(build_bbr(BbrSettings(**HERE))) as ports:
+        answers = await exchange(ports.grpc, chat(body))
+        assert headers_of(answers[0]) == {"x-gateway-model-name": "llama", "x-gateway-base-model-name": ""}
+        assert answers[0].request_headers.response.clear_route_cache
+        streamed = answers[1].request_body.response.body_mutation.streamed_response
+        assert (streamed.body, streamed.end_of_stream) == (body, True)
+        status, text = await get(ports.metrics, "/metrics")
+        assert status == 200
+        assert "bbr_success_total 1.0" in text
+        assert 'bbr_model_requests_total{model="llama"} 1.0' in text
+
+
+async def test_router_follows_its_adapters_file(tmp_path: Path) -> None:
+    file = tmp_path / "adapters.yaml"
+    file.write_text("base: [one]\n")
+    async with running(build_bbr(BbrSettings(**HERE, adapters_file=str(file)))) as ports:
+
+        async def base_of(model: str) -> str:
+            return headers_of((await exchange(ports.grpc, chat(b'{"model": "%s"}' % model.encode())))[0])[
+                "x-gateway-base-model-name"
+            ]
+
+        assert await base_of("one") == "base"
+        file.write_text("base: [one, two]\n")
+        await until(lambda: _is(base_of("two"), "base"))
+        file.write_text("base: {broken\n")
+
+        async def broken() -> bool:
+            return f'extproc_file_errors{{file="{file}"}} 1.0' in (await get(ports.metrics, "/metrics"))[1]
+
+        await until(broken)
+        assert await base_of("two") == "base"
+        file.write_text("base: [three]\n")
+        await until(lambda: _is(base_of("three"), "base"))
+        assert f'extproc_file_errors{{file="{file}"}} 0.0' in (await get(ports.metrics, "/metrics"))[1]
+
+
+async def _is(value: Any, expected: object) -> bool:
+    return bool(await value == expected)
+
+
+async def test_picker_is_ready_after_the_first_pages_and_prefers_the_short_queue(pages: list[Page]) -> None:
+    pages[0].waiting = 5
+    endpoints = [f"127.0.0.1:{page.port}" for page in pages]
+    async with running(build_epp(EppSettings(**HERE, endpoints=tuple(endpoints)))) as ports:
+        await until(lambda: _is(health(ports.health, "envoy.service.ext_proc.v3.ExternalProcessor"), "SERVING"))
+        assert await health(ports.health, "inference-extension") == "SERVING"
+        assert await health(ports.grpc, "") == "SERVING"
+        answers = await exchange(ports.grpc, chat(b'{"model": "m"}', x_request_id="r1"))
+        assert headers_of(answers[0]) == {"x-gateway-destination-endpoint": endpoints[1]}
+        told = answers[0].dynamic_metadata.fields["envoy.lb"].struct_value.fields
+        assert told["x-gateway-destination-endpoint"].string_value == endpoints[1]
+        bodyless = await exchange(ports.grpc, chat(b"", path="/v1/models"))
+        assert headers_of(bodyless[0]) == {"x-gateway-destination-endpoint": endpoints[1]}
+
+        status, text = await get(ports.metrics, "/debug/endpoints")
+        assert status == 200
+        rows = {row["endpoint"]: row for row in json.loads(text)["pools"][0]["endpoints"]}
+        assert rows[endpoints[0]]["signals"]["waiting"]["value"] == 5
+        assert rows[endpoints[0]]["signals"]["waiting"]["age_s"] < 2
+        assert all(row["in_flight"] == 0 for row in rows.values())
+        _, text = await get(ports.metrics, "/debug/decisions", params={"request_id": "r1"})
+        (decision,) = json.loads(text)["decisions"]
+        assert decision["endpoint"] == endpoints[1]
+        assert "best of 2" in decision["reason"]
+        _, text = await get(ports.metrics, "/metrics")
+        assert 'inference_pool_ready_pods{name="epp"} 2.0' in text
+        assert 'inference_objective_request_total{model_name="m",target_model_name="m"} 1.0' in text
+        assert 'inference_objective_running_requests{model_name="m"} 0.0' in text
+
+
+async def test_picker_wants_a_model_where_the_api_does(pages: list[Page]) -> None:
+    async with running(build_epp(EppSettings(**HERE, endpoints=(f"127.0.0.1:{pages[0].port}",)))) as ports:
+        answers = await exchange(ports.grpc, chat(b"{}"))
+        assert answers[0].immediate_response.status.code == 400
+        assert json.loads(answers[0].immediate_response.body)["error"]["code"] == "model_required"
+
+
+async def test_gateway_routes_models_to_pools(pages: list[Page], tmp_path: Path) -> None:
+    (tmp_path / "phi.yaml").write_text(f"endpoints: [{{name: phi-0, address: 127.0.0.1, port: {pages[1].port}}}]")
+    config = {
+        "apiVersion": "extproc.dev/v1alpha1",
+        "kind": "Gateway",
+        "pools": [
+            {"name": "llama", "endpoints": {"static": [f"127.0.0.1:{pages[0].port}"]}},
+            {"name": "phi4", "endpoints": {"file": "phi.yaml"}},
+        ],
+        "routes": [{"models": ["llama"], "pool": "llama"}, {"models": ["phi"], "pool": "phi4"}],
+    }
+    file = tmp_path / "gateway.yaml"
+    file.write_text(json.dumps(config))
+    async with running(build_gateway(GatewaySettings(**HERE, config_file=str(file)))) as ports:
+        await until(lambda: _is(health(ports.health, ""), "SERVING"))
+        for model, page in (("llama", pages[0]), ("phi", pages[1])):
+            answers = await exchange(ports.grpc, chat(b'{"model": "%s"}' % model.encode()))
+            found = headers_of(answers[0])
+            assert found["x-gateway-model-name"] == model
+            assert found["x-gateway-destination-endpoint"] == f"127.0.0.1:{page.port}"
+        (unknown,) = await exchange(ports.grpc, chat(b'{"model": "nobody"}'))
+        assert unknown.immediate_response.status.code == 404
+        error = json.loads(unknown.immediate_response.body)["error"]
+        assert error["code"] == "model_not_found"
+        assert "llama, phi" in error["message"]
+        (models,) = await exchange(ports.grpc, chat(b"", path="/v1/models"))
+        assert models.immediate_response.status.code == 200
+        assert [card["id"] for card in json.loads(models.immediate_response.body)["data"]] == ["llama", "phi"]
+
+        asked = {"path": "/v1/chat/completions", "body": {"model": "phi"}}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"http://127.0.0.1:{ports.metrics}/debug/explain", json=asked) as reply,
+        ):
+            told = await reply.json()
+        assert told["RouteToPool"] == {"pool": "phi4"}
+        (row,) = told["PickEndpoint"]["candidates"]
+        assert row["signals"]["kv_usage"] == 0.5
+        assert row["points"] == {"queue-scorer": 1.0, "kv-cache-utilization-scorer": 0.5}
+
+
+async def test_everything_stale_fails_open_and_says_so() -> None:
+    endpoints = ("127.0.0.1:1", "127.0.0.1:2")
+    async with running(build_epp(EppSettings(**HERE, endpoints=endpoints))) as ports:
+        await until(lambda: _is(health(ports.health, ""), "SERVING"))
+        answers = await exchange(ports.grpc, chat(b'{"model": "m"}'))
+        assert headers_of(answers[0])["x-gateway-destination-endpoint"] in endpoints
+        assert 'extproc_picks_without_load_total{name="epp"} 1.0' in (await get(ports.metrics, "/metrics"))[1]
+
+
+async def test_a_peer_that_breaks_the_protocol_ends_its_stream_only() -> None:
+    async with running(build_bbr(BbrSettings(**HERE))) as ports:
+        twice = chat(b'{"model": "m"}')
+        with pytest.raises(aio.AioRpcError, match="unexpected RequestHeaders"):
+            await exchange(ports.grpc, [twice[0], twice[0]])
+        assert len(await exchange(ports.grpc, twice)) == 2
+
+
+async def test_ports_in_use_are_all_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        taken = {"grpc_port": one.getsockname()[1], "metrics_port": two.getsockname()[1]}
+        with pytest.raises(PortsTaken) as caught:
+            async with running(build_bbr(BbrSettings(**{**HERE, **taken}))):
+                pass
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        f"ext_proc port {taken['grpc_port']}",
+        f"metrics port {taken['metrics_port']}",
+    ]
+
+
+def test_every_problem_of_a_gateway_file_is_reported(tmp_path: Path) -> None:
+    config = {
+        "apiVersion": "extproc.dev/v1alpha1",
+        "kind": "Gateway",
+        "pools": [
+            {"name": "a", "endpoints": {"static": ["nonsense", "127.0.0.1:99999"]}},
+            {"name": "b", "endpoints": {"file": "missing.yaml"}},
+        ],
+        "routes": [{"models": ["m"], "pool": "a"}],
+        "adaptersFile": "none.yaml",
+        "scheduling": {"plugins": [{"type": "queue-scorr"}]},
+    }
+    file = tmp_path / "gateway.yaml"
+    file.write_text(json.dumps(config))
+    with pytest.raises(SettingsError) as caught:
+        build_gateway(GatewaySettings(**HERE, config_file=str(file)))
+    text = str(caught.value)
+    for part in (
+        "scheduling.plugins[0].type",
+        "pools[0].endpoints.static[0]",
+        "pools[0].endpoints.static[1]",
+        "missing.yaml: No such file",
+        "adaptersFile",
+    ):
+        assert part in text
+    assert text.count("queue-scorr") == 1
