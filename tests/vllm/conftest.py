@@ -13,7 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from extproc.demo.stack import LLAMA, PHI4
+
 from .servers import Server, Spec, serving
+
+MODEL_A, MODEL_B = LLAMA.model, PHI4.model
+"""What the tiny models call themselves: the names that `envoy/two-stage.yaml` has routes for."""
 
 if os.environ.get("EXTPROC_TEST_VLLM") != "1":
     collect_ignore_glob = ["test_*.py"]
@@ -33,7 +38,7 @@ class Fleet:
 
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with serving(tmp_path_factory.mktemp("vllm-logs"), Spec("tiny-a"), Spec("tiny-a"), Spec("tiny-b")) as servers:
+    with serving(tmp_path_factory.mktemp("vllm-logs"), Spec(MODEL_A), Spec(MODEL_A), Spec(MODEL_B)) as servers:
         yield Fleet(*servers)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import openai
 import pytest
 
-from .conftest import Fleet
+from .conftest import MODEL_A, MODEL_B, Fleet
 from .servers import BLOCK_TOKENS, KV_BLOCKS, LETTER_IDS, MAX_SEQUENCES, Load, Server
 
 IDLE = Load(waiting=0, running=0, kv_usage=0.0)
@@ -38,7 +38,7 @@ def wait_for(server: Server, wanted: Callable[[Load], bool], within_s: float = 6
     return load
 
 
-@pytest.mark.parametrize(("which", "model"), [("a", "tiny-a"), ("a_twin", "tiny-a"), ("b", "tiny-b")])
+@pytest.mark.parametrize(("which", "model"), [("a", MODEL_A), ("a_twin", MODEL_A), ("b", MODEL_B)])
 def test_serves_its_model_under_its_name(fleet: Fleet, which: str, model: str) -> None:
     server: Server = getattr(fleet, which)
     assert [served.id for served in client(server).models.list()] == [model]
@@ -57,13 +57,13 @@ def test_twins_say_the_same(fleet: Fleet) -> None:
 
 def test_the_other_model_is_unknown(fleet: Fleet) -> None:
     with pytest.raises(openai.NotFoundError):
-        client(fleet.b).chat.completions.create(model="tiny-a", messages=[{"role": "user", "content": "hello"}])
+        client(fleet.b).chat.completions.create(model=MODEL_A, messages=[{"role": "user", "content": "hello"}])
 
 
 def test_a_stream_ends_with_its_usage(fleet: Fleet) -> None:
     chunks = list(
         client(fleet.b).chat.completions.create(
-            model="tiny-b",
+            model=MODEL_B,
             messages=[{"role": "user", "content": "hello"}],
             max_tokens=8,
             stream=True,
