@@ -19,7 +19,7 @@ import orjson
 
 from extproc import names
 from extproc.domain import Candidates, InferenceRequest, Reply
-from extproc.errors import MissingModel, NoEndpoints, UnknownModel
+from extproc.errors import MissingModel, NoEndpoints, UnknownModel, UnreadableBody
 from extproc.observability.decisions import DecisionLog, DecisionRecord
 from extproc.observability.metrics import ModelMetrics, PickerMetrics, RouterMetrics
 from extproc.pool import PoolStore, Ticket
@@ -126,6 +126,8 @@ class RouteToPool:
             return self._table.pool_of(request.model)
         if self._table.only_pool is not None and not request.unread:
             return self._table.only_pool
+        if request.unread and request.unread.startswith("content-encoding"):
+            raise UnreadableBody(f"the model can't be read from a body with {request.unread}; send it without")
         why = f" ({request.unread})" if request.unread else ""
         raise MissingModel(f"the request names no model{why}; name one of: {self._table.listed()}", param="model")
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
 
 from extproc.domain import RequestHead
@@ -92,7 +92,7 @@ class AdminServer:
         registry: Any = self._inside.registry
         wanted = request.query.getall("name[]", [])
         if wanted:
-            registry = registry.restricted_registry(wanted)
+            registry = _Named(registry, frozenset(wanted))
         return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
     async def _healthz(self, _: web.Request) -> web.Response:
@@ -132,6 +132,22 @@ class AdminServer:
             return _json({"error": f"{problem}: {_EXPLAIN_HELP}"}, 400)
         head, body = _request(asked)
         return _json(self._inside.explain(head, body))
+
+
+class _Named:
+    """The samples of a registry that are asked for by name. The registry's own restriction knows only the names that a
+    collector had when it was registered, and ours get theirs later."""
+
+    def __init__(self, registry: CollectorRegistry, wanted: frozenset[str]) -> None:
+        self._registry, self._wanted = registry, wanted
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            chosen = [sample for sample in metric.samples if sample.name in self._wanted]
+            if chosen:
+                restricted = Metric(metric.name, metric.documentation, metric.type)
+                restricted.samples = chosen
+                yield restricted
 
 
 def _problem(asked: Any) -> str | None:

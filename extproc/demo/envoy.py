@@ -47,8 +47,7 @@ def with_ports(config: Any, ports: Mapping[int, int]) -> Any:
     """The config with every `port_value` replaced that `ports` has; nothing else is touched."""
     if isinstance(config, dict):
         return {
-            key: ports.get(value, value) if key == "port_value" else with_ports(value, ports)
-            for key, value in config.items()
+            key: ports.get(value, value) if key == "port_value" else with_ports(value, ports) for key, value in config.items()
         }
     if isinstance(config, list):
         return [with_ports(value, ports) for value in config]

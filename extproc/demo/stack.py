@@ -51,8 +51,7 @@ def gateway_config(ports: Mapping[int, int]) -> dict[str, Any]:
         "apiVersion": "extproc.dev/v1alpha1",
         "kind": "Gateway",
         "pools": [
-            {"name": pool.name, "endpoints": {"static": [f"127.0.0.1:{ports[port]}" for port in pool.ports]}}
-            for pool in POOLS
+            {"name": pool.name, "endpoints": {"static": [f"127.0.0.1:{ports[port]}" for port in pool.ports]}} for pool in POOLS
         ],
         "routes": [{"models": [pool.model], "pool": pool.name} for pool in POOLS],
         "scheduling": {

@@ -186,5 +186,3 @@ def usage_tokens(answer: bytes, *, stream: bool) -> int | None:
     except (ValueError, KeyError, TypeError):
         return None
     return tokens if isinstance(tokens, int) else None
-
-

@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
 
 _HEADINGS: Final = Row("request", "model", "pool", "endpoint", "why", "added ms", "result")
-_WIDTHS: Final = Row("20", "24", "6", "9", "52", "8", "30")
+_WIDTHS: Final = Row("20", "21", "5", "8", "52", "8", "18")
 
 
 def row_of(outcome: Outcome) -> Row:
@@ -51,7 +51,7 @@ def row_of(outcome: Outcome) -> Row:
     if not outcome.problem and outcome.tokens is not None:
         result += f", {outcome.tokens} tokens"
     if outcome.attempts > 1:
-        result += f", on attempt {outcome.attempts}"
+        result += f", attempt {outcome.attempts}"
     return Row(ask.what, model, decision.get("pool", "-"), outcome.endpoint or "-", reason, added, result)
 
 
@@ -99,9 +99,9 @@ class LiveShow:
     def flush(self) -> None:
         """Print the table for good and begin a new one."""
         if self._table is not None:
-            self._console.print(self._table)
-            self._table = None
+            table, self._table = self._table, None
             self._live.update("", refresh=True)
+            self._console.print(table)
 
 
 @contextlib.contextmanager
@@ -148,8 +148,8 @@ def _table() -> Table:
 
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for heading, width in zip(_HEADINGS, _WIDTHS, strict=True):
-        justify = "right" if heading == _HEADINGS.added_ms else "left"
-        table.add_column(heading, max_width=int(width), justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        narrow = heading == _HEADINGS.reason  # what gives way when the terminal is small
+        table.add_column(heading, min_width=None if narrow else int(width), no_wrap=True, overflow="ellipsis")
     return table
 
 

@@ -6,16 +6,16 @@ that hangs, lies or floods costs one timeout or `max_page_bytes`, and its connec
 
 from __future__ import annotations
 
-import errno
+import asyncio
 import ssl
-from enum import StrEnum
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-import aiohttp
 from yarl import URL
 
 from extproc.domain import Endpoint
+from extproc.scraping.connection import PageConnection, connect
+from extproc.scraping.reasons import FetchError, Reason, classify, detail_of
 from extproc.settings.base import SettingsError
 from extproc.settings.engines import MetricsSourceSettings
 
@@ -24,67 +24,9 @@ DEFAULT_MAX_PAGE_BYTES: Final = 4 * 2**20
 
 _CONNECT_SHARE: Final = 0.9
 """Share of the timeout for connecting: what takes longer never got a connection, so the two can be told apart."""
-_READ_BUFFER_BYTES: Final = 2**18
-"""More than a page, so that reading is not paused in the middle of one."""
 _IDLE_S: Final = 15.0
 """An unused connection is closed after this: that of an endpoint that left."""
-_HEADERS: Final = {"Accept": "text/plain;version=0.0.4", "Accept-Encoding": "identity", "User-Agent": "extproc"}
-_BROKEN: Final = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED)
-_OUT_OF_OURS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
-"""Our own descriptors, memory or ports are used up, which says nothing about the endpoint."""
-
-
-class Reason(StrEnum):
-    """Why there is no page; the value is the label of a counter."""
-
-    REFUSED = "refused"
-    """Nobody listens on the port."""
-    UNREACHABLE = "unreachable"
-    """No way to the address."""
-    RESET = "reset"
-    """The connection was broken."""
-    CLOSED = "closed"
-    """The connection was closed without an answer."""
-    CONNECT_TIMEOUT = "connect_timeout"
-    TIMEOUT = "timeout"
-    """Connected, and the page was not complete in time."""
-    TLS = "tls"
-    """No TLS, or a certificate that was not accepted."""
-    HTTP_STATUS = "http_status"
-    """Not 200."""
-    NOT_HTTP = "not_http"
-    TRUNCATED = "truncated"
-    """The connection was closed in the middle of the page."""
-    TOO_LARGE = "too_large"
-    ENCODED = "encoded"
-    """Compressed, although that was not asked for."""
-    GARBAGE = "garbage"
-    """A page, and none of the engine's metrics on it."""
-    INTERNAL = "internal"
-    """A fault of ours."""
-
-    @property
-    def down(self) -> bool:
-        """Nothing there that could serve a request either."""
-        return self in _DOWN
-
-    @property
-    def costly(self) -> bool:
-        """Finding out took long, or much of either side: not to be repeated at once."""
-        return self in _COSTLY
-
-
-_DOWN: Final = frozenset((Reason.REFUSED, Reason.UNREACHABLE, Reason.RESET, Reason.CLOSED, Reason.CONNECT_TIMEOUT))
-_COSTLY: Final = frozenset((Reason.CONNECT_TIMEOUT, Reason.TIMEOUT, Reason.TLS, Reason.TOO_LARGE, Reason.INTERNAL))
-
-
-class FetchError(Exception):
-    """No page. `detail` is for the log."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
+_SWEEP_S: Final = 5.0
 
 
 class Fetcher(Protocol):
@@ -120,106 +62,118 @@ class HttpFetcher:
     ) -> None:
         self._settings = settings
         self._ssl = tls_context(settings) if settings.scheme == "https" else None
-        self._timeout = aiohttp.ClientTimeout(
-            total=timeout_s, sock_connect=timeout_s * _CONNECT_SHARE, ceil_threshold=60
-        )
+        self._timeout_s = timeout_s
         self._max_page_bytes = max_page_bytes
-        self._session: aiohttp.ClientSession | None = None
+        self._open = False
+        self._idle: dict[URL, list[tuple[PageConnection, float]]] = {}
+        self._busy: set[PageConnection] = set()
+        self._requests: dict[URL, bytes] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
 
     def url(self, endpoint: Endpoint) -> URL:
         host = endpoint.key.rpartition(":")[0]
         return URL(f"{self._settings.scheme}://{host}:{self._settings.port or endpoint.port}{self._settings.path}")
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(
-            limit=0, ssl=self._ssl or True, happy_eyeballs_delay=None, keepalive_timeout=_IDLE_S, use_dns_cache=False
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers=_HEADERS,
-            read_bufsize=_READ_BUFFER_BYTES,
-            timeout=self._timeout,
-        )
+        self._open = True
+        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        self._open = False
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in [*self._busy, *(idle for kept in self._idle.values() for idle, _ in kept)]:
+            connection.close()
+        self._idle.clear()
+        await asyncio.sleep(0)  # lets the transports close
 
     async def fetch(self, url: URL) -> bytes:
-        if self._session is None:
+        if not self._open:
             raise FetchError(Reason.INTERNAL, "fetch outside of 'async with'")
+        loop = asyncio.get_running_loop()
+        due_s = loop.time() + self._timeout_s
         try:
-            async with self._session.get(url, allow_redirects=False) as response:
-                return await self._page(response)
+            connection = self._kept(url)
+            if connection is not None:
+                try:
+                    return await self._ask(connection, url, due_s)
+                except FetchError as error:
+                    # The server closed the connection between two pages: that is its right, and not the page's failure.
+                    if connection.answered or error.reason not in (Reason.CLOSED, Reason.RESET):
+                        raise
+            return await self._ask(await self._connect(url), url, due_s)
         except FetchError:
             raise
-        except Exception as error:  # the one edge to aiohttp: whatever it raises, the loop over an endpoint goes on
-            raise FetchError(classify(error), _detail(error)) from error
+        except Exception as error:  # whatever the loop raises, the loop over an endpoint goes on
+            raise FetchError(classify(error), detail_of(error)) from error
 
-    async def _page(self, response: aiohttp.ClientResponse) -> bytes:
-        """Read no further than the limit: what is left unread closes the connection."""
-        if response.status != 200:
-            raise FetchError(Reason.HTTP_STATUS, f"status {response.status}")
-        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-        if encoding not in ("", "identity"):
-            raise FetchError(Reason.ENCODED, f"content-encoding {encoding[:64]!r}")
-        if (response.content_length or 0) > self._max_page_bytes:
-            raise FetchError(Reason.TOO_LARGE, f"{response.content_length} bytes, more than {self._max_page_bytes}")
-        chunks: list[bytes] = []
-        size = 0
-        while chunk := await response.content.readany():
-            size += len(chunk)
-            if size > self._max_page_bytes:
-                raise FetchError(Reason.TOO_LARGE, f"more than {self._max_page_bytes} bytes")
-            chunks.append(chunk)
-        return b"".join(chunks)
+    def _kept(self, url: URL) -> PageConnection | None:
+        kept = self._idle.get(url)
+        while kept:
+            connection, _ = kept.pop()
+            if connection.reusable:
+                return connection
+            connection.close()
+        return None
+
+    async def _connect(self, url: URL) -> PageConnection:
+        try:
+            async with asyncio.timeout(self._timeout_s * _CONNECT_SHARE):
+                return await connect(url.host or "", url.port or 0, self._ssl, self._max_page_bytes)
+        except (OSError, ssl.SSLError) as error:
+            raise FetchError(classify(error, connecting=True), detail_of(error)) from error
+
+    async def _ask(self, connection: PageConnection, url: URL, due_s: float) -> bytes:
+        loop = asyncio.get_running_loop()
+        answer = connection.ask(self._request(url))
+        timer = loop.call_at(due_s, _expire, answer)
+        self._busy.add(connection)
+        try:
+            page = await answer
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            timer.cancel()
+            self._busy.discard(connection)
+        if connection.reusable and self._open:
+            self._idle.setdefault(url, []).append((connection, loop.time()))
+        return page
+
+    def _request(self, url: URL) -> bytes:
+        found = self._requests.get(url)
+        if found is None:
+            host = url.raw_authority
+            head = f"GET {url.raw_path_qs} HTTP/1.1\r\nHost: {host}\r\n"
+            headers = "Accept: text/plain;version=0.0.4\r\nAccept-Encoding: identity\r\nUser-Agent: extproc\r\n\r\n"
+            found = self._requests[url] = (head + headers).encode("ascii")
+        return found
+
+    def _sweep(self) -> None:
+        """Close what was not used for long, and forget it."""
+        loop = asyncio.get_running_loop()
+        oldest_s = loop.time() - _IDLE_S
+        for url in list(self._idle):
+            kept = []
+            for connection, since_s in self._idle[url]:
+                if since_s < oldest_s or not connection.reusable:
+                    connection.close()
+                else:
+                    kept.append((connection, since_s))
+            if kept:
+                self._idle[url] = kept
+            else:
+                del self._idle[url]
+                self._requests.pop(url, None)
+        self._sweeper = loop.call_later(_SWEEP_S, self._sweep)
 
 
-def classify(error: BaseException) -> Reason:
-    """The reason of what aiohttp, asyncio or the system raised."""
-    match error:
-        case aiohttp.ConnectionTimeoutError():
-            return Reason.CONNECT_TIMEOUT
-        case TimeoutError():
-            return Reason.TIMEOUT
-        case aiohttp.ClientSSLError() | ssl.SSLError() | aiohttp.ServerFingerprintMismatch():
-            return Reason.TLS
-        case aiohttp.ServerDisconnectedError():
-            return Reason.CLOSED
-        case aiohttp.ClientPayloadError():
-            return Reason.TRUNCATED
-        case aiohttp.ClientResponseError():
-            return Reason.NOT_HTTP
-        case OSError():
-            return _classify_os_error(error)
-        case aiohttp.ClientConnectionError():
-            return Reason.CLOSED
-    return Reason.INTERNAL
-
-
-def _classify_os_error(error: OSError) -> Reason:
-    number = error.errno
-    if number in _OUT_OF_OURS:
-        return Reason.INTERNAL
-    if number == errno.ECONNREFUSED:
-        return Reason.REFUSED
-    if number == errno.ETIMEDOUT:
-        return Reason.CONNECT_TIMEOUT
-    if number in _BROKEN or not isinstance(error, aiohttp.ClientConnectorError):
-        return Reason.RESET
-    return Reason.UNREACHABLE
-
-
-def _detail(error: BaseException) -> str:
-    """One line, bounded: what an endpoint sent may be quoted in it."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:200] if text else type(error).__name__
+def _expire(answer: asyncio.Future[bytes]) -> None:
+    if not answer.done():
+        answer.set_exception(FetchError(Reason.TIMEOUT, "the page was not complete in time"))
 
 
 def tls_context(settings: MetricsSourceSettings) -> ssl.SSLContext:
@@ -239,9 +193,10 @@ def tls_context(settings: MetricsSourceSettings) -> ssl.SSLContext:
             context.load_cert_chain(settings.client_cert_path, settings.client_key_path, password="")
         except OSError as error:
             given = f"{settings.client_cert_path!r}, {settings.client_key_path!r}"
-            problems.append(
-                f"clientCertPath, clientKeyPath: expected a PEM certificate and its key: {error} (got {given})"
-            )
+            problems.append(f"clientCertPath, clientKeyPath: expected a PEM certificate and its key: {error} (got {given})")
     if problems:
         raise SettingsError(problems)
     return context
+
+
+__all__ = ["DEFAULT_MAX_PAGE_BYTES", "DEFAULT_TIMEOUT_S", "FetchError", "Fetcher", "HttpFetcher", "Reason", "tls_context"]

@@ -191,9 +191,7 @@ class Scraper:
             self._note(member, reason, error.detail)
             return self._slow_s if reason.costly else self._interval_s
         self._sink.page_read(member.key, load)
-        self._observer.page_read(
-            member.endpoint, duration_s=self._clock() - started, page_bytes=len(page), missing=missing
-        )
+        self._observer.page_read(member.endpoint, duration_s=self._clock() - started, page_bytes=len(page), missing=missing)
         if missing or member.state != OK:
             detail = ", ".join(f"{signal} {why}" for signal, why in missing)
             self._note(member, PARTIAL if missing else OK, detail)

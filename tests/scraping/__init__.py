@@ -1,0 +1,1 @@
+"""Scraping: pages, engines, fetching, the loop. Real sockets where the wire matters, virtual time where time does."""

@@ -1,0 +1,314 @@
+"""The loop in virtual time: when each endpoint is asked, and what the store and the observer hear of it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+
+import pytest
+
+from extproc.domain import Endpoint, Load
+from extproc.scraping.engines import Engines
+from extproc.scraping.fetch import Reason
+from extproc.scraping.scraper import Scraper
+from extproc.settings.engines import CoreMetricsSettings
+
+from .loops import FakeFetcher, FakeObserver, FakeSink, VirtualTime, settle
+
+PAGE = b"""\
+vllm:num_requests_waiting 3
+vllm:num_requests_running 2
+vllm:kv_cache_usage_perc 0.5
+vllm:cache_config_info{block_size="16",num_gpu_blocks="100"} 1
+"""
+LOAD = Load(waiting=3.0, running=2.0, kv_usage=0.5, kv_block_size=16, kv_blocks=100)
+A, B, C = (Endpoint("10.0.0.1", 8000), Endpoint("10.0.0.2", 8000), Endpoint("10.0.0.3", 8000))
+INTERVAL_S = 0.05
+
+
+class Bench:
+    """A scraper with everything around it faked."""
+
+    def __init__(self) -> None:
+        self.time = VirtualTime()
+        self.fetcher = FakeFetcher(self.time, PAGE)
+        self.sink = FakeSink()
+        self.observer = FakeObserver(self.time)
+        self.scraper = Scraper(
+            self.fetcher,
+            Engines(CoreMetricsSettings()),
+            self.sink,
+            self.observer,
+            interval_s=INTERVAL_S,
+            clock=self.time,
+            sleep=self.time.sleep,
+        )
+        self.task: asyncio.Task[None] | None = None
+
+    async def start(self, *endpoints: Endpoint) -> None:
+        self.scraper.update(endpoints)
+        self.task = asyncio.create_task(self.scraper.run())
+        await settle()
+
+    async def stop(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await self.task
+            self.task = None
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    bench = Bench()
+    yield bench
+    await bench.stop()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert bench.time.sleeping == 0
+    assert bench.fetcher.entered == bench.fetcher.left
+
+
+def gaps(times: list[float]) -> list[float]:
+    return [round(after - before, 9) for before, after in itertools.pairwise(times)]
+
+
+async def test_a_page_goes_to_the_store(bench: Bench) -> None:
+    await bench.start(A)
+    await bench.time.advance(INTERVAL_S)
+
+    assert bench.sink.heard == [(A.key, "started"), (A.key, "read")]
+    assert bench.sink.loads == {A.key: LOAD}
+    assert bench.observer.read == [(A.key, 0.0, len(PAGE), ())]
+    assert bench.observer.states == []
+
+
+async def test_each_endpoint_is_asked_once_per_interval(bench: Bench) -> None:
+    await bench.start(A, B, C)
+    await bench.time.advance(1.0)
+
+    for endpoint in (A, B, C):
+        times = bench.fetcher.times(endpoint)
+        assert len(times) == 20
+        assert set(gaps(times)) == {INTERVAL_S}
+
+
+async def test_loops_are_spread_over_the_interval(bench: Bench) -> None:
+    many = [Endpoint("10.0.1.1", 8000 + i) for i in range(40)]
+    await bench.start(*many)
+    await bench.time.advance(INTERVAL_S)
+
+    starts = sorted(when - 1000.0 for when, _ in bench.fetcher.asked)
+    assert len(starts) == 40
+    assert max(gaps(starts)) < 3 * INTERVAL_S / 40
+    assert starts[-1] <= INTERVAL_S
+
+
+async def test_a_slow_page_costs_the_rounds_it_misses_and_no_more(bench: Bench) -> None:
+    await bench.start(A)
+    await bench.time.advance(INTERVAL_S)
+    bench.fetcher.pages[A.key] = 0.12
+    await bench.time.advance(1.0)
+
+    times = bench.fetcher.times(A)
+    assert bench.fetcher.most_under_way == 1
+    assert gaps(times) == [0.05, *[0.15] * (len(times) - 2)]  # at its place in the interval, always
+    assert bench.observer.read[-1][1] == pytest.approx(0.12)
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if not reason.costly])
+async def test_cheap_failures_are_tried_again_at_the_interval(bench: Bench, reason: Reason) -> None:
+    bench.fetcher.fail(A, reason)
+    await bench.start(A)
+    await bench.time.advance(1.0)
+
+    assert len(bench.fetcher.times(A)) == 20
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason.costly])
+async def test_costly_failures_are_tried_again_once_a_second(bench: Bench, reason: Reason) -> None:
+    bench.fetcher.fail(A, reason)
+    await bench.start(A, B)
+    await bench.time.advance(5.0)
+
+    assert gaps(bench.fetcher.times(A)) == [1.0] * 4
+    assert len(bench.fetcher.times(B)) == 100
+
+
+async def test_an_endpoint_that_recovers_is_at_the_interval_again(bench: Bench) -> None:
+    bench.fetcher.fail(A, Reason.TIMEOUT)
+    await bench.start(A)
+    await bench.time.advance(INTERVAL_S)
+    del bench.fetcher.pages[A.key]
+    await bench.time.advance(1.5)
+
+    assert gaps(bench.fetcher.times(A)) == [1.0, *[INTERVAL_S] * 10]
+
+
+async def test_what_the_store_hears_of_failures(bench: Bench) -> None:
+    bench.fetcher.fail(A, Reason.REFUSED)
+    bench.fetcher.fail(B, Reason.HTTP_STATUS)
+    await bench.start(A, B)
+    await bench.time.advance(INTERVAL_S)
+
+    assert bench.sink.of(A) == ["started", "failed refused down"]
+    assert bench.sink.of(B) == ["started", "failed http_status"]
+    assert {(key, reason) for key, reason, _ in bench.observer.failed} == {(A.key, "refused"), (B.key, "http_status")}
+
+
+async def test_a_page_of_something_else_is_a_failure(bench: Bench) -> None:
+    bench.fetcher.pages[A.key] = b"<html>It works!</html>"
+    await bench.start(A)
+    await bench.time.advance(INTERVAL_S)
+
+    assert bench.sink.of(A) == ["started", "failed garbage"]
+    assert bench.observer.states == [(A.key, "garbage", "no metric of engine vllm on a page of 22 bytes")]
+
+
+async def test_a_page_that_lacks_a_signal_is_read(bench: Bench) -> None:
+    bench.fetcher.pages[A.key] = b"vllm:num_requests_waiting 3\nvllm:num_requests_running NaN\n"
+    await bench.start(A)
+    await bench.time.advance(2 * INTERVAL_S)
+
+    assert bench.sink.loads[A.key] == Load(waiting=3.0)
+    assert [problem.signal for problem in bench.observer.read[0][3]] == [
+        "running",
+        "kv_usage",
+        "kv_block_size",
+        "kv_blocks",
+    ]
+    assert bench.observer.states == [
+        (A.key, "partial", "running unreadable, kv_usage absent, kv_block_size absent, kv_blocks absent")
+    ]
+
+
+async def test_only_changes_of_state_are_told(bench: Bench) -> None:
+    await bench.start(A)
+    await bench.time.advance(1.0)
+    bench.fetcher.fail(A, Reason.REFUSED, "one")
+    await bench.time.advance(0.5)
+    bench.fetcher.fail(A, Reason.REFUSED, "two")
+    await bench.time.advance(0.5)
+    bench.fetcher.fail(A, Reason.HTTP_STATUS, "status 503")
+    await bench.time.advance(0.5)
+    bench.fetcher.pages[A.key] = b"vllm:num_requests_waiting 3\n"
+    await bench.time.advance(0.5)
+    bench.fetcher.pages[A.key] = PAGE
+    await bench.time.advance(0.5)
+
+    assert [(state, detail) for _, state, detail in bench.observer.states] == [
+        ("refused", "one"),
+        ("http_status", "status 503"),
+        ("partial", "running absent, kv_usage absent, kv_block_size absent, kv_blocks absent"),
+        ("ok", ""),
+    ]
+    assert len(bench.observer.failed) == 30
+
+
+class TestEndpointsComeAndGo:
+    async def test_one_joins(self, bench: Bench) -> None:
+        await bench.start(A)
+        await bench.time.advance(1.0)
+        bench.scraper.update([A, B])
+        await bench.time.advance(1.0)
+
+        assert len(bench.fetcher.times(A)) == 40
+        assert set(gaps(bench.fetcher.times(A))) == {INTERVAL_S}
+        assert len(bench.fetcher.times(B)) == 20
+
+    async def test_one_leaves(self, bench: Bench) -> None:
+        await bench.start(A, B)
+        await bench.time.advance(1.0)
+        bench.scraper.update([B])
+        heard = len(bench.sink.of(A))
+        await bench.time.advance(1.0)
+
+        assert len(bench.sink.of(A)) == heard
+        assert len(bench.fetcher.times(B)) == 40
+        assert repr(bench.scraper) == "<Scraper running, 1 endpoints, 0 failing, 0 leaving>"
+
+    async def test_one_leaves_while_its_page_is_on_the_way(self, bench: Bench) -> None:
+        bench.fetcher.pages[A.key] = 0.5
+        await bench.start(A)
+        await bench.time.advance(INTERVAL_S)
+        bench.scraper.update([])
+        await bench.time.advance(1.0)
+
+        assert bench.sink.of(A) == ["started"]
+        assert bench.fetcher.under_way[A.key] == 0
+
+    async def test_one_leaves_and_comes_back_at_once(self, bench: Bench) -> None:
+        bench.fetcher.pages[A.key] = 0.5
+        await bench.start(A)
+        await bench.time.advance(INTERVAL_S)
+        for _ in range(3):
+            bench.scraper.update([])
+            bench.scraper.update([A])
+        bench.fetcher.pages[A.key] = 0.0
+        await bench.time.advance(1.0)
+
+        assert bench.fetcher.most_under_way == 1
+        assert len(bench.fetcher.times(A)) == 21
+        assert bench.sink.of(A)[-1] == "read"
+
+    async def test_all_leave_and_the_scraper_waits_for_others(self, bench: Bench) -> None:
+        await bench.start(A)
+        bench.scraper.update([])
+        await bench.time.advance(1.0)
+        bench.scraper.update([B])
+        await bench.time.advance(INTERVAL_S)
+
+        assert bench.sink.of(B) == ["started", "read"]
+
+    async def test_labels_change_the_engine_without_a_new_loop(self, bench: Bench) -> None:
+        bench.fetcher.pages[A.key] = b"sglang:num_queue_reqs 7\n"
+        await bench.start(A)
+        await bench.time.advance(1.0)
+        bench.scraper.update([Endpoint(A.address, A.port, labels={"llm-d.ai/engine-type": "sglang"})])
+        await bench.time.advance(1.0)
+
+        assert bench.sink.loads[A.key] == Load(waiting=7.0)
+        assert set(gaps(bench.fetcher.times(A))) == {INTERVAL_S}
+
+    async def test_changes_before_the_start(self, bench: Bench) -> None:
+        bench.scraper.update([A, B])
+        bench.scraper.update([B])
+        assert repr(bench.scraper) == "<Scraper stopped, 1 endpoints, 0 failing, 0 leaving>"
+        await bench.start(B, C)
+        await bench.time.advance(INTERVAL_S)
+
+        assert {key for key, _ in bench.sink.heard} == {B.key, C.key}
+
+    async def test_changes_after_the_stop(self, bench: Bench) -> None:
+        await bench.start(A)
+        await bench.stop()
+        bench.scraper.update([B])
+        await bench.start(C)
+        await bench.time.advance(INTERVAL_S)
+
+        assert bench.sink.of(C) == ["started", "read"]
+
+
+async def test_a_stop_with_pages_on_the_way(bench: Bench) -> None:
+    bench.fetcher.pages[A.key] = 5.0
+    await bench.start(A, B)
+    await bench.time.advance(INTERVAL_S)
+    await bench.stop()
+
+    assert bench.sink.of(A) == ["started"]
+    assert bench.fetcher.under_way == {A.key: 0, B.key: 0}
+
+
+async def test_a_fault_of_ours_is_not_hidden(bench: Bench) -> None:
+    def broken(key: str, load: Load) -> None:
+        raise ZeroDivisionError
+
+    bench.sink.page_read = broken  # type: ignore[method-assign]
+    await bench.start(A, B)
+    await bench.time.advance(INTERVAL_S)
+    assert bench.task is not None
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await bench.task
+    bench.task = None
+    assert isinstance(caught.value.exceptions[0], ZeroDivisionError)
