@@ -67,8 +67,14 @@ class _Entry(Settings):
     labels: dict[StrictStr, StrictStr] = Field(default_factory=dict)
 
 
+def _map(value: object) -> object:
+    if not isinstance(value, dict):
+        raise ValueError("expected a map with name, address and port")
+    return value
+
+
 class _File(Settings):
-    endpoints: list[_Entry]
+    endpoints: list[Annotated[_Entry, BeforeValidator(_map)]]
 
 
 def parse_endpoints(data: bytes) -> tuple[Endpoint, ...]:

@@ -139,6 +139,11 @@ class ExtProcStream:
         state = self.response_state if kind in RESPONSE_EVENTS else self.request_state
         raise ProtocolError(f"unexpected {kind.__name__} while waiting for {state.value}")
 
+    @property
+    def is_idle(self) -> bool:
+        """The answer's headers have passed, and its body does not come by here."""
+        return self.response_state is State.RESPONSE_BODY and self._config.response_body is BodyMode.NONE
+
     # -- conditions ----------------------------------------------------------------------------------------------
 
     def _body_is_not_seen(self, event: RequestHeaders) -> bool:

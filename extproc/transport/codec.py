@@ -35,6 +35,13 @@ _CACHED: Final = 4096
 """Answers kept; their keys hold model names, which clients choose, so the cache starts over when it is full."""
 
 _REQUEST_BODY: Final = b"\x22"
+_REQUEST_HEADERS: Final = b"\x12"
+_FULL_DUPLEX: Final = frozenset(
+    pb.ProcessingRequest(
+        protocol_config=pb.ProtocolConfiguration(request_body_mode=4, response_body_mode=mode)  # type: ignore[arg-type]
+    ).SerializeToString()
+    for mode in range(5)
+)
 
 _parse = pb.ProcessingRequest.FromString
 
@@ -66,6 +73,19 @@ def decode(raw: bytes) -> Event:
     if kind == "response_trailers":
         return ResponseTrailers()
     raise ProtocolError("ProcessingRequest has no request")
+
+
+def can_wait(raw: bytes) -> bool:
+    """Whether this first message asks for no answer by itself: the headers of a request whose body follows in full duplex.
+
+    True only when that is certain from the message's frame; reading it may then wait for the next message.
+    """
+    if raw[:1] != _REQUEST_HEADERS:
+        return False
+    size = len(raw)
+    length, at = _read_varint(raw, 1, size)
+    end = at + length
+    return at > 0 and raw[end - 2 : end] != b"\x18\x01" and raw[end:] in _FULL_DUPLEX
 
 
 def _only_body(raw: bytes) -> RequestBody | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 from collections.abc import Callable
@@ -25,6 +26,9 @@ _log = logger(__name__)
 _SERVICES: Final = ("", names.EXT_PROC_SERVICE, "inference-extension", "readiness")
 """Health services that say whether we are ready; `inference-extension` and `readiness` are what upstream's charts probe."""
 
+_LEAVE_S: Final = 1.0
+"""How long streams have to end after they were told to."""
+
 # A message holds a piece of body and headers; with BUFFERED it holds the whole body.
 _MESSAGE_OVERHEAD: Final = 1 << 20
 
@@ -41,6 +45,8 @@ class ExtProcServer:
         self._limits = limits
         self._metrics = metrics
         self._encoder = Encoder()
+        self._open: dict[asyncio.Task[Any], Session] = {}
+        self._leaving: set[asyncio.Task[Any]] = set()
         most = limits.max_body_bytes + _MESSAGE_OVERHEAD
         self._server = aio.server(
             options=[
@@ -65,13 +71,27 @@ class ExtProcServer:
         return bound
 
     async def stop(self, grace_s: float) -> None:
-        """Take no new streams; end those that are open after `grace_s` seconds."""
-        await self._server.stop(grace_s)
+        """Take no new streams, and let the open ones end by themselves for `grace_s` seconds.
+
+        After that, streams whose answer is under way and needs nothing more from us end well, so that Envoy lets the
+        answer go on; the others are cancelled.
+        """
+        stopping = asyncio.ensure_future(self._server.stop(grace_s + _LEAVE_S))
+        done, _ = await asyncio.wait({stopping}, timeout=grace_s)
+        if not done:
+            for task, session in list(self._open.items()):
+                if session.may_leave:
+                    self._leaving.add(task)
+                    task.cancel()
+        await stopping
 
     async def _process(self, _: Any, context: aio.ServicerContext[bytes, bytes]) -> None:
         metrics = self._metrics
         session = Session(self._decider, self._encoder, self._limits)
         metrics.open.value += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = session
         code = "CANCELLED"
         read: Callable[[], Any] = context.read
         write: Callable[[bytes], Any] = context.write
@@ -85,11 +105,17 @@ class ExtProcServer:
                     return
                 for answer in receive(raw):
                     await write(answer)
+        except asyncio.CancelledError:
+            if task not in self._leaving:
+                raise
+            code = "OK"
         except ProtocolError as error:
             code = "INVALID_ARGUMENT"
             _log.warning("stream ended: the peer broke the protocol", error=error.message, session=repr(session))
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
         finally:
+            del self._open[task]
+            self._leaving.discard(task)
             session.closed()
             metrics.open.value -= 1
             if code == "OK":

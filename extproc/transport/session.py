@@ -50,19 +50,36 @@ class Decider(Protocol):
 class Session:
     """The life of one stream."""
 
-    __slots__ = ("_decider", "_encoder", "_stream")
+    __slots__ = ("_decider", "_encoder", "_first", "_held", "_stream")
 
     def __init__(self, decider: Decider, encoder: Encoder, limits: StreamLimits) -> None:
         self._decider = decider
         self._encoder = encoder
         self._stream = ExtProcStream(limits)
+        self._first = True
+        self._held: bytes | None = None
 
     def __repr__(self) -> str:
         return f"<Session {self._stream!r}>"
 
     def receive(self, raw: bytes) -> list[bytes]:
         """Take one message; return the answers to send, in order. Raises ProtocolError: end the stream with its message."""
+        held = self._held
+        if held is not None:
+            self._held = None
+            out = self._perform(self._stream.receive(codec.decode(held)), [])
+            return self._perform(self._stream.receive(codec.decode(raw)), out)
+        if self._first:
+            self._first = False
+            if codec.can_wait(raw):
+                self._held = raw
+                return []
         return self._perform(self._stream.receive(codec.decode(raw)), [])
+
+    @property
+    def may_leave(self) -> bool:
+        """Whether Envoy needs nothing more from us: the answer is under way, and its body is not sent to us."""
+        return self._stream.is_idle
 
     def closed(self) -> None:
         """The stream is over, for whatever reason. May be said more than once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -9,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import grpc
 import pytest
 from aiohttp import web
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from extproc.app import PortsTaken, build_bbr, build_epp, build_gateway
+from extproc.app import Ports, PortsTaken, Service, build_bbr, build_epp, build_gateway
+from extproc.names import EXT_PROC_METHOD
+from extproc.pb import external_processor_pb2 as pb
 from extproc.settings.base import SettingsError
 from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings
 from tests.app.running import chat, exchange, headers_of, running, until
@@ -241,3 +245,36 @@ def test_every_problem_of_a_gateway_file_is_reported(tmp_path: Path) -> None:
     ):
         assert part in text
     assert text.count("queue-scorr") == 1
+
+
+async def test_the_end_of_the_drain_lets_answers_go_on() -> None:
+    """A stream whose answer is under way ends well, so that Envoy does not cut the answer; an undecided one is cancelled."""
+    service = build_bbr(BbrSettings(**{**HERE, "drain_timeout": "50ms"}))
+    stop = asyncio.Event()
+    ports: asyncio.Future[Ports] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(service.run(stop, ports.set_result))
+    async with aio.insecure_channel(f"127.0.0.1:{(await ports).grpc}") as channel:
+        method: Any = channel.stream_stream(
+            EXT_PROC_METHOD,
+            request_serializer=pb.ProcessingRequest.SerializeToString,
+            response_deserializer=pb.ProcessingResponse.FromString,
+        )
+        answering, undecided = method(), method()
+        messages = chat(b'{"model": "m"}')
+        for message in messages:
+            await answering.write(message)
+        assert (await answering.read()).HasField("request_headers")
+        assert (await answering.read()).HasField("request_body")
+        await answering.write(pb.ProcessingRequest(response_headers=pb.HttpHeaders()))
+        assert (await answering.read()).HasField("response_headers")
+        await undecided.write(messages[0])
+        await until(lambda: _is(_streams(service), 2.0))
+        stop.set()
+        assert await answering.read() is aio.EOF
+        assert await answering.code() is grpc.StatusCode.OK
+        assert await undecided.code() is not grpc.StatusCode.OK
+    await task
+
+
+async def _streams(service: Service) -> float:
+    return service.telemetry.streams.open.value
