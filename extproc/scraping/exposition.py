@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 MOST_SAMPLES: Final = 20_000
-"""Far more than an engine has, and few enough to be read in 30 ms, as long as nothing else is done."""
+"""Far more than an engine has, and few enough to be read in 40 ms, in which nothing else is done."""
 
 _NAN: Final = float("nan")
 _CACHED_BLOCK_BYTES: Final = 4096

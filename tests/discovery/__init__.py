@@ -1,0 +1,1 @@
+"""Discovery: lists, files, and files that change."""
