@@ -48,7 +48,7 @@ def yaml_problem(error: Exception) -> str:
     if not isinstance(error, yaml.YAMLError):
         return "a value that its type does not allow"
     mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or "cannot be read"
+    problem = (getattr(error, "problem", None) or "cannot be read").removeprefix("but ")
     return f"{problem} at line {mark.line + 1}, column {mark.column + 1}" if mark else str(problem)
 
 

@@ -1,8 +1,8 @@
 """ProcessingRequest bytes to events, actions to ProcessingResponse bytes.
 
-Reading is protobuf's. The answers that carry a body are written by hand, tag by tag, so that a body is copied once and no
-message object is built for it; the answers that carry decisions repeat, so their bytes are kept. A test holds both against
-protobuf.
+Reading is protobuf's, but for messages that are a piece of request body and nothing else. The answers that carry a body are
+written by hand, tag by tag, so that a body is copied once and no message object is built for it; the answers that carry
+decisions repeat, so their bytes are kept. Tests hold all of them against protobuf.
 """
 
 from __future__ import annotations
@@ -85,7 +85,10 @@ def can_wait(raw: bytes) -> bool:
     size = len(raw)
     length, at = _read_varint(raw, 1, size)
     end = at + length
-    return at > 0 and raw[end - 2 : end] != b"\x18\x01" and raw[end:] in _FULL_DUPLEX
+    if at < 0 or raw[end:] not in _FULL_DUPLEX or raw[at : at + 1] != b"\x0a":
+        return False
+    length, at = _read_varint(raw, at + 1, size)
+    return at > 0 and at + length == end  # the header map and nothing else, so no end_of_stream
 
 
 def _only_body(raw: bytes) -> RequestBody | None:

@@ -21,8 +21,9 @@ async def running(service: Service) -> AsyncIterator[Ports]:
     stop = asyncio.Event()
     ports: asyncio.Future[Ports] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(service.run(stop, ports.set_result))
-    done, _ = await asyncio.wait({task, ports}, return_when=asyncio.FIRST_COMPLETED)
-    if task in done:
+    started: list[asyncio.Future[Any]] = [task, ports]
+    await asyncio.wait(started, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
         await task
     try:
         yield ports.result()
@@ -47,8 +48,8 @@ async def exchange(port: int, messages: list[pb.ProcessingRequest]) -> list[pb.P
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 5) -> None:
     """Poll until the condition holds."""
     async with asyncio.timeout(seconds):
-        while not await condition():
-            await asyncio.sleep(0.01)
+        while not await condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # the condition is another process's or server's state
 
 
 def chat(body: bytes, path: str = "/v1/chat/completions", **headers: str) -> list[pb.ProcessingRequest]:

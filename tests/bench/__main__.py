@@ -10,6 +10,7 @@ import argparse
 import sys
 
 from tests.bench.core import core_rows, pick_rows
+from tests.bench.scrape import scrape_rows
 from tests.bench.table import Row, show
 from tests.bench.transport import memory_rows, transport_rows
 
@@ -38,8 +39,6 @@ def main() -> int:
     if "memory" in wanted:
         part("Memory", memory_rows())
     if "scrape" in wanted:
-        from tests.bench.scrape import scrape_rows
-
         part("One vLLM page of 52 KB, fetched and read: CPU of the reading process", scrape_rows())
     over = [row.name for row in rows if not row.within]
     print(f"\n{'over budget: ' + ', '.join(over) if over else 'all within budget'}")

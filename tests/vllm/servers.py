@@ -196,9 +196,7 @@ def serving(logs: Path, *specs: Spec, within_s: float = 300.0) -> Iterator[tuple
     or is not up `within_s` seconds after the start.
     """
     if not PYTHON.exists():
-        raise ServerFailed(
-            f"vLLM is not installed in {PYTHON.parents[1]}: run scripts/install-vllm (6 GB, some minutes)"
-        )
+        raise ServerFailed(f"vLLM is not installed in {PYTHON.parents[1]}: run scripts/install-vllm (6 GB, some minutes)")
     # Not below `logs`: vLLM puts Unix sockets here, whose paths may have 107 characters, and leaves them behind.
     scratch = Path(tempfile.mkdtemp(prefix="vllm-"))
     logs.mkdir(parents=True, exist_ok=True)

@@ -19,9 +19,7 @@ def client(server: Server) -> openai.OpenAI:
     return openai.OpenAI(base_url=server.base_url, api_key="none", max_retries=0)
 
 
-def ask(
-    server: Server, text: str, max_tokens: int, *, by: openai.OpenAI | None = None
-) -> openai.types.chat.ChatCompletion:
+def ask(server: Server, text: str, max_tokens: int, *, by: openai.OpenAI | None = None) -> openai.types.chat.ChatCompletion:
     return (by or client(server)).chat.completions.create(
         model=server.spec.served_model_name,
         messages=[{"role": "user", "content": text}],
@@ -91,9 +89,7 @@ def test_load_follows_the_requests(fleet: Fleet) -> None:
     for each in clients:
         each.start()
     try:
-        busy = wait_for(
-            fleet.a, lambda load: load.running == MAX_SEQUENCES and load.waiting > 0 and load.kv_usage > 0.4
-        )
+        busy = wait_for(fleet.a, lambda load: load.running == MAX_SEQUENCES and load.waiting > 0 and load.kv_usage > 0.4)
         assert busy.kv_usage <= 1
         assert fleet.a_twin.load() == IDLE
     finally:

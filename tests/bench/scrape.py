@@ -1,6 +1,6 @@
 """What one page of metrics costs our process: fetched over HTTP/1.1 on a kept-alive connection, and read.
 
-    python -m tests.bench.bench_scrape [--endpoints 40] [--rounds 50] [--interval-ms 50]
+    python -m tests.bench.scrape [--endpoints 40] [--rounds 50] [--interval-ms 50]
 
 A second process serves a page of vLLM 0.32 (52 KB) from memory. Printed is the CPU of this process only, user and
 system, per scrape: of the whole loop, of reading the page alone, and the rest, which is fetching.
@@ -13,8 +13,8 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
 
@@ -25,6 +25,7 @@ from extproc.scraping.engines import Engines, Missing
 from extproc.scraping.fetch import HttpFetcher
 from extproc.scraping.scraper import Scraper
 from extproc.settings.engines import CoreMetricsSettings, MetricsSourceSettings
+from tests.bench.table import Row
 
 PAGE = Path(__file__).parent.parent / "scraping" / "data" / "vllm-0.32-metrics.txt"
 BUDGET_US = 300.0
@@ -116,6 +117,28 @@ def measure_read(times: int = 2000) -> float:
     return (time.process_time() - start) / times
 
 
+@contextmanager
+def serving(endpoints: int) -> Iterator[list[int]]:
+    """The page on as many ports, from another process."""
+    command = [sys.executable, "-m", "tests.bench.scrape", "--serve", str(endpoints)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert server.stdin is not None
+        yield [int(port) for port in server.stdout.readline().split()]
+        server.stdin.close()
+
+
+def scrape_rows() -> list[Row]:
+    """The page at the load of forty endpoints, and of ten."""
+    rows = []
+    for endpoints in (40, 10):
+        with serving(endpoints) as ports:
+            whole_s, _, _ = uvloop.run(measure(ports, 50, 0.05))
+        rows.append(Row(f"page fetched and read, {endpoints} endpoints", whole_s * 1e6, "µs", BUDGET_US))
+    rows.append(Row("of it reading", measure_read() * 1e6, "µs"))
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--endpoints", type=int, default=40)
@@ -126,13 +149,8 @@ def main() -> None:
     if args.serve:
         uvloop.run(serve(args.serve))
         return
-    command = [sys.executable, "-m", "tests.bench.bench_scrape", "--serve", str(args.endpoints)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        assert server.stdin is not None
-        ports = [int(port) for port in server.stdout.readline().split()]
+    with serving(args.endpoints) as ports:
         scrape_s, duration_s, pages = uvloop.run(measure(ports, args.rounds, args.interval_ms / 1e3))
-        server.stdin.close()
     read_s = measure_read()
     per_second = pages / (args.rounds * args.interval_ms / 1e3)
     print(f"{len(ports)} endpoints every {args.interval_ms:g} ms: {pages} pages, {per_second:.0f} per second")

@@ -1,0 +1,208 @@
+"""Settings as a command line: flags over environment over defaults, and all problems at once with exit code 2."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from pydantic import model_validator
+
+from extproc.cli.options import command, env_of, flag_of, from_text
+from extproc.settings.base import Duration, Port, Settings, SettingsError, Size, setting
+
+
+class Example(Settings):
+    """Does nothing, but has one of each."""
+
+    grpc_port: Port = setting(9002, "Where to listen.")
+    drain_timeout: Duration = setting(30.0, "How long to wait.", default_text="30s")
+    max_body_bytes: Size = setting(64 * 2**20, "Largest body.", default_text="64Mi")
+    endpoints: tuple[str, ...] = setting((), "Who is there.")
+    config_file: str | None = setting(None, "A file.", env="EXAMPLE_CONFIG")
+    streaming: bool = setting(False, "A switch.")
+    secure: bool = setting(True, "Another switch.", flag="tls")
+    level: Literal["low", "high"] = setting("low", "A choice.")
+    share: float = setting(0.5, "A share.")
+
+    @model_validator(mode="after")
+    def _no_file_on_high(self) -> Example:
+        if self.level == "high" and self.config_file:
+            raise ValueError("--level=high and --config-file exclude each other")
+        return self
+
+
+class Needy(Settings):
+    """Can't do without."""
+
+    config_file: str = setting(None, "A file.", required=True)
+
+
+def run(*arguments: str, env: dict[str, str] | None = None) -> tuple[Result, list[Example]]:
+    seen: list[Example] = []
+    result = CliRunner().invoke(command(Example, seen.append, name="example", short_help="Short."), arguments, env=env)
+    return result, seen
+
+
+def settings(*arguments: str, env: dict[str, str] | None = None) -> Example:
+    result, seen = run(*arguments, env=env)
+    assert result.exit_code == 0, result.output
+    return seen[0]
+
+
+def problems(*arguments: str, env: dict[str, str] | None = None) -> list[str]:
+    result, seen = run(*arguments, env=env)
+    assert result.exit_code == 2
+    assert seen == [], "nothing is started"
+    assert result.stdout == ""
+    *lines, hint = result.stderr.splitlines()
+    assert hint == "Try 'extproc example --help'."
+    assert all(line.startswith("extproc: ") for line in lines)
+    return [line.removeprefix("extproc: ") for line in lines]
+
+
+def test_defaults() -> None:
+    assert settings() == Example.model_validate({})
+
+
+def test_flags() -> None:
+    given = settings(
+        "--grpc-port=1",
+        "--drain-timeout",
+        "1m30s",
+        "--max-body-bytes=1Ki",
+        "--endpoints=a:1, b:2,,",
+        "--config-file=x.yaml",
+        "--streaming",
+        "--tls=false",
+        "--level=low",
+        "--share=0.25",
+    )
+    assert given.grpc_port == 1
+    assert given.drain_timeout == 90
+    assert given.max_body_bytes == 1024
+    assert given.endpoints == ("a:1", "b:2")
+    assert given.config_file == "x.yaml"
+    assert given.streaming is True
+    assert given.secure is False
+    assert given.share == 0.25
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value"),
+    [
+        (["--streaming"], True),
+        (["--streaming=true"], True),
+        (["--streaming", "true"], True),
+        (["--streaming=false"], False),
+        (["--streaming", "false"], False),
+        (["--streaming", "--level=low"], True),
+    ],
+)
+def test_switches_work_with_and_without_a_value(arguments: list[str], value: bool) -> None:
+    """Go's flags take `--x` and `--x=false`; charts render both."""
+    assert settings(*arguments).streaming is value
+
+
+def test_the_environment_stands_in_for_a_flag() -> None:
+    env = {"EXTPROC_GRPC_PORT": "7", "EXTPROC_ENDPOINTS": "a:1,b:2", "EXTPROC_TLS": "false", "EXAMPLE_CONFIG": "f"}
+    given = settings(env=env)
+    assert (given.grpc_port, given.endpoints, given.secure, given.config_file) == (7, ("a:1", "b:2"), False, "f")
+    assert settings("--grpc-port=8", env=env).grpc_port == 8
+
+
+def test_an_empty_variable_is_none() -> None:
+    assert settings(env={"EXTPROC_GRPC_PORT": "", "EXAMPLE_CONFIG": ""}) == settings()
+
+
+def test_all_problems_at_once_named_as_the_user_named_them() -> None:
+    told = problems(
+        "--grpc-port=70000",
+        "--drain-timeout=soon",
+        "--grpc-prot=1",
+        "--nothing-like-it",
+        "stray",
+        "--level=middle",
+        env={"EXTPROC_MAX_BODY_BYTES": "big"},
+    )
+    assert told == [
+        "--grpc-prot: unknown flag, did you mean --grpc-port?",
+        "--nothing-like-it: unknown flag",
+        "'stray': unexpected argument",
+        "--grpc-port: input should be less than or equal to 65535 (got '70000')",
+        "--drain-timeout: expected a duration such as 50ms, 2s or 1m30s (got 'soon')",
+        "EXTPROC_MAX_BODY_BYTES (environment): expected a size such as 64Mi, 4M or 4194304 (got 'big')",
+        "--level: input should be 'low' or 'high' (got 'middle')",
+    ]
+
+
+def test_rules_over_several_flags() -> None:
+    assert problems("--level=high", "--config-file=x") == ["--level=high and --config-file exclude each other"]
+
+
+def test_what_start_up_finds_wrong_is_told_the_same_way() -> None:
+    def start(_: Example) -> int:
+        raise SettingsError(["pools[0].name: 'a' is used twice", "routes: field required"])
+
+    result = CliRunner().invoke(command(Example, start, name="example", short_help=""), [])
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        "extproc: pools[0].name: 'a' is used twice",
+        "extproc: routes: field required",
+        "Try 'extproc example --help'.",
+    ]
+
+
+@pytest.mark.parametrize(("returned", "code"), [(0, 0), (None, 0), (3, 3)])
+def test_the_exit_code_is_the_commands(returned: int | None, code: int) -> None:
+    result = CliRunner().invoke(command(Example, lambda _: returned, name="example", short_help=""), [])
+    assert result.exit_code == code
+
+
+def test_a_required_setting_that_is_missing() -> None:
+    with pytest.raises(SettingsError) as caught:
+        from_text(Needy, {}, {}, [])
+    assert caught.value.problems == ["--config-file: field required"]
+    assert from_text(Needy, {}, {"EXTPROC_CONFIG_FILE": "x"}, []).config_file == "x"
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_says_it_all(flag: str) -> None:
+    result, seen = run(flag)
+    assert result.exit_code == 0
+    assert seen == []
+    text = " ".join(result.stdout.split())
+    for line in (
+        "Does nothing, but has one of each.",
+        "--grpc-port N Where to listen. [default: 9002]",
+        "--drain-timeout DURATION How long to wait. [default: 30s]",
+        "--max-body-bytes SIZE Largest body. [default: 64Mi]",
+        "--endpoints A,B,... Who is there. --",
+        "--config-file TEXT A file. --",
+        "--streaming [true|false] A switch. [default: false]",
+        "--tls [true|false] Another switch. [default: true]",
+        "--level low|high A choice. [default: low]",
+        "--share X A share. [default: 0.5]",
+    ):
+        assert line in text, line
+
+
+def test_help_marks_what_is_required() -> None:
+    result = CliRunner().invoke(command(Needy, lambda _: 0, name="needy", short_help=""), ["--help"])
+    assert "A file. [required]" in " ".join(result.stdout.split())
+
+
+def test_names_follow_from_the_field() -> None:
+    fields = Example.model_fields
+    assert flag_of("grpc_port", fields["grpc_port"]) == "grpc-port"
+    assert env_of("grpc_port", fields["grpc_port"]) == "EXTPROC_GRPC_PORT"
+    assert flag_of("secure", fields["secure"]) == "tls"
+    assert env_of("secure", fields["secure"]) == "EXTPROC_TLS"
+    assert env_of("config_file", fields["config_file"]) == "EXAMPLE_CONFIG"
+
+
+def test_a_command_has_a_name_and_a_short_help() -> None:
+    made = command(Example, lambda _: 0, name="example", short_help="Short.")
+    assert isinstance(made, click.Command)
+    assert (made.name, made.get_short_help_str()) == ("example", "Short.")

@@ -1,0 +1,65 @@
+"""Endpoints and candidates without a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+
+from extproc.domain import Candidates, Column, Endpoint, InferenceRequest, RequestHead
+from extproc.scheduling.scheduler import WeightedScorer
+
+NAN = float("nan")
+REQUEST = InferenceRequest(RequestHead({}), "/v1/completions", "m")
+
+
+def endpoints(number: int, *, port: int = 8000) -> list[Endpoint]:
+    """10.0.0.1:8000, 10.0.0.2:8000 and so on."""
+    return [Endpoint(f"10.0.{i // 250}.{i % 250 + 1}", port) for i in range(number)]
+
+
+def candidates(
+    number: int | None = None,
+    *,
+    waiting: Sequence[float] | None = None,
+    running: Sequence[float] | None = None,
+    kv_usage: Sequence[float] | None = None,
+    in_flight: Sequence[float] | None = None,
+    arrays: bool = False,
+    stamp: object = None,
+) -> Candidates:
+    """Candidates with these columns; a column that is not given is unknown, or 0 in flight."""
+    given = [column for column in (waiting, running, kv_usage, in_flight) if column is not None]
+    size = number if number is not None else len(given[0])
+
+    def column(values: Sequence[float] | None, default: float) -> Column:
+        whole = [float(value) for value in values] if values is not None else [default] * size
+        return cast(Column, np.asarray(whole, dtype=np.float64)) if arrays else whole
+
+    return Candidates(
+        endpoints=endpoints(size),
+        waiting=column(waiting, NAN),
+        running=column(running, NAN),
+        kv_usage=column(kv_usage, NAN),
+        in_flight=column(in_flight, 0.0),
+        stamp=stamp if stamp is not None else object(),
+    )
+
+
+class FixedScorer:
+    """Gives these points, and counts how often it was asked."""
+
+    def __init__(self, *points: float, per_snapshot: bool = False) -> None:
+        self.points = list(points)
+        self.per_snapshot = per_snapshot
+        self.asked = 0
+
+    def score(self, request: InferenceRequest, candidates: Candidates) -> Column:
+        self.asked += 1
+        if isinstance(candidates.in_flight, list):
+            return list(self.points)
+        return cast(Column, np.asarray(self.points))
+
+    def weighing(self, weight: float, name: str = "fixed") -> WeightedScorer:
+        return WeightedScorer(name, self, weight)

@@ -1,0 +1,22 @@
+"""Randomness that a test knows beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+
+def seeded(seed: int = 1) -> Callable[[], float]:
+    """Uniform in [0, 1), the same numbers on every run."""
+    return Random(seed).random
+
+
+class Draws:
+    """Gives these numbers, in turn; a draw more than there are fails the test."""
+
+    def __init__(self, *numbers: float) -> None:
+        self.left = list(numbers)
+
+    def __call__(self) -> float:
+        assert self.left, "one more draw than the test expects"
+        return self.left.pop(0)

@@ -1,0 +1,77 @@
+"""The last decisions."""
+
+from __future__ import annotations
+
+import pytest
+
+from extproc.domain import Endpoint
+from extproc.observability.decisions import DecisionLog, DecisionRecord
+from tests.fakes.candidates import NAN
+
+RECORD = DecisionRecord(
+    at_s=1.0,
+    request_id="r",
+    model="m",
+    pool="p",
+    endpoint=Endpoint("10.0.0.1", 8000),
+    fallbacks=(),
+    score=2.5,
+    candidates=3,
+    waiting=4.0,
+    running=7.0,
+    kv_usage=0.31,
+    in_flight=5.0,
+    took_s=0.0001,
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, "queue 4, running 7, kv 31%: 2.50 points, best of 3"),
+        ({"running": NAN}, "queue 4, kv 31%: 2.50 points, best of 3"),
+        ({"waiting": NAN, "kv_usage": NAN}, "running 7: 2.50 points, best of 3"),
+        ({"waiting": NAN, "running": NAN, "kv_usage": NAN}, "load unknown, 5 in flight, of 3"),
+        ({"candidates": 1}, "the only candidate"),
+    ],
+)
+def test_reason(changes: dict[str, float], reason: str) -> None:
+    assert RECORD._replace(**changes).reason() == reason  # type: ignore[arg-type]
+
+
+def log(*request_ids: str, size: int = 1000) -> DecisionLog:
+    log = DecisionLog(size)
+    for number, request_id in enumerate(request_ids):
+        log.add(RECORD._replace(request_id=request_id, at_s=float(number)))
+    return log
+
+
+def test_newest_first() -> None:
+    assert [record.request_id for record in log("a", "b", "c").latest()] == ["c", "b", "a"]
+
+
+def test_the_oldest_go_first() -> None:
+    full = log("a", "b", "c", size=2)
+    assert len(full) == 2
+    assert [record.request_id for record in full.latest()] == ["c", "b"]
+
+
+def test_one_request() -> None:
+    """A retried request has a record for each try."""
+    assert [record.at_s for record in log("a", "b", "a").latest(request_id="a")] == [2, 0]
+    assert list(log("a").latest(request_id="x")) == []
+    assert len(list(log("", "a").latest(request_id=""))) == 1
+
+
+@pytest.mark.parametrize(("limit", "number"), [(0, 0), (-1, 0), (1, 1), (3, 3), (9, 4)])
+def test_limit_counts_what_is_shown(limit: int, number: int) -> None:
+    assert len(list(log("a", "b", "a", "b", "a", "a").latest(request_id="a", limit=limit))) == number
+
+
+def test_no_more_than_a_hundred_unless_asked() -> None:
+    assert len(list(log(*["a"] * 150).latest())) == 100
+
+
+def test_empty() -> None:
+    assert len(DecisionLog()) == 0
+    assert list(DecisionLog().latest()) == []

@@ -1,0 +1,377 @@
+"""What is known of a pool's endpoints, and who may be picked."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from extproc.domain import Candidates, Endpoint, Load
+from extproc.pool import MemberView, PoolStore, Ticket
+from extproc.pool.columns import ARRAY_SIZE
+from extproc.scheduling import build_scheduler
+from extproc.settings.picker import DEFAULT_PICKER
+from tests.fakes.candidates import REQUEST, endpoints
+from tests.fakes.chance import seeded
+from tests.fakes.clock import FakeClock
+
+IDLE = Load(waiting=0, running=0, kv_usage=0.0)
+A, B, C = (endpoint.key for endpoint in endpoints(3))
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def store(clock: FakeClock) -> PoolStore:
+    """Three endpoints of which nothing is known."""
+    store = PoolStore("p", clock, stale_after_s=2.0)
+    store.replace_endpoints(endpoints(3))
+    return store
+
+
+def scrape(store: PoolStore, key: str, load: Load = IDLE) -> None:
+    store.page_started(key)
+    store.page_read(key, load)
+
+
+def keys(candidates: Candidates) -> list[str]:
+    return [endpoint.key for endpoint in candidates.endpoints]
+
+
+def view(store: PoolStore, key: str) -> MemberView:
+    return next(view for view in store.describe() if view.endpoint.key == key)
+
+
+def pick(store: PoolStore, key: str) -> Ticket:
+    return store.picked(next(e for e in store.candidates().endpoints if e.key == key))
+
+
+def at(store: PoolStore, key: str) -> dict[str, float]:
+    """The endpoint's signals as a scorer sees them."""
+    all_ = store.candidates()
+    i = keys(all_).index(key)
+    return {
+        "waiting": float(all_.waiting[i]),
+        "running": float(all_.running[i]),
+        "kv_usage": float(all_.kv_usage[i]),
+        "in_flight": float(all_.in_flight[i]),
+    }
+
+
+class TestKnowledge:
+    def test_never_scraped_is_unknown(self, store: PoolStore) -> None:
+        known = at(store, A)
+        assert all(math.isnan(known[signal]) for signal in ("waiting", "running", "kv_usage"))
+        assert known["in_flight"] == 0
+        assert store.fresh == 0
+        assert view(store, A) == (store.describe()[0].endpoint, Load(), None, False, False, None, 0, 0, None, 0)
+
+    def test_a_page_is_known(self, store: PoolStore, clock: FakeClock) -> None:
+        scrape(store, A, Load(waiting=2, running=3, kv_usage=0.5))
+        assert at(store, A) == {"waiting": 2, "running": 3, "kv_usage": 0.5, "in_flight": 0}
+        assert store.fresh == 1
+        clock.advance(0.5)
+        assert view(store, A).age_s == 0.5
+        assert view(store, A).fresh
+
+    def test_what_a_page_does_not_say_is_unknown(self, store: PoolStore) -> None:
+        scrape(store, A, Load(running=3))
+        known = at(store, A)
+        assert known["running"] == 3
+        assert math.isnan(known["waiting"])
+        assert math.isnan(known["kv_usage"])
+
+    def test_old_pages_become_unknown(self, store: PoolStore, clock: FakeClock) -> None:
+        scrape(store, A, IDLE)
+        clock.advance(1.9)
+        scrape(store, B, IDLE)
+        assert at(store, A)["waiting"] == 0
+        clock.advance(0.1)
+        assert math.isnan(at(store, A)["waiting"])
+        assert math.isnan(at(store, A)["kv_usage"])
+        assert at(store, B)["waiting"] == 0
+        assert store.fresh == 1
+        assert not view(store, A).fresh
+        clock.advance(1.9)
+        assert math.isnan(at(store, B)["running"])
+        assert store.fresh == 0
+
+    def test_a_new_page_makes_it_known_again(self, store: PoolStore, clock: FakeClock) -> None:
+        scrape(store, A, IDLE)
+        clock.advance(5)
+        assert math.isnan(at(store, A)["waiting"])
+        scrape(store, A, Load(waiting=1))
+        assert at(store, A)["waiting"] == 1
+        assert store.fresh == 1
+
+    def test_stale_endpoints_stay_candidates(self, store: PoolStore, clock: FakeClock) -> None:
+        scrape(store, A, IDLE)
+        clock.advance(10)
+        assert keys(store.candidates()) == [A, B, C]
+
+    def test_a_failure_keeps_the_last_page_until_it_is_stale(self, store: PoolStore, clock: FakeClock) -> None:
+        scrape(store, A, Load(waiting=4))
+        store.page_failed(A, "timeout", down=False)
+        assert at(store, A)["waiting"] == 4
+        assert view(store, A).failure == "timeout"
+        clock.advance(2)
+        assert math.isnan(at(store, A)["waiting"])
+        scrape(store, A, Load(waiting=4))
+        assert view(store, A).failure is None
+
+
+class TestDown:
+    def test_left_out_while_another_is_up(self, store: PoolStore) -> None:
+        store.page_failed(B, "connection refused", down=True)
+        assert keys(store.candidates()) == [A, C]
+        assert view(store, B).down
+
+    def test_all_back_when_all_are_down(self, store: PoolStore) -> None:
+        """A router that lost its metrics must not stop the traffic."""
+        scrape(store, A)
+        for key in (A, B, C):
+            store.page_failed(key, "connection refused", down=True)
+        assert keys(store.candidates()) == [A, B, C]
+        assert math.isnan(at(store, A)["waiting"]), "what a dead endpoint said is not known"
+
+    @pytest.mark.parametrize("sign_of_life", ["page", "failure with a connection"])
+    def test_back_when_it_answers(self, store: PoolStore, sign_of_life: str) -> None:
+        for key in (A, B, C):
+            store.page_failed(key, "connection refused", down=True)
+        if sign_of_life == "page":
+            scrape(store, B)
+        else:
+            store.page_failed(B, "503", down=False)
+        assert keys(store.candidates()) == [B]
+        scrape(store, A)
+        assert keys(store.candidates()) == [A, B]
+
+    def test_requests_in_flight_are_still_given_back(self, store: PoolStore) -> None:
+        ticket = pick(store, B)
+        store.page_failed(B, "connection refused", down=True)
+        store.release(ticket)
+        scrape(store, B)
+        assert at(store, B)["in_flight"] == 0
+
+
+class TestMembership:
+    def test_an_empty_pool(self, clock: FakeClock) -> None:
+        store = PoolStore("p", clock)
+        assert len(store) == 0
+        assert len(store.candidates()) == 0
+        assert len(store.subset(["10.0.0.1"])) == 0
+        assert store.describe() == []
+
+    def test_those_that_stay_keep_what_is_known_of_them(self, store: PoolStore) -> None:
+        scrape(store, A, Load(waiting=3))
+        pick(store, A)
+        revision = store.revision
+        store.replace_endpoints([Endpoint("10.0.9.9", 1), *endpoints(1)])
+        assert keys(store.candidates()) == ["10.0.9.9:1", A]
+        assert at(store, A)["waiting"] == 4
+        assert at(store, A)["in_flight"] == 1
+        assert store.revision > revision
+        assert store.fresh == 1
+
+    def test_labels_are_updated(self, store: PoolStore) -> None:
+        store.replace_endpoints([Endpoint("10.0.0.1", 8000, name="new", labels={"role": "decode"})])
+        assert store.candidates().endpoints[0].labels == {"role": "decode"}
+        assert view(store, A).endpoint.name == "new"
+
+    def test_one_that_comes_back_is_new(self, store: PoolStore) -> None:
+        scrape(store, A)
+        ticket = pick(store, A)
+        store.replace_endpoints(endpoints(3)[1:])
+        store.replace_endpoints(endpoints(3))
+        assert at(store, A)["in_flight"] == 0
+        assert math.isnan(at(store, A)["waiting"])
+        store.release(ticket)
+        assert at(store, A)["in_flight"] == 0
+
+    def test_a_request_may_outlive_its_endpoint(self, store: PoolStore) -> None:
+        ticket = pick(store, C)
+        store.replace_endpoints(endpoints(1))
+        store.release(ticket)
+        assert at(store, A)["in_flight"] == 0
+
+    def test_late_pages_of_those_that_left_are_ignored(self, store: PoolStore) -> None:
+        store.page_started(C)
+        store.replace_endpoints(endpoints(1))
+        store.page_read(C, IDLE)
+        store.page_started(C)
+        store.page_failed(C, "gone", down=True)
+        assert keys(store.candidates()) == [A]
+        assert store.fresh == 0
+
+    def test_the_same_endpoint_twice_is_one(self, store: PoolStore) -> None:
+        store.replace_endpoints([*endpoints(2), *endpoints(2)])
+        assert keys(store.candidates()) == [A, B]
+        assert len(store) == 2
+
+    def test_repr(self, store: PoolStore) -> None:
+        scrape(store, A)
+        store.page_failed(B, "refused", down=True)
+        assert repr(store) == "<PoolStore p members=3 eligible=2 fresh=1>"
+
+
+class TestSubset:
+    @pytest.mark.parametrize(
+        ("hints", "chosen"),
+        [
+            ((A,), [A]),
+            (("10.0.0.2",), [B]),
+            ((C, "10.0.0.1"), [A, C]),
+            ((A, A, "10.0.0.1"), [A]),
+            (("10.0.0.1:9999",), []),
+            (("10.0.9.9",), []),
+            ((), []),
+            ((A, B, C), [A, B, C]),
+        ],
+    )
+    def test_by_address_and_by_address_and_port(self, store: PoolStore, hints: tuple[str, ...], chosen: list[str]) -> None:
+        assert keys(store.subset(hints)) == chosen
+
+    def test_ports_of_one_address(self, clock: FakeClock) -> None:
+        store = PoolStore("p", clock)
+        store.replace_endpoints([Endpoint("10.0.0.1", 8000), Endpoint("10.0.0.1", 8001), Endpoint("::1", 8000)])
+        assert keys(store.subset(["10.0.0.1"])) == ["10.0.0.1:8000", "10.0.0.1:8001"]
+        assert keys(store.subset(["10.0.0.1:8001"])) == ["10.0.0.1:8001"]
+        assert keys(store.subset(["[::1]:8000"])) == keys(store.subset(["::1"])) == ["[::1]:8000"]
+
+    def test_signals_go_along(self, store: PoolStore) -> None:
+        scrape(store, B, Load(waiting=2, running=3, kv_usage=0.5))
+        pick(store, B)
+        chosen = store.subset([B])
+        assert (chosen.waiting, chosen.running, chosen.kv_usage, chosen.in_flight) == ([3], [3], [0.5], [1])
+
+    def test_a_subset_is_never_taken_for_the_whole(self, store: PoolStore) -> None:
+        """What is kept for a stamp must not be used for other endpoints."""
+        assert store.subset([A]).stamp != store.candidates().stamp
+        assert store.subset([A]).stamp != store.subset([B]).stamp
+
+    def test_down_endpoints_are_left_out(self, store: PoolStore) -> None:
+        store.page_failed(B, "refused", down=True)
+        assert keys(store.subset([A, B])) == [A]
+
+
+class TestColumns:
+    @pytest.mark.parametrize("number", [1, ARRAY_SIZE - 1, ARRAY_SIZE, ARRAY_SIZE + 50])
+    def test_lists_for_small_pools_arrays_for_large_ones(self, clock: FakeClock, number: int) -> None:
+        store = PoolStore("p", clock)
+        store.replace_endpoints(endpoints(number))
+        scrape(store, A, Load(waiting=2, running=3, kv_usage=0.5))
+        pick(store, A)
+        all_ = store.candidates()
+        kind = np.ndarray if number >= ARRAY_SIZE else list
+        assert {type(c) for c in (all_.waiting, all_.running, all_.kv_usage, all_.in_flight)} == {kind}
+        assert at(store, A) == {"waiting": 3, "running": 3, "kv_usage": 0.5, "in_flight": 1}
+        assert isinstance(store.subset([A]).waiting, list)
+        assert store.subset([A]).waiting == [3.0]
+
+
+class TestStamp:
+    def test_picks_keep_it(self, store: PoolStore) -> None:
+        before = store.candidates().stamp
+        store.release(pick(store, A))
+        assert store.candidates().stamp is before
+
+    def test_pages_change_it(self, store: PoolStore, clock: FakeClock) -> None:
+        stamps = [store.candidates().stamp]
+
+        def changed() -> bool:
+            stamps.append(store.candidates().stamp)
+            return stamps[-1] != stamps[-2]
+
+        scrape(store, A)
+        assert changed()
+        clock.advance(2)
+        assert changed(), "A is stale"
+        store.page_failed(A, "refused", down=True)
+        assert changed()
+        store.replace_endpoints(endpoints(2))
+        assert changed()
+        assert not changed()
+
+
+class TestProjection:
+    """The queue between two pages."""
+
+    def test_what_was_sent_since_the_page_was_asked_for_waits(self, store: PoolStore) -> None:
+        pick(store, A)  # before the page: it is in the page's numbers
+        scrape(store, A, Load(waiting=5))
+        pick(store, A)
+        assert at(store, A)["waiting"] == 6
+        assert view(store, A).unseen == 1
+        assert view(store, A).waiting_projected == 6
+
+    def test_what_was_sent_while_the_page_was_made_waits(self, store: PoolStore) -> None:
+        scrape(store, A, IDLE)
+        store.page_started(A)
+        pick(store, A)
+        store.page_read(A, Load(waiting=1))
+        assert at(store, A)["waiting"] == 2
+        scrape(store, A, Load(waiting=1))
+        assert at(store, A)["waiting"] == 1
+
+    def test_a_page_that_never_came_saw_nothing(self, store: PoolStore) -> None:
+        scrape(store, A, Load(waiting=0))
+        pick(store, A)
+        store.page_started(A)
+        store.page_failed(A, "timeout", down=False)
+        pick(store, A)
+        store.page_started(A)
+        assert at(store, A)["waiting"] == 2
+        store.page_read(A, Load(waiting=0))
+        assert at(store, A)["waiting"] == 0
+
+    def test_what_has_ended_does_not_wait(self, store: PoolStore) -> None:
+        scrape(store, A, IDLE)
+        first, second = pick(store, A), pick(store, A)
+        store.page_started(A)
+        third = pick(store, A)
+        for ticket, left in ((second, 2), (third, 1), (first, 0)):
+            store.release(ticket)
+            assert at(store, A)["waiting"] == left
+
+    def test_what_the_page_has_seen_is_not_taken_off_when_it_ends(self, store: PoolStore) -> None:
+        ticket = pick(store, A)
+        scrape(store, A, Load(waiting=3))
+        store.release(ticket)
+        assert at(store, A)["waiting"] == 3
+
+    def test_at_least_what_is_in_flight_beyond_the_running_batch(self, store: PoolStore) -> None:
+        for _ in range(7):
+            pick(store, A)
+        scrape(store, A, Load(waiting=0, running=2))  # the engine's gauges lag a step
+        assert at(store, A)["waiting"] == 5
+        scrape(store, A, Load(waiting=6, running=2))
+        assert at(store, A)["waiting"] == 6
+        scrape(store, A, Load(waiting=0))
+        assert at(store, A)["waiting"] == 0, "the batch is unknown, so nothing can be said beyond it"
+
+    @pytest.mark.parametrize("number", [10, 130])
+    def test_a_burst_between_two_pages_spreads(self, clock: FakeClock, number: int) -> None:
+        """Without the projection all of it would go to the one endpoint that looked idle last."""
+        store = PoolStore("p", clock)
+        store.replace_endpoints(endpoints(number))
+        for i, endpoint in enumerate(endpoints(number)):
+            scrape(store, endpoint.key, Load(waiting=0 if i == 0 else 1, running=0, kv_usage=0.1))
+        scheduler = build_scheduler(DEFAULT_PICKER).scheduler(seeded())
+        for _ in range(number * 5 - (number - 1)):
+            candidates = store.candidates()
+            (position,) = scheduler.schedule(REQUEST, candidates).positions
+            store.picked(candidates.endpoints[position])
+        waiting = [view.waiting_projected or 0 for view in store.describe()]
+        assert max(waiting) - min(waiting) <= 1
+
+    def test_a_burst_on_a_pool_of_which_nothing_is_known_spreads(self, store: PoolStore) -> None:
+        scheduler = build_scheduler(DEFAULT_PICKER).scheduler(seeded())
+        for _ in range(30):
+            candidates = store.candidates()
+            (position,) = scheduler.schedule(REQUEST, candidates).positions
+            store.picked(candidates.endpoints[position])
+        assert all(8 <= view.in_flight <= 12 for view in store.describe())

@@ -1,0 +1,215 @@
+"""From an EndpointPickerConfig to a scheduler: upstream's files are accepted, and every problem is told at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from extproc.scheduling import Blueprint, build_scheduler
+from extproc.scheduling.build import PLUGIN_TYPES, PluginType
+from extproc.scheduling.plugins.base import NoParameters, Parameters
+from extproc.settings.base import SettingsError
+from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
+from tests.fakes.candidates import REQUEST, candidates
+from tests.fakes.chance import seeded
+
+UPSTREAM = """
+apiVersion: {version}
+kind: EndpointPickerConfig
+plugins:
+- type: queue-scorer
+- type: kv-cache-utilization-scorer
+- name: busy
+  type: active-request-scorer
+  parameters:
+    idleThreshold: 2
+    maxBusyScore: 0.5
+- type: max-score-picker
+  parameters:
+    maxNumOfEndpoints: 2
+- type: single-profile-handler
+- type: openai-parser
+schedulingProfiles:
+- name: default
+  plugins:
+  - pluginRef: queue-scorer
+    weight: 2
+  - pluginRef: kv-cache-utilization-scorer
+    weight: 0.5
+  - pluginRef: busy
+  - pluginRef: max-score-picker
+requestHandler:
+  parsers:
+  - pluginRef: openai-parser
+"""
+
+
+class FileParameters(Parameters):
+    """Of a data layer plugin that another room makes."""
+
+    path: str
+
+
+ELSEWHERE = {
+    "file-discovery": PluginType("data layer", FileParameters),
+    "metrics-data-source": PluginType("data layer", NoParameters),
+}
+
+
+def build(text: str, prefix: str = "") -> Blueprint:
+    config, _ = load_picker_config(text)
+    return build_scheduler(config, elsewhere=ELSEWHERE, prefix=prefix)
+
+
+def problems(text: str, prefix: str = "") -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        build(text, prefix)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("version", ["llm-d.ai/v1alpha1", "llm-d.ai/v1", "inference.networking.x-k8s.io/v1alpha1"])
+def test_upstreams_config(version: str) -> None:
+    blueprint = build(UPSTREAM.format(version=version))
+    assert blueprint.profile == "default"
+    assert [(name, weight) for name, _, weight in blueprint.scorers] == [
+        ("queue-scorer", 2),
+        ("kv-cache-utilization-scorer", 0.5),
+        ("busy", 1),
+    ]
+    assert blueprint.types["busy"] == "active-request-scorer"
+    chooser = blueprint.scheduler(seeded())
+    told = chooser.explain(REQUEST, candidates(waiting=[0, 9], kv_usage=[0.2, 0.2], in_flight=[4, 2]))
+    assert told.candidates[0].points == {"queue-scorer": 1, "kv-cache-utilization-scorer": 0.8, "busy": 0}
+    assert told.candidates[1].points["busy"] == 1
+    assert len(chooser.schedule(REQUEST, candidates(3)).positions) == 2
+
+
+def test_the_default_is_queue_and_kv_cache_twice() -> None:
+    blueprint = build_scheduler(DEFAULT_PICKER)
+    assert [(name, weight) for name, _, weight in blueprint.scorers] == [
+        ("queue-scorer", 2),
+        ("kv-cache-utilization-scorer", 2),
+    ]
+    assert len(blueprint.scheduler(seeded()).schedule(REQUEST, candidates(3)).positions) == 1
+
+
+def test_without_a_profile_every_scorer_and_the_picker_count() -> None:
+    blueprint = build(
+        "plugins: [{type: queue-scorer}, {type: running-requests-size-scorer}, {type: random-picker}, {type: openai-parser}]"
+    )
+    assert blueprint.profile == "default"
+    assert [(name, weight) for name, _, weight in blueprint.scorers] == [
+        ("queue-scorer", 1),
+        ("running-requests-size-scorer", 1),
+    ]
+
+
+def test_one_type_may_have_two_instances() -> None:
+    blueprint = build(
+        """
+        plugins:
+        - {name: strict, type: active-request-scorer}
+        - {name: loose, type: active-request-scorer, parameters: {idleThreshold: 9}}
+        """
+    )
+    told = blueprint.scheduler(seeded()).explain(REQUEST, candidates(in_flight=[4]))
+    assert told.candidates[0].points == {"strict": 0, "loose": 1}
+
+
+def test_each_scheduler_has_a_state_of_its_own() -> None:
+    """One blueprint serves several pools."""
+    blueprint = build("plugins: [{type: running-requests-size-scorer}]")
+    one, other = blueprint.scheduler(seeded()), blueprint.scheduler(seeded())
+    assert one.schedule(REQUEST, candidates(running=[3, 1], stamp="s")).positions == (1,)
+    assert other.schedule(REQUEST, candidates(running=[1, 3, 5], stamp="s")).positions == (0,)
+
+
+@pytest.mark.parametrize("kind", sorted(name for name, plugin in PLUGIN_TYPES.items() if plugin.make))
+def test_every_type_can_be_made(kind: str) -> None:
+    chooser = build(f"plugins: [{{type: {kind}}}]").scheduler(seeded())
+    assert chooser.schedule(REQUEST, candidates(waiting=[1, 2], running=[1, 2], kv_usage=[0.1, 0.2])).positions
+
+
+def test_plugins_of_other_rooms_are_checked_and_handed_over() -> None:
+    blueprint = build(
+        """
+        plugins:
+        - {name: files, type: file-discovery, parameters: {path: endpoints.yaml}}
+        - {type: metrics-data-source}
+        dataLayer:
+          discovery: {pluginRef: files}
+          sources: [{pluginRef: metrics-data-source}]
+        """
+    )
+    assert blueprint.parameters["files"] == FileParameters(path="endpoints.yaml")
+    assert blueprint.types["files"] == "file-discovery"
+    assert blueprint.scorers == ()
+
+
+def test_every_problem_at_once_each_with_its_path() -> None:
+    told = problems(
+        """
+        plugins:
+        - {type: queue-scorr}
+        - {type: active-request-scorer, parameters: {idleThreshold: -1, maxBusyScore: 2, nope: 1}}
+        - {name: twice, type: max-score-picker}
+        - {name: twice, type: random-picker}
+        - {type: max-score-picker}
+        - {type: single-profile-handler}
+        - {name: handler, type: single-profile-handler}
+        - {type: openai-parser}
+        - {type: file-discovery}
+        schedulingProfiles:
+        - name: default
+          plugins: [{pluginRef: missing}, {pluginRef: twice}, {pluginRef: max-score-picker}, {pluginRef: openai-parser}]
+        - {name: other}
+        dataLayer:
+          discovery: {pluginRef: openai-parser}
+          sources: [{pluginRef: nowhere, extractors: [{pluginRef: queue-scorr}, {pluginRef: twice}]}]
+        requestHandler: {parsers: [{pluginRef: file-discovery}]}
+        """
+    )
+    expected = [
+        ("plugins[0].type: ", "'queue-scorr', did you mean 'queue-scorer'?"),
+        ("plugins[1].parameters.idleThreshold: ", "(got -1)"),
+        ("plugins[1].parameters.maxBusyScore: ", "(got 2)"),
+        ("plugins[1].parameters.nope: ", "unknown key"),
+        ("plugins[3].name: ", "'twice' is used twice"),
+        ("plugins[8].parameters.path: ", "field required"),
+        ("schedulingProfiles: ", "exactly one profile (got default, other)"),
+        ("plugins: ", "more than one profile handler: single-profile-handler, handler"),
+        ("schedulingProfiles[0].plugins[0].pluginRef: ", "no plugin is called 'missing'"),
+        ("schedulingProfiles[0].plugins[3].pluginRef: ", "'openai-parser' is a parser"),
+        ("schedulingProfiles[0].plugins: ", "more than one picker: twice, max-score-picker"),
+        ("requestHandler.parsers[0].pluginRef: ", "'file-discovery' is a data layer"),
+        ("dataLayer.sources[0].pluginRef: ", "no plugin is called 'nowhere'"),
+        ("dataLayer.sources[0].extractors[1].pluginRef: ", "'twice' is a picker"),
+        ("dataLayer.discovery.pluginRef: ", "'openai-parser' is a parser"),
+    ]
+    for start, end in expected:
+        assert any(line.startswith(start) and end in line for line in told), (start, end, told)
+    assert len(told) == len(expected)
+
+
+def test_paths_begin_where_the_config_does() -> None:
+    assert problems("plugins: [{type: nope}]", "pools[1].scheduling.")[0].startswith("pools[1].scheduling.plugins[0]")
+
+
+def test_a_type_like_no_other_gets_the_list() -> None:
+    (line,) = problems("plugins: [{type: xyz}]")
+    assert "known types: active-request-scorer, " in line
+
+
+def test_a_scorer_that_this_version_lacks_is_refused_not_ignored() -> None:
+    (line,) = problems("plugins: [{type: prefix-cache-scorer}]")
+    assert "unknown or not available in this version: 'prefix-cache-scorer'" in line
+
+
+def test_two_pickers_without_a_profile() -> None:
+    assert problems("plugins: [{type: random-picker}, {type: max-score-picker}]") == [
+        "plugins: more than one picker: random-picker, max-score-picker"
+    ]
+
+
+def test_parameters_where_there_are_none() -> None:
+    (line,) = problems("plugins: [{type: queue-scorer, parameters: {threshold: 1}}]")
+    assert line == "plugins[0].parameters.threshold: unknown key"

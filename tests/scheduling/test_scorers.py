@@ -1,0 +1,138 @@
+"""Formulas against values worked out by hand; lists and arrays give the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from extproc.scheduling.plugins.base import Scorer
+from extproc.scheduling.plugins.scorers import (
+    ActiveRequestParameters,
+    ActiveRequestScorer,
+    KvCacheScorer,
+    QueueScorer,
+    RunningRequestsScorer,
+)
+from tests.fakes.candidates import NAN, REQUEST, candidates
+
+both_kinds = pytest.mark.parametrize("arrays", [False, True], ids=["lists", "arrays"])
+
+
+def active(**parameters: object) -> ActiveRequestScorer:
+    return ActiveRequestScorer(ActiveRequestParameters.model_validate(parameters))
+
+
+def points(scorer: Scorer, arrays: bool, **columns: Sequence[float]) -> list[float]:
+    return [float(value) for value in scorer.score(REQUEST, candidates(arrays=arrays, **columns))]  # type: ignore[arg-type]
+
+
+# q, (max - q) / (max - min) over the known
+RESCALED: list[tuple[list[float], list[float]]] = [
+    ([0, 5, 10], [1, 0.5, 0]),
+    ([2, 3, 6], [1, 0.75, 0]),
+    ([7], [1]),
+    ([3, 3, 3], [1, 1, 1]),
+    ([0, 0], [1, 1]),
+    ([0, NAN, 4, 1], [1, 0, 0, 0.75]),
+    ([NAN, 3, 3], [0, 1, 1]),
+    ([NAN, 9], [0, 1]),
+    ([NAN, NAN], [0, 0]),
+    ([NAN], [0]),
+]
+
+
+@both_kinds
+@pytest.mark.parametrize(("column", "expected"), RESCALED)
+def test_queue_scorer(column: list[float], expected: list[float], arrays: bool) -> None:
+    assert points(QueueScorer(), arrays, waiting=column) == pytest.approx(expected)
+
+
+@both_kinds
+@pytest.mark.parametrize(("column", "expected"), RESCALED)
+def test_running_requests_size_scorer(column: list[float], expected: list[float], arrays: bool) -> None:
+    assert points(RunningRequestsScorer(), arrays, running=column) == pytest.approx(expected)
+
+
+@both_kinds
+def test_kv_cache_utilization_scorer(arrays: bool) -> None:
+    assert points(KvCacheScorer(), arrays, kv_usage=[0, 0.25, 1, NAN]) == pytest.approx([1, 0.75, 0, 0])
+
+
+@both_kinds
+@pytest.mark.parametrize(
+    ("parameters", "column", "expected"),
+    [
+        ({}, [0, 0], [1, 1]),
+        ({}, [0, 1, 4], [1, 0.75, 0]),
+        ({}, [4, 4], [0, 0]),
+        ({"idleThreshold": 2}, [0, 2, 3, 4], [1, 1, 0.25, 0]),
+        ({"idleThreshold": 9}, [0, 2, 3, 4], [1, 1, 1, 1]),
+        ({"maxBusyScore": 0.5}, [0, 1, 4], [1, 0.375, 0]),
+        ({"maxBusyScore": 0}, [0, 1, 4], [1, 0, 0]),
+    ],
+)
+def test_active_request_scorer(parameters: dict[str, object], column: list[float], expected: list[float], arrays: bool) -> None:
+    assert points(active(**parameters), arrays, in_flight=column) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("parameters", [{"idleThreshold": -1}, {"maxBusyScore": 1.1}, {"maxBusyScore": -0.1}, {"idle": 1}])
+def test_active_request_parameters_have_a_range(parameters: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        active(**parameters)
+
+
+def test_active_request_parameters_of_upstream_are_accepted() -> None:
+    active(inFlightLoadProducerName="inflight-load-producer", requestTimeout="5m")
+
+
+SCORERS: dict[str, Scorer] = {
+    "waiting": QueueScorer(),
+    "running": RunningRequestsScorer(),
+    "kv_usage": KvCacheScorer(),
+    "in_flight": active(),
+}
+
+
+@both_kinds
+@pytest.mark.parametrize("signal", ["waiting", "running", "kv_usage"])
+def test_the_unknown_never_beats_a_known_idle_one(signal: str, arrays: bool) -> None:
+    """Read as zero load, a pod that was never scraped would attract all traffic."""
+    unknown, idle, busy = points(SCORERS[signal], arrays, **{signal: [NAN, 0.0, 0.9]})
+    assert unknown == 0
+    assert idle == 1
+    assert unknown <= busy < idle
+
+
+def test_what_is_live_is_not_kept_from_request_to_request() -> None:
+    """The queue's projection and the requests in flight change with every pick; the pages' own values don't."""
+    assert {name: scorer.per_snapshot for name, scorer in SCORERS.items()} == {
+        "waiting": False,
+        "running": True,
+        "kv_usage": True,
+        "in_flight": False,
+    }
+
+
+counts = st.one_of(st.just(NAN), st.integers(0, 5).map(float), st.floats(0, 1e6))
+shares = st.one_of(st.just(NAN), st.floats(0, 1))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(counts, counts, shares, st.integers(0, 500)), min_size=1, max_size=12),
+    st.builds(lambda idle, most: active(idleThreshold=idle, maxBusyScore=most), st.integers(0, 5), st.floats(0, 1)),
+)
+def test_lists_and_arrays_agree_and_points_stay_in_range(
+    rows: list[tuple[float, float, float, int]], active_scorer: ActiveRequestScorer
+) -> None:
+    waiting, running, kv_usage, in_flight = (list(column) for column in zip(*rows, strict=True))
+    columns: dict[str, list[float]] = {"waiting": waiting, "running": running, "kv_usage": kv_usage}
+    for scorer in (*SCORERS.values(), active_scorer):
+        lists = points(scorer, False, **columns, in_flight=in_flight)
+        arrays = points(scorer, True, **columns, in_flight=in_flight)
+        assert lists == pytest.approx(arrays, abs=1e-12)
+        assert all(0 <= value <= 1 for value in lists + arrays)

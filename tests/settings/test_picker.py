@@ -1,0 +1,134 @@
+"""The form of an EndpointPickerConfig."""
+
+from __future__ import annotations
+
+import pytest
+
+from extproc.settings.base import SettingsError
+from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, load_picker_config, load_yaml, picker_config
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load_picker_config(text)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("version", ["llm-d.ai/v1alpha1", "llm-d.ai/v1"])
+def test_versions(version: str) -> None:
+    config, warnings = load_picker_config(f"apiVersion: {version}\nkind: EndpointPickerConfig\n")
+    assert config.api_version == version
+    assert warnings == []
+
+
+def test_the_deprecated_version_warns() -> None:
+    _, warnings = load_picker_config("apiVersion: inference.networking.x-k8s.io/v1alpha1\nkind: EndpointPickerConfig\n")
+    assert warnings == ["apiVersion: inference.networking.x-k8s.io/v1alpha1 is deprecated, use llm-d.ai/v1alpha1"]
+
+
+def test_everything_that_is_understood() -> None:
+    config, _ = load_picker_config(
+        """
+        apiVersion: llm-d.ai/v1alpha1
+        kind: EndpointPickerConfig
+        featureGates: [haPopulateNonLeaderDatastore, flowControl=false]
+        plugins:
+        - {type: queue-scorer}
+        - {name: files, type: file-discovery, parameters: {path: e.yaml}}
+        schedulingProfiles:
+        - name: default
+          plugins: [{pluginRef: queue-scorer, weight: 0.5}, {pluginRef: files}]
+        dataLayer:
+          injectDefaults: false
+          sources: [{pluginRef: s, extractors: [{pluginRef: x}]}]
+          discovery: {pluginRef: files}
+        requestHandler: {parsers: [{pluginRef: openai-parser}]}
+        """
+    )
+    assert [plugin.ref for plugin in config.plugins] == ["queue-scorer", "files"]
+    assert [entry.weight for entry in config.scheduling_profiles[0].plugins] == [0.5, 1.0]
+    assert config.data_layer.discovery is not None
+    assert config.data_layer.discovery.ref == "files"
+    assert not config.data_layer.inject_defaults
+
+
+def test_discovery_in_its_newer_spelling() -> None:
+    config, _ = load_picker_config("dataLayer: {discovery: {endpoints: {pluginRef: files}}}")
+    assert config.data_layer.discovery is not None
+    assert config.data_layer.discovery.ref == "files"
+
+
+@pytest.mark.parametrize("key", ["flowControl", "saturationDetector", "parser", "plugin"])
+def test_what_this_version_does_not_do_is_refused(key: str) -> None:
+    assert problems(f"{key}: {{}}") == [f"{key}: unknown key"]
+
+
+def test_all_problems_at_once() -> None:
+    told = problems(
+        """
+        apiVersion: v2
+        kind: Other
+        featureGates: [flowControl, dataLayer=true]
+        plugins: [{name: x}, {type: t, weight: 1}]
+        schedulingProfiles: [{plugins: [{pluginRef: x, weight: -1}, {ref: x}]}]
+        unknown: 1
+        """
+    )
+    assert told == [
+        "plugins[0].type: field required",
+        "plugins[1].weight: unknown key",
+        "schedulingProfiles[0].name: field required",
+        "schedulingProfiles[0].plugins[0].weight: input should be greater than or equal to 0 (got -1)",
+        "schedulingProfiles[0].plugins[1].pluginRef: field required",
+        "schedulingProfiles[0].plugins[1].ref: unknown key",
+        "unknown: unknown key",
+        "apiVersion: expected one of llm-d.ai/v1alpha1, llm-d.ai/v1 (got 'v2')",
+        "kind: expected EndpointPickerConfig (got 'Other')",
+    ]
+
+
+def test_feature_gates() -> None:
+    assert problems("featureGates: [flowControl, dataLayer=true, flowControl=false]") == [
+        "featureGates[0]: 'flowControl' is not available in this version",
+        "featureGates[1]: 'dataLayer' is not available in this version",
+    ]
+
+
+@pytest.mark.parametrize("weight", [".nan", ".inf", "-0.1", "heavy"])
+def test_weights_are_finite_and_not_negative(weight: str) -> None:
+    (line,) = problems(f"schedulingProfiles: [{{name: d, plugins: [{{pluginRef: x, weight: {weight}}}]}}]")
+    assert line.startswith("schedulingProfiles[0].plugins[0].weight: ")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "text", "1"])
+def test_a_file_that_is_no_mapping(text: str) -> None:
+    assert problems(text) == ["expected a mapping with apiVersion and kind: EndpointPickerConfig"]
+
+
+def test_paths_begin_where_the_config_does() -> None:
+    with pytest.raises(SettingsError) as caught:
+        picker_config({"apiVersion": "v2", "nope": 1, "featureGates": ["x"]}, "pools[0].scheduling.")
+    assert all(line.startswith("pools[0].scheduling.") for line in caught.value.problems)
+    _, warnings = picker_config({"apiVersion": "inference.networking.x-k8s.io/v1alpha1"}, "scheduling.")
+    assert warnings[0].startswith("scheduling.apiVersion: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [", "at line 1, column 5"),
+        ("a: 2024-13-45", "a value that its type does not allow"),
+        ("a: !!timestamp x", "a value that its type does not allow"),
+        ("{" * 600, "nested too deeply"),
+        ("a: b\n---\nc: d", ": found another document at line 2"),
+    ],
+)
+def test_yaml_that_can_not_be_read(text: str, said: str) -> None:
+    with pytest.raises(SettingsError, match="not valid YAML") as caught:
+        load_yaml(text)
+    assert said in caught.value.problems[0]
+
+
+def test_an_alias_and_a_name_both_work() -> None:
+    assert EndpointPickerConfig.model_validate({"feature_gates": []}).feature_gates == []
+    assert [entry.weight for entry in DEFAULT_PICKER.scheduling_profiles[0].plugins] == [2, 2]

@@ -1,0 +1,78 @@
+"""Each error on the wire: one row."""
+
+from __future__ import annotations
+
+import re
+
+import orjson
+import pytest
+
+from extproc import errors
+from extproc.errors import (
+    BodyTooLarge,
+    ExtProcError,
+    InternalError,
+    InvalidBody,
+    InvalidModel,
+    MissingModel,
+    NoEndpoints,
+    ProtocolError,
+    RequestError,
+    UnknownModel,
+    UnreadableBody,
+)
+from extproc.names import DROPPED_REASON_HEADER
+from extproc.transport.session import reply_of
+
+CLIENT = "invalid_request_error"
+SERVER = "server_error"
+
+TABLE: list[tuple[type[ExtProcError], int, str, str, str | None]] = [
+    (InvalidBody, 400, "invalid_body", CLIENT, None),
+    (InvalidModel, 400, "invalid_model", CLIENT, None),
+    (MissingModel, 400, "model_required", CLIENT, None),
+    (UnknownModel, 404, "model_not_found", CLIENT, None),
+    (BodyTooLarge, 413, "body_too_large", CLIENT, None),
+    (UnreadableBody, 415, "unsupported_encoding", CLIENT, None),
+    (NoEndpoints, 503, "no_endpoints", SERVER, "rejected-no-endpoints"),
+    (InternalError, 500, "internal_error", SERVER, None),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "code", "kind", "dropped"), TABLE, ids=[row[2] for row in TABLE])
+def test_on_the_wire(error: type[ExtProcError], status: int, code: str, kind: str, dropped: str | None) -> None:
+    reply = reply_of(error("what is wrong", param="model"))
+    assert reply.status == status
+    assert reply.content_type == "application/json"
+    assert orjson.loads(reply.body) == {"error": {"message": "what is wrong", "type": kind, "param": "model", "code": code}}
+    assert reply.details == f"extproc_{code}"
+    assert dict(reply.headers) == ({DROPPED_REASON_HEADER: dropped} if dropped else {})
+
+
+@pytest.mark.parametrize(("error", "status"), [row[:2] for row in TABLE], ids=[row[2] for row in TABLE])
+def test_as_the_module_says(error: type[ExtProcError], status: int) -> None:
+    """The tree on top of the module names the class, its status and its code."""
+    assert errors.__doc__ is not None
+    assert re.search(rf"── {error.__name__} +{status} {error.code}", errors.__doc__)
+
+
+def test_param_is_null_when_there_is_none() -> None:
+    assert orjson.loads(reply_of(NoEndpoints("none")).body)["error"]["param"] is None
+
+
+def test_every_error_has_a_row() -> None:
+    def leaves(kind: type[ExtProcError]) -> set[type[ExtProcError]]:
+        below = kind.__subclasses__()
+        return set().union(*map(leaves, below)) if below else {kind}
+
+    assert leaves(ExtProcError) == {row[0] for row in TABLE} | {ProtocolError}
+
+
+def test_errors_the_client_can_mend_are_one_family() -> None:
+    for error, status, _, kind, _ in TABLE:
+        assert issubclass(error, RequestError) == (kind == CLIENT) == (400 <= status < 500)
+    assert not issubclass(ProtocolError, RequestError)
+
+
+def test_the_message_is_the_text_of_the_exception() -> None:
+    assert str(UnknownModel("no such model", param="model")) == "no such model"

@@ -1,0 +1,251 @@
+"""One stream, from message bytes to answer bytes."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extproc import names
+from extproc.domain import Decision, Reply
+from extproc.errors import ExtProcError, InternalError, NoEndpoints, ProtocolError, UnknownModel
+from extproc.pb import external_processor_pb2 as pb
+from extproc.protocol import Decide, Finished, StreamLimits
+from extproc.transport.codec import Encoder
+from extproc.transport.session import Session
+from tests.fakes import messages
+from tests.fakes.decider import FakeDecider
+from tests.fakes.messages import answers, kinds, set_headers
+
+DECISION = Decision(set_headers=(("X-Gateway-Model-Name", "m"),), ticket=object())
+BODY = b'{"model":"m"}'
+
+
+def session(decider: FakeDecider, limits: StreamLimits = StreamLimits()) -> Session:
+    return Session(decider, Encoder(), limits)
+
+
+def send(stream: Session, *raws: bytes) -> list[bytes]:
+    return [answer for raw in raws for answer in stream.receive(raw)]
+
+
+def immediate(raws: list[bytes]) -> pb.ImmediateResponse:
+    (answer,) = answers(raws)
+    assert answer.WhichOneof("response") == "immediate_response"
+    return answer.immediate_response
+
+
+class TestARequest:
+    def test_in_full_duplex(self) -> None:
+        decider = FakeDecider(DECISION)
+        stream = session(decider)
+        assert send(stream, messages.request_headers(), messages.request_body(BODY[:5])) == []
+        out = send(stream, messages.request_body(BODY[5:], end=True))
+        assert kinds(out) == ["request_headers", "request_body"]
+        head, body = answers(out)
+        assert set_headers(head.request_headers.response.header_mutation) == {"X-Gateway-Model-Name": b"m"}
+        streamed = body.request_body.response.body_mutation.streamed_response
+        assert (streamed.body, streamed.end_of_stream) == (BODY, True)
+        (question,) = decider.asked
+        assert question == Decide(question.head, BODY, True)
+        assert question.head.headers == messages.JSON_HEADERS
+
+    def test_buffered(self) -> None:
+        stream = session(FakeDecider(DECISION))
+        assert kinds(send(stream, messages.request_headers(modes=(2, 0)))) == ["request_headers"]
+        out = send(stream, messages.request_body(BODY, end=True))
+        assert kinds(out) == ["request_body"]
+        assert set_headers(answers(out)[0].request_body.response.header_mutation)
+
+    def test_headers_only(self) -> None:
+        decider = FakeDecider(DECISION)
+        assert kinds(send(session(decider), messages.request_headers(end=True))) == ["request_headers"]
+        assert decider.asked[0].body == b""
+
+    def test_with_trailers(self) -> None:
+        out = send(
+            session(FakeDecider(DECISION)),
+            messages.request_headers(),
+            messages.request_body(BODY),
+            messages.request_trailers(),
+        )
+        assert kinds(out) == ["request_headers", "request_body", "request_trailers"]
+
+    def test_the_first_message_may_be_garbage(self) -> None:
+        with pytest.raises(ProtocolError):
+            session(FakeDecider()).receive(b"\xff\xff")
+
+    def test_headers_that_wait_are_read_with_the_next_message(self) -> None:
+        decider = FakeDecider(DECISION)
+        stream = session(decider)
+        assert send(stream, messages.request_headers(subset=None)) == []
+        assert kinds(send(stream, messages.request_trailers())) == ["request_headers", "request_trailers"]
+        assert decider.asked[0].head.headers == messages.JSON_HEADERS
+
+    def test_gone_while_the_headers_wait(self) -> None:
+        decider = FakeDecider(DECISION)
+        stream = session(decider)
+        send(stream, messages.request_headers())
+        stream.closed()
+        assert decider.asked == []
+        assert decider.ended == []
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("error", [UnknownModel("no such model", param="model"), NoEndpoints("none")])
+    def test_errors_are_answered_in_openais_shape_and_counted(self, error: ExtProcError) -> None:
+        decider = FakeDecider(error)
+        stream = session(decider)
+        answer = immediate(send(stream, messages.request_headers(end=True)))
+        assert answer.status.code == error.status
+        assert orjson.loads(answer.body)["error"] == {
+            "message": error.message,
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+        }
+        assert answer.details == f"extproc_{error.code}"
+        told = set_headers(answer.headers)
+        assert told["content-type"] == b"application/json"
+        assert (names.DROPPED_REASON_HEADER in told) == (error.dropped_reason is not None)
+        assert decider.errors == [error]
+
+    def test_a_fault_of_ours_is_kept_from_the_client(self) -> None:
+        decider = FakeDecider(ZeroDivisionError("the secret"))
+        stream = session(decider)
+        answer = immediate(send(stream, messages.request_headers(end=True)))
+        assert answer.status.code == 500
+        assert b"secret" not in answer.SerializeToString()
+        (error,) = decider.errors
+        assert isinstance(error, InternalError)
+        stream.closed()
+        assert decider.ended == []
+
+    def test_a_body_that_is_too_large(self) -> None:
+        decider = FakeDecider(DECISION)
+        stream = session(decider, StreamLimits(max_body_bytes=4))
+        answer = immediate(send(stream, messages.request_headers(), messages.request_body(BODY)))
+        assert answer.status.code == 413
+        assert decider.asked == []
+        assert [error.code for error in decider.errors] == ["body_too_large"]
+
+    def test_then_silence(self) -> None:
+        decider = FakeDecider(NoEndpoints("none"))
+        stream = session(decider)
+        send(stream, messages.request_headers(end=True))
+        assert send(stream, messages.response_headers(b"503"), messages.response_body(b"x", end=True)) == []
+        stream.closed()
+        assert decider.ended == []
+        assert len(decider.errors) == 1
+
+    def test_a_reply_of_the_director_is_no_error(self) -> None:
+        decider = FakeDecider(Reply(200, b"[]", details="extproc_models"))
+        answer = immediate(send(session(decider), messages.request_headers(end=True)))
+        assert (answer.status.code, answer.body, answer.details) == (200, b"[]", "extproc_models")
+        assert decider.errors == []
+
+
+class TestTheEnd:
+    def test_of_the_response(self) -> None:
+        decider = FakeDecider(DECISION)
+        stream = session(decider)
+        send(stream, messages.request_headers(end=True))
+        out = send(
+            stream,
+            messages.response_headers(b"200", served="10.0.0.1:8000"),
+            messages.response_body(b"data: 1"),
+            messages.response_body(b"", end=True),
+        )
+        assert kinds(out) == ["response_headers", "response_body", "response_body"]
+        assert decider.ended == [(Finished(DECISION, 200, True), "10.0.0.1:8000")]
+        stream.closed()
+        assert len(decider.ended) == 1
+
+    def test_of_the_stream(self) -> None:
+        decider = FakeDecider(DECISION)
+        stream = session(decider)
+        send(stream, messages.request_headers(end=True, modes=(4, 0)), messages.response_headers(b"500"))
+        assert decider.ended == []
+        stream.closed()
+        stream.closed()
+        assert decider.ended == [(Finished(DECISION, 500, False), "")]
+
+    def test_without_a_request(self) -> None:
+        decider = FakeDecider(DECISION)
+        session(decider).closed()
+        assert decider.ended == []
+
+    def test_by_a_message_that_breaks_the_protocol(self) -> None:
+        decider = FakeDecider(DECISION)
+        stream = session(decider)
+        send(stream, messages.request_headers(end=True))
+        with pytest.raises(ProtocolError, match="unexpected RequestHeaders"):
+            send(stream, messages.request_headers(end=True))
+        stream.closed()
+        assert [end.decision for end, _ in decider.ended] == [DECISION]
+
+    def test_messages_after_it_are_dropped(self) -> None:
+        stream = session(FakeDecider(DECISION))
+        send(stream, messages.request_headers(end=True))
+        stream.closed()
+        assert send(stream, messages.response_headers(), messages.request_trailers()) == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "raws", "may_leave"),
+    [
+        (0, [], False),
+        (0, [messages.response_headers()], True),
+        (0, [messages.response_headers(end=True)], False),
+        (4, [messages.response_headers()], False),
+        (1, [messages.response_headers()], False),
+    ],
+)
+def test_envoy_may_be_left_when_the_body_of_the_answer_does_not_come_by(mode: int, raws: list[bytes], may_leave: bool) -> None:
+    stream = session(FakeDecider(DECISION))
+    send(stream, messages.request_headers(end=True, modes=(4, mode)), *raws)
+    assert stream.may_leave is may_leave
+
+
+def test_repr_says_where_it_stands() -> None:
+    stream = session(FakeDecider(DECISION))
+    send(stream, messages.request_headers(end=True))
+    assert repr(stream).startswith("<Session <ExtProcStream PASSING/RESPONSE_START")
+
+
+raw_messages = st.sampled_from(
+    [
+        messages.request_headers(),
+        messages.request_headers(end=True),
+        messages.request_headers(modes=(2, 2)),
+        messages.request_headers(modes=(0, 0)),
+        messages.request_body(b"abc"),
+        messages.request_body(b"abc", end=True),
+        messages.request_trailers(),
+        messages.response_headers(),
+        messages.response_headers(end=True),
+        messages.response_body(b"abc", end=True),
+        messages.response_trailers(),
+        b"\xff",
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(raw_messages, max_size=8), st.sampled_from([DECISION, NoEndpoints("none"), ValueError("ours")]))
+def test_whatever_comes_a_decision_is_given_back_once(raws: list[bytes], outcome: Decision | Exception) -> None:
+    decider = FakeDecider(outcome)
+    stream = session(decider)
+    broken = False
+    for raw in raws:
+        try:
+            answers(stream.receive(raw))
+        except ProtocolError:
+            broken = True
+            break
+    stream.closed()
+    stream.closed()
+    assert len(decider.asked) <= 1
+    assert len(decider.ended) == (len(decider.asked) if isinstance(outcome, Decision) else 0)
+    assert broken or not raws or raws[0] != b"\xff"
