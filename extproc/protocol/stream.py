@@ -308,8 +308,10 @@ class ExtProcStream:
     # -- the end -------------------------------------------------------------------------------------------------
 
     def _finish(self, event: object) -> Actions:
-        self._drop_body()
-        self._deferred = []
+        if self._parts:
+            self._drop_body()
+        if self._deferred:
+            self._deferred = []
         return self._finish_once(complete=False)
 
     def _finish_once(self, *, complete: bool) -> Actions:

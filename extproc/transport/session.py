@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 import orjson
 
@@ -29,6 +29,9 @@ from extproc.transport import codec
 from extproc.transport.codec import Encoder
 
 _log = logger(__name__)
+
+
+_CLOSED: Final = PeerClosed()
 
 
 class Decider(Protocol):
@@ -83,7 +86,7 @@ class Session:
 
     def closed(self) -> None:
         """The stream is over, for whatever reason. May be said more than once."""
-        self._perform(self._stream.receive(PeerClosed()), [])
+        self._perform(self._stream.receive(_CLOSED), [])
 
     def _perform(self, actions: list[Action], out: list[bytes]) -> list[bytes]:
         for action in actions:

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client import Histogram as PrometheusHistogram
 
 from extproc.observability.instruments import MAX_SERIES, OTHER, Histogram, Instruments
+from tests.fakes.fuzz import examples
 from tests.fakes.page import read_page
 
 
@@ -113,6 +114,7 @@ class TestHistogram:
             'took_seconds_sum{pool="p"}': 0.5,
         }
 
+    @examples(50)
     @given(st.lists(st.floats(0, 20), max_size=20))
     def test_counts_as_prometheus_client_does(self, values: list[float]) -> None:
         bounds = (0.1, 1.0, 5.0, 10.0)

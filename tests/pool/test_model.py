@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.domain import Endpoint, Load
@@ -13,6 +13,7 @@ from extproc.pool import PoolStore, Ticket
 from extproc.pool.columns import ARRAY_SIZE
 from tests.fakes.candidates import endpoints
 from tests.fakes.clock import FakeClock
+from tests.fakes.fuzz import examples
 
 STALE_AFTER_S = 2.0
 FOUR = endpoints(4)
@@ -171,7 +172,7 @@ def known(column: Any) -> list[float | None]:
     return [None if value != value else float(value) for value in column]
 
 
-@settings(max_examples=100, deadline=None)
+@examples(60)
 @given(st.lists(operations, max_size=40))
 def test_a_small_pool(script: list[Operation]) -> None:
     run = Run([])
@@ -180,7 +181,7 @@ def test_a_small_pool(script: list[Operation]) -> None:
         run.check()
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(st.lists(operations, max_size=30))
 def test_a_large_pool(script: list[Operation]) -> None:
     run = Run(OTHERS)

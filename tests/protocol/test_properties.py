@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.domain import Decision, Reply
@@ -37,6 +37,7 @@ from extproc.protocol import (
 )
 from extproc.protocol.table import REQUEST_ROWS, RESPONSE_ROWS
 from tests.fakes.events import BUFFERED, DECISION, FDS, HEAD, NONE, PARTIAL, STREAMED, config
+from tests.fakes.fuzz import examples
 
 Outcome: TypeAlias = Decision | Reply | ExtProcError
 
@@ -277,7 +278,7 @@ RULES = (
 )
 
 
-@settings(max_examples=200, deadline=None)
+@examples(100)
 @given(exchanges())
 def test_any_exchange_keeps_envoys_rules(exchange: Exchange) -> None:
     sent, done = exchange.run()
@@ -296,7 +297,7 @@ any_event: st.SearchStrategy[Event] = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@examples(100)
 @given(st.lists(any_event, max_size=12), outcomes, st.sampled_from(BodyMode), st.booleans())
 def test_any_order_of_messages_is_taken_or_refused(events: list[Event], outcome: Outcome, mode: BodyMode, early: bool) -> None:
     stream = ExtProcStream(StreamLimits(max_body_bytes=30, fallback=config(mode, mode, early=early)))

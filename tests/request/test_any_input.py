@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from extproc.domain import RequestHead
 from extproc.errors import InvalidBody, InvalidModel
 from extproc.request import ParseOptions, parse
 from extproc.request.parse import MAX_MODEL_BYTES
+from tests.fakes.fuzz import examples
 
 content_types = st.one_of(
     st.sampled_from(
@@ -54,7 +55,7 @@ paths = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(150)
 @given(
     paths,
     content_types,

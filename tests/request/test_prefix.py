@@ -7,10 +7,11 @@ import time
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.request.prefix import model_of_prefix
+from tests.fakes.fuzz import examples
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ objects = st.dictionaries(names.filter(lambda name: name != "model"), values, ma
 layouts = st.sampled_from([0, orjson.OPT_INDENT_2])
 
 
-@settings(max_examples=150, deadline=None)
+@examples(60)
 @given(objects, texts, objects, layouts)
 def test_any_prefix_gives_the_model_or_nothing(
     before: dict[str, object], model: str, after: dict[str, object], layout: int
@@ -116,14 +117,14 @@ def test_any_prefix_gives_the_model_or_nothing(
         assert found == model if cut >= enough else found is None
 
 
-@settings(max_examples=100, deadline=None)
+@examples(40)
 @given(objects, layouts)
 def test_nested_models_never_count(document: dict[str, object], layout: int) -> None:
     whole = orjson.dumps(document, option=layout)
     assert all(model_of_prefix(whole[:cut]) is None for cut in range(len(whole) + 1))
 
 
-@settings(max_examples=150, deadline=None)
+@examples(60)
 @given(st.binary(max_size=40) | st.text(alphabet='{}[]":,model\\ 1', max_size=40).map(str.encode))
 def test_any_bytes_are_taken(prefix: bytes) -> None:
     model_of_prefix(prefix)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -18,6 +18,7 @@ from extproc.scheduling.plugins.scorers import (
     RunningRequestsScorer,
 )
 from tests.fakes.candidates import NAN, REQUEST, candidates
+from tests.fakes.fuzz import examples
 
 both_kinds = pytest.mark.parametrize("arrays", [False, True], ids=["lists", "arrays"])
 
@@ -121,7 +122,7 @@ counts = st.one_of(st.just(NAN), st.integers(0, 5).map(float), st.floats(0, 1e6)
 shares = st.one_of(st.just(NAN), st.floats(0, 1))
 
 
-@settings(max_examples=100, deadline=None)
+@examples(50)
 @given(
     st.lists(st.tuples(counts, counts, shares, st.integers(0, 500)), min_size=1, max_size=12),
     st.builds(lambda idle, most: active(idleThreshold=idle, maxBusyScore=most), st.integers(0, 5), st.floats(0, 1)),

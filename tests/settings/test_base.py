@@ -21,6 +21,7 @@ from extproc.settings.base import (
     setting,
     validate,
 )
+from tests.fakes.fuzz import examples
 
 
 class TestDuration:
@@ -54,6 +55,7 @@ class TestDuration:
         with pytest.raises(ValueError, match="expected a duration such as 50ms, 2s or 1m30s"):
             parse_duration_s(text)
 
+    @examples(50)
     @given(st.text(max_size=6))
     def test_any_text_is_a_duration_or_a_value_error(self, text: str) -> None:
         with suppress(ValueError):

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc import names
@@ -28,6 +28,7 @@ from extproc.protocol import (
 )
 from extproc.transport import codec
 from tests.fakes import messages
+from tests.fakes.fuzz import examples
 from tests.fakes.messages import set_headers
 
 FULL_DUPLEX = pb.ProcessingRequest(
@@ -174,7 +175,7 @@ class TestGarbage:
             with pytest.raises(ProtocolError, match="has no request"):
                 codec.decode(message.SerializeToString())
 
-    @settings(max_examples=150, deadline=None)
+    @examples(60)
     @given(st.binary(max_size=60) | st.binary(max_size=60).map(lambda rest: b"\x12" + rest))
     def test_any_bytes_are_an_event_or_a_protocol_error(self, raw: bytes) -> None:
         for decode in (codec.decode, codec.can_wait):
@@ -230,7 +231,7 @@ class TestBodiesReadByHand:
     def test_unusual_spellings(self, raw: bytes) -> None:
         assert by_us(raw) == by_protobuf(raw)
 
-    @settings(max_examples=200, deadline=None)
+    @examples(100)
     @given(st.binary(max_size=20), st.booleans(), st.integers(0, 30), st.binary(max_size=3), st.integers(0, 4))
     def test_damaged_messages(self, data: bytes, end: bool, at: int, patch: bytes, drop: int) -> None:
         raw = messages.request_body(data, end=end)
@@ -274,6 +275,7 @@ class TestCanWait:
             assert event.config == ProtocolConfig(BodyMode.FULL_DUPLEX_STREAMED, BodyMode.FULL_DUPLEX_STREAMED)
             assert not codec.can_wait(raw + FULL_DUPLEX)
 
+    @examples(50)
     @given(st.binary(max_size=30), st.sampled_from([b"", b"\x18\x01", b"\x18\x00", b"\x12\x00"]))
     def test_what_may_wait_is_not_the_end(self, value: bytes, more: bytes) -> None:
         part = messages.request_headers({"a": value}, modes=None)[2:] + more
@@ -304,6 +306,7 @@ def test_chunks_are_protobufs_bytes(direction: Direction, end: bool) -> None:
         assert ours == chunk_by_protobuf(direction, body, end), size
 
 
+@examples(50)
 @given(st.binary(max_size=300), st.booleans(), st.sampled_from(Direction))
 def test_chunks_of_anything(body: bytes, end: bool, direction: Direction) -> None:
     assert codec.chunk(direction, memoryview(body), end) == chunk_by_protobuf(direction, body, end)

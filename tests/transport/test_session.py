@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc import names
@@ -16,6 +16,7 @@ from extproc.transport.codec import Encoder
 from extproc.transport.session import Session
 from tests.fakes import messages
 from tests.fakes.decider import FakeDecider
+from tests.fakes.fuzz import examples
 from tests.fakes.messages import answers, kinds, set_headers
 
 DECISION = Decision(set_headers=(("X-Gateway-Model-Name", "m"),), ticket=object())
@@ -232,8 +233,8 @@ raw_messages = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(raw_messages, max_size=8), st.sampled_from([DECISION, NoEndpoints("none"), ValueError("ours")]))
+@examples(60)
+@given(st.lists(raw_messages, max_size=8), st.sampled_from([DECISION, NoEndpoints("none")]))
 def test_whatever_comes_a_decision_is_given_back_once(raws: list[bytes], outcome: Decision | Exception) -> None:
     decider = FakeDecider(outcome)
     stream = session(decider)

@@ -1,0 +1,82 @@
+"""Pools, stages and a director, with time and chance of the test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from extproc.director import Director
+from extproc.domain import Endpoint, InferenceRequest, Load, RequestHead
+from extproc.observability.decisions import DecisionLog
+from extproc.observability.instruments import Instruments
+from extproc.observability.metrics import PickerMetrics, RouterMetrics, StreamMetrics
+from extproc.pool import PoolStore
+from extproc.request import ParseOptions
+from extproc.scheduling import build_scheduler
+from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
+from extproc.stages import ModelHeaders, PickEndpoint, PoolOfEndpoints, RouteToPool, Stage
+from extproc.traffic import AdapterMap, Route, RouteTable
+from tests.fakes.candidates import endpoints
+from tests.fakes.chance import seeded
+from tests.fakes.clock import FakeClock
+from tests.fakes.events import HEAD
+
+IDLE = Load(waiting=0, running=0, kv_usage=0.0)
+
+
+def request(model: str | None = "m", *, head: RequestHead = HEAD, **fields: object) -> InferenceRequest:
+    """A request that was read."""
+    values = {"body_bytes": 100, **fields}
+    return InferenceRequest(head, head.text(":path"), model, **values)  # type: ignore[arg-type]
+
+
+class Deployment:
+    """What a server is made of, without a server."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.instruments = Instruments()
+        self.stream_metrics = StreamMetrics(self.instruments)
+        self.router_metrics = RouterMetrics(self.instruments)
+        self.picker_metrics = PickerMetrics(self.instruments)
+        self.log = DecisionLog()
+        self.pools: dict[str, PoolOfEndpoints] = {}
+
+    def add_pool(self, name: str, members: int | Sequence[Endpoint] = 2, *, config: str = "", idle: bool = True) -> PoolStore:
+        """A pool whose endpoints are all idle, or not known at all."""
+        store = PoolStore(name, self.clock)
+        chosen = endpoints(members) if isinstance(members, int) else members
+        store.replace_endpoints(chosen)
+        if idle:
+            for endpoint in chosen:
+                store.page_started(endpoint.key)
+                store.page_read(endpoint.key, IDLE)
+        picker_config = load_picker_config(config)[0] if config else DEFAULT_PICKER
+        self.pools[name] = PoolOfEndpoints(store, build_scheduler(picker_config).scheduler(seeded()))
+        return store
+
+    def headers(self, adapters: AdapterMap = AdapterMap()) -> ModelHeaders:
+        return ModelHeaders(self.router_metrics, adapters)
+
+    def routes(self, **models: Sequence[str]) -> RouteToPool:
+        """Models by pool."""
+        return RouteToPool(RouteTable([Route(tuple(names), pool) for pool, names in models.items()]), 1_700_000_000)
+
+    def picker(self, default_pool: str | None = "p", *, model_required: bool = False) -> PickEndpoint:
+        return PickEndpoint(
+            self.pools,
+            self.picker_metrics,
+            self.log,
+            default_pool=default_pool,
+            model_required=model_required,
+            clock=self.clock,
+            wall_clock=self.clock,
+        )
+
+    def director(self, *stages: Stage, options: ParseOptions = ParseOptions()) -> Director:
+        return Director(
+            stages,
+            self.stream_metrics,
+            router_metrics=self.router_metrics,
+            options=options,
+            clock=self.clock,
+        )

@@ -1,0 +1,382 @@
+"""The stages of a decision."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from extproc.domain import Endpoint, InferenceRequest, Load, Reply, RequestHead
+from extproc.errors import ExtProcError, MissingModel, NoEndpoints, UnknownModel, UnreadableBody
+from extproc.stages import Draft, InFlight, Stage
+from extproc.traffic import AdapterMap
+from tests.fakes.candidates import endpoints
+from tests.fakes.deployment import Deployment, request
+from tests.fakes.events import head
+from tests.fakes.page import counted
+
+DESTINATION = "x-gateway-destination-endpoint"
+A, B = (endpoint.key for endpoint in endpoints(2))
+
+
+@pytest.fixture
+def deployment() -> Deployment:
+    return Deployment()
+
+
+def run(stage: Stage, what: InferenceRequest, draft: Draft | None = None) -> tuple[Draft, Reply | None]:
+    draft = draft or Draft(0.0)
+    return draft, stage.run(what, draft)
+
+
+def counts(deployment: Deployment, prefix: str) -> dict[str, float]:
+    return counted(deployment.instruments, prefix)
+
+
+class TestModelHeaders:
+    ADAPTERS = AdapterMap({"base": ["lora"]})
+
+    @pytest.mark.parametrize(
+        ("model", "base"), [("lora", "base"), ("base", "base"), ("unknown", ""), (" lora ", "base"), ("été", "")]
+    )
+    def test_the_model_and_its_base(self, deployment: Deployment, model: str, base: str) -> None:
+        draft, reply = run(deployment.headers(self.ADAPTERS), request(model))
+        assert reply is None
+        assert draft.set_headers == (("X-Gateway-Model-Name", model), ("X-Gateway-Base-Model-Name", base))
+        assert draft.remove_headers == ()
+
+    def test_a_clients_own_headers_are_replaced(self, deployment: Deployment) -> None:
+        spoofed = head(x_gateway_model_name="other", x_gateway_base_model_name="other")
+        draft, _ = run(deployment.headers(), request("m", head=spoofed))
+        assert dict(draft.set_headers) == {"X-Gateway-Model-Name": "m", "X-Gateway-Base-Model-Name": ""}
+
+    def test_without_a_model_they_are_removed(self, deployment: Deployment) -> None:
+        spoofed = head(x_gateway_model_name="other", x_gateway_base_model_name="other")
+        draft, _ = run(deployment.headers(), request(None, head=spoofed))
+        assert draft.set_headers == ()
+        assert draft.remove_headers == ("x-gateway-model-name", "x-gateway-base-model-name")
+
+    def test_nothing_is_removed_that_is_not_there(self, deployment: Deployment) -> None:
+        draft, _ = run(deployment.headers(), request(None))
+        assert draft.remove_headers == ()
+
+    @pytest.mark.parametrize(
+        ("what", "expected"),
+        [
+            (request("m"), {"bbr_success_total": 1, 'bbr_model_requests_total{model="m"}': 1}),
+            (request(None, empty_model=True), {'bbr_body_field_empty_total{field="model"}': 1}),
+            (request(None), {'bbr_body_field_not_found_total{field="model"}': 1, "bbr_model_not_in_body_total": 1}),
+        ],
+    )
+    def test_counts(self, deployment: Deployment, what: InferenceRequest, expected: dict[str, float]) -> None:
+        run(deployment.headers(), what)
+        assert counts(deployment, "bbr") == expected
+
+    def test_new_adapters_count_at_once(self, deployment: Deployment) -> None:
+        stage = deployment.headers()
+        stage.adapters = self.ADAPTERS
+        draft, _ = run(stage, request("lora"))
+        assert dict(draft.set_headers)["X-Gateway-Base-Model-Name"] == "base"
+
+    def test_explain_does_the_same_and_counts_nothing(self, deployment: Deployment) -> None:
+        stage = deployment.headers(self.ADAPTERS)
+        told = stage.explain(request("lora"), Draft(0.0))
+        assert told == {
+            "model": "lora",
+            "headers": {"X-Gateway-Model-Name": "lora", "X-Gateway-Base-Model-Name": "base"},
+            "removed": [],
+        }
+        assert counts(deployment, "bbr") == {}
+
+
+class TestRouteToPool:
+    def test_by_model(self, deployment: Deployment) -> None:
+        stage = deployment.routes(one=["a", "b"], two=["c"])
+        assert [run(stage, request(model))[0].pool for model in "abc"] == ["one", "one", "two"]
+
+    def test_unknown_models_are_404(self, deployment: Deployment) -> None:
+        with pytest.raises(UnknownModel, match=r"The model `x` does not exist\. Available models: a, b"):
+            run(deployment.routes(one=["a"], two=["b"]), request("x"))
+
+    def test_no_model_goes_to_the_only_pool(self, deployment: Deployment) -> None:
+        draft, _ = run(deployment.routes(one=["a", "b"]), request(None))
+        assert draft.pool == "one"
+
+    def test_no_model_and_a_choice_of_pools_is_400(self, deployment: Deployment) -> None:
+        with pytest.raises(MissingModel, match="names no model; name one of: a, b") as caught:
+            run(deployment.routes(one=["a"], two=["b"]), request(None))
+        assert caught.value.param == "model"
+
+    def test_a_body_that_was_not_read_is_never_guessed(self, deployment: Deployment) -> None:
+        """It may name a model that is served nowhere."""
+        with pytest.raises(MissingModel, match="names no model \\(not JSON\\)"):
+            run(deployment.routes(one=["a"]), request(None, unread="not JSON"))
+
+    def test_a_body_that_is_encoded_is_415(self, deployment: Deployment) -> None:
+        with pytest.raises(UnreadableBody, match="content-encoding gzip; send it without"):
+            run(deployment.routes(one=["a"]), request(None, unread="content-encoding gzip"))
+
+    @pytest.mark.parametrize(("model", "pool"), [("a", "one"), (None, "one")])
+    def test_explain(self, deployment: Deployment, model: str | None, pool: str) -> None:
+        assert deployment.routes(one=["a"]).explain(request(model), Draft(0.0)) == {"pool": pool}
+        with pytest.raises(UnknownModel):
+            deployment.routes(one=["a"]).explain(request("x"), Draft(0.0))
+
+
+class TestListOfModels:
+    MODELS = ("meta-llama/Llama-3.1-8B-Instruct", "phi")
+
+    def get(self, deployment: Deployment, path: str, method: bytes = b"GET", model: str | None = None) -> Reply | None:
+        stage = deployment.routes(one=[self.MODELS[0]], two=[self.MODELS[1]])
+        of = RequestHead({":method": method, ":path": path.encode()})
+        return run(stage, request(model, head=of, body_bytes=0))[1]
+
+    @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/"])
+    def test_all_pools_models(self, deployment: Deployment, path: str) -> None:
+        reply = self.get(deployment, path)
+        assert reply is not None
+        assert (reply.status, reply.content_type) == (200, "application/json")
+        assert orjson.loads(reply.body) == {
+            "object": "list",
+            "data": [
+                {"id": model, "object": "model", "created": 1_700_000_000, "owned_by": "extproc"} for model in self.MODELS
+            ],
+        }
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/v1/models/meta-llama/Llama-3.1-8B-Instruct",
+            "/v1/models/meta-llama%2FLlama-3.1-8B-Instruct",
+            "/v1/models/meta-llama/Llama-3.1-8B-Instruct/",
+        ],
+    )
+    def test_one_model(self, deployment: Deployment, path: str) -> None:
+        reply = self.get(deployment, path)
+        assert reply is not None
+        assert orjson.loads(reply.body)["id"] == self.MODELS[0]
+
+    def test_one_that_is_not_there(self, deployment: Deployment) -> None:
+        with pytest.raises(UnknownModel, match="`other` does not exist"):
+            self.get(deployment, "/v1/models/other")
+
+    def test_only_get_without_a_model_is_answered(self, deployment: Deployment) -> None:
+        assert self.get(deployment, "/v1/models", b"POST", "phi") is None
+        assert self.get(deployment, "/v1/models/phi:predict", b"GET", "phi") is None
+
+    def test_explain_says_that_it_is_answered(self, deployment: Deployment) -> None:
+        of = RequestHead({":method": b"GET", ":path": b"/v1/models"})
+        assert deployment.routes(one=["a"]).explain(request(None, head=of), Draft(0.0)) == {"answered": 200}
+
+
+class TestPickEndpoint:
+    def test_the_destination_is_header_and_metadata(self, deployment: Deployment) -> None:
+        store = deployment.add_pool("p")
+        store.page_read(A, Load(waiting=9, running=9, kv_usage=0.9))
+        draft, reply = run(deployment.picker(), request())
+        assert reply is None
+        assert draft.set_headers == draft.metadata == ((DESTINATION, B),)
+        assert draft.remove_headers == ()
+
+    def test_fallbacks_follow_behind_commas(self, deployment: Deployment) -> None:
+        store = deployment.add_pool(
+            "p",
+            3,
+            config="plugins: [{type: queue-scorer}, {type: max-score-picker, parameters: {maxNumOfEndpoints: 2}}]",
+        )
+        store.page_read(A, Load(waiting=5))
+        store.page_read(B, Load(waiting=1))
+        draft, _ = run(deployment.picker(), request())
+        assert draft.set_headers == ((DESTINATION, f"10.0.0.3:8000,{B}"),)
+        (record,) = deployment.log.latest()
+        assert record.fallbacks == (B,)
+        assert store.describe()[1].in_flight == 0, "a fallback is not in flight"
+
+    def test_ipv6_has_brackets(self, deployment: Deployment) -> None:
+        deployment.add_pool("p", [Endpoint("2001:db8::1", 8000)])
+        assert run(deployment.picker(), request())[0].set_headers == ((DESTINATION, "[2001:db8::1]:8000"),)
+
+    def test_what_only_the_picker_may_say_is_removed(self, deployment: Deployment) -> None:
+        """Headers that name hosts for a model server's side-car to connect to are a request forgery in a client's hands."""
+        deployment.add_pool("p")
+        spoofed = head(
+            x_gateway_destination_endpoint="6.6.6.6:80",
+            x_prefiller_host_port="6.6.6.6:80",
+            x_encoder_hosts_ports="6.6.6.6:80",
+            x_data_parallel_host_port="6.6.6.6:80",
+            x_kv_cache_source_host_port="6.6.6.6:80",
+            x_other="stays",
+        )
+        draft, _ = run(deployment.picker(), request(head=spoofed))
+        assert set(draft.remove_headers) == {
+            "x-prefiller-host-port",
+            "x-encoder-hosts-ports",
+            "x-data-parallel-host-port",
+            "x-kv-cache-source-host-port",
+        }
+        assert dict(draft.set_headers)[DESTINATION] in (A, B), "and the destination is overwritten"
+
+    def test_the_routes_pool_comes_before_the_default(self, deployment: Deployment) -> None:
+        deployment.add_pool("p")
+        deployment.add_pool("q", [Endpoint("10.9.9.9", 1)])
+        draft = Draft(0.0)
+        draft.pool = "q"
+        run(deployment.picker(), request(), draft)
+        assert draft.set_headers == ((DESTINATION, "10.9.9.9:1"),)
+
+    def test_counted_in_flight_before_the_next_is_decided(self, deployment: Deployment) -> None:
+        store = deployment.add_pool("p")
+        picker = deployment.picker()
+        drafts = [run(picker, request())[0] for _ in range(4)]
+        assert [view.in_flight for view in store.describe()] == [2, 2]
+        for draft in drafts:
+            assert isinstance(draft.ticket, InFlight)
+            picker.finished(draft.ticket, 200)
+        assert [view.in_flight for view in store.describe()] == [0, 0]
+
+    def test_the_subset_binds(self, deployment: Deployment) -> None:
+        deployment.add_pool("p")
+        for subset in ((B,), ("10.0.0.2",)):
+            draft, _ = run(deployment.picker(), request(head=head(subset=subset)))
+            assert draft.set_headers == ((DESTINATION, B),)
+
+    @pytest.mark.parametrize(
+        ("subset", "said"),
+        [
+            (("10.9.9.9",), "pool 'p' has no endpoint in the subset that the proxy allows (10.9.9.9)"),
+            ((), "pool 'p' has no endpoint in the subset that the proxy allows (nothing)"),
+        ],
+    )
+    def test_nothing_in_the_subset_is_503(self, deployment: Deployment, subset: tuple[str, ...], said: str) -> None:
+        deployment.add_pool("p")
+        with pytest.raises(NoEndpoints) as caught:
+            run(deployment.picker(), request(head=head(subset=subset)))
+        assert caught.value.message == said
+
+    def test_an_empty_pool_is_503(self, deployment: Deployment) -> None:
+        deployment.add_pool("p", 0)
+        with pytest.raises(NoEndpoints, match="pool 'p' has no endpoints"):
+            run(deployment.picker(), request())
+        both = 'model_name="m",target_model_name="m"'
+        assert counts(deployment, "inference") == {
+            f'inference_objective_request_error_total{{error_code="no_endpoints",{both}}}': 1,
+            'inference_extension_scheduler_attempts_total{namespace="",pod_name="",port="",'
+            'status="failure",target_model_name="m"}': 1,
+        }
+
+    def test_a_pool_of_which_nothing_is_known_still_picks_and_says_so(self, deployment: Deployment) -> None:
+        deployment.add_pool("p", idle=False)
+        assert run(deployment.picker(), request())[0].set_headers
+        assert counts(deployment, "extproc_picks") == {'extproc_picks_without_load_total{name="p"}': 1}
+
+    def test_counts(self, deployment: Deployment) -> None:
+        deployment.add_pool("p", [Endpoint("10.0.0.1", 8000, name="pod-1", namespace="prod")])
+        picker = deployment.picker()
+        draft, _ = run(picker, request(body_bytes=300), Draft(deployment.clock()))
+        both = 'model_name="m",target_model_name="m"'
+        picked = {
+            f"inference_objective_request_total{{{both}}}": 1,
+            f"inference_objective_request_sizes_count{{{both}}}": 1,
+            "inference_extension_scheduler_e2e_duration_seconds_count": 1,
+            'inference_extension_scheduler_attempts_total{namespace="prod",pod_name="pod-1",port="8000",'
+            'status="success",target_model_name="m"}': 1,
+        }
+        assert counts(deployment, "inference") == {
+            **picked,
+            'inference_objective_running_requests{model_name="m"}': 1,
+        }
+        deployment.clock.advance(2)
+        assert draft.ticket is not None
+        picker.finished(draft.ticket, 200)
+        assert counts(deployment, "inference") == {
+            **picked,
+            f"inference_objective_request_duration_seconds_count{{{both}}}": 1,
+        }
+        assert deployment.picker_metrics.model("m").duration.sum == 2
+
+    @pytest.mark.parametrize(("status", "number"), [(200, 0), (0, 0), (404, 0), (499, 0), (500, 1), (503, 1)])
+    def test_errors_of_the_model_server_are_counted(self, deployment: Deployment, status: int, number: int) -> None:
+        deployment.add_pool("p")
+        picker = deployment.picker()
+        draft, _ = run(picker, request())
+        assert draft.ticket is not None
+        picker.finished(draft.ticket, status)
+        assert sum(counts(deployment, "inference_objective_request_error").values()) == number
+
+    def test_every_decision_is_on_record(self, deployment: Deployment) -> None:
+        store = deployment.add_pool("p", 1)
+        store.page_read(A, Load(waiting=3, running=2, kv_usage=0.25))
+        picker = deployment.picker()
+        for _ in range(2):
+            run(picker, request(head=head(x_request_id="r-1")), Draft(deployment.clock() - 0.5))
+        record, before = deployment.log.latest(request_id="r-1")
+        assert (record.model, record.pool, record.endpoint.key) == ("m", "p", A)
+        assert (record.running, record.kv_usage, record.candidates, record.fallbacks) == (2, 0.25, 1, ())
+        assert (before.waiting, before.in_flight) == (3, 0), "as it was before this request"
+        assert (record.waiting, record.in_flight) == (4, 1)
+        assert (record.at_s, record.took_s) == (deployment.clock(), 0.5)
+
+    def test_explain_shows_every_candidate_and_does_nothing(self, deployment: Deployment) -> None:
+        store = deployment.add_pool("p", 3)
+        store.page_read(A, Load(waiting=2, running=1, kv_usage=0.5))
+        store.page_failed("10.0.0.3:8000", "refused", down=True)
+        told = deployment.picker().explain(request(), Draft(0.0))
+        assert (told["pool"], told["profile"], told["fail_open"]) == ("p", "default", False)
+        assert told["weights"] == {"queue-scorer": 2, "kv-cache-utilization-scorer": 2}
+        assert told["left_out"] == ["10.0.0.3:8000"]
+        assert [row["endpoint"] for row in told["candidates"]] == [B, A]
+        assert told["candidates"][1] == {
+            "endpoint": A,
+            "name": A,
+            "signals": {"waiting": 2, "running": 1, "kv_usage": 0.5, "in_flight": 0},
+            "points": {"queue-scorer": 0, "kv-cache-utilization-scorer": 0.5},
+            "total": 1,
+        }
+        assert [view.in_flight for view in store.describe()] == [0, 0, 0]
+        assert len(deployment.log) == 0
+        assert counts(deployment, "inference") == {}
+        orjson.dumps(told)
+
+    @pytest.mark.parametrize(
+        "what", [request(head=head(subset=())), request(None, head=head("/v1/completions"))], ids=["subset", "model"]
+    )
+    def test_explain_refuses_as_run_would_and_counts_nothing(self, deployment: Deployment, what: InferenceRequest) -> None:
+        deployment.add_pool("p")
+        picker = deployment.picker(model_required=True)
+        with pytest.raises(ExtProcError) as caught:
+            picker.explain(what, Draft(0.0))
+        assert counts(deployment, "inference") == {}
+        with pytest.raises(type(caught.value), match=caught.value.message.replace("(", r"\(").replace(")", r"\)")):
+            run(picker, what)
+
+
+class TestModelRequired:
+    @pytest.mark.parametrize(
+        ("what", "passes"),
+        [
+            (request("m"), True),
+            (request(None), False),
+            (request(None, empty_model=True), False),
+            (request(None, body_bytes=0), True),
+            (request(None, unread="content-encoding gzip"), True),
+            (request(None, head=head("/v1/models")), True),
+            (request(None, head=head("/tokenize")), True),
+        ],
+    )
+    def test_where_the_api_refuses_a_body_without_one(
+        self, deployment: Deployment, what: InferenceRequest, passes: bool
+    ) -> None:
+        deployment.add_pool("p")
+        picker = deployment.picker(model_required=True)
+        if passes:
+            assert run(picker, what)[0].set_headers
+        else:
+            with pytest.raises(MissingModel, match="model not found in request body"):
+                run(picker, what)
+            error = 'error_code="model_required",model_name="",target_model_name=""'
+            assert counts(deployment, "inference") == {f"inference_objective_request_error_total{{{error}}}": 1}
+
+    def test_not_asked_for_is_not_needed(self, deployment: Deployment) -> None:
+        deployment.add_pool("p")
+        draft, _ = run(deployment.picker(), request(None))
+        assert draft.set_headers
+        assert 'inference_objective_request_total{model_name="",target_model_name=""}' in counts(deployment, "inf")
