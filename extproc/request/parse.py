@@ -7,6 +7,7 @@ with this content type can't be (broken JSON under `application/json`) is refuse
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import orjson
@@ -41,8 +42,7 @@ def parse(
     """
     headers = head.headers
     raw_path = headers.get(":path") or headers.get("x-original-path") or headers.get("x-forwarded-path") or b""
-    path = without_query(raw_path.decode("latin-1"))
-    named = model_of_path(path)
+    path, named = _path_and_model(raw_path)
     if named is not None:
         return InferenceRequest(head, path, _checked(named, "path"), len(body or b""), empty_model=not named)
     if not body:
@@ -52,12 +52,27 @@ def parse(
     if encoding and encoding.strip().lower() != b"identity":
         return InferenceRequest(head, path, body_bytes=len(body), unread=f"content-encoding {head.text('content-encoding')}")
     content_type = headers.get("content-type", b"")
-    kind = content_type.partition(b";")[0].strip().lower()
+    kind = _media_type(content_type)
     if kind == b"multipart/form-data":
         model = model_of_form(content_type, body, complete=complete)
         unread = _CUT if model is None and not complete else None
         return InferenceRequest(head, path, _checked(model, "form field"), len(body), unread=unread, empty_model=model == "")
     return _json(head, path, body, kind, complete, options)
+
+
+# A server sees few different paths and content types, again and again.
+
+
+@lru_cache(maxsize=1024)
+def _path_and_model(raw: bytes) -> tuple[str, str | None]:
+    path = without_query(raw.decode("latin-1"))
+    return path, model_of_path(path)
+
+
+@lru_cache(maxsize=256)
+def _media_type(content_type: bytes) -> bytes:
+    """Without parameters, lower case."""
+    return content_type.partition(b";")[0].strip().lower()
 
 
 def _json(head: RequestHead, path: str, body: bytes, kind: bytes, complete: bool, options: ParseOptions) -> InferenceRequest:

@@ -163,7 +163,7 @@ def test_positions_are_valid_and_the_best_comes_first(
     assert set(chosen) <= set(range(len(rows)))
     if picker is MaxScorePicker:
         got = [totals[position] for position in chosen]
-        assert got[0] == pytest.approx(max(totals))
+        assert got[0] >= max(totals) - 2e-9  # closer than that is equal
         assert got[1:] == sorted(got[1:], reverse=True)
     if picker is WeightedRandomPicker:
         assert totals[chosen[0]] > 0 or max(totals) == 0
