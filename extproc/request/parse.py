@@ -18,6 +18,9 @@ from extproc.request.form import model_of_form
 from extproc.request.paths import model_of_path, without_query
 from extproc.request.prefix import model_of_prefix
 
+_SHORT: Final = 256
+"""Longest path that is remembered: clients choose them."""
+
 MAX_MODEL_BYTES: Final = 4096
 """Longest model name: Envoy fails a request whose headers outgrow its limit (60 KiB unless set) with a bare 500."""
 
@@ -42,7 +45,7 @@ def parse(
     """
     headers = head.headers
     raw_path = headers.get(":path") or headers.get("x-original-path") or headers.get("x-forwarded-path") or b""
-    path, named = _path_and_model(raw_path)
+    path, named = (_seen_path if len(raw_path) <= _SHORT else _path_and_model)(raw_path)
     if named is not None:
         return InferenceRequest(head, path, _checked(named, "path"), len(body or b""), empty_model=not named)
     if not body:
@@ -63,10 +66,12 @@ def parse(
 # A server sees few different paths and content types, again and again.
 
 
-@lru_cache(maxsize=1024)
 def _path_and_model(raw: bytes) -> tuple[str, str | None]:
     path = without_query(raw.decode("latin-1"))
     return path, model_of_path(path)
+
+
+_seen_path = lru_cache(maxsize=1024)(_path_and_model)
 
 
 @lru_cache(maxsize=256)

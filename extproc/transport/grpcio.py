@@ -54,8 +54,6 @@ class ExtProcServer:
                 ("grpc.max_send_message_length", most),
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_concurrent_streams", 1 << 20),
-                ("grpc.http2.bdp_probe", 0),  # a ping for each burst of bytes, to size windows that are large already
-                ("grpc.http2.lookahead_bytes", 1 << 20),
             ]
         )
         handler: Any = grpc.stream_stream_rpc_method_handler(self._process)  # no (de)serialisers: bytes

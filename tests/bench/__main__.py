@@ -1,7 +1,7 @@
-"""All benchmarks in one run: `python -m tests.bench [--rounds N] [--only core,pick,transport,memory,scrape]`.
+"""All benchmarks in one run: `python -m tests.bench [--rounds N] [--only core,pick,transport,memory,scrape] [--strict]`.
 
-Figures are CPU of the server's process, medians; compare ratios, not microseconds of different machines. Exits with 1 when
-something is over its budget.
+Figures are CPU of the server's process, medians; compare ratios, not microseconds of different machines. With `--strict` the
+exit code is 1 when something is over its budget.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each server under load")
     parser.add_argument("--only", default="transport,core,pick,memory,scrape", help="what to run, comma separated")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 when something is over its budget")
     arguments = parser.parse_args()
     wanted = set(arguments.only.split(","))
     rows: list[Row] = []
@@ -42,7 +43,7 @@ def main() -> int:
         part("One vLLM page of 52 KB, fetched and read: CPU of the reading process", scrape_rows())
     over = [row.name for row in rows if not row.within]
     print(f"\n{'over budget: ' + ', '.join(over) if over else 'all within budget'}")
-    return 1 if over else 0
+    return 1 if over and arguments.strict else 0
 
 
 if __name__ == "__main__":
