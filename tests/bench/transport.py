@@ -34,6 +34,7 @@ def all_servers() -> Iterator[dict[str, Server]]:
         (folder / "gateway.yaml").write_text(json.dumps(config))
         yield {
             "floor": stack.enter_context(server("tests.bench.floor")),
+            "lean floor": stack.enter_context(server("tests.bench.floor", "--lean")),
             "router": stack.enter_context(server("extproc", "bbr", *_PORTS)),
             "picker": stack.enter_context(server("extproc", "epp", *_PORTS, "--endpoints", ",".join(endpoints), until="ready")),
             "gateway": stack.enter_context(
@@ -57,6 +58,8 @@ def transport_rows(rounds: int) -> tuple[list[Row], dict[str, float]]:
                     used[name].append(replay(target, recorded, streams=_STREAMS[size]).cpu_us)
             floor_us[size] = statistics.median(used["floor"])
             rows.append(Row(f"floor, {size}", floor_us[size], "µs"))
+            lean_us = statistics.median(used["lean floor"])
+            rows.append(Row(f"floor in its leanest form, {size}", lean_us, "µs", ratio=lean_us / floor_us[size]))
             for name, budget in _BUDGETS.items():
                 ratio = statistics.median(a / b for a, b in zip(used[name], used["floor"], strict=True))
                 rows.append(Row(f"{name}, {size}", ratio, "x floor", budget))
