@@ -9,13 +9,10 @@ from typing import Any
 from extproc import names
 from extproc.domain import Decision, Reply, RequestHead
 from extproc.errors import ExtProcError, InvalidBody, InvalidModel
-from extproc.observability.logs import logger
 from extproc.observability.metrics import RouterMetrics, StreamMetrics
 from extproc.protocol import Decide, Finished
 from extproc.request import ParseOptions, parse
 from extproc.stages import Draft, InFlight, PickEndpoint, Stage
-
-_log = logger(__name__)
 
 
 class Director:
@@ -66,7 +63,6 @@ class Director:
     def refused(self, error: ExtProcError) -> None:
         """Count a request that we answered with an error."""
         self._metrics.errors.child(error.code).value += 1
-        _log.debug("request refused", code=error.code, status=error.status, error=error.message)
 
     def finished(self, end: Finished, served: str) -> None:
         """The request of a decision is over."""

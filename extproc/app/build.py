@@ -10,10 +10,12 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from extproc import names
 from extproc.app.adapters import AdaptersFile
 from extproc.app.pools import Pool, PoolParts, pool_parts, read_file
 from extproc.app.service import Service, Telemetry
 from extproc.director import Director
+from extproc.domain import Decision
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.logs import logger
 from extproc.observability.metrics import PickerMetrics, RouterMetrics
@@ -84,7 +86,10 @@ def build_epp(settings: EppSettings) -> Service:
         model_required=True,
     )
     director = Director([picker], telemetry.streams)
-    return Service("epp", settings, telemetry, director, StreamLimits(settings.max_body_bytes), [pool], decisions)
+    # Upstream's picker marks every answer that passed it; its users' checks look for the mark.
+    marker = Decision(set_headers=((names.RESPONSE_MARKER_HEADER, "true"),))
+    limits = StreamLimits(settings.max_body_bytes, on_response_headers=marker)
+    return Service("epp", settings, telemetry, director, limits, [pool], decisions)
 
 
 def build_gateway(settings: GatewaySettings) -> Service:

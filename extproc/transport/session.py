@@ -115,6 +115,8 @@ class Session:
         try:
             return DecisionMade(self._decider.decide(question))
         except ExtProcError as error:
+            request_id = question.head.text(names.REQUEST_ID_HEADER)
+            _log.debug("request refused", request_id=request_id, code=error.code, status=error.status, error=error.message)
             return DecisionFailed(error)
         except Exception:
             # The request is not at fault and must not take the stream's other bookkeeping down with it.
