@@ -14,4 +14,4 @@ def run(settings: BbrSettings) -> int:
     return serve(build_bbr(settings))
 
 
-COMMAND = command(BbrSettings, run, name="bbr", short_help="Body-based router.")
+COMMAND = command(BbrSettings, run, check=build_bbr, name="bbr", short_help="Body-based router.")

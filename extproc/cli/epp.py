@@ -14,4 +14,4 @@ def run(settings: EppSettings) -> int:
     return serve(build_epp(settings))
 
 
-COMMAND = command(EppSettings, run, name="epp", short_help="Endpoint picker.")
+COMMAND = command(EppSettings, run, check=build_epp, name="epp", short_help="Endpoint picker.")

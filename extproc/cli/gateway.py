@@ -14,4 +14,4 @@ def run(settings: GatewaySettings) -> int:
     return serve(build_gateway(settings))
 
 
-COMMAND = command(GatewaySettings, run, name="gateway", short_help="Router and picker.")
+COMMAND = command(GatewaySettings, run, check=build_gateway, name="gateway", short_help="Router and picker.")

@@ -19,18 +19,32 @@ Model = TypeVar("Model", bound=Settings)
 USAGE_ERROR = 2
 
 
-def command(model: type[Model], run: Callable[[Model], int | None], *, name: str, short_help: str) -> click.Command:
-    """A click command whose options are the fields of `model`; `run` gets the validated settings, returns the exit code."""
+def command(
+    model: type[Model],
+    run: Callable[[Model], int | None],
+    *,
+    name: str,
+    short_help: str,
+    check: Callable[[Model], object] | None = None,
+) -> click.Command:
+    """A click command whose options are the fields of `model`; `run` gets the validated settings, returns the exit code.
+
+    `check` reads the files that settings name and raises SettingsError. When flags are wrong it is asked too, with the flags
+    that are right, so that what is wrong with files is said in the same breath.
+    """
 
     def callback(**raw: Any) -> None:
         context = click.get_current_context()
+        flags = {k: v for k, v in raw.items() if v is not None}
         try:
-            settings = from_text(model, {k: v for k, v in raw.items() if v is not None}, os.environ, context.args)
+            settings = from_text(model, flags, os.environ, context.args)
+        except SettingsError as error:
+            fail(error.problems + _problems_of_the_rest(model, flags, check), hint=f"Try 'extproc {name} --help'.")
+        try:
             code = run(settings)
         except SettingsError as error:
             fail(error.problems, hint=f"Try 'extproc {name} --help'.")
-        else:
-            raise SystemExit(code or 0)
+        raise SystemExit(code or 0)
 
     return click.Command(
         name,
@@ -45,6 +59,26 @@ def command(model: type[Model], run: Callable[[Model], int | None], *, name: str
             "max_content_width": 120,
         },
     )
+
+
+def _problems_of_the_rest(model: type[Model], flags: Mapping[str, str], check: Callable[[Model], object] | None) -> list[str]:
+    """What `check` finds with those flags that are right by themselves."""
+    if check is None:
+        return []
+    good: dict[str, str] = {}
+    for field, text in flags.items():
+        try:
+            from_text(model, {**good, field: text}, {}, [])
+        except SettingsError as error:
+            if any(flag_of(field, model.model_fields[field]) in problem for problem in error.problems):
+                continue
+        good[field] = text
+    try:
+        check(from_text(model, good, {}, []))
+    except SettingsError as error:
+        required = {f"--{flag_of(f, i)}: field required" for f, i in model.model_fields.items() if i.is_required()}
+        return [problem for problem in error.problems if problem not in required]
+    return []
 
 
 def fail(problems: list[str], *, hint: str = "") -> typing.NoReturn:
@@ -103,12 +137,11 @@ def shown_default(info: FieldInfo) -> str:
 def _option(field: str, info: FieldInfo) -> click.Option:
     default = shown_default(info)
     shown = f"  [{'' if info.is_required() else 'default: '}{default}]" if default else ""
-    optional: dict[str, Any] = {"flag_value": "true"} if _is_bool(info) else {}
+    optional: dict[str, Any] = {"flag_value": "true", "is_flag": False} if _is_bool(info) else {}
     return click.Option(
         [f"--{flag_of(field, info)}", field],
         help=f"{info.description}{shown}",
         metavar=_metavar(info),
-        is_flag=False,
         **optional,
     )
 

@@ -206,3 +206,15 @@ def test_a_command_has_a_name_and_a_short_help() -> None:
     made = command(Example, lambda _: 0, name="example", short_help="Short.")
     assert isinstance(made, click.Command)
     assert (made.name, made.get_short_help_str()) == ("example", "Short.")
+
+
+def test_wrong_flags_and_wrong_files_are_said_together(capsys: pytest.CaptureFixture[str]) -> None:
+    from extproc.cli.bbr import COMMAND
+
+    with pytest.raises(SystemExit) as left:
+        COMMAND.main(["--metrics-port", "x", "--v=-1", "--adapters-file", "/nowhere/at.all"])
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert "--metrics-port:" in said
+    assert "--v: expected 0 or more (got '-1')" in said
+    assert "--adapters-file: /nowhere/at.all: No such file or directory" in said
