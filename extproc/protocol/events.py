@@ -46,7 +46,7 @@ class RequestHeaders(NamedTuple):
 class RequestBody(NamedTuple):
     """A piece of the request body. `subset` as in RequestHead: some proxies send the hint with the body."""
 
-    body: bytes
+    body: bytes | memoryview
     end_of_stream: bool
     subset: tuple[str, ...] | None = None
 

@@ -94,7 +94,7 @@ class ExtProcStream:
         self._response_rules = _RESPONSE_RULES[State.RESPONSE_START]
         self._config = limits.fallback
         self._head: RequestHead | None = None
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
         self._held_bytes = 0
         self._taken = _NO_BYTES
         self._pieces = 0
@@ -218,7 +218,8 @@ class ExtProcStream:
     def _decide(self, *, complete: bool) -> Actions:
         assert self._head is not None
         parts = self._parts
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        only = parts[0] if len(parts) == 1 else None
+        body = only if isinstance(only, bytes) else b"".join(parts)
         self._taken = body
         return [Decide(self._head, body, complete)]
 
@@ -326,7 +327,7 @@ class ExtProcStream:
         return self._finish_once(complete=False)
 
 
-def _chunks(direction: Direction, body: bytes, *, ends: bool) -> Actions:
+def _chunks(direction: Direction, body: bytes | memoryview, *, ends: bool) -> Actions:
     """`body` in pieces of at most CHUNK_BYTES, at least one; only the last carries the end."""
     size = len(body)
     if size <= CHUNK_BYTES:

@@ -31,6 +31,8 @@ from extproc.protocol import (
 from extproc.protocol.events import Event
 
 _OVERWRITE: Final = core.HeaderValueOption.HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
+_VIEWED: Final = 16 * 1024
+"""From this size on, a piece of body is a view of its message."""
 _CACHED: Final = 4096
 """Answers kept; their keys hold model names, which clients choose, so the cache starts over when it is full."""
 
@@ -108,7 +110,7 @@ def _only_body(raw: bytes) -> RequestBody | None:
     """The piece of body, when the message holds nothing else: ProcessingRequest.request_body=4 with body=1 and
     end_of_stream=2, in this order and shortest form, as Envoy writes it. None for anything else, which protobuf then reads.
 
-    A large body is copied once here, and twice by protobuf.
+    A large body is not copied here, and twice by protobuf.
     """
     size = len(raw)
     length, at = _read_varint(raw, 1, size)
@@ -124,10 +126,12 @@ def _only_body(raw: bytes) -> RequestBody | None:
     length, at = _read_varint(raw, at + 1, size)
     if at < 0:
         return None
+    # A large piece is only looked at: it is copied when the whole body is put together.
+    view = raw if length < _VIEWED else memoryview(raw)
     if at + length == size:
-        return RequestBody(raw[at:], False)  # a body that happens to end like end_of_stream
+        return RequestBody(view[at:], False)  # a body that happens to end like end_of_stream
     if ends and at + length == size - 2:
-        return RequestBody(raw[at:-2], True)
+        return RequestBody(view[at:-2], True)
     return None
 
 

@@ -15,7 +15,7 @@ from tests.bench.table import Row
 
 _BUDGETS = {"router": 1.3, "picker": 1.5, "gateway": 1.6}
 _PORTS = ("--host", "127.0.0.1", "--grpc-port", "0", "--grpc-health-port", "0", "--metrics-port", "0")
-_STREAMS = {"1 KB": 6000, "100 KB": 1500}
+_STREAMS = {"1 KB": 6000, "100 KB": 3000}
 
 
 @contextlib.contextmanager
