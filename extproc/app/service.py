@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from extproc.admin import AdminServer, Inside
 from extproc.app.pools import Pool
+from extproc.app.tls import ServerTls
 from extproc.app.watching import FileErrors
 from extproc.director import Director
 from extproc.observability.decisions import DecisionLog
@@ -24,6 +25,7 @@ from extproc.protocol import StreamLimits
 from extproc.settings.base import SettingsError
 from extproc.settings.server import ServerSettings
 from extproc.transport.grpcio import ExtProcServer, Health, HealthServer
+from extproc.transport.listen import Address, Tcp, Unix
 
 _log = logger(__name__)
 
@@ -37,6 +39,7 @@ class Ports(NamedTuple):
     """Where a service listens."""
 
     grpc: int
+    """0 for a Unix socket."""
     health: int
     metrics: int
 
@@ -78,6 +81,8 @@ class Service:
     pools: list[Pool] = field(default_factory=list)
     decisions: DecisionLog | None = None
     background: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    tls: ServerTls | None = None
+    """None for plaintext."""
     _draining: bool = False
     _ready: bool = False
 
@@ -96,8 +101,8 @@ class Service:
         """Serve until `stop` is set, then drain. Raises PortsTaken."""
         health = Health()
         servers = _Servers(
-            ExtProcServer(self.director, self.limits, self.telemetry.streams, health),
-            HealthServer(health),
+            ExtProcServer(self.director, self.limits, self.telemetry.streams, health, reuse_port=self.settings.reuse_port),
+            HealthServer(health, reuse_port=self.settings.reuse_port),
             AdminServer(
                 Inside(
                     self.telemetry.registry,
@@ -110,12 +115,15 @@ class Service:
         )
         await health.set_ready(False)
         async with contextlib.AsyncExitStack() as stack:
-            ports = await servers.start(self.settings, stack)
+            ports = await servers.start(self.settings, self.tls, stack)
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(pool.run(), name=f"pool {pool.store.name}") for pool in self.pools]
                 tasks += [group.create_task(_forever(job)) for job in self.background]
+                if self.tls is not None:
+                    tasks.append(group.create_task(self.tls.run(), name="TLS"))
                 tasks.append(group.create_task(self._announce_ready(health), name="readiness"))
-                _log.info("started", service=self.name, grpc=ports.grpc, health=ports.health, metrics=ports.metrics)
+                grpc = self.settings.grpc_socket or ports.grpc
+                _log.info("started", service=self.name, grpc=grpc, health=ports.health, metrics=ports.metrics)
                 started(ports)
                 # What exists now lives as long as the process: keep the collector off it.
                 gc.collect()
@@ -145,14 +153,15 @@ class _Servers:
     health: HealthServer
     admin: AdminServer
 
-    async def start(self, settings: ServerSettings, stack: contextlib.AsyncExitStack) -> Ports:
+    async def start(self, settings: ServerSettings, tls: ServerTls | None, stack: contextlib.AsyncExitStack) -> Ports:
         """Listen on all ports; raise PortsTaken with every one that can't be had."""
         problems: list[str] = []
-        host = settings.host
+        host, reuse_port = settings.host, settings.reuse_port
+        credentials = None if tls is None else tls.grpc_credentials()
 
-        async def bind(start: Callable[[str, int], Awaitable[int]], port: int) -> int:
+        async def bind(starting: Awaitable[int]) -> int:
             try:
-                return await start(host, port)
+                return await starting
             except OSError as error:
                 problems.append(error.strerror or str(error))
                 return 0
@@ -161,13 +170,20 @@ class _Servers:
         stack.push_async_callback(self.health.stop)
         stack.push_async_callback(self.admin.stop)
         ports = Ports(
-            await bind(self.ext_proc.start, settings.grpc_port),
-            await bind(self.health.start, settings.grpc_health_port),
-            await bind(self.admin.start, settings.metrics_port),
+            await bind(self.ext_proc.start(grpc_address(settings), credentials)),
+            await bind(self.health.start(Tcp(host, settings.grpc_health_port, reuse_port))),
+            await bind(self.admin.start(host, settings.metrics_port, reuse_port=reuse_port)),
         )
         if problems:
             raise PortsTaken(problems)
         return ports
+
+
+def grpc_address(settings: ServerSettings) -> Address:
+    """Where the ExtProc service listens."""
+    if settings.grpc_socket is not None:
+        return Unix(settings.grpc_socket, settings.grpc_socket_mode, settings.reuse_port)
+    return Tcp(settings.host, settings.grpc_port, settings.reuse_port)
 
 
 async def _forever(job: Callable[[], Awaitable[None]]) -> None:

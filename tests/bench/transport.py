@@ -14,7 +14,10 @@ from tests.bench.recorded import MODEL, STREAMS, frames
 from tests.bench.table import Row
 
 _BUDGETS = {"router": 1.3, "picker": 1.5, "gateway": 1.6}
-_PORTS = ("--host", "127.0.0.1", "--grpc-port", "0", "--grpc-health-port", "0", "--metrics-port", "0")
+_PORTS = (
+    *("--host", "127.0.0.1", "--grpc-port", "0", "--grpc-health-port", "0", "--metrics-port", "0"),
+    "--secure-serving=false",  # as the floor
+)
 _STREAMS = {"1 KB": 6000, "100 KB": 3000}
 
 
