@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 import ssl
@@ -141,6 +142,7 @@ class ServerTls:
     async def _exchange(self) -> None:
         """Put into force what the files say, as far as it is good."""
         problems: tuple[str, ...] = ()
+        context: ssl.SSLContext | None = None
         trusted = self._wanted_authorities()
         try:
             identity = self._wanted_identity()
@@ -151,8 +153,9 @@ class ServerTls:
             if self._changed.is_set():
                 return  # the other half of the pair: look again
             identity = self._identity
-            context = server_context(identity, self._policy, trusted)
-        if (identity, trusted) != (self._identity, self._trusted):
+            with contextlib.suppress(SettingsError):
+                context = server_context(identity, self._policy, trusted)
+        if context is not None and (identity, trusted) != (self._identity, self._trusted):
             self._identity, self._trusted = identity, trusted
             self._context.current = context
             self._metrics.expiry.value = identity.not_after_s

@@ -44,7 +44,8 @@ class Policy:
 def server_context(identity: Identity, policy: Policy, authorities: bytes | None = None) -> ssl.SSLContext:
     """A context with this certificate. With `authorities` (PEM) clients must have a certificate which one of them signed.
 
-    Raises SettingsError for what OpenSSL does not take, such as a key that is too short.
+    Raises SettingsError for what OpenSSL does not take, such as a key that is too short, and when there is nothing to hand it
+    over by.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     suites = tls12_suites(policy.cipher_suites)
@@ -63,6 +64,8 @@ def server_context(identity: Identity, policy: Policy, authorities: bytes | None
             context.load_verify_locations(cadata=authorities.decode("ascii", "replace"))
     except ssl.SSLError as error:
         raise SettingsError([f"OpenSSL does not take it: {reason(error)}"]) from None
+    except OSError as error:  # no file is left to open, or no memory
+        raise SettingsError([f"can't be handed to OpenSSL: {error.strerror or error}"]) from None
     return context
 
 

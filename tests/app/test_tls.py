@@ -213,6 +213,26 @@ async def test_the_pair_of_before_comes_back(authority: Authority, tmp_path: Pat
         assert running_tls.metric("extproc_tls_reloads_total", "success") == 0
 
 
+async def test_no_files_left_to_open_while_files_change(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays as it is, and goes on to look."""
+    folder = authority.issue("one").write(tmp_path / "tls")
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    async with Running(cert_path=str(folder), enable_cert_reload=True).listening() as running_tls:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "memfd_create", refuse)
+            patch.setattr("tempfile.NamedTemporaryFile", refuse)
+            authority.issue("two").write(folder)
+            await running_tls.counted("extproc_file_errors", 1, str(folder / "tls.key"))
+        assert await running_tls.server() == "one"
+        authority.issue("three").write(folder)
+        await running_tls.serves("three")
+
+
 async def test_client_authorities_change(authority: Authority, tmp_path: Path) -> None:
     """Also while the server's own pair is broken."""
     folder = authority.issue("one").write(tmp_path / "tls")
