@@ -128,6 +128,5 @@ async def test_alpn_of_grpcio(authority: Authority, tmp_path: Path) -> None:
                 reader, writer = await asyncio.open_connection("localhost", ports.grpc, ssl=context)
                 writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
                 got = await reader.read(9)
-                writer.close()
-                await writer.wait_closed()
+                writer.transport.abort()  # grpcio need not answer a goodbye
             assert bool(got) is served
