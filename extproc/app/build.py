@@ -14,6 +14,7 @@ from extproc import names
 from extproc.app.adapters import AdaptersFile
 from extproc.app.pools import Pool, PoolParts, pool_parts, read_file
 from extproc.app.service import Service, Telemetry
+from extproc.app.tls import server_tls
 from extproc.director import Director
 from extproc.domain import Decision
 from extproc.observability.decisions import DecisionLog
@@ -37,12 +38,20 @@ def build_bbr(settings: BbrSettings) -> Service:
     telemetry = Telemetry()
     metrics = RouterMetrics(telemetry.instruments)
     headers = ModelHeaders(metrics)
-    background = _watch_adapters(settings.adapters_file, "--adapters-file", headers, telemetry)
+    problems: list[str] = []
+    tls = server_tls(settings, telemetry.instruments, telemetry.files, problems)
+    background: list[Callable[[], Awaitable[None]]] = []
+    try:
+        background = _watch_adapters(settings.adapters_file, "--adapters-file", headers, telemetry)
+    except SettingsError as error:
+        problems += error.problems
+    if problems:
+        raise SettingsError(problems)
     options = ParseOptions(settings.invalid_json_passes, settings.text_models)
     director = Director([headers], telemetry.streams, router_metrics=metrics, options=options)
     mode = BodyMode.FULL_DUPLEX_STREAMED if settings.streaming else BodyMode.BUFFERED
     limits = StreamLimits(settings.max_body_bytes, fallback=ProtocolConfig(mode, mode))
-    return Service("bbr", settings, telemetry, director, limits, background=background)
+    return Service("bbr", settings, telemetry, director, limits, background=background, tls=tls)
 
 
 def build_epp(settings: EppSettings) -> Service:
@@ -60,6 +69,7 @@ def build_epp(settings: EppSettings) -> Service:
     except SettingsError as error:
         problems += [p if p.startswith("--config-file") else prefix + p for p in error.problems]
     telemetry = Telemetry()
+    tls = server_tls(settings, telemetry.instruments, telemetry.files, problems)
     parts = None
     try:
         parts = pool_parts(
@@ -89,21 +99,23 @@ def build_epp(settings: EppSettings) -> Service:
     # Upstream's picker marks every answer that passed it; its users' checks look for the mark.
     marker = Decision(set_headers=((names.RESPONSE_MARKER_HEADER, "true"),))
     limits = StreamLimits(settings.max_body_bytes, on_response_headers=marker)
-    return Service("epp", settings, telemetry, director, limits, [pool], decisions)
+    return Service("epp", settings, telemetry, director, limits, [pool], decisions, tls=tls)
 
 
 def build_gateway(settings: GatewaySettings) -> Service:
     """Router and picker on one stream. Raises SettingsError with every problem."""
     path = Path(settings.config_file)
     prefix = f"{settings.config_file}: "
+    telemetry = Telemetry()
+    problems: list[str] = []
+    tls = server_tls(settings, telemetry.instruments, telemetry.files, problems)
     try:
         config = load_gateway_config(read_file(settings.config_file, "--config-file"))
     except SettingsError as error:
-        raise SettingsError([p if p.startswith("--config-file") else prefix + p for p in error.problems]) from None
-    telemetry = Telemetry()
+        problems += [p if p.startswith("--config-file") else prefix + p for p in error.problems]
+        raise SettingsError(problems) from None
     router_metrics = RouterMetrics(telemetry.instruments)
     headers = ModelHeaders(router_metrics)
-    problems: list[str] = []
     parts = _gateway_parts(config, path.parent, prefix, problems)
     background: list[Callable[[], Awaitable[None]]] = []
     if config.adapters_file is not None:
@@ -134,6 +146,7 @@ def build_gateway(settings: GatewaySettings) -> Service:
         list(pools.values()),
         decisions,
         background,
+        tls,
     )
 
 

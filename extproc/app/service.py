@@ -14,7 +14,8 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from extproc.admin import AdminServer, Inside
 from extproc.app.pools import Pool
-from extproc.app.transports import Serving, servers_of
+from extproc.app.tls import ServerTls
+from extproc.app.transports import GrpcServer, grpc_servers
 from extproc.app.watching import FileErrors
 from extproc.director import Director
 from extproc.observability.decisions import DecisionLog
@@ -38,6 +39,7 @@ class Ports(NamedTuple):
     """Where a service listens."""
 
     grpc: int
+    """0 for a Unix socket."""
     health: int
     metrics: int
 
@@ -80,6 +82,8 @@ class Service:
     pools: list[Pool] = field(default_factory=list)
     decisions: DecisionLog | None = None
     background: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    tls: ServerTls | None = None
+    """None for plaintext."""
     _draining: bool = False
     _ready: bool = False
 
@@ -99,7 +103,7 @@ class Service:
         health = Health()
         telemetry = self.telemetry
         servers = _Servers(
-            *servers_of(self.settings, self.director, self.limits, telemetry.streams, telemetry.transport, health),
+            *grpc_servers(self.settings, self.tls, self.director, self.limits, telemetry.streams, telemetry.transport, health),
             AdminServer(
                 Inside(
                     self.telemetry.registry,
@@ -115,8 +119,11 @@ class Service:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(pool.run(), name=f"pool {pool.store.name}") for pool in self.pools]
                 tasks += [group.create_task(_forever(job)) for job in self.background]
+                if self.tls is not None:
+                    tasks.append(group.create_task(self.tls.run(), name="TLS"))
                 tasks.append(group.create_task(self._announce_ready(health), name="readiness"))
-                _log.info("started", service=self.name, grpc=ports.grpc, health=ports.health, metrics=ports.metrics)
+                grpc = self.settings.grpc_socket or ports.grpc
+                _log.info("started", service=self.name, grpc=grpc, health=ports.health, metrics=ports.metrics)
                 started(ports)
                 # What exists now lives as long as the process: keep the collector off it.
                 gc.collect()
@@ -142,18 +149,17 @@ class Service:
 
 @dataclass(frozen=True)
 class _Servers:
-    ext_proc: Serving
-    health: Serving
+    ext_proc: GrpcServer
+    health: GrpcServer
     admin: AdminServer
 
     async def start(self, settings: ServerSettings, stack: contextlib.AsyncExitStack) -> Ports:
         """Listen on all ports; raise PortsTaken with every one that can't be had."""
         problems: list[str] = []
-        host = settings.host
 
-        async def bind(start: Callable[[str, int], Awaitable[int]], port: int) -> int:
+        async def bind(starting: Awaitable[int]) -> int:
             try:
-                return await start(host, port)
+                return await starting
             except OSError as error:
                 problems.append(error.strerror or str(error))
                 return 0
@@ -162,9 +168,9 @@ class _Servers:
         stack.push_async_callback(self.health.stop, 0)
         stack.push_async_callback(self.admin.stop)
         ports = Ports(
-            await bind(self.ext_proc.start, settings.grpc_port),
-            await bind(self.health.start, settings.grpc_health_port),
-            await bind(self.admin.start, settings.metrics_port),
+            await bind(self.ext_proc.start()),
+            await bind(self.health.start()),
+            await bind(self.admin.start(settings.host, settings.metrics_port, reuse_port=settings.reuse_port)),
         )
         if problems:
             raise PortsTaken(problems)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
+from extproc.app.tls import ServerTls
 from extproc.observability.metrics import StreamMetrics, TransportMetrics
 from extproc.protocol import StreamLimits
 from extproc.settings.server import ServerSettings
@@ -12,38 +14,55 @@ from extproc.transport.h2.calls import Services
 from extproc.transport.h2.headers import KnownBlocks
 from extproc.transport.h2.server import H2Server
 from extproc.transport.health import Health
+from extproc.transport.listen import Address, Tcp, Unix
 from extproc.transport.session import Decider
 
 _MESSAGE_OVERHEAD = 1 << 20
 """A message holds a piece of body and headers; with BUFFERED it holds the whole body."""
 
 
-class Serving(Protocol):
-    """A gRPC server on one port."""
+@dataclass(frozen=True)
+class GrpcServer:
+    """A gRPC server on one port or socket."""
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; return the port. Raises BindError."""
-        ...
-
-    async def stop(self, grace_s: float) -> None:
-        """Take no new streams, and let the open ones end by themselves for `grace_s` seconds."""
-        ...
+    start: Callable[[], Awaitable[int]]
+    """Listen; the port, 0 for a Unix socket. Raises BindError."""
+    stop: Callable[[float], Awaitable[None]]
+    """Take no new streams, and let the open ones end by themselves for so many seconds."""
 
 
-def servers_of(
+def grpc_servers(
     settings: ServerSettings,
+    tls: ServerTls | None,
     decider: Decider,
     limits: StreamLimits,
     streams: StreamMetrics,
     transport: TransportMetrics,
     health: Health,
-) -> tuple[Serving, Serving]:
+) -> tuple[GrpcServer, GrpcServer]:
     """The ExtProc server, and the health server on a port of its own, which is plaintext as upstream's probes want it."""
     most = limits.max_body_bytes + _MESSAGE_OVERHEAD
+    address, reuse_port = grpc_address(settings), settings.reuse_port
+    probed = Tcp(settings.host, settings.grpc_health_port, reuse_port)
     if settings.transport == "grpcio":
         # Imported when it is wanted: it takes 20 MB and starts threads.
         from extproc.transport.grpcio import ExtProcServer, HealthServer
 
-        return ExtProcServer(decider, limits, streams, health, most), HealthServer(health)
+        credentials = None if tls is None else tls.grpc_credentials()
+        reference = ExtProcServer(decider, limits, streams, health, most, reuse_port=reuse_port)
+        probe = HealthServer(health, reuse_port=reuse_port)
+        return (
+            GrpcServer(lambda: reference.start(address, credentials), reference.stop),
+            GrpcServer(lambda: probe.start(probed), probe.stop),
+        )
     services = Services(decider, limits, Encoder(), health, streams, transport, KnownBlocks(), most)
-    return H2Server(services, name="ext_proc"), H2Server(services._replace(decider=None), name="health")
+    ours, alive = H2Server(services), H2Server(services._replace(decider=None), name="health")
+    context = None if tls is None else tls.context()
+    return GrpcServer(lambda: ours.start(address, context), ours.stop), GrpcServer(lambda: alive.start(probed), alive.stop)
+
+
+def grpc_address(settings: ServerSettings) -> Address:
+    """Where the ExtProc service listens."""
+    if settings.grpc_socket is not None:
+        return Unix(settings.grpc_socket, settings.grpc_socket_mode, settings.reuse_port)
+    return Tcp(settings.host, settings.grpc_port, settings.reuse_port)

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,10 +54,21 @@ def with_ports(config: Any, ports: Mapping[int, int]) -> Any:
     return config
 
 
-def envoy_child(binary: Path, config: str, ports: Mapping[int, int], directory: Path, *, name: str = "envoy") -> Child:
-    """Envoy with one of our configs on these ports, not started yet. Its access log is the child's output."""
+def envoy_child(
+    binary: Path,
+    config: str,
+    ports: Mapping[int, int],
+    directory: Path,
+    *,
+    name: str = "envoy",
+    change: Callable[[Any], None] = lambda document: None,
+) -> Child:
+    """Envoy with one of our configs on these ports, not started yet; `change` may edit the config. Its access log is the
+    child's output.
+    """
     path = directory / f"{name}.json"
     document = yaml.safe_load(config_path(config).read_text(encoding="utf-8"))
+    change(document)
     path.write_text(json.dumps(with_ports(document, ports)), encoding="utf-8")
     return Child(
         name,

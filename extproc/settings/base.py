@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 _DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _SIZE_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+_FILE_MODE = re.compile(r"(?:0o?)?([0-7]{3})")
 _SIZE = re.compile(r"(\d+)(Ki|Mi|Gi|k|M|G)?")
 
 
@@ -39,10 +40,23 @@ def parse_size_bytes(value: object) -> int:
     return int(match[1]) * _SIZE_UNITS[match[2] or ""]
 
 
+def parse_file_mode(value: object) -> int:
+    """Permissions in octal (`0660`, `660`, `0o660`). Raises ValueError."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 0o777:
+        return value
+    match = _FILE_MODE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("expected permissions in octal such as 0660")
+    return int(match[1], 8)
+
+
 Duration = Annotated[float, BeforeValidator(parse_duration_s)]
 """Seconds, written as in Go."""
 Size = Annotated[int, BeforeValidator(parse_size_bytes)]
 """Bytes, written as a Kubernetes quantity."""
+FileMode = Annotated[int, BeforeValidator(parse_file_mode)]
+"""Permissions of a file."""
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 """A TCP port to listen on; 0 takes a free one."""
 

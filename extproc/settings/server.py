@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import field_validator, model_validator
 
-from extproc.settings.base import Duration, Port, Settings, Size, setting
+from extproc.settings.base import Duration, FileMode, Port, Settings, Size, setting
+from extproc.settings.tls import MinVersion, check_suites
 
 
 class ServerSettings(Settings):
@@ -20,20 +21,59 @@ class ServerSettings(Settings):
     drain_timeout: Duration = setting(
         30.0, "After SIGTERM, how long open streams may go on before they are ended.", default_text="30s"
     )
-    secure_serving: bool = setting(
+    grpc_socket: str | None = setting(
+        None,
+        "Path of a Unix socket for the ExtProc service instead of --grpc-port, as in Envoy's `pipe: {path}`; with a leading @ "
+        "abstract. Plaintext: the file's mode says who may connect.",
+    )
+    grpc_socket_mode: FileMode = setting(0o660, "Mode of the socket's file: who may write may connect.", default_text="0660")
+    reuse_port: bool = setting(
         False,
-        "TLS on the ExtProc port. Not available in this version: leave it off and keep the port inside the host or mesh.",
+        "Let another process that also has this flag listen on the same ports, or take over the socket's file: for a "
+        "replacement that starts before the old process stops. Off, a second process is refused.",
+    )
+    secure_serving: bool = setting(
+        True, "TLS on the ExtProc port, by a self-signed certificate unless --cert-path has another."
+    )
+    cert_path: str | None = setting(None, "Directory with the certificate chain tls.crt and its key tls.key, both PEM.")
+    client_ca_file: str | None = setting(
+        None, "Certificates (PEM) of the authorities that sign clients' certificates. When set, clients must have one (mTLS)."
+    )
+    enable_cert_reload: bool = setting(
+        False, "Watch the files of --cert-path and --client-ca-file. New connections get what is new, others stay as they are."
+    )
+    tls_min_version: MinVersion = setting("VersionTLS12", "Least version of TLS.")
+    tls_cipher_suites: tuple[str, ...] = setting(
+        (),
+        "Cipher suites of TLS 1.2 by their names in Go, such as TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256; those of TLS 1.3 are "
+        "always on. Empty: the ones with ECDHE and AES-GCM or ChaCha20.",
     )
     transport: Literal["h2", "grpcio"] = setting(
         "h2", "Who speaks gRPC: our own HTTP/2 (h2), or the grpcio library, which needs several times the CPU."
     )
     v: int = setting(2, "Verbosity of the logs: 0 warnings, 2 information, 4 and more debug.")
 
-    @field_validator("secure_serving")
+    @property
+    def tls(self) -> bool:
+        """Whether the ExtProc service speaks TLS."""
+        return self.secure_serving and self.grpc_socket is None
+
+    @field_validator("grpc_socket")
     @classmethod
-    def _plaintext_only(cls, value: bool) -> bool:
-        if value:
-            raise ValueError("TLS is not available in this version, only false works")
+    def _path(cls, value: str | None) -> str | None:
+        """As gRPC writes it, too: `unix:relative`, `unix:/absolute`, `unix:///absolute`."""
+        if value is None:
+            return None
+        path = value.removeprefix("unix:")
+        path = path.removeprefix("//") if path != value else path
+        if path in ("", "@") or "\0" in path:
+            raise ValueError("expected a path such as /run/extproc/grpc.sock")
+        return path
+
+    @field_validator("tls_cipher_suites")
+    @classmethod
+    def _known_suites(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_suites(value)
         return value
 
     @field_validator("v")
@@ -46,7 +86,7 @@ class ServerSettings(Settings):
     @model_validator(mode="after")
     def _ports_differ(self) -> ServerSettings:
         ports = {
-            "grpc-port": self.grpc_port,
+            "grpc-port": self.grpc_port if self.grpc_socket is None else 0,
             "grpc-health-port": self.grpc_health_port,
             "metrics-port": self.metrics_port,
         }
@@ -55,6 +95,13 @@ class ServerSettings(Settings):
             other = used.setdefault(port, name)
             if port and other != name:
                 raise ValueError(f"--{other} and --{name} are both {port}")
+        return self
+
+    @model_validator(mode="after")
+    def _clients_are_verified(self) -> ServerSettings:
+        if self.client_ca_file is not None and not self.tls:
+            why = "--secure-serving is false" if self.grpc_socket is None else "--grpc-socket is plaintext"
+            raise ValueError(f"--client-ca-file: no client can be verified, {why}")
         return self
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
@@ -16,10 +15,11 @@ from extproc.errors import ProtocolError
 from extproc.observability.logs import logger
 from extproc.observability.metrics import StreamMetrics
 from extproc.protocol import StreamLimits
+from extproc.transport.certificates import Identity
 from extproc.transport.codec import Encoder
 from extproc.transport.health import SERVICE as HEALTH_SERVICE
 from extproc.transport.health import Health
-from extproc.transport.listen import BindError
+from extproc.transport.listen import Address, Tcp, refusals, remover, try_bind, unix_file
 from extproc.transport.session import Decider, Session
 
 _log = logger(__name__)
@@ -38,6 +38,8 @@ class ExtProcServer:
         metrics: StreamMetrics,
         health: Health,
         max_message_bytes: int,
+        *,
+        reuse_port: bool = False,
     ) -> None:
         self._decider = decider
         self._limits = limits
@@ -45,11 +47,12 @@ class ExtProcServer:
         self._encoder = Encoder()
         self._open: dict[asyncio.Task[Any], Session] = {}
         self._leaving: set[asyncio.Task[Any]] = set()
+        self._remove: Callable[[], None] = lambda: None
         self._server = aio.server(
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(reuse_port)),
                 ("grpc.max_concurrent_streams", 1 << 20),
             ]
         )
@@ -59,9 +62,9 @@ class ExtProcServer:
         )
         _serve_health(self._server, health)
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; return the port. Raises BindError."""
-        bound = _bind(self._server, host, port, "ext_proc")
+    async def start(self, address: Address, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Listen; return the port, 0 for a Unix socket. Raises BindError."""
+        bound, self._remove = _bind(self._server, address, "ext_proc", credentials)
         await self._server.start()
         return bound
 
@@ -71,6 +74,7 @@ class ExtProcServer:
         After that, streams whose answer is under way and needs nothing more from us end well, so that Envoy lets the
         answer go on; the others are cancelled.
         """
+        self._remove()
         stopping = asyncio.ensure_future(self._server.stop(grace_s + _LEAVE_S))
         done, _ = await asyncio.wait({stopping}, timeout=grace_s)
         if not done:
@@ -155,13 +159,13 @@ def _serve_health(server: aio.Server, health: Health) -> None:
 class HealthServer:
     """The health service on a port of its own, plaintext, as upstream's probes want it."""
 
-    def __init__(self, health: Health) -> None:
-        self._server = aio.server(options=[("grpc.so_reuseport", 0)])
+    def __init__(self, health: Health, *, reuse_port: bool = False) -> None:
+        self._server = aio.server(options=[("grpc.so_reuseport", int(reuse_port))])
         _serve_health(self._server, health)
 
-    async def start(self, host: str, port: int) -> int:
+    async def start(self, address: Address) -> int:
         """Listen; return the port. Raises BindError."""
-        bound = _bind(self._server, host, port, "health")
+        bound, _ = _bind(self._server, address, "health")
         await self._server.start()
         return bound
 
@@ -170,18 +174,46 @@ class HealthServer:
         await self._server.stop(None)
 
 
-def _bind(server: aio.Server, host: str, port: int, name: str) -> int:
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    try:
-        _try(host, port)
-        return server.add_insecure_port(address)
-    except (OSError, RuntimeError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        raise BindError(errno.EADDRINUSE, f"{name} port {port}: cannot listen on {address}: {why}") from error
+def _bind(
+    server: aio.Server, address: Address, service: str, credentials: grpc.ServerCredentials | None = None
+) -> tuple[int, Callable[[], None]]:
+    """The port, and what removes the socket's file. Raises BindError."""
+
+    def add(where: str) -> int:
+        try:
+            return server.add_insecure_port(where) if credentials is None else server.add_secure_port(where, credentials)
+        except RuntimeError as error:
+            raise OSError(errno.EADDRINUSE, str(error)) from error
+
+    if isinstance(address, Tcp):
+        try_bind(address, service)  # grpcio hides why it can't
+        with refusals(address, service):
+            return add(str(address)), lambda: None
+    with unix_file(address, service) as path:
+        add(f"unix-abstract:{path[1:]}" if path.startswith("@") else f"unix:{path}")
+    return 0, remover(address)
 
 
-def _try(host: str, port: int) -> None:
-    """Bind and let go: grpcio hides why it can't. Raises OSError."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
+def tls_credentials(current: Callable[[], tuple[Identity, bytes | None]]) -> grpc.ServerCredentials:
+    """Credentials that ask for each connection who we are now, and which authorities (PEM) sign clients' certificates.
+
+    Whether there are any is fixed by the first answer. grpcio takes TLS 1.2 and 1.3, with cipher suites of its own choice, and
+    refuses clients without h2 in their ALPN, also those that have no ALPN at all.
+    """
+    known = current()
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        """Called in threads of grpcio, for each connection; None when nothing has changed."""
+        nonlocal known
+        now = current()
+        if now == known:
+            return None
+        known = now
+        return configuration(now)
+
+    def configuration(of: tuple[Identity, bytes | None]) -> grpc.ServerCertificateConfiguration:
+        identity, authorities = of
+        return grpc.ssl_server_certificate_configuration([(identity.key.pem, identity.chain.pem)], authorities)
+
+    may_be_none: Any = fetch  # which the type stubs don't know
+    return grpc.dynamic_ssl_server_credentials(configuration(known), may_be_none, known[1] is not None)

@@ -23,7 +23,14 @@ from extproc.settings.base import SettingsError
 from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings
 from tests.app.running import chat, exchange, headers_of, running, until
 
-HERE: dict[str, Any] = {"host": "127.0.0.1", "grpc_port": 0, "grpc_health_port": 0, "metrics_port": 0, "drain_timeout": "1s"}
+HERE: dict[str, Any] = {
+    "host": "127.0.0.1",
+    "grpc_port": 0,
+    "grpc_health_port": 0,
+    "metrics_port": 0,
+    "drain_timeout": "1s",
+    "secure_serving": False,
+}
 
 
 class Page:

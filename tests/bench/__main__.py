@@ -1,4 +1,4 @@
-"""All benchmarks in one run: `python -m tests.bench [--rounds N] [--only core,pick,transport,memory,scrape] [--strict]`.
+"""All benchmarks in one run: `python -m tests.bench [--rounds N] [--only PARTS] [--strict]`.
 
 Figures are CPU of the server's process, medians; compare ratios, not microseconds of different machines. With `--strict` the
 exit code is 1 when something is over its budget.
@@ -10,16 +10,19 @@ import argparse
 import sys
 
 from tests.bench.core import core_rows, pick_rows
+from tests.bench.envoy import envoy_rows
 from tests.bench.scrape import scrape_rows
 from tests.bench.table import Row, show
-from tests.bench.transport import memory_rows, transport_rows
+from tests.bench.transport import memory_rows, tls_rows, transport_rows
+
+_PARTS = "transport,tls,envoy,core,pick,memory,scrape"
 
 
 def main() -> int:
     """Run, print, and tell whether all is within budget."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each server under load")
-    parser.add_argument("--only", default="transport,core,pick,memory,scrape", help="what to run, comma separated")
+    parser.add_argument("--only", default=_PARTS, help=f"what to run, comma separated: {_PARTS}")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when something is over its budget")
     arguments = parser.parse_args()
     wanted = set(arguments.only.split(","))
@@ -32,7 +35,11 @@ def main() -> int:
 
     if "transport" in wanted:
         found, floor_us = transport_rows(arguments.rounds)
-        part("With the transport (grpc.aio), h2load, 4 connections of 8 streams: CPU per stream", found)
+        part("With the transport, h2load, 4 connections of 8 streams: CPU per stream; floor: an empty grpc.aio handler", found)
+    if "tls" in wanted:
+        part("TLS, on connections that are kept: CPU per stream", tls_rows(arguments.rounds))
+    if "envoy" in wanted:
+        part("Through a real Envoy, 1 KB chat requests over HTTP/1.1", envoy_rows(arguments.rounds))
     if "core" in wanted:
         part("The core alone, without a socket: CPU per stream", core_rows(floor_us))
     if "pick" in wanted:

@@ -70,12 +70,14 @@ class Load(NamedTuple):
     """Streams per second."""
 
 
-def replay(target: Server, frames: bytes, *, streams: int, connections: int = 4, concurrent: int = 8) -> Load:
+def replay(
+    target: Server, frames: bytes, *, streams: int, connections: int = 4, concurrent: int = 8, tls: bool = False
+) -> Load:
     """Replay the frames as `streams` streams; every one must succeed."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(frames)
         file.flush()
-        url = f"http://127.0.0.1:{target.started['grpc']}/envoy.service.ext_proc.v3.ExternalProcessor/Process"
+        url = f"{'https' if tls else 'http'}://127.0.0.1:{target.started['grpc']}/envoy.service.ext_proc.v3.ExternalProcessor/Process"
         command = ["h2load", "-n", str(streams), "-c", str(connections), "-m", str(concurrent), "-t", "1", "-d", file.name]
         before = target.cpu_s()
         done = subprocess.run(

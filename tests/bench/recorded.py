@@ -58,3 +58,4 @@ def frames(messages: Iterable[bytes]) -> bytes:
 
 
 STREAMS = {"1 KB": request_messages(chat_body(800)), "100 KB": request_messages(chat_body(100_000))}
+LARGE = {"1 MB": request_messages(chat_body(1_000_000))}

@@ -21,7 +21,7 @@ from extproc.transport.h2.events import (
     StreamReset,
 )
 from extproc.transport.h2.frames import ErrorCode
-from extproc.transport.h2.grpc import OK_TRAILERS, CallFault, Code, Messages, status_block, timeout_s
+from extproc.transport.h2.grpc import OK_TRAILERS, CallFault, Code, Messages, status_block, timeout_s, whole
 from extproc.transport.h2.headers import Fields, KnownBlocks, encode
 from extproc.transport.h2.outbox import Stream
 from extproc.transport.health import SERVICE as HEALTH_SERVICE
@@ -145,15 +145,12 @@ class ProcessCall(Call):
         answered = False
         try:
             session, outbox, stream = self.session, connection.outbox, self.stream
-            messages = self.messages
-            if messages is None:
-                messages = self.messages = Messages()
-            for raw in messages.feed(data, calls.services.max_message_bytes):
+            for raw in self._messages(data):
                 for answer in session.receive(raw):
                     answered = True
                     outbox.message(stream, answer)
             if ended:
-                if messages.empty:
+                if self.messages is None or self.messages.empty:
                     self.finish(Code.OK)
                 else:
                     self.finish(Code.INTERNAL, "the call ended inside a message")
@@ -168,6 +165,20 @@ class ProcessCall(Call):
         except Exception:
             _log.exception("stream ended: a fault of ours", session=repr(self.session))
             self.finish(Code.INTERNAL, "internal error")
+
+    def _messages(self, data: bytes | memoryview) -> list[bytes]:
+        most = self.calls.services.max_message_bytes
+        messages = self.messages
+        if messages is None and data.__class__ is bytes:
+            found, end = whole(data, most)
+            if end == len(data):
+                return found
+            messages = self.messages = Messages()
+            messages.feed(data[end:], most)
+            return found
+        if messages is None:
+            messages = self.messages = Messages()
+        return messages.feed(data, most)
 
     def closed(self, code: str) -> None:
         self.session.closed()

@@ -50,6 +50,10 @@ class Connection:
         """The second step of a graceful end was taken."""
         self.ended = False
         self._rest = b""
+        self._left = 0
+        """Bytes of a DATA frame that are still to come, `_left_for` the stream, None when they are dropped."""
+        self._left_for: Stream | None = None
+        self._left_ends = 0
         self._greeted = False
         self._reader = HeaderReader(limits.max_header_bytes, known)
         self._block: OpenBlock | None = None
@@ -120,6 +124,8 @@ class Connection:
             self._rest = b""
         at, size = 0, len(data)
         try:
+            if self._left:
+                at = self._go_on_with_data(data, events)
             if not self._greeted:
                 if not data.startswith(f.PREFACE):
                     if f.PREFACE.startswith(data):
@@ -134,14 +140,19 @@ class Connection:
                     raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame_too_large", f"frame of {length} bytes")
                 begin = at + 9
                 end = begin + length
-                if end > size:
-                    break
                 kind, flags = data[at + 3], data[at + 4]
+                is_data = kind == 0 and self._block is None and self.established
+                if end > size:
+                    if not is_data or flags & f.PADDED:
+                        break
+                    # What is there of a piece of body goes on at once: waiting for the rest would copy it.
+                    self._left, self._left_for, self._left_ends = end - size, None, flags & _END_STREAM
+                    flags, end = 0, size
                 stream_id = int.from_bytes(data[at + 5 : begin], "big") & 0x7FFFFFFF
                 at = end
                 try:
-                    if kind == 0 and self._block is None and self.established:
-                        self._on_data(flags, stream_id, data, begin, end, events)
+                    if is_data:
+                        self._on_data(flags, stream_id, data, begin, end, length, events)
                     else:
                         self._on_frame(kind, flags, stream_id, data[begin:end], events)
                 except StreamFault as fault:
@@ -172,8 +183,21 @@ class Connection:
         else:
             self._other.count()  # unknown: ignored (RFC 9113 section 5.5)
 
-    def _on_data(self, flags: int, stream_id: int, data: bytes, begin: int, end: int, events: list[Event]) -> None:
-        size = end - begin
+    def _go_on_with_data(self, data: bytes, events: list[Event]) -> int:
+        """Take the rest of a DATA frame that was cut; return where the next frame begins."""
+        size = min(self._left, len(data))
+        self._left -= size
+        stream = self._left_for
+        if stream is not None and not stream.over:
+            ended = self._left == 0 and bool(self._left_ends)
+            try:
+                self._piece(stream, data, 0, size, ended, events)
+            except StreamFault as fault:
+                self._reset_for(fault, events)
+        return size
+
+    def _on_data(self, flags: int, stream_id: int, data: bytes, begin: int, end: int, size: int, events: list[Event]) -> None:
+        """A DATA frame whose payload has `size` bytes, of which those from `begin` to `end` are there."""
         intake = self.intake
         intake.credit -= size
         if intake.credit < intake.low:
@@ -190,16 +214,21 @@ class Connection:
             begin, end = f.unpadded(data, begin, end)
         ended = bool(flags & _END_STREAM)
         if begin == end and not ended:
-            self._empty.count()
-            return
+            if not self._left:
+                self._empty.count()
+        else:
+            self._piece(stream, data, begin, end, ended, events)
+        if not ended and stream.credit < intake.stream_low:
+            intake.grant_stream(stream)
+        if self._left:
+            self._left_for = stream
+
+    def _piece(self, stream: Stream, data: bytes, begin: int, end: int, ended: bool, events: list[Event]) -> None:
         if stream.expected is not None:
             stream.got += end - begin
         if ended:
             self._end_of_peer(stream)
-        elif stream.credit < intake.stream_low:
-            intake.grant_stream(stream)
-        piece = data[begin:end] if end - begin < _VIEWED else memoryview(data)[begin:end]
-        events.append(DataReceived(stream, piece, ended))
+        events.append(DataReceived(stream, data[begin:end] if end - begin < _VIEWED else memoryview(data)[begin:end], ended))
 
     def _on_headers(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
         if not stream_id & 1:

@@ -31,6 +31,8 @@ class Kind(IntEnum):
     WINDOW_UPDATE = 8
     CONTINUATION = 9
 
+    __hash__ = int.__hash__  # Enum's own is written in Python
+
 
 class Setting(IntEnum):
     """Parameters of SETTINGS (RFC 9113 section 6.5.2)."""

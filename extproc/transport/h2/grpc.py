@@ -62,6 +62,27 @@ def timeout_s(value: str) -> float:
     return int(match[1]) * _UNITS[match[2]]
 
 
+def whole(data: bytes, most: int) -> tuple[list[bytes], int]:
+    """The messages that `data` holds whole, and where the rest begins. Raises CallFault as `Messages.feed`.
+
+    For the usual case, a frame of whole messages, that needs no `Messages`.
+    """
+    at, size = 0, len(data)
+    out: list[bytes] = []
+    while size - at >= 5:
+        length = int.from_bytes(data[at + 1 : at + 5], "big")
+        if data[at]:
+            raise _compressed(data[at])
+        if length > most:
+            raise CallFault(Code.RESOURCE_EXHAUSTED, f"message of {length} bytes is larger than the limit of {most}")
+        end = at + 5 + length
+        if end > size:
+            break
+        out.append(data[at + 5 : end])
+        at = end
+    return out, at
+
+
 _SMALL: Final = 1024
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from extproc.transport.h2.frames import (
     END_HEADERS,
@@ -28,6 +28,9 @@ _DATA: Final = int(Kind.DATA)
 _GRPC_BLOCK: Final = encode([(":status", "200"), ("content-type", "application/grpc")])
 _GRPC_HEAD: Final = (len(_GRPC_BLOCK) >> 8, len(_GRPC_BLOCK) & 255, int(Kind.HEADERS), END_HEADERS)
 
+
+Pieces: TypeAlias = tuple[bytes | memoryview, ...]
+"""A message in pieces, so that a large body is not copied to have its head put in front."""
 
 _SHUT: Final = -(2**62)
 """The window of a stream that is over: no message fits, so that the usual path needs no look at the state."""
@@ -85,7 +88,7 @@ class Stream:
 class Outbox:
     """Bytes for the peer, in order. `ended` is called when a stream's last frame is out."""
 
-    __slots__ = ("_blocked", "_ended", "_out", "_ready", "first_window", "frame_bytes", "unsent", "window")
+    __slots__ = ("_blocked", "_ended", "_out", "_ready", "first_window", "frame_bytes", "large", "unsent", "window")
 
     def __init__(self, ended: Callable[[Stream], None]) -> None:
         self._ended = ended
@@ -101,6 +104,8 @@ class Outbox:
         """Streams that wait for their own window."""
         self.unsent = 0
         """Bytes of all streams that wait for windows."""
+        self.large = False
+        """There are large pieces to write."""
 
     def take(self) -> bytes:
         """What is to be written now; nothing is kept."""
@@ -109,7 +114,14 @@ class Outbox:
             return b""
         joined = b"".join(out)
         out.clear()
+        self.large = False
         return joined
+
+    def take_pieces(self) -> list[bytes | memoryview]:
+        """The same, uncopied, for a socket that takes pieces: worth it when they are `large`."""
+        out, self._out = self._out, []
+        self.large = False
+        return out
 
     def control(self, data: bytes) -> None:
         """A frame that no window holds back."""
@@ -122,25 +134,28 @@ class Outbox:
         stream.opened = True
         self._out.append(header_frames(stream.id, block, end=False, largest=self.frame_bytes))
 
-    def message(self, stream: Stream, message: bytes) -> None:
-        """A gRPC message, uncompressed, after the usual response headers if it is the first."""
+    def message(self, stream: Stream, message: bytes | Pieces) -> None:
+        """A gRPC message, uncompressed, whole or in pieces, after the usual response headers if it is the first."""
         out = self._out
         if not stream.opened:
             if stream.over:
                 return
             stream.opened = True
             out.append(pack_head(*_GRPC_HEAD, stream.id) + _GRPC_BLOCK)
-        size = len(message) + 5
+        pieces = message if isinstance(message, tuple) else (message,)
+        size = 5
+        for piece in pieces:
+            size += len(piece)
         if stream.waiting is None and size <= stream.window and size <= self.window:
             stream.window -= size
             self.window -= size
             if size <= self.frame_bytes:
                 out.append(pack_message_head(size >> 8, size & 255, _DATA, 0, stream.id, 0, size - 5))
-                out.append(message)
+                out += pieces
             else:
-                self._in_frames(stream.id, message, size)
+                self._in_frames(stream.id, pieces, size)
             return
-        self._wait(stream, b"\0" + (size - 5).to_bytes(4, "big"), message)
+        self._wait(stream, b"\0" + (size - 5).to_bytes(4, "big"), *pieces)
 
     def body(self, stream: Stream, data: bytes) -> None:
         """Bytes that are no gRPC message."""
@@ -195,18 +210,24 @@ class Outbox:
         """Streams that have something to send and no window to send it in."""
         return [*self._ready.values(), *self._blocked.values()]
 
-    def _in_frames(self, stream_id: int, message: bytes, size: int) -> None:
+    def _in_frames(self, stream_id: int, pieces: Pieces, size: int) -> None:
         """A message that is larger than a frame; its bytes are looked at, not copied."""
         out, largest = self._out, self.frame_bytes
-        view = memoryview(message)
+        self.large = True
         out.append(pack_message_head(largest >> 8, largest & 255, _DATA, 0, stream_id, 0, size - 5))
-        out.append(view[: largest - 5])
-        for at in range(largest - 5, size - 5, largest):
-            length = min(largest, size - 5 - at)
-            out.append(pack_head(length >> 8, length & 255, _DATA, 0, stream_id))
-            out.append(view[at : at + length])
+        left, room = size - largest, largest - 5
+        for piece in pieces:
+            view, at = memoryview(piece), 0
+            while len(view) - at > room:
+                out.append(view[at : at + room])
+                at += room
+                room = min(largest, left)
+                left -= room
+                out.append(pack_head(room >> 8, room & 255, _DATA, 0, stream_id))
+            out.append(view[at:])
+            room -= len(view) - at
 
-    def _wait(self, stream: Stream, *parts: bytes) -> None:
+    def _wait(self, stream: Stream, *parts: bytes | memoryview) -> None:
         if stream.over:
             return
         queue = stream.waiting

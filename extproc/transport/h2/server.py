@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import socket
 import ssl
-from collections.abc import Sequence
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from extproc.observability.logs import logger
 from extproc.transport.h2.calls import DRAIN_PING, Calls, Services
 from extproc.transport.h2.connection import Connection
 from extproc.transport.h2.frames import ErrorCode
 from extproc.transport.h2.limits import H2Limits
-from extproc.transport.listen import BindError
+from extproc.transport.listen import BACKLOG, Address, Listener, listen
+from extproc.transport.tls import HANDSHAKE_TIMEOUT_S
 
 _log = logger(__name__)
 
@@ -44,32 +42,23 @@ class H2Server:
         ]
         self.tick_s = min([_TICK_S, *(timeout / 4 for timeout in timeouts if timeout)])
         self._peers: set[Peer] = set()
-        self._listeners: list[asyncio.Server] = []
+        self._listeners: list[Listener] = []
+        self._accepting: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
         self._draining = False
         self._loop = asyncio.get_running_loop()
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; return the port. Raises BindError."""
-        try:
-            sock = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-        except OSError as error:
-            raise BindError(
-                errno.EADDRINUSE, f"{self._name} port {port}: cannot listen on {host}:{port}: {error.strerror}"
-            ) from error
-        await self.listen([sock])
-        return int(sock.getsockname()[1])
-
-    async def listen(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None) -> None:
-        """Accept connections on sockets that are bound."""
-        timeout = (self.limits.preface_timeout_s or None) if tls is not None else None
-        for sock in sockets:
-            server = await self._loop.create_server(
-                lambda: Peer(self), sock=sock, ssl=tls, ssl_handshake_timeout=timeout, backlog=1024
-            )
-            self._listeners.append(server)
+    async def start(self, address: Address, tls: ssl.SSLContext | None = None) -> int:
+        """Listen; return the port, 0 for a Unix socket. Raises BindError."""
+        listener = listen(address, self._name)
+        self._listeners.append(listener)
+        timeouts: Any = {"ssl_handshake_timeout": HANDSHAKE_TIMEOUT_S, "ssl_shutdown_timeout": _LEAVE_S} if tls else {}
+        for sock in listener.sockets:
+            server = await self._loop.create_server(lambda: Peer(self), sock=sock, ssl=tls, backlog=BACKLOG, **timeouts)
+            self._accepting.append(server)
+        return listener.port
 
     async def stop(self, grace_s: float) -> None:
         """Take no new connections and streams, and let the open streams end by themselves for `grace_s` seconds.
@@ -79,8 +68,13 @@ class H2Server:
         for _ in range(3):  # what the kernel has accepted for us is taken first, or it would be reset
             await asyncio.sleep(0)
         for listener in self._listeners:
+            listener.remove()  # while it is surely ours
+        for server in self._accepting:
+            server.close()
+        for listener in self._listeners:
             listener.close()
         self._listeners.clear()
+        self._accepting.clear()
         self._draining = True
         for peer in list(self._peers):
             peer.drain()
@@ -137,6 +131,7 @@ class Peer(asyncio.Protocol):
         "_closing",
         "_connection",
         "_draining",
+        "_gathers",
         "_idle",
         "_loop",
         "_paused",
@@ -167,11 +162,14 @@ class Peer(asyncio.Protocol):
         """Streams without a window: the tick since when, and what waited then."""
         self._draining = False
         self._closing = False
+        self._gathers = False
 
     # -- asyncio's side ------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        # TLS would make a record of each piece.
+        self._gathers = transport.get_extra_info("sslcontext") is None
         self._transport.set_write_buffer_limits(high=_WRITE_BUFFER)
         self._server.joined(self)
         self._write()
@@ -180,10 +178,7 @@ class Peer(asyncio.Protocol):
         self._silent = 0
         calls = self._calls
         calls.receive(data)
-        out = self._connection.outbox.take()
-        if out:
-            assert self._transport is not None
-            self._transport.write(out)
+        self._write()
         if calls.fault is not None or calls.peer_leaves or self._draining:
             self._wind_up()
 
@@ -321,9 +316,15 @@ class Peer(asyncio.Protocol):
         _log.warning("connection ended", reason=reason, code=code.name, error=message, peer=str(peer))
 
     def _write(self) -> None:
-        out = self._connection.outbox.take()
-        if out and self._transport is not None:
-            self._transport.write(out)
+        outbox, transport = self._connection.outbox, self._transport
+        if transport is None:
+            return
+        if outbox.large and self._gathers:
+            transport.writelines(outbox.take_pieces())
+            return
+        out = outbox.take()
+        if out:
+            transport.write(out)
 
     def _close(self) -> None:
         self._closing = True

@@ -22,6 +22,8 @@ class State(Enum):
     RESET = "ended by our reset: what the peer sent before it knew is dropped"
     FORGOTTEN = "ended long ago, or skipped by the peer"
 
+    __hash__ = object.__hash__  # members are single; Enum's own is written in Python
+
 
 class Do(Enum):
     """What happens."""
