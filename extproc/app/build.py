@@ -38,7 +38,7 @@ def build_bbr(settings: BbrSettings) -> Service:
     metrics = RouterMetrics(telemetry.instruments)
     headers = ModelHeaders(metrics)
     background = _watch_adapters(settings.adapters_file, "--adapters-file", headers, telemetry)
-    options = ParseOptions(settings.invalid_json_passes, settings.text_models)
+    options = ParseOptions(settings.invalid_json_passes, settings.text_models, settings.max_inflated_body_bytes)
     director = Director([headers], telemetry.streams, router_metrics=metrics, options=options)
     mode = BodyMode.FULL_DUPLEX_STREAMED if settings.streaming else BodyMode.BUFFERED
     limits = StreamLimits(settings.max_body_bytes, fallback=ProtocolConfig(mode, mode))
@@ -85,7 +85,8 @@ def build_epp(settings: EppSettings) -> Service:
         default_pool=pool.store.name,
         model_required=True,
     )
-    director = Director([picker], telemetry.streams)
+    options = ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes)
+    director = Director([picker], telemetry.streams, options=options)
     # Upstream's picker marks every answer that passed it; its users' checks look for the mark.
     marker = Decision(set_headers=((names.RESPONSE_MARKER_HEADER, "true"),))
     limits = StreamLimits(settings.max_body_bytes, on_response_headers=marker)
@@ -123,7 +124,10 @@ def build_gateway(settings: GatewaySettings) -> Service:
     )
     table = RouteTable([Route(tuple(route.models), route.pool) for route in config.routes])
     director = Director(
-        [headers, RouteToPool(table, int(time.time())), picker], telemetry.streams, router_metrics=router_metrics
+        [headers, RouteToPool(table, int(time.time())), picker],
+        telemetry.streams,
+        router_metrics=router_metrics,
+        options=ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes),
     )
     return Service(
         "gateway",
