@@ -8,7 +8,7 @@ from typing import Any
 
 from extproc import names
 from extproc.domain import Decision, Reply, RequestHead
-from extproc.errors import ExtProcError, InvalidBody, InvalidModel
+from extproc.errors import ExtProcError, RequestError
 from extproc.observability.metrics import RouterMetrics, StreamMetrics
 from extproc.protocol import Decide, Finished
 from extproc.request import ParseOptions, parse
@@ -41,7 +41,7 @@ class Director:
         metrics = self._metrics
         try:
             request = parse(head, body, complete=complete, options=self._options)
-        except (InvalidBody, InvalidModel):
+        except RequestError:
             if self._router_metrics is not None:
                 self._router_metrics.not_parsed.value += 1
             raise

@@ -127,7 +127,7 @@ class RouteToPool:
         if self._table.only_pool is not None and not request.unread:
             return self._table.only_pool
         if request.unread and request.unread.startswith("content-encoding"):
-            raise UnreadableBody(f"the model can't be read from a body with {request.unread}; send it without")
+            raise UnreadableBody(f"the model can't be read from a body with {request.unread}; send it without, or as gzip")
         why = f" ({request.unread})" if request.unread else ""
         raise MissingModel(f"the request names no model{why}; name one of: {self._table.listed()}", param="model")
 

@@ -47,7 +47,7 @@ def build_bbr(settings: BbrSettings) -> Service:
         problems += error.problems
     if problems:
         raise SettingsError(problems)
-    options = ParseOptions(settings.invalid_json_passes, settings.text_models)
+    options = ParseOptions(settings.invalid_json_passes, settings.text_models, settings.max_inflated_body_bytes)
     director = Director([headers], telemetry.streams, router_metrics=metrics, options=options)
     mode = BodyMode.FULL_DUPLEX_STREAMED if settings.streaming else BodyMode.BUFFERED
     limits = StreamLimits(settings.max_body_bytes, fallback=ProtocolConfig(mode, mode))
@@ -95,7 +95,8 @@ def build_epp(settings: EppSettings) -> Service:
         default_pool=pool.store.name,
         model_required=True,
     )
-    director = Director([picker], telemetry.streams)
+    options = ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes)
+    director = Director([picker], telemetry.streams, options=options)
     # Upstream's picker marks every answer that passed it; its users' checks look for the mark.
     marker = Decision(set_headers=((names.RESPONSE_MARKER_HEADER, "true"),))
     limits = StreamLimits(settings.max_body_bytes, on_response_headers=marker)
@@ -135,7 +136,10 @@ def build_gateway(settings: GatewaySettings) -> Service:
     )
     table = RouteTable([Route(tuple(route.models), route.pool) for route in config.routes])
     director = Director(
-        [headers, RouteToPool(table, int(time.time())), picker], telemetry.streams, router_metrics=router_metrics
+        [headers, RouteToPool(table, int(time.time())), picker],
+        telemetry.streams,
+        router_metrics=router_metrics,
+        options=ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes),
     )
     return Service(
         "gateway",

@@ -1,19 +1,28 @@
 """Head and body to InferenceRequest.
 
 The model comes from the path when the path names one, from the field `model` of a form, or from the key `model` of a JSON
-object. JSON is parsed whole and once, and the last of several `model` keys counts, as model servers do it. What a request
-with this content type can't be (broken JSON under `application/json`) is refused; what we can't know passes.
+object. JSON is parsed whole, and the last of several `model` keys counts, as model servers do it. What a request with this
+content type can't be (broken JSON under `application/json`) is refused; what we can't know passes.
+
+JSON that orjson refuses is given to Python's own `json`, with which vLLM and SGLang read requests: what they would read is
+read the same way here, and what they would refuse is refused. So a client sees no difference to a model server without a
+gateway, and there is no body that means one model here and another one there. It takes NaN and Infinity (which `json.dumps`
+writes), numbers beyond a double, halves of surrogate pairs (which JavaScript writes for a string that was cut), and UTF-8
+with a byte order mark, UTF-16 and UTF-32. Only nesting has one limit of its own, because Python's differs between versions.
 """
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 import orjson
 
 from extproc.domain import InferenceRequest, RequestHead
-from extproc.errors import InvalidBody, InvalidModel
+from extproc.errors import BodyTooLarge, InvalidBody, InvalidModel
+from extproc.request.encoding import MAX_INFLATED_BYTES, codings_of, inflate
 from extproc.request.form import model_of_form
 from extproc.request.paths import model_of_path, without_query
 from extproc.request.prefix import model_of_prefix
@@ -24,6 +33,7 @@ _SHORT: Final = 256
 MAX_MODEL_BYTES: Final = 4096
 """Longest model name: Envoy fails a request whose headers outgrow its limit (60 KiB unless set) with a bare 500."""
 
+_FORM: Final = b"multipart/form-data"
 _CUT: Final = "the proxy sends only the beginning of the body"
 
 
@@ -34,6 +44,8 @@ class ParseOptions(NamedTuple):
     """A body that is not JSON goes on without a model, instead of 400."""
     text_of_other_types: bool = False
     """A model that is a number or a boolean counts as its JSON text, instead of 400."""
+    max_inflated_bytes: int = MAX_INFLATED_BYTES
+    """Largest body after its content-encoding is undone, instead of 413."""
 
 
 def parse(
@@ -41,7 +53,7 @@ def parse(
 ) -> InferenceRequest:
     """Read the request. `body` None: the proxy does not send it; `complete` False: it is only the beginning.
 
-    Raises InvalidBody and InvalidModel.
+    Raises InvalidBody and InvalidModel, and BodyTooLarge for a body that is too large once inflated.
     """
     headers = head.headers
     raw_path = headers.get(":path") or headers.get("x-original-path") or headers.get("x-forwarded-path") or b""
@@ -51,12 +63,38 @@ def parse(
     if not body:
         unread = "the proxy does not send the body" if body is None else None
         return InferenceRequest(head, path, unread=unread)
-    encoding = headers.get("content-encoding")
-    if encoding and encoding.strip().lower() != b"identity":
-        return InferenceRequest(head, path, body_bytes=len(body), unread=f"content-encoding {head.text('content-encoding')}")
     content_type = headers.get("content-type", b"")
+    if "content-encoding" in headers:
+        return _encoded(head, path, body, content_type, complete, options)
+    return _plain(head, path, body, content_type, complete, options)
+
+
+def _encoded(
+    head: RequestHead, path: str, body: bytes, content_type: bytes, complete: bool, options: ParseOptions
+) -> InferenceRequest:
+    """What is not read because of its encoding is told; a body that we would not read anyway may be anything."""
+    told = f"content-encoding {head.text('content-encoding')}"
+    codings = codings_of(head.headers["content-encoding"])
+    if codings is None:
+        return InferenceRequest(head, path, body_bytes=len(body), unread=told)
+    try:
+        inflated = inflate(body, codings, complete=complete, max_bytes=options.max_inflated_bytes)
+    except (InvalidBody, BodyTooLarge) as error:
+        kind = _media_type(content_type)
+        is_read = _says_json(kind) or kind == _FORM
+        if not is_read or (options.invalid_json_passes and isinstance(error, InvalidBody)):
+            return InferenceRequest(head, path, body_bytes=len(body), unread=told)
+        raise
+    if not inflated:
+        return InferenceRequest(head, path, body_bytes=len(body), unread=None if complete else _CUT)
+    return _plain(head, path, inflated, content_type, complete, options)._replace(body_bytes=len(body))
+
+
+def _plain(
+    head: RequestHead, path: str, body: bytes, content_type: bytes, complete: bool, options: ParseOptions
+) -> InferenceRequest:
     kind = _media_type(content_type)
-    if kind == b"multipart/form-data":
+    if kind == _FORM:
         model = model_of_form(content_type, body, complete=complete)
         unread = _CUT if model is None and not complete else None
         return InferenceRequest(head, path, _checked(model, "form field"), len(body), unread=unread, empty_model=model == "")
@@ -80,13 +118,17 @@ def _media_type(content_type: bytes) -> bytes:
     return content_type.partition(b";")[0].strip().lower()
 
 
+def _says_json(kind: bytes) -> bool:
+    return kind == b"application/json" or kind == b"" or kind.endswith(b"+json")
+
+
 def _json(head: RequestHead, path: str, body: bytes, kind: bytes, complete: bool, options: ParseOptions) -> InferenceRequest:
-    declared = kind == b"" or kind == b"application/json" or kind.endswith(b"+json")
+    declared = _says_json(kind)
     if not declared and body.lstrip()[:1] != b"{":
         return InferenceRequest(head, path, body_bytes=len(body), unread=f"content-type {kind.decode('latin-1')}")
     payload: object
     try:
-        payload = orjson.loads(body)
+        payload = _loads(body)
     except orjson.JSONDecodeError as error:
         if not complete:
             found = model_of_prefix(body)
@@ -95,6 +137,8 @@ def _json(head: RequestHead, path: str, body: bytes, kind: bytes, complete: bool
             return InferenceRequest(head, path, model, len(body), unread=unread, empty_model=found == "")
         if options.invalid_json_passes or not declared:
             return InferenceRequest(head, path, body_bytes=len(body), unread="not JSON")
+        if _is_too_deep(error):
+            raise InvalidBody("request body is JSON with more than 1024 levels of nesting") from error
         # orjson's message quotes nothing of the body.
         raise InvalidBody(f"request body is not valid JSON: {error.msg} at byte {_byte(body, error)}") from error
     if not isinstance(payload, dict):
@@ -103,6 +147,22 @@ def _json(head: RequestHead, path: str, body: bytes, kind: bytes, complete: bool
         raise InvalidBody(f"request body must be a JSON object, not {_kind_of(payload)}")
     found = payload.get("model")
     return InferenceRequest(head, path, _model(found, options), len(body), payload, None, found == "")
+
+
+def _loads(body: bytes) -> object:
+    """Raises orjson.JSONDecodeError for what Python's json refuses too, and for more than 1024 levels."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if not _is_too_deep(error):
+            # It raises more than JSONDecodeError: for bytes of no encoding, an int of thousands of digits, nesting.
+            with suppress(ValueError, RecursionError):
+                return json.loads(body)
+        raise
+
+
+def _is_too_deep(error: orjson.JSONDecodeError) -> bool:
+    return "limit exceeded" in error.msg
 
 
 def _byte(body: bytes, error: orjson.JSONDecodeError) -> int:
@@ -116,7 +176,8 @@ def _model(value: object, options: ParseOptions) -> str | None:
     if value is None:
         return None
     if options.text_of_other_types and isinstance(value, int | float):
-        return orjson.dumps(value).decode()
+        with suppress(ValueError):  # NaN and Infinity have no text in JSON, and very long integers none in Python
+            return _checked(json.dumps(value, allow_nan=False), "model")
     raise InvalidModel(f"'model' must be a string, not {_kind_of(value)}", param="model")
 
 
@@ -124,7 +185,11 @@ def _checked(model: str | None, source: str) -> str | None:
     """The model if it can be a header's value, None when it is empty."""
     if not model:
         return None
-    if len(model) > MAX_MODEL_BYTES or (not model.isascii() and len(model.encode()) > MAX_MODEL_BYTES):
+    try:
+        size = len(model) if model.isascii() else len(model.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidModel(f"{source}: the model's name has half a surrogate pair", param="model") from error
+    if size > MAX_MODEL_BYTES:
         raise InvalidModel(f"{source}: the model's name is longer than {MAX_MODEL_BYTES} bytes", param="model")
     if not model.isprintable() and any(ord(c) < 32 or ord(c) == 127 for c in model):
         raise InvalidModel(f"{source}: the model's name has control characters", param="model")

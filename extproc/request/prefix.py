@@ -11,6 +11,7 @@ from typing import Final
 
 import orjson
 
+_BOM: Final = b"\xef\xbb\xbf"
 # Possessive throughout: a body that is cut inside a string costs one pass.
 _SPACE: Final = rb"[ \t\r\n]*+"
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -24,7 +25,7 @@ _NESTED: Final = re.compile(_STRING + rb'|[\[\]{}"]', re.DOTALL)
 
 def model_of_prefix(body: bytes) -> object | None:
     """The value of the first top-level `model` that the prefix holds whole; None when it holds none."""
-    at = _skip_space(body, 0)
+    at = _skip_space(body, len(_BOM) if body.startswith(_BOM) else 0)
     if body[at : at + 1] != b"{":
         return None
     at += 1

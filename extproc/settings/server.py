@@ -18,6 +18,12 @@ class ServerSettings(Settings):
     metrics_port: Port = setting(9090, "Port of /metrics, /healthz, /readyz and /debug.")
     host: str = setting("0.0.0.0", "Address to listen on.")
     max_body_bytes: Size = setting(64 * 2**20, "Largest request body; a larger one is answered with 413.", default_text="64Mi")
+    max_inflated_body_bytes: Size = setting(
+        16 * 2**20,
+        "Largest request body after its content-encoding (gzip, deflate, br, zstd) is undone to read the model; a larger one "
+        "is answered with 413.",
+        default_text="16Mi",
+    )
     drain_timeout: Duration = setting(
         30.0, "After SIGTERM, how long open streams may go on before they are ended.", default_text="30s"
     )

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import grpc
 import pytest
@@ -19,6 +19,7 @@ from extproc.settings.server import BbrSettings
 from tests.app.running import chat, headers_of, running, until
 from tests.fakes.certificates import RSA, Authority, Signed
 
+Transport: TypeAlias = Literal["h2", "grpcio"]
 HERE: dict[str, Any] = {"host": "127.0.0.1", "grpc_port": 0, "grpc_health_port": 0, "metrics_port": 0, "drain_timeout": "1s"}
 
 
@@ -47,7 +48,7 @@ async def ask(target: str, credentials: grpc.ChannelCredentials | None) -> str:
 
 
 @pytest.mark.parametrize("transport", ["h2", "grpcio"])
-async def test_a_service_with_tls(authority: Authority, tmp_path: Path, transport: str) -> None:
+async def test_a_service_with_tls(authority: Authority, tmp_path: Path, transport: Transport) -> None:
     folder = authority.issue("router").write(tmp_path / "tls")
     trust = grpc.ssl_channel_credentials(authority.pem)
     async with running(build_bbr(BbrSettings(**HERE, transport=transport, cert_path=str(folder)))) as ports:
@@ -59,7 +60,7 @@ async def test_a_service_with_tls(authority: Authority, tmp_path: Path, transpor
 
 
 @pytest.mark.parametrize("transport", ["h2", "grpcio"])
-async def test_a_service_with_mutual_tls_that_changes(authority: Authority, tmp_path: Path, transport: str) -> None:
+async def test_a_service_with_mutual_tls_that_changes(authority: Authority, tmp_path: Path, transport: Transport) -> None:
     folder = authority.issue("one", key=RSA).write(tmp_path / "tls")
     one, two = Authority("clients"), Authority("more clients")
     ca = tmp_path / "ca.crt"
@@ -97,7 +98,7 @@ async def test_a_service_with_mutual_tls_that_changes(authority: Authority, tmp_
 
 
 @pytest.mark.parametrize("transport", ["h2", "grpcio"])
-async def test_a_service_on_a_socket(tmp_path: Path, transport: str) -> None:
+async def test_a_service_on_a_socket(tmp_path: Path, transport: Transport) -> None:
     path = tmp_path / "grpc.sock"
     async with running(
         build_bbr(BbrSettings(**HERE, transport=transport, grpc_socket=str(path), grpc_socket_mode=0o600))
@@ -109,7 +110,7 @@ async def test_a_service_on_a_socket(tmp_path: Path, transport: str) -> None:
 
 
 @pytest.mark.parametrize("transport", ["h2", "grpcio"])
-async def test_a_service_is_replaced(tmp_path: Path, transport: str) -> None:
+async def test_a_service_is_replaced(tmp_path: Path, transport: Transport) -> None:
     """The second listens while the first one still does, on all ports; or on the file."""
     flags: dict[str, Any] = {**HERE, "reuse_port": True, "secure_serving": False, "transport": transport}
     async with running(build_bbr(BbrSettings(**flags))) as first:
@@ -127,7 +128,7 @@ async def test_a_service_is_replaced(tmp_path: Path, transport: str) -> None:
 
 
 @pytest.mark.parametrize(("transport", "without_alpn"), [("h2", True), ("grpcio", False)])
-async def test_alpn(authority: Authority, tmp_path: Path, transport: str, without_alpn: bool) -> None:
+async def test_alpn(authority: Authority, tmp_path: Path, transport: Transport, without_alpn: bool) -> None:
     """grpcio refuses clients without ALPN, where our own transport takes them."""
     folder = authority.issue("router").write(tmp_path / "tls")
     async with running(build_bbr(BbrSettings(**HERE, transport=transport, cert_path=str(folder)))) as ports:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -88,6 +89,30 @@ async def test_router_sets_the_model_and_echoes_the_body() -> None:
         assert status == 200
         assert "bbr_success_total 1.0" in text
         assert 'bbr_model_requests_total{model="llama"} 1.0' in text
+
+
+@pytest.mark.parametrize("command", ["bbr", "epp", "gateway"])
+async def test_the_limit_of_inflated_bodies(command: str, tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    pool = {"name": "p", "endpoints": {"static": ["127.0.0.1:1"]}}
+    routes = [{"models": ["m"], "pool": "p"}]
+    kind = {"apiVersion": "extproc.dev/v1alpha1", "kind": "Gateway"}
+    file.write_text(json.dumps({**kind, "pools": [pool], "routes": routes}))
+    flags = {**HERE, "max_inflated_body_bytes": "100"}
+    service = {
+        "bbr": lambda: build_bbr(BbrSettings(**flags)),
+        "epp": lambda: build_epp(EppSettings(**flags, endpoints=("127.0.0.1:1",))),
+        "gateway": lambda: build_gateway(GatewaySettings(**flags, config_file=str(file))),
+    }[command]()
+    async with running(service) as ports:
+        fits = chat(gzip.compress(b'{"model": "m"}'), content_encoding="gzip")
+        assert not (await exchange(ports.grpc, fits))[0].HasField("immediate_response")
+        large = chat(gzip.compress(b'{"model": "m", "prompt": "%s"}' % bytes(100).hex().encode()), content_encoding="gzip")
+        (answer,) = await exchange(ports.grpc, large)
+    assert answer.immediate_response.status.code == 413
+    error = json.loads(answer.immediate_response.body)["error"]
+    assert error["code"] == "body_too_large"
+    assert error["message"] == "request body, inflated from gzip, is larger than the limit of 100 bytes"
 
 
 async def test_router_follows_its_adapters_file(tmp_path: Path) -> None:

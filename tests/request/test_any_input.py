@@ -1,4 +1,4 @@
-"""Whatever a client sends, reading it raises InvalidBody or InvalidModel and nothing else."""
+"""Whatever a client sends, reading it raises InvalidBody, InvalidModel or BodyTooLarge and nothing else."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from extproc.domain import RequestHead
-from extproc.errors import InvalidBody, InvalidModel
+from extproc.errors import BodyTooLarge, InvalidBody, InvalidModel
 from extproc.request import ParseOptions, parse
 from extproc.request.parse import MAX_MODEL_BYTES
+from tests.fakes.encoders import ENCODERS, encode
 from tests.fakes.fuzz import examples
+
+TEXT = ParseOptions(text_of_other_types=True)
 
 content_types = st.one_of(
     st.sampled_from(
@@ -59,18 +62,24 @@ paths = st.one_of(
 @given(
     paths,
     content_types,
-    st.sampled_from([b"", b"identity", b"gzip", b"\xff"]),
+    st.sampled_from([*ENCODERS, "", "identity", "\xff", "gzip, br", "br,,zstd"]),
+    st.booleans(),
     bodies,
     st.booleans(),
-    st.builds(ParseOptions, st.booleans(), st.booleans()),
+    st.builds(ParseOptions, st.booleans(), st.booleans(), st.integers(0, 100)),
 )
-@example(b"/", b"application/json", b"", b'{"model":1e400}', True, ParseOptions(False, True))
-@example(b"/", b"application/json", b"", b'{"model":123456789012345678901234567890}', True, ParseOptions(False, True))
+@example(b"/", b"application/json", "", False, b'{"model":1e400}', True, TEXT)
+@example(b"/", b"application/json", "", False, b'{"model":NaN}', True, TEXT)
+@example(b"/", b"application/json", "", False, b'{"model":' + b"1" * 400 + b"}", True, TEXT)
+@example(b"/", b"application/json", "", False, b'{"model":' + b"1" * 5000 + b"}", True, TEXT)
+@example(b"/", b"application/json", "", False, b'{"model":"\\ud800"}', True, TEXT)
 def test_reading_raises_nothing_else(
-    path: bytes, content_type: bytes, encoding: bytes, body: bytes | None, complete: bool, options: ParseOptions
+    path: bytes, content_type: bytes, encoding: str, encoded: bool, body: bytes | None, complete: bool, options: ParseOptions
 ) -> None:
-    headers = {":path": path, "content-type": content_type, "content-encoding": encoding}
-    with suppress(InvalidBody, InvalidModel):
+    headers = {":path": path, "content-type": content_type, "content-encoding": encoding.encode("latin-1")}
+    if encoded and body is not None and encoding in ENCODERS:
+        body = encode(body, encoding)
+    with suppress(InvalidBody, InvalidModel, BodyTooLarge):
         request = parse(RequestHead(headers), body, complete=complete, options=options)
         assert request.model is None or 0 < len(request.model.encode()) <= MAX_MODEL_BYTES
         assert request.model is None or not any(ord(letter) < 32 or ord(letter) == 127 for letter in request.model)
