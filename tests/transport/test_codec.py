@@ -79,22 +79,32 @@ class TestDecode:
     )
     def test_response_headers(self, status: bytes, number: int, raw_value: bool) -> None:
         event = codec.decode(messages.response_headers(status, end=True, raw=raw_value))
-        assert event == ResponseHeaders(number, True, "")
+        assert event == ResponseHeaders(number, True, "", {":status": status, "content-type": b"application/json"})
 
     def test_response_without_a_status(self) -> None:
         message = pb.ProcessingRequest()
         messages.put_headers(message.response_headers, {"a": b"b"})
-        assert codec.decode(message.SerializeToString()) == ResponseHeaders(0, False, "")
+        assert codec.decode(message.SerializeToString()) == ResponseHeaders(0, False, "", {"a": b"b"})
 
     def test_who_answered(self) -> None:
         event = codec.decode(messages.response_headers(served="10.0.0.1:8000"))
-        assert event == ResponseHeaders(200, False, "10.0.0.1:8000")
+        assert isinstance(event, ResponseHeaders)
+        assert event.served == "10.0.0.1:8000"
+
+    def test_who_answered_by_a_header(self) -> None:
+        told = {names.SERVED_KEY: b"10.0.0.2:8000"}
+        event = codec.decode(messages.response_headers(headers=told))
+        assert isinstance(event, ResponseHeaders)
+        assert event.served == "10.0.0.2:8000"
+        event = codec.decode(messages.response_headers(headers=told, served="10.0.0.1:8000"))
+        assert isinstance(event, ResponseHeaders)
+        assert event.served == "10.0.0.1:8000", "an upstream may write headers, but no metadata"
 
     def test_other_metadata_says_nothing_of_who_answered(self) -> None:
         message = pb.ProcessingRequest()
         messages.put_headers(message.response_headers, {":status": b"200"})
         message.metadata_context.filter_metadata[names.LB_NAMESPACE].fields["other"].string_value = "x"
-        assert codec.decode(message.SerializeToString()) == ResponseHeaders(200, False, "")
+        assert codec.decode(message.SerializeToString()) == ResponseHeaders(200, False, "", {":status": b"200"})
 
 
 class TestProtocolConfig:
