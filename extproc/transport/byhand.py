@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from google.protobuf.message import DecodeError
 
 from extproc import names
 from extproc.domain import RequestHead
+from extproc.errors import ProtocolError
 from extproc.pb import external_processor_pb2 as pb
 from extproc.protocol import BodyMode, ProtocolConfig, RequestBody, RequestHeaders, ResponseBody, ResponseHeaders
 
@@ -20,25 +21,24 @@ _VIEWED: Final = 16 * 1024
 """From this size on, a piece of body is a view of its message."""
 _CACHED_BYTES: Final = 4096
 """Longer metadata is read each time."""
-_NO_CONFIG: Final[dict[bytes, tuple[ProtocolConfig | None]]] = {b"": (None,)}
-_CONFIGS: Final[dict[bytes, tuple[ProtocolConfig | None]]] = _NO_CONFIG | {
-    pb.ProcessingRequest(
-        protocol_config=pb.ProtocolConfiguration(request_body_mode=request, response_body_mode=response)  # type: ignore[arg-type]
-    ).SerializeToString(): (ProtocolConfig(request, response),)
-    for request in BodyMode
-    for response in BodyMode
-}
-"""The first message's end, by its bytes; in a tuple, because none is a value."""
 
 Piece = TypeVar("Piece", RequestBody, ResponseBody)
-Rest = tuple[tuple[str, ...] | None, str]
+
+
+class Rest(NamedTuple):
+    """What stands behind a message's request."""
+
+    subset: tuple[str, ...] | None
+    served: str
+    config: ProtocolConfig | None
+
 
 _parse = pb.ProcessingRequest.FromString
 
 
 def only_body(raw: bytes, make: type[Piece]) -> Piece | None:
     """The piece of body, when the message has no other request: ProcessingRequest.request_body=4 or response_body=5 with body=1
-    and end_of_stream=2, in this order and shortest form, as Envoy writes it; behind it only what `_read_rest` knows. None for
+    and end_of_stream=2, in this order and shortest form, as Envoy writes it; behind it only what `read_rest` knows. None for
     anything else, which protobuf then reads.
 
     A large body is not copied here, and twice by protobuf.
@@ -50,13 +50,13 @@ def only_body(raw: bytes, make: type[Piece]) -> Piece | None:
         return None
     if end == size:
         return _piece(raw, at, end, make)
-    rest = _read_rest(raw[end:])
+    rest = read_rest(raw[end:])
     if rest is None:
         return None
     piece = _piece(raw, at, end, make)
-    if rest[0] is None or not isinstance(piece, RequestBody):
+    if rest.subset is None or not isinstance(piece, RequestBody):
         return piece
-    return piece._replace(subset=rest[0])
+    return piece._replace(subset=rest.subset)
 
 
 def _piece(raw: bytes, at: int, end: int, make: type[Piece]) -> Piece | None:
@@ -81,33 +81,33 @@ def _piece(raw: bytes, at: int, end: int, make: type[Piece]) -> Piece | None:
 
 
 def only_headers(raw: bytes) -> RequestHeaders | None:
-    """The headers of a request, when the message holds only them and a usual protocol_config, as Envoy writes it:
-    ProcessingRequest.request_headers=2 with headers=1.headers=1 of key=1 and raw_value=3, and end_of_stream=3. None for
-    anything else, which protobuf then reads.
+    """The headers of a request, as Envoy writes them: ProcessingRequest.request_headers=2 with headers=1.headers=1 of key=1 and
+    raw_value=3, and end_of_stream=3; behind them only what `read_rest` knows. None for anything else, which protobuf then
+    reads.
 
     protobuf builds and registers an object for each header: in a running server that costs four times this loop.
     """
     at, stop, end, ends = _header_map(raw)
     if at < 0:
         return None
-    config = _CONFIGS.get(raw[end:])
-    if config is None:
-        return None
+    rest = read_rest(raw[end:])
     headers = _read_headers(raw, at, stop)
-    return None if headers is None else RequestHeaders(RequestHead(headers), ends, config[0])
+    if rest is None or headers is None:
+        return None
+    return RequestHeaders(RequestHead(headers, rest.subset), ends, rest.config)
 
 
 def only_response_headers(raw: bytes) -> ResponseHeaders | None:
-    """As `only_headers`, for ProcessingRequest.response_headers=3; behind it only what `_read_rest` knows."""
+    """As `only_headers`, for ProcessingRequest.response_headers=3; behind it only what `read_rest` knows."""
     at, stop, end, ends = _header_map(raw)
     if at < 0:
         return None
     served = ""
     if end < len(raw):
-        rest = _read_rest(raw[end:])
+        rest = read_rest(raw[end:])
         if rest is None:
             return None
-        served = rest[1]
+        served = rest.served
     headers = _read_headers(raw, at, stop)
     return None if headers is None else response_of(headers, ends, served)
 
@@ -168,15 +168,11 @@ def _read_headers(raw: bytes, at: int, stop: int) -> dict[str, bytes] | None:
     return headers if at == stop else None
 
 
-def is_rest(rest: bytes) -> bool:
-    """Whether this may stand behind a message's request without adding to it."""
-    return _read_rest(rest) is not None
+def read_rest(rest: bytes) -> Rest | None:
+    """What stands behind a message's request; None when protobuf must say, with the request.
 
-
-def _read_rest(rest: bytes) -> Rest | None:
-    """What stands behind a message's request: the subset hint and the endpoint that served. None when protobuf must say.
-
-    Envoy repeats the metadata of a request with each of its messages, so this is read once for many.
+    Envoy repeats this from stream to stream, and the metadata of a request with each of its messages, so it is read once for
+    many. With `metadata_options` it stands there even when it is empty.
     """
     return _read_known_rest(rest) if len(rest) <= _CACHED_BYTES else _read_any_rest(rest)
 
@@ -184,11 +180,11 @@ def _read_rest(rest: bytes) -> Rest | None:
 def _read_any_rest(rest: bytes) -> Rest | None:
     try:
         message = _parse(rest)
-    except DecodeError:
+        if message.WhichOneof("request") is not None:
+            return None
+        return Rest(subset_of(message), served_of(message), config_of(message))
+    except (DecodeError, ProtocolError):
         return None
-    if message.WhichOneof("request") is not None:
-        return None
-    return subset_of(message), served_of(message)
 
 
 _read_known_rest = lru_cache(maxsize=1024)(_read_any_rest)
@@ -249,3 +245,25 @@ def subset_of(message: pb.ProcessingRequest) -> tuple[str, ...] | None:
     else:
         hints = value.string_value.split(",")
     return tuple(hint.strip() for hint in hints if hint.strip())
+
+
+def config_of(message: pb.ProcessingRequest) -> ProtocolConfig | None:
+    """What Envoy is configured to send. Raises ProtocolError for a body mode that we do not know."""
+    if not message.HasField("protocol_config"):
+        return None
+    told = message.protocol_config
+    return ProtocolConfig(
+        _mode(told.request_body_mode),
+        _mode(told.response_body_mode),
+        told.send_body_without_waiting_for_header_response,
+    )
+
+
+_MODES: Final = {int(mode): mode for mode in BodyMode}
+
+
+def _mode(number: int) -> BodyMode:
+    mode = _MODES.get(number)
+    if mode is None:
+        raise ProtocolError(f"body mode {number} is not supported")
+    return mode

@@ -21,7 +21,6 @@ from extproc.pb import external_processor_pb2 as pb
 from extproc.protocol import (
     BodyMode,
     Direction,
-    ProtocolConfig,
     RequestBody,
     RequestHeaders,
     RequestTrailers,
@@ -31,10 +30,11 @@ from extproc.protocol import (
 )
 from extproc.protocol.events import Event
 from extproc.transport.byhand import (
-    is_rest,
+    config_of,
     only_body,
     only_headers,
     only_response_headers,
+    read_rest,
     read_varint,
     response_of,
     served_of,
@@ -50,12 +50,8 @@ _RESPONSE_HEADERS: Final = 0x1A
 _REQUEST_BODY: Final = 0x22
 _RESPONSE_BODY: Final = 0x2A
 """First bytes of messages: the field's number and wire type 2."""
-_FULL_DUPLEX: Final = frozenset(
-    pb.ProcessingRequest(
-        protocol_config=pb.ProtocolConfiguration(request_body_mode=4, response_body_mode=mode)  # type: ignore[arg-type]
-    ).SerializeToString()
-    for mode in range(5)
-)
+
+_FULL_DUPLEX: Final = BodyMode.FULL_DUPLEX_STREAMED
 
 _parse = pb.ProcessingRequest.FromString
 
@@ -112,35 +108,21 @@ def can_wait(raw: bytes) -> bool:
     size = len(raw)
     length, at = read_varint(raw, 1, size)
     end = at + length
-    if at < 0 or raw[end:] not in _FULL_DUPLEX or raw[at : at + 1] != b"\x0a":
+    if at < 0 or end > size or raw[at : at + 1] != b"\x0a":
         return False
     length, at = read_varint(raw, at + 1, size)
-    return at > 0 and at + length == end  # the header map and nothing else, so no end_of_stream
+    if at < 0 or at + length != end:
+        return False  # more than the header map: the end of the stream
+    rest = read_rest(raw[end:])
+    config = None if rest is None else rest.config
+    return config is not None and config.request_body is _FULL_DUPLEX and not config.body_without_headers_reply
 
 
 def _request_headers(message: pb.ProcessingRequest) -> RequestHeaders:
     part = message.request_headers
     # With raw_value the text is empty (Envoy's default); the other way round in older or other proxies.
     headers = {h.key: h.raw_value or h.value.encode() for h in part.headers.headers}
-    config = None
-    if message.HasField("protocol_config"):
-        told = message.protocol_config
-        config = ProtocolConfig(
-            _mode(told.request_body_mode),
-            _mode(told.response_body_mode),
-            told.send_body_without_waiting_for_header_response,
-        )
-    return RequestHeaders(RequestHead(headers, subset_of(message)), part.end_of_stream, config)
-
-
-_MODES: Final = {int(mode): mode for mode in BodyMode}
-
-
-def _mode(number: int) -> BodyMode:
-    mode = _MODES.get(number)
-    if mode is None:
-        raise ProtocolError(f"body mode {number} is not supported")
-    return mode
+    return RequestHeaders(RequestHead(headers, subset_of(message)), part.end_of_stream, config_of(message))
 
 
 def _response_headers(message: pb.ProcessingRequest) -> ResponseHeaders:
@@ -235,7 +217,7 @@ def echo(raw: bytes) -> bytes | None:
             return None
     except IndexError:
         return None
-    if end != len(raw) and (end > len(raw) or not is_rest(raw[end:])):
+    if end != len(raw) and (end > len(raw) or read_rest(raw[end:]) is None):
         return None
     return _streamed_head(Direction.RESPONSE, length) + raw[at:end]
 

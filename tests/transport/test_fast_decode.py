@@ -11,7 +11,7 @@ from extproc import names
 from extproc.errors import ProtocolError
 from extproc.pb import external_processor_pb2 as pb
 from extproc.pb import processing_mode_pb2
-from extproc.protocol import Direction
+from extproc.protocol import BodyMode, Direction, ProtocolConfig
 from extproc.protocol.events import Event, RequestHeaders, ResponseBody, ResponseHeaders
 from extproc.transport import codec
 from tests.fakes import messages
@@ -110,10 +110,16 @@ def test_what_envoy_sends_is_read_by_hand() -> None:
     header = message.request_headers.headers.headers.add()
     header.key, header.raw_value = ":path", b"/v1/chat/completions"
     message.protocol_config.request_body_mode = processing_mode_pb2.ProcessingMode.FULL_DUPLEX_STREAMED
-    with mock.patch.object(codec, "_parse", side_effect=AssertionError("read by protobuf")):
-        event = codec.decode(message.SerializeToString())
-    assert isinstance(event, RequestHeaders)
-    assert event.head.headers == {":path": b"/v1/chat/completions"}
+    for metadata in (False, True):
+        if metadata:  # as it is with `metadata_options` in Envoy's config
+            message.metadata_context.SetInParent()
+        raw = message.SerializeToString()
+        with mock.patch.object(codec, "_parse", side_effect=AssertionError("read by protobuf")):
+            event = codec.decode(raw)
+        assert isinstance(event, RequestHeaders)
+        assert event.head.headers == {":path": b"/v1/chat/completions"}
+        assert event.config == ProtocolConfig(BodyMode.FULL_DUPLEX_STREAMED, BodyMode.NONE)
+        assert codec.can_wait(raw)
 
 
 def test_what_envoy_sends_of_a_response_is_read_by_hand() -> None:
