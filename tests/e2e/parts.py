@@ -132,20 +132,43 @@ class Endpoints:
         until(up, what=f"{name} is up")
 
 
+def send_answers(directory: Path, mode: str) -> None:
+    """Make Envoy send answers through ext_proc: `response_body_mode` in the config that `envoy_child` wrote there."""
+    path = directory / "envoy.json"
+    document = json.loads(path.read_text())
+    manager = document["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    for each in manager["http_filters"]:
+        if each["name"].endswith("ext_proc"):
+            each["typed_config"]["processing_mode"]["response_body_mode"] = mode
+    path.write_text(json.dumps(document))
+
+
 class Stack:
     """Envoy with one of our configs, and the servers that it asks."""
 
-    def __init__(self, kind: str, binary: Path, endpoints: Endpoints, directory: Path) -> None:
+    def __init__(
+        self,
+        kind: str,
+        binary: Path,
+        endpoints: Endpoints,
+        directory: Path,
+        *,
+        answers: str = "NONE",
+        flags: Sequence[str] = (),
+    ) -> None:
+        """`answers`: the mode in which Envoy sends answers' bodies to the servers; `flags`: more of theirs."""
         self.kind = kind
         self.endpoints = endpoints
         servers = _SERVERS[kind]
         usual = [ENVOY, ADMIN, *(port for server in servers for port in server.ports)]
         taken = endpoints.ports.values()
         self.ports = dict(zip(usual, free_ports(len(usual), taken=taken), strict=True)) | endpoints.ports
-        self.servers = {server.name: _child(server, self.ports, directory) for server in servers}
+        self.servers = {server.name: _child(server, self.ports, directory, flags) for server in servers}
         self.pages = {server.name: f"http://127.0.0.1:{self.ports[server.ports[2]]}" for server in servers}
         self.pickers = [server.name for server in servers if server.picks]
         self.envoy = envoy_child(binary, f"{kind}.yaml", self.ports, directory)
+        if answers != "NONE":
+            send_answers(directory, answers)
         self.url = f"http://127.0.0.1:{self.ports[ENVOY]}"
         self._admin = f"http://127.0.0.1:{self.ports[ADMIN]}"
 
@@ -210,6 +233,17 @@ class Stack:
                 return dict(found[0])
         return {}
 
+    def counted(self, *names: str) -> list[float]:
+        """Samples of the pickers' metrics, each summed over its labels."""
+        found = dict.fromkeys(names, 0.0)
+        for server in self.pickers:
+            for name, value in re.findall(
+                r"^(\w+)(?:{[^}]*})? (\S+)$", call(self.pages[server], "/metrics").body.decode(), re.M
+            ):
+                if name in found:
+                    found[name] += float(value)
+        return list(found.values())
+
     def messages(self) -> tuple[int, int]:
         """ExtProc messages that Envoy has sent and received, over all filters."""
         page = call(self._admin, "/stats?filter=ext_proc.*stream_msgs").body.decode()
@@ -236,8 +270,8 @@ _SERVERS: Mapping[str, Sequence[_Server]] = {
 }
 
 
-def _child(server: _Server, ports: Mapping[int, int], directory: Path) -> Child:
-    flags = ["--host", "127.0.0.1"]
+def _child(server: _Server, ports: Mapping[int, int], directory: Path, more: Sequence[str]) -> Child:
+    flags = ["--host", "127.0.0.1", *more]
     for flag, usual in zip(("grpc-port", "grpc-health-port", "metrics-port"), server.ports, strict=True):
         flags += [f"--{flag}", str(ports[usual])]
     config = gateway_config(ports)
