@@ -14,16 +14,17 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from extproc.admin import AdminServer, Inside
 from extproc.app.pools import Pool
+from extproc.app.transports import Serving, servers_of
 from extproc.app.watching import FileErrors
 from extproc.director import Director
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.instruments import Instruments
 from extproc.observability.logs import logger
-from extproc.observability.metrics import StreamMetrics
+from extproc.observability.metrics import StreamMetrics, TransportMetrics
 from extproc.protocol import StreamLimits
 from extproc.settings.base import SettingsError
 from extproc.settings.server import ServerSettings
-from extproc.transport.grpcio import ExtProcServer, Health, HealthServer
+from extproc.transport.health import Health
 
 _log = logger(__name__)
 
@@ -57,6 +58,7 @@ class Telemetry:
         self.instruments = Instruments()
         self.instruments.register(self.registry)
         self.streams = StreamMetrics(self.instruments)
+        self.transport = TransportMetrics(self.instruments)
         self.files = FileErrors(self.instruments)
 
     def process(self) -> None:
@@ -95,9 +97,9 @@ class Service:
     async def run(self, stop: asyncio.Event, started: Callable[[Ports], None] = lambda ports: None) -> None:
         """Serve until `stop` is set, then drain. Raises PortsTaken."""
         health = Health()
+        telemetry = self.telemetry
         servers = _Servers(
-            ExtProcServer(self.director, self.limits, self.telemetry.streams, health),
-            HealthServer(health),
+            *servers_of(self.settings, self.director, self.limits, telemetry.streams, telemetry.transport, health),
             AdminServer(
                 Inside(
                     self.telemetry.registry,
@@ -108,7 +110,6 @@ class Service:
                 )
             ),
         )
-        await health.set_ready(False)
         async with contextlib.AsyncExitStack() as stack:
             ports = await servers.start(self.settings, stack)
             async with asyncio.TaskGroup() as group:
@@ -123,7 +124,7 @@ class Service:
                 gc.set_threshold(*_GC_THRESHOLDS)
                 await stop.wait()
                 self._draining = True
-                await health.set_ready(False)
+                health.set_ready(False)
                 _log.info("draining", timeout_s=self.settings.drain_timeout, streams=self.telemetry.streams.open.value)
                 await servers.ext_proc.stop(self.settings.drain_timeout)
                 for task in tasks:
@@ -135,14 +136,14 @@ class Service:
         while reason is not None:
             await asyncio.sleep(_READY_POLL_S)
             reason = self.unready()
-        await health.set_ready(True)
+        health.set_ready(True)
         _log.info("ready", service=self.name)
 
 
 @dataclass(frozen=True)
 class _Servers:
-    ext_proc: ExtProcServer
-    health: HealthServer
+    ext_proc: Serving
+    health: Serving
     admin: AdminServer
 
     async def start(self, settings: ServerSettings, stack: contextlib.AsyncExitStack) -> Ports:
@@ -158,7 +159,7 @@ class _Servers:
                 return 0
 
         stack.push_async_callback(self.ext_proc.stop, 0)
-        stack.push_async_callback(self.health.stop)
+        stack.push_async_callback(self.health.stop, 0)
         stack.push_async_callback(self.admin.stop)
         ports = Ports(
             await bind(self.ext_proc.start, settings.grpc_port),

@@ -41,6 +41,24 @@ class StreamMetrics:
         )
 
 
+class TransportMetrics:
+    """Of our own HTTP/2 transport: connections, and how its bounds ended some of them."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        self.connections = instruments.gauge("extproc_connections", "HTTP/2 connections that are open.").child()
+        self.accepted = instruments.counter("extproc_connections_total", "HTTP/2 connections that were accepted.").child()
+        self.faults = instruments.counter(
+            "extproc_connection_faults_total",
+            "Connections that we ended because the peer broke a rule, went over a bound or was not heard of, by reason.",
+            ["reason"],
+        )
+        self.resets = instruments.counter(
+            "extproc_stream_resets_total",
+            "Streams that we reset because the peer broke a rule or went over a bound, by reason.",
+            ["reason"],
+        )
+
+
 class RouterMetrics:
     """`bbr_*`."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import field_validator, model_validator
 
 from extproc.settings.base import Duration, Port, Settings, Size, setting
@@ -21,6 +23,9 @@ class ServerSettings(Settings):
     secure_serving: bool = setting(
         False,
         "TLS on the ExtProc port. Not available in this version: leave it off and keep the port inside the host or mesh.",
+    )
+    transport: Literal["h2", "grpcio"] = setting(
+        "h2", "Who speaks gRPC: our own HTTP/2 (h2), or the grpcio library, which needs several times the CPU."
     )
     v: int = setting(2, "Verbosity of the logs: 0 warnings, 2 information, 4 and more debug.")
 

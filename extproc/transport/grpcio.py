@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import grpc
 from grpc import aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
 
 from extproc import names
 from extproc.errors import ProtocolError
@@ -19,39 +17,38 @@ from extproc.observability.logs import logger
 from extproc.observability.metrics import StreamMetrics
 from extproc.protocol import StreamLimits
 from extproc.transport.codec import Encoder
+from extproc.transport.health import SERVICE as HEALTH_SERVICE
+from extproc.transport.health import Health
+from extproc.transport.listen import BindError
 from extproc.transport.session import Decider, Session
 
 _log = logger(__name__)
 
-_SERVICES: Final = ("", names.EXT_PROC_SERVICE, "inference-extension", "readiness")
-"""Health services that say whether we are ready; `inference-extension` and `readiness` are what upstream's charts probe."""
-
 _LEAVE_S: Final = 1.0
 """How long streams have to end after they were told to."""
-
-# A message holds a piece of body and headers; with BUFFERED it holds the whole body.
-_MESSAGE_OVERHEAD: Final = 1 << 20
-
-
-class BindError(OSError):
-    """A port could not be taken. The message names the port, its number and why."""
 
 
 class ExtProcServer:
     """`envoy.service.ext_proc.v3.ExternalProcessor/Process` on one port."""
 
-    def __init__(self, decider: Decider, limits: StreamLimits, metrics: StreamMetrics, health: Health) -> None:
+    def __init__(
+        self,
+        decider: Decider,
+        limits: StreamLimits,
+        metrics: StreamMetrics,
+        health: Health,
+        max_message_bytes: int,
+    ) -> None:
         self._decider = decider
         self._limits = limits
         self._metrics = metrics
         self._encoder = Encoder()
         self._open: dict[asyncio.Task[Any], Session] = {}
         self._leaving: set[asyncio.Task[Any]] = set()
-        most = limits.max_body_bytes + _MESSAGE_OVERHEAD
         self._server = aio.server(
             options=[
-                ("grpc.max_receive_message_length", most),
-                ("grpc.max_send_message_length", most),
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", max_message_bytes),
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_concurrent_streams", 1 << 20),
             ]
@@ -60,7 +57,7 @@ class ExtProcServer:
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(names.EXT_PROC_SERVICE, {"Process": handler}),)
         )
-        health.serve_on(self._server)
+        _serve_health(self._server, health)
 
     async def start(self, host: str, port: int) -> int:
         """Listen; return the port. Raises BindError."""
@@ -122,21 +119,37 @@ class ExtProcServer:
                 metrics.streams.child(code).value += 1
 
 
-class Health:
-    """`grpc.health.v1.Health`, on as many servers as want it. Not ready until told."""
+def _serve_health(server: aio.Server, health: Health) -> None:
+    """`grpc.health.v1.Health` on a server."""
 
-    def __init__(self) -> None:
-        self._servicer = HealthServicer()
+    async def check(request: bytes, context: aio.ServicerContext[bytes, bytes]) -> bytes:
+        try:
+            answer = health.check(request)
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INTERNAL, str(error))
+        if answer is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+        return answer
 
-    def serve_on(self, server: aio.Server) -> None:
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+    async def list_all(_: bytes, __: aio.ServicerContext[bytes, bytes]) -> bytes:
+        return health.list()
 
-    async def set_ready(self, ready: bool) -> None:
-        """Ready: every name is SERVING. Not ready: only `liveness` is."""
-        status = health_pb2.HealthCheckResponse
-        await self._servicer.set("liveness", status.SERVING)
-        for name in _SERVICES:
-            await self._servicer.set(name, status.SERVING if ready else status.NOT_SERVING)
+    async def watch(request: bytes, context: aio.ServicerContext[bytes, bytes]) -> AsyncIterator[bytes]:
+        changes: asyncio.Queue[bytes] = asyncio.Queue()
+        try:
+            cancel = health.watch(request, changes.put_nowait)
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INTERNAL, str(error))
+        try:
+            while True:
+                yield await changes.get()
+        finally:
+            cancel()
+
+    unary: Any = grpc.unary_unary_rpc_method_handler
+    streaming: Any = grpc.unary_stream_rpc_method_handler
+    handlers = {"Check": unary(check), "List": unary(list_all), "Watch": streaming(watch)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(HEALTH_SERVICE, handlers),))
 
 
 class HealthServer:
@@ -144,7 +157,7 @@ class HealthServer:
 
     def __init__(self, health: Health) -> None:
         self._server = aio.server(options=[("grpc.so_reuseport", 0)])
-        health.serve_on(self._server)
+        _serve_health(self._server, health)
 
     async def start(self, host: str, port: int) -> int:
         """Listen; return the port. Raises BindError."""
@@ -152,7 +165,8 @@ class HealthServer:
         await self._server.start()
         return bound
 
-    async def stop(self) -> None:
+    async def stop(self, grace_s: float) -> None:
+        """Stop at once: probes ask again."""
         await self._server.stop(None)
 
 

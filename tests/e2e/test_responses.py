@@ -23,7 +23,8 @@ from extproc.observability.metrics import StreamMetrics
 from extproc.protocol import Event, StreamLimits
 from extproc.response import AnswerReader
 from extproc.transport import codec
-from extproc.transport.grpcio import ExtProcServer, Health
+from extproc.transport.grpcio import ExtProcServer
+from extproc.transport.health import Health
 from tests.e2e import raw
 from tests.e2e.parts import ADMIN, ENVOY, Answer, call, send_answers, until
 from tests.e2e.scripted import Answering, Script, scripted
@@ -70,7 +71,7 @@ async def passage(
             destination, metadata=destination, reader=None if restore is None else AnswerReader(None, restore)
         )
     )
-    server = ExtProcServer(decider, StreamLimits(), StreamMetrics(Instruments()), Health())
+    server = ExtProcServer(decider, StreamLimits(), StreamMetrics(Instruments()), Health(), max_message_bytes=1 << 26)
     await server.start("127.0.0.1", chosen[9002])
     try:
         envoy.start()

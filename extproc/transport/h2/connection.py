@@ -1,0 +1,412 @@
+"""One HTTP/2 connection, the server's side, without I/O: bytes in, events out (RFC 9113).
+
+`Connection.receive` reads frames and returns what they mean for the layer above; that layer answers through `outbox`, and
+`outbox.take` are the bytes to write. Nothing here waits, and nothing here knows gRPC but for the message's five bytes, which
+are written together with a frame's head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from extproc.transport.h2 import frames as f
+from extproc.transport.h2.events import (
+    ConnectionEnded,
+    DataReceived,
+    Event,
+    PeerLeaves,
+    PingAnswered,
+    RequestReceived,
+    StreamReset,
+)
+from extproc.transport.h2.frames import ConnectionFault, ErrorCode, Kind, Setting, StreamFault
+from extproc.transport.h2.headers import Fields, HeaderReader, KnownBlocks, OpenBlock, bad_trailers
+from extproc.transport.h2.intake import Intake, StreamBook
+from extproc.transport.h2.limits import H2Limits, Meter
+from extproc.transport.h2.outbox import Outbox, Stream
+from extproc.transport.h2.table import ON_DATA, ON_HEADERS, ON_RST_STREAM, ON_WINDOW_UPDATE, Do, Row, State
+
+_VIEWED: Final = 4096
+"""From this size on, data is a view of what was read from the socket."""
+_END_STREAM: Final = f.END_STREAM
+_HALF_CLOSED: Final = State.HALF_CLOSED_REMOTE
+
+
+class Connection:
+    """The state of one connection. One caller feeds it all its bytes."""
+
+    def __init__(self, limits: H2Limits, clock: Callable[[], float], known: KnownBlocks) -> None:
+        self.limits = limits
+        self.outbox = Outbox(self._sent_all)
+        self.intake = Intake(limits, self.outbox)
+        self._book = StreamBook()
+        self.streams = self._book.open
+        self.established = False
+        """The peer's preface is complete: its first SETTINGS have come."""
+        self.acknowledged = False
+        """The peer has acknowledged our SETTINGS."""
+        self.refusing = False
+        """The second step of a graceful end was taken."""
+        self.ended = False
+        self._rest = b""
+        self._greeted = False
+        self._reader = HeaderReader(limits.max_header_bytes, known)
+        self._block: OpenBlock | None = None
+        self._resets = Meter("rapid_reset", limits.resets, clock)
+        self._settings = Meter("settings_flood", limits.settings, clock)
+        self._pings = Meter("ping_flood", limits.pings, clock)
+        self._empty = Meter("empty_data_flood", limits.empty_data, clock)
+        self._other = Meter("useless_frames", limits.other, clock)
+        self._handlers: dict[int, Callable[[int, int, bytes, list[Event]], None]] = {
+            Kind.PRIORITY: self._on_priority,
+            Kind.RST_STREAM: self._on_rst_stream,
+            Kind.SETTINGS: self._on_settings,
+            Kind.PUSH_PROMISE: self._on_push_promise,
+            Kind.PING: self._on_ping,
+            Kind.GOAWAY: self._on_goaway,
+            Kind.WINDOW_UPDATE: self._on_window_update,
+        }
+        self.outbox.control(
+            f.settings(
+                {
+                    Setting.HEADER_TABLE_SIZE: 0,
+                    Setting.MAX_CONCURRENT_STREAMS: limits.max_streams,
+                    Setting.INITIAL_WINDOW_SIZE: limits.stream_window,
+                    Setting.MAX_HEADER_LIST_SIZE: limits.max_header_bytes,
+                }
+            )
+        )
+        if limits.connection_window > f.FIRST_WINDOW:
+            self.outbox.control(f.window_update(0, limits.connection_window - f.FIRST_WINDOW))
+
+    # -- what the layer above says -------------------------------------------------------------------------------
+
+    def reset(self, stream: Stream, code: ErrorCode) -> None:
+        """End a stream at once; what waits is not sent. No event comes of it."""
+        if self.streams.get(stream.id) is stream:
+            self.outbox.control(f.rst_stream(stream.id, code))
+            self._forget(stream, State.RESET)
+
+    def ping(self, payload: bytes) -> None:
+        """Ask for a sign of life; `payload` has 8 bytes."""
+        self.outbox.control(f.frame(Kind.PING, 0, 0, payload))
+
+    def announce_end(self) -> None:
+        """First step of a graceful end: GOAWAY that names no stream, so that none that is on its way is lost."""
+        self.outbox.control(f.goaway(f.LAST_STREAM_ID, ErrorCode.NO_ERROR))
+
+    def refuse_new(self) -> None:
+        """Second step: GOAWAY with the last stream that is served; later ones may be tried elsewhere."""
+        if not self.refusing:
+            self.refusing = True
+            self.outbox.control(f.goaway(self._book.last_id, ErrorCode.NO_ERROR))
+
+    def fail(self, code: ErrorCode, reason: str, message: str) -> ConnectionEnded:
+        """End the connection with GOAWAY."""
+        self.ended = True
+        self.outbox.control(f.goaway(self._book.last_id, code, message))
+        return ConnectionEnded(code, reason, message)
+
+    # -- what the peer says --------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Take what was read from the socket, in any pieces; return what it means, in order."""
+        events: list[Event] = []
+        if self.ended:
+            return events
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        at, size = 0, len(data)
+        try:
+            if not self._greeted:
+                if not data.startswith(f.PREFACE):
+                    if f.PREFACE.startswith(data):
+                        self._rest = data
+                        return events
+                    raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "not_http2", "no HTTP/2 preface")
+                self._greeted = True
+                at = len(f.PREFACE)
+            while size - at >= 9:
+                length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+                if length > f.MAX_FRAME_BYTES:
+                    raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame_too_large", f"frame of {length} bytes")
+                begin = at + 9
+                end = begin + length
+                if end > size:
+                    break
+                kind, flags = data[at + 3], data[at + 4]
+                stream_id = int.from_bytes(data[at + 5 : begin], "big") & 0x7FFFFFFF
+                at = end
+                try:
+                    if kind == 0 and self._block is None and self.established:
+                        self._on_data(flags, stream_id, data, begin, end, events)
+                    else:
+                        self._on_frame(kind, flags, stream_id, data[begin:end], events)
+                except StreamFault as fault:
+                    self._reset_for(fault, events)
+        except ConnectionFault as fault:
+            events.append(self.fail(fault.code, fault.reason, fault.message))
+            return events
+        if at < size:
+            self._rest = data[at:]
+        return events
+
+    def _on_frame(self, kind: int, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if self._block is not None:
+            if kind != Kind.CONTINUATION or stream_id != self._block.stream_id:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "broken_header_block", "a frame inside a header block")
+            self._on_continuation(flags, payload, events)
+            return
+        if not self.established and kind != Kind.SETTINGS:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "not_http2", "the first frame is not SETTINGS")
+        if kind == Kind.HEADERS:
+            self._on_headers(flags, stream_id, payload, events)
+            return
+        handler = self._handlers.get(kind)
+        if handler is not None:
+            handler(flags, stream_id, payload, events)
+        elif kind == Kind.CONTINUATION:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "broken_header_block", "CONTINUATION without HEADERS")
+        else:
+            self._other.count()  # unknown: ignored (RFC 9113 section 5.5)
+
+    def _on_data(self, flags: int, stream_id: int, data: bytes, begin: int, end: int, events: list[Event]) -> None:
+        size = end - begin
+        intake = self.intake
+        intake.credit -= size
+        if intake.credit < intake.low:
+            intake.spent()
+        stream = self.streams.get(stream_id)
+        row = ON_DATA[stream.state if stream is not None else self._book.state_of(stream_id)]
+        if row.do is not Do.DATA or stream is None:
+            self._refuse(row, stream_id, "DATA")
+            return
+        stream.credit -= size
+        if stream.credit < 0:
+            raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "window_ignored", "more data than the stream's window")
+        if flags & f.PADDED:
+            begin, end = f.unpadded(data, begin, end)
+        ended = bool(flags & _END_STREAM)
+        if begin == end and not ended:
+            self._empty.count()
+            return
+        if stream.expected is not None:
+            stream.got += end - begin
+        if ended:
+            self._end_of_peer(stream)
+        elif stream.credit < intake.stream_low:
+            intake.grant_stream(stream)
+        piece = data[begin:end] if end - begin < _VIEWED else memoryview(data)[begin:end]
+        events.append(DataReceived(stream, piece, ended))
+
+    def _on_headers(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if not stream_id & 1:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_stream_id", f"HEADERS on stream {stream_id}")
+        begin, end = 0, len(payload)
+        if flags & f.PADDED:
+            begin, end = f.unpadded(payload, begin, end)
+        itself = False
+        if flags & f.PRIORITY_FLAG:
+            if end - begin < 5:
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "HEADERS too short for its priority")
+            itself = int.from_bytes(payload[begin : begin + 4], "big") & 0x7FFFFFFF == stream_id
+            begin += 5
+        block = payload if end - begin == len(payload) else payload[begin:end]
+        ended = bool(flags & _END_STREAM)
+        if flags & f.END_HEADERS:
+            self._on_block(stream_id, block, ended, itself, events)
+        else:
+            self._block = OpenBlock(stream_id, ended, itself, bytearray(block))
+
+    def _on_continuation(self, flags: int, payload: bytes, events: list[Event]) -> None:
+        open_block = self._block
+        assert open_block is not None
+        open_block.data += payload
+        open_block.frames += 1
+        if open_block.frames > self.limits.max_continuations or len(open_block.data) > self.limits.max_header_bytes:
+            raise ConnectionFault(
+                ErrorCode.ENHANCE_YOUR_CALM, "continuation_flood", "header block in too many frames or too large"
+            )
+        if flags & f.END_HEADERS:
+            self._block = None
+            self._on_block(open_block.stream_id, bytes(open_block.data), open_block.ended, open_block.itself, events)
+
+    def _on_block(self, stream_id: int, block: bytes, ended: bool, itself: bool, events: list[Event]) -> None:
+        stream = self.streams.get(stream_id)
+        row = ON_HEADERS[stream.state if stream is not None else self._book.state_of(stream_id)]
+        if row.do is Do.OPEN:
+            self._open(stream_id, self._reader.request(block), ended, itself, events)
+            return
+        # Whatever becomes of the stream, the block changes the table that later blocks are read with.
+        pairs = self._reader.decode(block)
+        if row.do is not Do.TRAILERS or stream is None:
+            self._refuse(row, stream_id, "HEADERS")
+            return
+        why = bad_trailers(pairs) if ended else "HEADERS in the middle of a stream"
+        if why is not None:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "malformed_request", why)
+        self._end_of_peer(stream)
+        events.append(DataReceived(stream, b"", True))
+
+    def _open(self, stream_id: int, fields: Fields, ended: bool, itself: bool, events: list[Event]) -> None:
+        self._book.last_id = stream_id
+        if self.refusing:
+            self._book.remember(stream_id, State.RESET)  # the peer was told that this one is not served
+            return
+        stream = Stream(stream_id, self.outbox.first_window, self.limits.stream_window)
+        self.streams[stream_id] = stream
+        if len(self.streams) > self.limits.max_streams:
+            self._other.count()
+            raise StreamFault(
+                stream_id, ErrorCode.REFUSED_STREAM, "too_many_streams", f"more than {self.limits.max_streams} streams"
+            )
+        why = "a stream that depends on itself" if itself else fields.fault
+        if why is not None:
+            self._other.count()
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "malformed_request", why)
+        if fields.content_length is not None:
+            stream.expected = fields.content_length
+        if ended:
+            self._end_of_peer(stream)
+        events.append(RequestReceived(stream, fields, ended))
+
+    def _end_of_peer(self, stream: Stream) -> None:
+        stream.state = _HALF_CLOSED
+        if stream.expected is not None and stream.got != stream.expected:
+            raise StreamFault(
+                stream.id, ErrorCode.PROTOCOL_ERROR, "malformed_request", "content-length is not the data's length"
+            )
+
+    def _on_rst_stream(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if len(payload) != 4:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "RST_STREAM not of 4 bytes")
+        stream = self.streams.get(stream_id)
+        row = ON_RST_STREAM[stream.state if stream is not None else self._book.state_of(stream_id)]
+        if row.do is not Do.RESET or stream is None:
+            self._refuse(row, stream_id, "RST_STREAM")
+            return
+        if not stream.opened:
+            self._resets.count()
+        self._forget(stream, State.CLOSED)
+        events.append(StreamReset(stream, int.from_bytes(payload, "big"), "reset_by_peer", False))
+
+    def _on_window_update(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if len(payload) != 4:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "WINDOW_UPDATE not of 4 bytes")
+        increment = int.from_bytes(payload, "big") & 0x7FFFFFFF
+        if stream_id == 0:
+            if increment == 0:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_window_update", "WINDOW_UPDATE by 0")
+            self.outbox.widen(increment)
+            self.intake.grant_again()
+            return
+        stream = self.streams.get(stream_id)
+        row = ON_WINDOW_UPDATE[stream.state if stream is not None else self._book.state_of(stream_id)]
+        if row.do is not Do.WINDOW or stream is None:
+            self._refuse(row, stream_id, "WINDOW_UPDATE")
+            return
+        if increment == 0:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "bad_window_update", "WINDOW_UPDATE by 0")
+        self.outbox.widen_stream(stream, increment)
+        self.intake.grant_again()
+
+    def _on_settings(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_stream_id", f"SETTINGS on stream {stream_id}")
+        if flags & f.ACK:
+            if payload:
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "SETTINGS acknowledgement with a payload")
+            if not self.acknowledged:
+                self.acknowledged = True
+                self._reader.acknowledged()
+            return
+        if len(payload) % 6:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "SETTINGS not of 6 bytes each")
+        self._settings.count()
+        self.established = True
+        for at in range(0, len(payload), 6):
+            number = int.from_bytes(payload[at : at + 2], "big")
+            self._set(number, int.from_bytes(payload[at + 2 : at + 6], "big"))
+        self.outbox.control(_SETTINGS_ACK)
+
+    def _set(self, number: int, value: int) -> None:
+        if number == Setting.INITIAL_WINDOW_SIZE:
+            if value > f.MAX_WINDOW:
+                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "bad_setting", "INITIAL_WINDOW_SIZE over 2^31-1")
+            self.outbox.resize(list(self.streams.values()), value)
+            self.intake.grant_again()
+        elif number == Setting.MAX_FRAME_SIZE:
+            if not f.MAX_FRAME_BYTES <= value < 2**24:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_setting", f"MAX_FRAME_SIZE {value}")
+            self.outbox.frame_bytes = min(value, _LARGEST_FRAME)
+        elif number == Setting.ENABLE_PUSH and value > 1:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_setting", f"ENABLE_PUSH {value}")
+        # The peer's table size does not matter, as our blocks use no table; the rest is for clients.
+
+    def _on_ping(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_stream_id", f"PING on stream {stream_id}")
+        if len(payload) != 8:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "PING not of 8 bytes")
+        if flags & f.ACK:
+            events.append(PingAnswered(payload))
+            return
+        self._pings.count()
+        self.outbox.control(f.frame(Kind.PING, f.ACK, 0, payload))
+
+    def _on_goaway(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_stream_id", f"GOAWAY on stream {stream_id}")
+        if len(payload) < 8:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "GOAWAY under 8 bytes")
+        events.append(PeerLeaves(int.from_bytes(payload[4:8], "big")))
+
+    def _on_priority(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if stream_id == 0:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_stream_id", "PRIORITY on stream 0")
+        self._other.count()
+        if len(payload) != 5:
+            raise StreamFault(stream_id, ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "PRIORITY not of 5 bytes")
+        if int.from_bytes(payload[:4], "big") & 0x7FFFFFFF == stream_id:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "bad_priority", "a stream that depends on itself")
+
+    def _on_push_promise(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "push_promise", "PUSH_PROMISE from a client")
+
+    # -- what a fault does ---------------------------------------------------------------------------------------
+
+    def _refuse(self, row: Row, stream_id: int, what: str) -> None:
+        """Do what the row says of a frame that has no effect."""
+        self._other.count()
+        if row.do is Do.CONNECTION_FAULT:
+            raise ConnectionFault(row.code, "bad_stream_state", f"{what} on stream {stream_id}: {row.state.value}")
+        if row.do is Do.STREAM_FAULT:
+            raise StreamFault(stream_id, row.code, "bad_stream_state", f"{what}: {row.state.value}")
+
+    def _reset_for(self, fault: StreamFault, events: list[Event]) -> None:
+        self.outbox.control(f.rst_stream(fault.stream_id, fault.code))
+        stream = self.streams.get(fault.stream_id)
+        if stream is None:
+            self._book.remember(fault.stream_id, State.RESET)
+            return
+        self._forget(stream, State.RESET)
+        events.append(StreamReset(stream, fault.code, fault.reason, True))
+
+    def _sent_all(self, stream: Stream) -> None:
+        """Our side has ended: the stream is over, as what the peer might still send does not matter."""
+        if stream.state is _HALF_CLOSED:
+            self._forget(stream, State.CLOSED)
+        else:
+            self.outbox.control(f.rst_stream(stream.id, ErrorCode.NO_ERROR))
+            self._forget(stream, State.RESET)
+
+    def _forget(self, stream: Stream, how: State) -> None:
+        self._book.forget(stream, how)
+        self.outbox.drop(stream)
+
+
+_SETTINGS_ACK: Final = f.frame(Kind.SETTINGS, f.ACK, 0)
+_LARGEST_FRAME: Final = 2**16
+"""Of ours, whatever the peer allows: a frame is a turn."""

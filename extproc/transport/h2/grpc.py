@@ -1,0 +1,132 @@
+"""gRPC over HTTP/2 (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md): messages, statuses, timeouts."""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+from functools import lru_cache
+from typing import Final
+
+from extproc.transport.h2.headers import encode
+
+
+class Code(IntEnum):
+    """Status codes (https://grpc.io/docs/guides/status-codes/)."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    RESOURCE_EXHAUSTED = 8
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+
+
+class CallFault(Exception):
+    """A call can't go on and ends with this status; `message` goes to the peer."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+OK_TRAILERS: Final = encode([("grpc-status", "0")])
+
+
+@lru_cache(maxsize=128)
+def status_block(code: Code, message: str, *, opened: bool) -> bytes:
+    """The trailers of a status; with the response's headers in front when none were sent (Trailers-Only)."""
+    head = [] if opened else [(":status", "200"), ("content-type", "application/grpc")]
+    told = [("grpc-message", percent_encode(message))] if message else []
+    return encode([*head, ("grpc-status", str(int(code))), *told])
+
+
+def percent_encode(message: str) -> str:
+    """`grpc-message`: UTF-8, and what is not printable ASCII, or is %, as %XX."""
+    return "".join(chr(byte) if 0x20 <= byte <= 0x7E and byte != 0x25 else f"%{byte:02X}" for byte in message.encode())
+
+
+_TIMEOUT: Final = re.compile(r"([0-9]{1,8})([HMSmun])")
+_UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+
+def timeout_s(value: str) -> float:
+    """`grpc-timeout` in seconds. Raises CallFault."""
+    match = _TIMEOUT.fullmatch(value)
+    if match is None:
+        raise CallFault(Code.INTERNAL, f"malformed grpc-timeout: {value[:32]!r}, expected up to 8 digits and one of HMSmun")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+_SMALL: Final = 1024
+
+
+class Messages:
+    """The beginning of a message that goes on in later DATA frames."""
+
+    __slots__ = ("_have", "_need", "_parts")
+
+    def __init__(self) -> None:
+        self._parts: list[bytes | bytearray | memoryview] = []
+        self._have = 0
+        self._need = 0
+        """Bytes until the next message is whole, its five-byte head included; 0 while that is unknown."""
+
+    @property
+    def empty(self) -> bool:
+        """Nothing has begun."""
+        return self._have == 0
+
+    def feed(self, data: bytes | memoryview, most: int) -> list[bytes]:
+        """The messages that are whole now, in order. Raises CallFault for one that is compressed or over `most` bytes."""
+        whole: bytes | memoryview = data
+        if self._have:
+            self._keep(data)
+            if self._have < self._need:
+                return []
+            whole = b"".join(self._parts)
+            self._parts = []
+        at, size = 0, len(whole)
+        out: list[bytes] = []
+        need = 0
+        while size - at >= 5:
+            length = int.from_bytes(whole[at + 1 : at + 5], "big")
+            if whole[at]:
+                raise _compressed(whole[at])
+            if length > most:
+                raise CallFault(Code.RESOURCE_EXHAUSTED, f"message of {length} bytes is larger than the limit of {most}")
+            need = length + 5
+            if size - at < need:
+                break
+            message = whole[at + 5 : at + need]
+            out.append(message if isinstance(message, bytes) else bytes(message))
+            at += need
+            need = 0
+        self._have = 0
+        self._need = need
+        if at < size:
+            self._keep(bytes(whole[at:]))  # a copy: the rest of what was read must not live as long as this
+        return out
+
+    def _keep(self, data: bytes | memoryview) -> None:
+        size = len(data)
+        self._have += size
+        if size >= _SMALL:
+            self._parts.append(data)
+            return
+        # Tiny pieces are put together, or each costs many times its size.
+        last = self._parts[-1] if self._parts else None
+        if isinstance(last, bytearray):
+            last += data
+        else:
+            self._parts.append(bytearray(data))
+
+
+def _compressed(flag: int) -> CallFault:
+    if flag == 1:
+        return CallFault(Code.INTERNAL, "compressed message, but the call has no grpc-encoding")
+    return CallFault(Code.INTERNAL, f"message with flags {flag:#04x}, expected 0 or 1")

@@ -1,0 +1,172 @@
+"""Header blocks: HPACK (RFC 7541) by the hpack library, and what RFC 9113 section 8 asks of a request's fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from hpack import Decoder, Encoder, HPACKError, NeverIndexedHeaderTuple
+from hpack.exceptions import OversizedHeaderListError
+
+from extproc.transport.h2.frames import ConnectionFault, ErrorCode
+
+_KEPT_BLOCKS: Final = 1024
+_KEPT_BYTES: Final = 1024
+"""Longest block that is kept."""
+_UPDATE_MASK: Final = 0xE0
+_SIZE_UPDATE: Final = 0x20
+"""How a block begins that changes the table's size (RFC 7541 section 6.3)."""
+_PSEUDO: Final = frozenset({":method", ":scheme", ":authority", ":path"})
+_CONNECTION_FIELDS: Final = frozenset({"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"})
+
+
+class Fields:
+    """A request's header fields. One object for all requests with the same block."""
+
+    __slots__ = ("content_length", "fault", "note", "values")
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self.values: dict[str, str] = {}
+        """Of a name that comes twice, all its values with commas (RFC 9110 section 5.3)."""
+        self.content_length: int | None = None
+        self.note: object = None
+        """What the layer above made of the fields; kept with them."""
+        self.fault = self._read(pairs)
+        """Why this is no request, None when it is one."""
+
+    def _read(self, pairs: Iterable[tuple[str, str]]) -> str | None:
+        values = self.values
+        regular = False
+        for name, value in pairs:
+            if name.startswith(":"):
+                if regular:
+                    return f"pseudo-header {name} after regular fields"
+                if name not in _PSEUDO:
+                    return f"pseudo-header {name[:32]!r} in a request"
+                if name in values:
+                    return f"pseudo-header {name} twice"
+                values[name] = value
+                continue
+            regular = True
+            why = _bad_field(name, value)
+            if why is not None:
+                return why
+            values[name] = f"{values[name]}, {value}" if name in values else value
+        for needed in (":method", ":scheme", ":path"):
+            if not values.get(needed):
+                return f"no {needed}"
+        told = values.get("content-length")
+        if told is not None:
+            if not (told.isascii() and told.isdigit() and len(told) < 16):
+                return "content-length is no number"
+            self.content_length = int(told)
+        return None
+
+
+def _bad_field(name: str, value: str) -> str | None:
+    if not name or (not name.islower() and name != name.lower()):
+        return "a field name in upper case" if name else "a field without a name"
+    if name in _CONNECTION_FIELDS:
+        return f"field {name} of HTTP/1.1"
+    if name == "te" and value != "trailers":
+        return "field te other than trailers"
+    if "\0" in value or "\r" in value or "\n" in value:
+        return "control characters in a field's value"
+    return None
+
+
+def bad_trailers(pairs: Iterable[tuple[str, str]]) -> str | None:
+    """Why these can't be trailers, None when they can."""
+    for name, value in pairs:
+        if name.startswith(":"):
+            return "pseudo-header in trailers"
+        why = _bad_field(name, value)
+        if why is not None:
+            return why
+    return None
+
+
+class OpenBlock:
+    """A header block that goes on in CONTINUATION frames."""
+
+    __slots__ = ("data", "ended", "frames", "itself", "stream_id")
+
+    def __init__(self, stream_id: int, ended: bool, itself: bool, data: bytearray) -> None:
+        self.stream_id = stream_id
+        self.ended = ended
+        self.itself = itself
+        self.data = data
+        self.frames = 0
+
+
+class KnownBlocks:
+    """Blocks whose meaning is known. One for a server: without a dynamic table, the same bytes are the same fields on every
+    connection."""
+
+    def __init__(self) -> None:
+        self._fields: dict[bytes, Fields] = {}
+
+    def get(self, block: bytes) -> Fields | None:
+        return self._fields.get(block)
+
+    def keep(self, block: bytes, fields: Fields) -> None:
+        if len(block) > _KEPT_BYTES:
+            return
+        if len(self._fields) >= _KEPT_BLOCKS:  # clients with fields of their own in each request
+            self._fields.clear()
+        self._fields[block] = fields
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+
+class HeaderReader:
+    """Blocks of one connection to fields.
+
+    We announce a dynamic table of size 0. Until the peer has acknowledged that and emptied its table, blocks have a state and
+    are decoded each; after it they have none, and the ones that come again are looked up. A peer that acknowledges and goes on
+    with its table (RFC 7541 section 4.2 forbids that) is served all the same, only slower.
+    """
+
+    def __init__(self, max_list_bytes: int, known: KnownBlocks) -> None:
+        self._decoder = Decoder(max_header_list_size=max_list_bytes)
+        self._known = known
+        self._acknowledged = False
+        self._stateless = False
+
+    def acknowledged(self) -> None:
+        """The peer knows that our table has size 0."""
+        self._acknowledged = True
+
+    def request(self, block: bytes) -> Fields:
+        """The fields of a request. Raises ConnectionFault when the block is broken or too large."""
+        if self._stateless:
+            found = self._known.get(block)
+            if found is not None:
+                return found
+        fields = Fields(self.decode(block))
+        if self._stateless:
+            self._known.keep(block, fields)
+        return fields
+
+    def decode(self, block: bytes) -> list[tuple[str, str]]:
+        """Names and values as they came, latin-1. Raises ConnectionFault."""
+        decoder = self._decoder
+        if self._acknowledged and not self._stateless and block[:1] and block[0] & _UPDATE_MASK == _SIZE_UPDATE:
+            decoder.max_allowed_table_size = 0  # what it can say now is 0, and so it is for good
+            self._stateless = True
+        try:
+            pairs = decoder.decode(block, raw=True)
+            return [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in pairs]
+        except OversizedHeaderListError as error:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "header_list_too_large", str(error)) from error
+        except (HPACKError, IndexError, ValueError) as error:
+            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, "bad_header_block", "header block can't be decoded") from error
+
+
+_encoder: Final = Encoder()
+
+
+def encode(fields: Iterable[tuple[str, str]]) -> bytes:
+    """A block that uses and changes no dynamic table, so that it can be kept and sent to anyone."""
+    return bytes(_encoder.encode([NeverIndexedHeaderTuple(name, value) for name, value in fields], huffman=False))

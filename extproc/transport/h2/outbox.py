@@ -1,0 +1,279 @@
+"""What we send: at once while the peer's windows allow it, else in turns as they open."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from extproc.transport.h2.frames import (
+    END_HEADERS,
+    END_STREAM,
+    FIRST_WINDOW,
+    MAX_FRAME_BYTES,
+    MAX_WINDOW,
+    ConnectionFault,
+    ErrorCode,
+    Kind,
+    StreamFault,
+    frame,
+    header_frames,
+    pack_head,
+    pack_message_head,
+)
+from extproc.transport.h2.headers import encode
+from extproc.transport.h2.table import State
+
+_DATA: Final = int(Kind.DATA)
+_GRPC_BLOCK: Final = encode([(":status", "200"), ("content-type", "application/grpc")])
+_GRPC_HEAD: Final = (len(_GRPC_BLOCK) >> 8, len(_GRPC_BLOCK) & 255, int(Kind.HEADERS), END_HEADERS)
+
+
+_SHUT: Final = -(2**62)
+"""The window of a stream that is over: no message fits, so that the usual path needs no look at the state."""
+
+
+class Stream:
+    """One stream: its state, its windows, and what waits for them."""
+
+    __slots__ = (
+        "call",
+        "closing",
+        "credit",
+        "expected",
+        "got",
+        "id",
+        "opened",
+        "state",
+        "tick",
+        "waiting",
+        "waiting_bytes",
+        "window",
+    )
+
+    def __init__(self, stream_id: int, window: int, credit: int) -> None:
+        self.id = stream_id
+        self.state = State.OPEN
+        self.window = window
+        """Bytes that we may send; below 0 after the peer made its windows smaller."""
+        self.credit = credit
+        """Bytes that the peer may send."""
+        self.opened = False
+        """Our HEADERS are out."""
+        self.waiting: deque[memoryview] | None = None
+        """What the windows did not let pass."""
+        self.waiting_bytes = 0
+        self.closing: bytes | None = None
+        """The block that ends our side, once all has been sent; b'' when an empty DATA frame does."""
+        self.expected: int | None = None
+        """The content-length that the peer announced."""
+        self.got = 0
+        self.call: Any = None
+        """The layer above's own."""
+        self.tick = 0
+        """The layer above's clock: when the stream was opened."""
+
+    @property
+    def over(self) -> bool:
+        """Nothing is sent on it any more. The layer above may hear of that later than it acts."""
+        return self.state is State.CLOSED or self.state is State.RESET
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.id} {self.state.name} window={self.window} waiting={self.waiting_bytes}>"
+
+
+class Outbox:
+    """Bytes for the peer, in order. `ended` is called when a stream's last frame is out."""
+
+    __slots__ = ("_blocked", "_ended", "_out", "_ready", "first_window", "frame_bytes", "unsent", "window")
+
+    def __init__(self, ended: Callable[[Stream], None]) -> None:
+        self._ended = ended
+        self._out: list[bytes | memoryview] = []
+        self.window = FIRST_WINDOW
+        self.first_window = FIRST_WINDOW
+        """A new stream's window: the peer's SETTINGS_INITIAL_WINDOW_SIZE."""
+        self.frame_bytes = MAX_FRAME_BYTES
+        """The peer's SETTINGS_MAX_FRAME_SIZE."""
+        self._ready: dict[int, Stream] = {}
+        """Streams that wait for the connection's window only, in the order of their turns."""
+        self._blocked: dict[int, Stream] = {}
+        """Streams that wait for their own window."""
+        self.unsent = 0
+        """Bytes of all streams that wait for windows."""
+
+    def take(self) -> bytes:
+        """What is to be written now; nothing is kept."""
+        out = self._out
+        if not out:
+            return b""
+        joined = b"".join(out)
+        out.clear()
+        return joined
+
+    def control(self, data: bytes) -> None:
+        """A frame that no window holds back."""
+        self._out.append(data)
+
+    def headers(self, stream: Stream, block: bytes) -> None:
+        """Open our side."""
+        if stream.over:
+            return
+        stream.opened = True
+        self._out.append(header_frames(stream.id, block, end=False, largest=self.frame_bytes))
+
+    def message(self, stream: Stream, message: bytes) -> None:
+        """A gRPC message, uncompressed, after the usual response headers if it is the first."""
+        out = self._out
+        if not stream.opened:
+            if stream.over:
+                return
+            stream.opened = True
+            out.append(pack_head(*_GRPC_HEAD, stream.id) + _GRPC_BLOCK)
+        size = len(message) + 5
+        if stream.waiting is None and size <= stream.window and size <= self.window:
+            stream.window -= size
+            self.window -= size
+            if size <= self.frame_bytes:
+                out.append(pack_message_head(size >> 8, size & 255, _DATA, 0, stream.id, 0, size - 5))
+                out.append(message)
+            else:
+                self._in_frames(stream.id, message, size)
+            return
+        self._wait(stream, b"\0" + (size - 5).to_bytes(4, "big"), message)
+
+    def body(self, stream: Stream, data: bytes) -> None:
+        """Bytes that are no gRPC message."""
+        self._wait(stream, data)
+
+    def end(self, stream: Stream, block: bytes) -> None:
+        """Our side ends with this block, or with an empty DATA frame when it is empty, once all that waits is out.
+
+        It opens our side as well if nothing has (gRPC's Trailers-Only). When the peer has not ended its side, it is told not
+        to go on (RFC 9113 section 8.1).
+        """
+        if stream.over:
+            return
+        stream.closing = block
+        if stream.waiting is None:
+            self._close(stream)
+
+    def widen(self, increment: int) -> None:
+        """WINDOW_UPDATE for the connection. Raises ConnectionFault."""
+        if self.window + increment > MAX_WINDOW:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "window_overflow", "connection window over 2^31-1")
+        self.window += increment
+        self._pump()
+
+    def widen_stream(self, stream: Stream, increment: int) -> None:
+        """WINDOW_UPDATE for a stream. Raises StreamFault."""
+        if stream.window + increment > MAX_WINDOW:
+            raise StreamFault(stream.id, ErrorCode.FLOW_CONTROL_ERROR, "window_overflow", "stream window over 2^31-1")
+        stream.window += increment
+        self._unblock(stream)
+
+    def resize(self, streams: list[Stream], first_window: int) -> None:
+        """The peer changed SETTINGS_INITIAL_WINDOW_SIZE: all windows move by the difference. Raises ConnectionFault."""
+        change = first_window - self.first_window
+        self.first_window = first_window
+        for stream in streams:
+            if stream.window + change > MAX_WINDOW:
+                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "window_overflow", "stream window over 2^31-1")
+            stream.window += change
+            self._unblock(stream)
+
+    def drop(self, stream: Stream) -> None:
+        """The stream is over: what waits is not sent, and nothing more is."""
+        stream.window = _SHUT
+        if stream.waiting is not None:
+            self.unsent -= stream.waiting_bytes
+            stream.waiting, stream.waiting_bytes = None, 0
+            self._ready.pop(stream.id, None)
+            self._blocked.pop(stream.id, None)
+
+    def stuck(self) -> list[Stream]:
+        """Streams that have something to send and no window to send it in."""
+        return [*self._ready.values(), *self._blocked.values()]
+
+    def _in_frames(self, stream_id: int, message: bytes, size: int) -> None:
+        """A message that is larger than a frame; its bytes are looked at, not copied."""
+        out, largest = self._out, self.frame_bytes
+        view = memoryview(message)
+        out.append(pack_message_head(largest >> 8, largest & 255, _DATA, 0, stream_id, 0, size - 5))
+        out.append(view[: largest - 5])
+        for at in range(largest - 5, size - 5, largest):
+            length = min(largest, size - 5 - at)
+            out.append(pack_head(length >> 8, length & 255, _DATA, 0, stream_id))
+            out.append(view[at : at + length])
+
+    def _wait(self, stream: Stream, *parts: bytes) -> None:
+        if stream.over:
+            return
+        queue = stream.waiting
+        if queue is None:
+            queue = stream.waiting = deque()
+        for part in parts:
+            if part:
+                queue.append(memoryview(part))
+                stream.waiting_bytes += len(part)
+                self.unsent += len(part)
+        if not queue:
+            stream.waiting = None
+            return
+        if stream.id not in self._ready and stream.id not in self._blocked:
+            self._blocked[stream.id] = stream
+        self._unblock(stream)
+
+    def _unblock(self, stream: Stream) -> None:
+        if stream.window > 0 and self._blocked.pop(stream.id, None) is not None:
+            self._ready[stream.id] = stream
+        if self._ready:
+            self._pump()
+
+    def _pump(self) -> None:
+        """Frames in turns, one a stream, as long as the connection's window lasts."""
+        ready = self._ready
+        while ready and self.window > 0:
+            stream_id, stream = next(iter(ready.items()))
+            del ready[stream_id]
+            if stream.window <= 0:
+                self._blocked[stream_id] = stream
+                continue
+            if self._send_frame(stream):
+                stream.waiting = None
+                if stream.closing is not None:
+                    self._close(stream)
+            elif stream.window > 0:
+                ready[stream_id] = stream
+            else:
+                self._blocked[stream_id] = stream
+
+    def _send_frame(self, stream: Stream) -> bool:
+        """One DATA frame of what waits; tell whether that was all."""
+        assert stream.waiting is not None
+        queue = stream.waiting
+        room = size = min(stream.window, self.window, self.frame_bytes, stream.waiting_bytes)
+        pieces: list[memoryview] = []
+        while room > 0:
+            piece = queue.popleft()
+            if len(piece) > room:
+                queue.appendleft(piece[room:])
+                piece = piece[:room]
+            room -= len(piece)
+            pieces.append(piece)
+        stream.window -= size
+        self.window -= size
+        stream.waiting_bytes -= size
+        self.unsent -= size
+        self._out.append(pack_head(size >> 8, size & 255, _DATA, 0, stream.id))
+        self._out += pieces
+        return not queue
+
+    def _close(self, stream: Stream) -> None:
+        block = stream.closing
+        if block:
+            self._out.append(header_frames(stream.id, block, end=True, largest=self.frame_bytes))
+        else:
+            self._out.append(frame(Kind.DATA, END_STREAM, stream.id))
+        stream.opened = True
+        self._ended(stream)

@@ -1,0 +1,335 @@
+"""The transport on asyncio: sockets, timers, drain. Everything from a read to its write is one synchronous call."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections.abc import Sequence
+from typing import Final, cast
+
+from extproc.observability.logs import logger
+from extproc.transport.h2.calls import DRAIN_PING, Calls, Services
+from extproc.transport.h2.connection import Connection
+from extproc.transport.h2.frames import ErrorCode
+from extproc.transport.h2.limits import H2Limits
+from extproc.transport.listen import BindError
+
+_log = logger(__name__)
+
+_TICK_S: Final = 1.0
+_WRITE_BUFFER: Final = 2**20
+"""With so much in a socket's write buffer, nothing more is read from it."""
+_KEEPALIVE: Final = b"keepaliv"
+_GOAWAY_WAIT_S: Final = 1.0
+"""Between the two GOAWAYs at most: what was on its way when the first one left has come by then."""
+_LEAVE_S: Final = 1.0
+
+
+class H2Server:
+    """Connections on any number of listening sockets. One event loop."""
+
+    def __init__(
+        self, services: Services, limits: H2Limits = H2Limits(), *, name: str = "ext_proc", request_timeout_s: float = 0.0
+    ) -> None:
+        self._name = name
+        self.services = services
+        self.limits = limits
+        self.request_timeout_s = request_timeout_s
+        """How long a request may take to be decided; 0 is for ever."""
+        timeouts = [
+            *(limits.preface_timeout_s, limits.settings_timeout_s, limits.keepalive_s, limits.keepalive_timeout_s),
+            *(limits.window_timeout_s, limits.read_timeout_s, request_timeout_s, limits.idle_timeout_s),
+        ]
+        self.tick_s = min([_TICK_S, *(timeout / 4 for timeout in timeouts if timeout)])
+        self._peers: set[Peer] = set()
+        self._listeners: list[asyncio.Server] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._draining = False
+        self._loop = asyncio.get_running_loop()
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; return the port. Raises BindError."""
+        try:
+            sock = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        except OSError as error:
+            raise BindError(
+                errno.EADDRINUSE, f"{self._name} port {port}: cannot listen on {host}:{port}: {error.strerror}"
+            ) from error
+        await self.listen([sock])
+        return int(sock.getsockname()[1])
+
+    async def listen(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None) -> None:
+        """Accept connections on sockets that are bound."""
+        timeout = (self.limits.preface_timeout_s or None) if tls is not None else None
+        for sock in sockets:
+            server = await self._loop.create_server(
+                lambda: Peer(self), sock=sock, ssl=tls, ssl_handshake_timeout=timeout, backlog=1024
+            )
+            self._listeners.append(server)
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new connections and streams, and let the open streams end by themselves for `grace_s` seconds.
+
+        After that, streams whose answer is under way and needs nothing more from us end well, and the others are UNAVAILABLE.
+        """
+        for _ in range(3):  # what the kernel has accepted for us is taken first, or it would be reset
+            await asyncio.sleep(0)
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+        self._draining = True
+        for peer in list(self._peers):
+            peer.drain()
+        if grace_s > 0 and not await self._gone_within(grace_s):
+            _log.warning("drain timeout", timeout_s=grace_s, streams=self.services.streams.open.value)
+        for peer in list(self._peers):
+            peer.leave()
+        if not await self._gone_within(_LEAVE_S):
+            for peer in list(self._peers):
+                peer.abort()
+            await self._gone_within(_LEAVE_S)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _gone_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def joined(self, peer: Peer) -> None:
+        """A connection was made."""
+        self._peers.add(peer)
+        self._empty.clear()
+        metrics = self.services.transport
+        metrics.accepted.value += 1
+        metrics.connections.value += 1
+        if self._timer is None:
+            self._timer = self._loop.call_later(self.tick_s, self._tick)
+        if self._draining:
+            peer.drain()
+
+    def left(self, peer: Peer) -> None:
+        """A connection is gone."""
+        self._peers.discard(peer)
+        self.services.transport.connections.value -= 1
+        if not self._peers:
+            self._empty.set()
+
+    def _tick(self) -> None:
+        for peer in list(self._peers):
+            peer.tick()
+        self._timer = self._loop.call_later(self.tick_s, self._tick) if self._peers else None
+
+
+class Peer(asyncio.Protocol):
+    """One connection on its socket."""
+
+    __slots__ = (
+        "_calls",
+        "_closing",
+        "_connection",
+        "_draining",
+        "_idle",
+        "_loop",
+        "_paused",
+        "_pinged",
+        "_server",
+        "_silent",
+        "_stuck",
+        "_ticks",
+        "_transport",
+    )
+
+    def __init__(self, server: H2Server) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        services = server.services
+        self._connection = Connection(server.limits, self._loop.time, services.known)
+        self._calls = Calls(self._connection, services, self._write, self._loop.call_later)
+        self._transport: asyncio.Transport | None = None
+        self._ticks = 0
+        self._silent = 0
+        """Ticks since the peer was heard."""
+        self._idle = 0
+        """Ticks without a stream."""
+        self._pinged = False
+        self._paused = 0
+        """Ticks since the peer stopped reading, 0 while it reads."""
+        self._stuck: dict[int, tuple[int, int]] = {}
+        """Streams without a window: the tick since when, and what waited then."""
+        self._draining = False
+        self._closing = False
+
+    # -- asyncio's side ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=_WRITE_BUFFER)
+        self._server.joined(self)
+        self._write()
+
+    def data_received(self, data: bytes) -> None:
+        self._silent = 0
+        calls = self._calls
+        calls.receive(data)
+        out = self._connection.outbox.take()
+        if out:
+            assert self._transport is not None
+            self._transport.write(out)
+        if calls.fault is not None or calls.peer_leaves or self._draining:
+            self._wind_up()
+
+    def eof_received(self) -> bool:
+        return False  # the peer has gone, and with it whoever could read an answer
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._calls.lost()
+        self._server.left(self)
+        self._transport = None
+
+    def pause_writing(self) -> None:
+        self._paused = max(self._paused, 1)
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._paused = 0
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    # -- the server's side ---------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Open no new streams: GOAWAY in two steps (RFC 9113 section 6.8)."""
+        if self._draining or self._closing:
+            return
+        self._draining = True
+        self._connection.announce_end()
+        self._connection.ping(DRAIN_PING)
+        self._write()
+        self._loop.call_later(_GOAWAY_WAIT_S, self._refuse_new)
+
+    def leave(self) -> None:
+        """End what is left, and close once it is written."""
+        self._calls.leave()
+        self._refuse_new()
+        self._close()
+
+    def abort(self) -> None:
+        """Close without waiting for anything."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def tick(self) -> None:
+        """Look after what time brings."""
+        if self._transport is None:
+            return
+        self._ticks += 1
+        self._calls.tick = self._ticks
+        why = self._overdue()
+        if why is not None:
+            self._drop(*why)
+            return
+        self._look_at_streams()
+        self._write()
+        if self._draining:
+            self._wind_up()
+
+    def _overdue(self) -> tuple[ErrorCode, str] | None:
+        """Why the connection can't be kept, if so."""
+        limits, tick_s = self._server.limits, self._server.tick_s
+        if self._closing:
+            self.abort()  # the peer has had a tick to read our last words
+            return None
+        connection = self._connection
+        if self._paused:
+            self._paused += 1
+            late = _over(self._paused - 1, tick_s, limits.read_timeout_s)
+            return (ErrorCode.ENHANCE_YOUR_CALM, "peer_does_not_read") if late else None
+        if not connection.established:
+            late = _over(self._ticks, tick_s, limits.preface_timeout_s)
+            return (ErrorCode.PROTOCOL_ERROR, "preface_timeout") if late else None
+        if not connection.acknowledged and _over(self._ticks, tick_s, limits.settings_timeout_s):
+            return ErrorCode.SETTINGS_TIMEOUT, "settings_timeout"
+        self._silent += 1
+        if self._silent == 1:
+            self._pinged = False
+        if limits.keepalive_s and _over(self._silent, tick_s, limits.keepalive_s):
+            if not self._pinged:
+                self._pinged = True
+                connection.ping(_KEEPALIVE)
+            elif _over(self._silent, tick_s, limits.keepalive_s + limits.keepalive_timeout_s):
+                return ErrorCode.NO_ERROR, "keepalive_timeout"
+        self._idle = 0 if connection.streams else self._idle + 1
+        if _over(self._idle, tick_s, limits.idle_timeout_s):
+            self.drain()  # no fault: a peer that wants more opens another connection
+        return None
+
+    def _look_at_streams(self) -> None:
+        connection, calls, server = self._connection, self._calls, self._server
+        stuck: dict[int, tuple[int, int]] = {}
+        for stream in connection.outbox.stuck():
+            since, waited = self._stuck.get(stream.id, (self._ticks, stream.waiting_bytes))
+            if stream.waiting_bytes != waited:
+                since, waited = self._ticks, stream.waiting_bytes
+            if _over(self._ticks - since, server.tick_s, server.limits.window_timeout_s):
+                calls.reset(stream, ErrorCode.CANCEL, "window_timeout")
+            else:
+                stuck[stream.id] = since, waited
+        self._stuck = stuck
+
+    def _refuse_new(self) -> None:
+        if self._transport is not None and not self._closing:
+            self._connection.refuse_new()
+            self._write()
+            self._wind_up()
+
+    def _wind_up(self) -> None:
+        """Close the connection if nothing is left to do on it."""
+        fault = self._calls.fault
+        if fault is not None:
+            if not self._closing:
+                self._count(fault.reason, fault.code, fault.message)
+                self._closing = True  # closed at the next tick: closing with bytes unread would take back our GOAWAY
+            return
+        if self._draining and self._calls.drain_answered:
+            self._connection.refuse_new()
+            self._write()
+        if not self._connection.streams and (self._calls.peer_leaves or self._connection.refusing):
+            self._close()
+
+    def _drop(self, code: ErrorCode, reason: str) -> None:
+        self._count(reason, code, "")
+        self._connection.fail(code, reason, reason.replace("_", " "))
+        self._write()
+        if self._paused:
+            self.abort()
+        else:
+            self._close()
+
+    def _count(self, reason: str, code: ErrorCode, message: str) -> None:
+        self._server.services.transport.faults.child(reason).value += 1
+        peer = self._transport.get_extra_info("peername") if self._transport is not None else None
+        _log.warning("connection ended", reason=reason, code=code.name, error=message, peer=str(peer))
+
+    def _write(self) -> None:
+        out = self._connection.outbox.take()
+        if out and self._transport is not None:
+            self._transport.write(out)
+
+    def _close(self) -> None:
+        self._closing = True
+        if self._transport is not None:
+            self._transport.close()
+
+
+def _over(ticks: int, tick_s: float, limit_s: float) -> bool:
+    return bool(limit_s) and ticks * tick_s >= limit_s

@@ -1,0 +1,5 @@
+"""Listening."""
+
+
+class BindError(OSError):
+    """A place to listen at could not be taken."""
