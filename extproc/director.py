@@ -10,8 +10,9 @@ from extproc import names
 from extproc.domain import Decision, Reply, RequestHead
 from extproc.errors import ExtProcError, RequestError
 from extproc.observability.metrics import RouterMetrics, StreamMetrics
-from extproc.protocol import Decide, Finished
+from extproc.protocol import Decide, Finished, ServedElsewhere
 from extproc.request import ParseOptions, parse
+from extproc.response import AnswerReader
 from extproc.stages import Draft, InFlight, PickEndpoint, Stage
 
 
@@ -58,17 +59,26 @@ class Director:
             metrics.body.observe(request.body_bytes)
         if self._router_metrics is not None:
             self._router_metrics.duration.observe(took_s)
-        return Decision(draft.set_headers, draft.remove_headers, draft.metadata, draft.ticket)
+        reader: AnswerReader | None = None
+        if draft.measurement is not None or draft.restore_model is not None:
+            reader = AnswerReader(draft.measurement, draft.restore_model)
+        return Decision(draft.set_headers, draft.remove_headers, draft.metadata, draft.ticket, draft.destination, reader)
 
     def refused(self, error: ExtProcError) -> None:
         """Count a request that we answered with an error."""
         self._metrics.errors.child(error.code).value += 1
 
+    def served_elsewhere(self, told: ServedElsewhere) -> None:
+        """Another endpoint than the picked one answers."""
+        ticket = told.decision.ticket
+        if isinstance(ticket, InFlight) and self._picker is not None:
+            self._picker.served_elsewhere(ticket, told.served)
+
     def finished(self, end: Finished, served: str) -> None:
         """The request of a decision is over."""
         ticket = end.decision.ticket
         if isinstance(ticket, InFlight) and self._picker is not None:
-            self._picker.finished(ticket, end.status)
+            self._picker.finished(ticket, end.status, served)
 
     def explain(self, head: RequestHead, body: bytes | None) -> dict[str, Any]:
         """What `decide` would say now, step by step; nothing is counted or sent. Never raises ExtProcError."""

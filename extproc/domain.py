@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,6 +131,38 @@ class Pick(NamedTuple):
     score: float
 
 
+class BodyPath(Enum):
+    """How the body of a response comes by us."""
+
+    EMPTY = "there is none"
+    UNSEEN = "Envoy does not send it to us"
+    PIECEWISE = "each piece is answered before the next, so nothing of it may be held back"
+    FREE = "pieces go on as the reader likes: later, joined, split"
+
+
+class ResponseReader(Protocol):
+    """Reads a response as it passes, and may change its body. Raises nothing: an answer must not end because of its reader.
+
+    `headers` is said once and before anything else; then `body` for each piece, until one is the last or `rest` is said.
+    A stream may end between any two of these. A reader that heard no headers hears nothing.
+    """
+
+    def headers(self, status: int, headers: Mapping[str, bytes], path: BodyPath) -> tuple[str, ...]:
+        """The names of headers that no longer hold and are to be removed; names and values as in RequestHead.
+
+        Nothing else is said when the path is EMPTY or UNSEEN.
+        """
+        ...
+
+    def body(self, piece: bytes, last: bool) -> bytes:
+        """What goes on instead: `piece` itself when it is unchanged."""
+        ...
+
+    def rest(self) -> bytes:
+        """What is still held back: trailers end the body."""
+        ...
+
+
 class Decision(NamedTuple):
     """What Envoy shall do with the request: go on, with these changes."""
 
@@ -139,6 +172,10 @@ class Decision(NamedTuple):
     """Dynamic metadata of the namespace `envoy.lb`."""
     ticket: object = None
     """The director's own, to find the request again when it ends."""
+    destination: str = ""
+    """The endpoint that was picked, `ip:port`; '' when none was."""
+    reader: ResponseReader | None = None
+    """Whoever reads the response; None lets it pass unread, at the least cost."""
 
 
 class Reply(NamedTuple):
@@ -156,6 +193,7 @@ EMPTY_DECISION = Decision()
 
 __all__ = [
     "EMPTY_DECISION",
+    "BodyPath",
     "Candidates",
     "Column",
     "Decision",
@@ -165,4 +203,5 @@ __all__ = [
     "Pick",
     "Reply",
     "RequestHead",
+    "ResponseReader",
 ]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import unquote
 
@@ -20,28 +21,45 @@ import orjson
 from extproc import names
 from extproc.domain import Candidates, InferenceRequest, Reply
 from extproc.errors import MissingModel, NoEndpoints, UnknownModel, UnreadableBody
-from extproc.observability.decisions import DecisionLog, DecisionRecord
+from extproc.observability.decisions import DecisionLog, DecisionRecord, Outcome
 from extproc.observability.metrics import ModelMetrics, PickerMetrics, RouterMetrics
+from extproc.observability.responses import ResponseMetrics
 from extproc.pool import PoolStore, Ticket
 from extproc.request.paths import requires_model
+from extproc.response import Measurement
 from extproc.scheduling import Scheduler
 from extproc.traffic import AdapterMap, RouteTable
 
 
-class InFlight(NamedTuple):
+@dataclass(slots=True)
+class InFlight:
     """What is given back when a picked request ends."""
 
+    pool: str
     store: PoolStore
     ticket: Ticket
+    """Changes when another endpoint turns out to serve the request."""
     metrics: ModelMetrics
     model: str
     started_s: float
+    outcome: Outcome
+    measurement: Measurement | None = None
 
 
 class Draft:
     """A decision while the stages work on it."""
 
-    __slots__ = ("metadata", "pool", "remove_headers", "set_headers", "started_s", "ticket")
+    __slots__ = (
+        "destination",
+        "measurement",
+        "metadata",
+        "pool",
+        "remove_headers",
+        "restore_model",
+        "set_headers",
+        "started_s",
+        "ticket",
+    )
 
     def __init__(self, started_s: float) -> None:
         self.started_s = started_s
@@ -50,6 +68,11 @@ class Draft:
         self.metadata: tuple[tuple[str, str], ...] = ()
         self.pool: str | None = None
         self.ticket: InFlight | None = None
+        self.destination = ""
+        self.measurement: Measurement | None = None
+        """Wants to be told of the response."""
+        self.restore_model: tuple[str, str] | None = None
+        """The served name and the client's, which the response is to name instead."""
 
 
 class Stage(Protocol):
@@ -163,6 +186,7 @@ class PickEndpoint:
         *,
         default_pool: str | None = None,
         model_required: bool = False,
+        responses: ResponseMetrics | None = None,
         clock: Callable[[], float] = time.perf_counter,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -170,6 +194,7 @@ class PickEndpoint:
         self._default_pool = default_pool
         self._model_required = model_required
         self._metrics = metrics
+        self._responses = responses
         self._log = log
         self._clock = clock
         self._wall_clock = wall_clock
@@ -193,9 +218,14 @@ class PickEndpoint:
         position = pick.positions[0]
         endpoint = candidates.endpoints[position]
         now_s = self._clock()
-        self._record(request, draft, pool_name, candidates, pick.positions, pick.score, now_s)
+        outcome = Outcome()
+        self._record(request, draft, pool_name, candidates, pick.positions, pick.score, now_s, outcome)
         bound = metrics.model(model)
-        draft.ticket = InFlight(pool.store, pool.store.picked(endpoint), bound, model, draft.started_s)
+        ticket = pool.store.picked(endpoint)
+        if self._responses is not None:
+            draft.measurement = Measurement(draft.started_s, self._clock, self._responses.model(model).itl.observe)
+        draft.ticket = InFlight(pool_name, pool.store, ticket, bound, model, draft.started_s, outcome, draft.measurement)
+        draft.destination = endpoint.key
         destination = self._destination(candidates, pick.positions)
         draft.set_headers += destination
         draft.metadata += destination
@@ -237,13 +267,25 @@ class PickEndpoint:
             ],
         }
 
-    def finished(self, ticket: InFlight, status: int) -> None:
-        """A picked request is over."""
+    def served_elsewhere(self, ticket: InFlight, served: str) -> None:
+        """Another endpoint than the picked one answers: the request counts as in flight there from now on."""
+        ticket.ticket = ticket.store.move(ticket.ticket, served)
+        ticket.outcome.served = served
+        self._metrics.elsewhere.child(ticket.pool).value += 1
+
+    def finished(self, ticket: InFlight, status: int, served: str = "") -> None:
+        """A picked request is over; `served` as in Outcome."""
+        now_s = self._clock()
         ticket.store.release(ticket.ticket)
+        ticket.outcome.status = status
+        ticket.outcome.served = served
         ticket.metrics.running.value -= 1
-        ticket.metrics.duration.observe(self._clock() - ticket.started_s)
-        if status >= 500:
+        ticket.metrics.duration.observe(now_s - ticket.started_s)
+        if status >= 400:
+            # Upstream means every status but 200, and looks for it under a name that Envoy does not use.
             self._metrics.error(ticket.model, "ModelServerError")
+        if ticket.measurement is not None and self._responses is not None:
+            self._responses.ended(ticket.model, ticket.measurement, now_s)
 
     def _pool(self, draft: Draft) -> tuple[str, PoolOfEndpoints]:
         name = draft.pool or self._default_pool
@@ -277,6 +319,7 @@ class PickEndpoint:
         positions: Sequence[int],
         score: float,
         now_s: float,
+        outcome: Outcome,
     ) -> None:
         first = positions[0]
         request_id = request.head.headers.get(names.REQUEST_ID_HEADER, b"")
@@ -295,6 +338,7 @@ class PickEndpoint:
                 kv_usage=float(candidates.kv_usage[first]),
                 in_flight=float(candidates.in_flight[first]),
                 took_s=now_s - draft.started_s,
+                outcome=outcome,
             )
         )
 

@@ -293,7 +293,7 @@ class TestPickEndpoint:
         }
         assert deployment.picker_metrics.model("m").duration.sum == 2
 
-    @pytest.mark.parametrize(("status", "number"), [(200, 0), (0, 0), (404, 0), (499, 0), (500, 1), (503, 1)])
+    @pytest.mark.parametrize(("status", "number"), [(200, 0), (0, 0), (304, 0), (404, 1), (429, 1), (503, 1)])
     def test_errors_of_the_model_server_are_counted(self, deployment: Deployment, status: int, number: int) -> None:
         deployment.add_pool("p")
         picker = deployment.picker()

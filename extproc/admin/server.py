@@ -231,6 +231,8 @@ def _decision(record: DecisionRecord) -> dict[str, Any]:
         "endpoint": record.endpoint.key,
         "name": record.endpoint.name,
         "fallbacks": list(record.fallbacks),
+        "served": record.outcome.served or None,
+        "status": record.outcome.status,
         "score": record.score,
         "candidates": record.candidates,
         "signals": {

@@ -20,6 +20,7 @@ from extproc.domain import Decision
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.logs import logger
 from extproc.observability.metrics import PickerMetrics, RouterMetrics
+from extproc.observability.responses import ResponseMetrics
 from extproc.pool import PoolStore
 from extproc.protocol import BodyMode, ProtocolConfig, StreamLimits
 from extproc.request import ParseOptions
@@ -94,6 +95,7 @@ def build_epp(settings: EppSettings) -> Service:
         decisions,
         default_pool=pool.store.name,
         model_required=True,
+        responses=_responses(settings, telemetry),
     )
     options = ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes)
     director = Director([picker], telemetry.streams, options=options)
@@ -133,6 +135,7 @@ def build_gateway(settings: GatewaySettings) -> Service:
         {name: PoolOfEndpoints(pool.store, parts[name].blueprint.scheduler(random.random)) for name, pool in pools.items()},
         PickerMetrics(telemetry.instruments),
         decisions,
+        responses=_responses(settings, telemetry),
     )
     table = RouteTable([Route(tuple(route.models), route.pool) for route in config.routes])
     director = Director(
@@ -186,6 +189,10 @@ def _gateway_parts(config: GatewayConfig, base: Path, prefix: str, problems: lis
 def _pool(name: str, parts: PoolParts, settings: PickerSettings, telemetry: Telemetry) -> Pool:
     store = PoolStore(name, time.monotonic, stale_after_s=settings.metrics_staleness_threshold)
     return Pool(store, parts, telemetry.instruments, telemetry.files, interval_s=settings.refresh_metrics_interval)
+
+
+def _responses(settings: PickerSettings, telemetry: Telemetry) -> ResponseMetrics | None:
+    return ResponseMetrics(telemetry.instruments) if settings.response_metrics else None
 
 
 def _watch_adapters(

@@ -9,6 +9,21 @@ from typing import NamedTuple
 from extproc.domain import Endpoint
 
 
+class Outcome:
+    """How a request went after its decision; filled in while it runs."""
+
+    __slots__ = ("served", "status")
+
+    def __init__(self) -> None:
+        self.served = ""
+        """The endpoint that answered, as the proxy tells it; '' when it does not, or has not yet."""
+        self.status: int | None = None
+        """The response's status, 0 when there was none; None while the request runs."""
+
+    def __repr__(self) -> str:
+        return f"<Outcome {self.status} by {self.served or 'unknown'}>"
+
+
 class DecisionRecord(NamedTuple):
     """One decision. Signals are the picked endpoint's at that moment, NaN when unknown."""
 
@@ -28,6 +43,7 @@ class DecisionRecord(NamedTuple):
     """Our requests in flight there before this one."""
     took_s: float
     """From the whole request to the decision."""
+    outcome: Outcome
 
     def reason(self) -> str:
         """The choice in a few words."""

@@ -146,6 +146,11 @@ class PickerMetrics:
             "Picks made while no endpoint of the pool had fresh metrics (fail open).",
             ["name"],
         )
+        self.elsewhere = instruments.counter(
+            "extproc_served_elsewhere_total",
+            "Requests answered by another endpoint than the picked one (a retry, a fallback).",
+            ["name"],
+        )
         self._models: dict[str, ModelMetrics] = {}
         self._by_endpoint: dict[tuple[str, str], Value] = {}
 

@@ -77,8 +77,12 @@ class Member:
         self.down = down
 
     def picked(self) -> int:
-        self.in_flight += 1
         self.picks += 1
+        return self.arrived()
+
+    def arrived(self) -> int:
+        """A request is there, picked or not."""
+        self.in_flight += 1
         self.unseen_new += 1
         return self.generation
 

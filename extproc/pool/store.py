@@ -138,6 +138,20 @@ class PoolStore:
             self._write_in_flight(member)
         return ticket
 
+    def move(self, ticket: Ticket, key: str) -> Ticket:
+        """The request of the ticket turned out to be with this endpoint; the ticket to give back instead.
+
+        An endpoint that is not of this pool changes nothing.
+        """
+        member = self._members.get(key)
+        if member is None or member is ticket.member:
+            return ticket
+        self.release(ticket)
+        moved = Ticket(member, member.arrived())
+        if member.slot >= 0:
+            self._write_in_flight(member)
+        return moved
+
     def release(self, ticket: Ticket) -> None:
         """The request of the ticket is over."""
         member = ticket.member

@@ -13,6 +13,7 @@ from extproc.protocol.actions import (
     ReplyHeaders,
     ReplyImmediately,
     ReplyTrailers,
+    ServedElsewhere,
 )
 from extproc.protocol.events import (
     BodyMode,
@@ -29,7 +30,8 @@ from extproc.protocol.events import (
     ResponseHeaders,
     ResponseTrailers,
 )
-from extproc.protocol.stream import CHUNK_BYTES, ExtProcStream, StreamLimits
+from extproc.protocol.pieces import CHUNK_BYTES
+from extproc.protocol.stream import ExtProcStream, StreamLimits
 
 __all__ = [
     "CHUNK_BYTES",
@@ -55,5 +57,6 @@ __all__ = [
     "ResponseBody",
     "ResponseHeaders",
     "ResponseTrailers",
+    "ServedElsewhere",
     "StreamLimits",
 ]

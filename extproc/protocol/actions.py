@@ -37,10 +37,12 @@ class ReplyChunk(NamedTuple):
 
 
 class ReplyBody(NamedTuple):
-    """A BodyResponse that leaves the body as it is; header changes ride on it in the buffered modes."""
+    """A BodyResponse outside full duplex; header changes ride on it in the buffered modes."""
 
     direction: Direction
     decision: Decision | None = None
+    replaced: bytes | None = None
+    """What goes on instead of the piece; None leaves it as it is."""
 
 
 class ReplyTrailers(NamedTuple):
@@ -55,6 +57,13 @@ class ReplyImmediately(NamedTuple):
     answer: Reply | ExtProcError
 
 
+class ServedElsewhere(NamedTuple):
+    """Another endpoint than the picked one answers (a retry, a fallback); said at most once, before Finished."""
+
+    decision: Decision
+    served: str
+
+
 class Finished(NamedTuple):
     """The request is over, said exactly once for each stream that had a Decision.
 
@@ -67,4 +76,6 @@ class Finished(NamedTuple):
     complete: bool
 
 
-Action: TypeAlias = Decide | ReplyHeaders | ReplyChunk | ReplyBody | ReplyTrailers | ReplyImmediately | Finished
+Action: TypeAlias = (
+    Decide | ReplyHeaders | ReplyChunk | ReplyBody | ReplyTrailers | ReplyImmediately | ServedElsewhere | Finished
+)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum, IntEnum
-from typing import NamedTuple, TypeAlias
+from types import MappingProxyType
+from typing import Final, NamedTuple, TypeAlias
 
 from extproc.domain import Decision, Reply, RequestHead
 from extproc.errors import ExtProcError
@@ -55,6 +57,9 @@ class RequestTrailers(NamedTuple):
     """The request's trailers: they end a body whose pieces did not say so."""
 
 
+NO_HEADERS: Final[Mapping[str, bytes]] = MappingProxyType({})
+
+
 class ResponseHeaders(NamedTuple):
     """The response's headers. `status` is 0 when `:status` is absent or no number."""
 
@@ -62,12 +67,14 @@ class ResponseHeaders(NamedTuple):
     end_of_stream: bool
     served: str = ""
     """The endpoint that answered, as the proxy tells it (proposal 004), '' when it does not."""
+    headers: Mapping[str, bytes] = NO_HEADERS
+    """As in RequestHead."""
 
 
 class ResponseBody(NamedTuple):
     """A piece of the response body."""
 
-    body: bytes
+    body: bytes | memoryview
     end_of_stream: bool
 
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from extproc.domain import Decision, Reply, RequestHead
+from extproc.domain import BodyPath, Decision, Reply, RequestHead, ResponseReader
 from extproc.errors import BodyTooLarge, ProtocolError
 from extproc.protocol.actions import (
     Action,
     Decide,
     Finished,
     ReplyBody,
-    ReplyChunk,
     ReplyHeaders,
     ReplyImmediately,
     ReplyTrailers,
+    ServedElsewhere,
 )
 from extproc.protocol.events import (
     BodyMode,
@@ -34,10 +34,8 @@ from extproc.protocol.events import (
     ResponseBody,
     ResponseHeaders,
 )
+from extproc.protocol.pieces import chunks, path_of, read_piece, without
 from extproc.protocol.table import REQUEST_ROWS, RESPONSE_EVENTS, RESPONSE_ROWS, Row, State
-
-CHUNK_BYTES: Final = 62_000
-"""Most bytes in one `streamed_response`: Envoy refuses messages over 64 KiB in full duplex (GIE issue 2056)."""
 
 _FDS: Final = BodyMode.FULL_DUPLEX_STREAMED
 _BUFFERED: Final = (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL)
@@ -75,6 +73,7 @@ class ExtProcStream:
         "_limits",
         "_parts",
         "_pieces",
+        "_reader",
         "_request_ended",
         "_request_rules",
         "_response_rules",
@@ -102,6 +101,7 @@ class ExtProcStream:
         self._request_ended = False
         self._deferred: list[RequestBody | RequestTrailers] = []
         self._decision: Decision | None = None
+        self._reader: ResponseReader | None = None
         self._status = 0
         self._finished = False
         self.served = ""
@@ -143,6 +143,17 @@ class ExtProcStream:
     def is_idle(self) -> bool:
         """The answer's headers have passed, and its body does not come by here."""
         return self.response_state is State.RESPONSE_BODY and self._config.response_body is BodyMode.NONE
+
+    @property
+    def echoes(self) -> bool:
+        """A piece of the response's body would now go on as it is, unless it is the last."""
+        return (
+            self.response_state is State.RESPONSE_BODY
+            and self._reader is None
+            and self._config.response_body is _FDS
+            and self.request_state is not State.ANSWERED
+            and self.request_state is not State.CLOSED
+        )
 
     # -- conditions ----------------------------------------------------------------------------------------------
 
@@ -258,7 +269,7 @@ class ExtProcStream:
             actions = [ReplyHeaders(Direction.REQUEST, decision)]
             if self._pieces:
                 if mode is _FDS:
-                    actions += _chunks(Direction.REQUEST, self._taken, ends=not self._trailers_end)
+                    actions += chunks(Direction.REQUEST, self._taken, ends=not self._trailers_end)
                 else:
                     actions += [ReplyBody(Direction.REQUEST)] * self._pieces
             if self._trailers_end:
@@ -278,7 +289,7 @@ class ExtProcStream:
     def _pass_body(self, event: RequestBody) -> Actions:
         self._request_ended = event.end_of_stream
         if self._config.request_body is _FDS:
-            return _chunks(Direction.REQUEST, event.body, ends=event.end_of_stream)
+            return chunks(Direction.REQUEST, event.body, ends=event.end_of_stream)
         return [ReplyBody(Direction.REQUEST)]
 
     def _pass_trailers(self, event: RequestTrailers) -> Actions:
@@ -290,21 +301,38 @@ class ExtProcStream:
     def _pass_response_headers(self, event: ResponseHeaders) -> Actions:
         self._status = event.status
         self.served = event.served
-        return [ReplyHeaders(Direction.RESPONSE, self._limits.on_response_headers)]
+        changes = self._limits.on_response_headers
+        decision = self._decision
+        if decision is None:
+            return [ReplyHeaders(Direction.RESPONSE, changes)]
+        reader = decision.reader
+        if reader is not None:
+            path = path_of(event, self._config.response_body)
+            if path is BodyPath.PIECEWISE or path is BodyPath.FREE:
+                self._reader = reader
+            changes = without(changes, reader.headers(event.status, event.headers, path))
+        if event.served and event.served != decision.destination and decision.destination:
+            return [ReplyHeaders(Direction.RESPONSE, changes), ServedElsewhere(decision, event.served)]
+        return [ReplyHeaders(Direction.RESPONSE, changes)]
 
     def _end_response_headers(self, event: ResponseHeaders) -> Actions:
         return self._pass_response_headers(event) + self._finish_once(complete=True)
 
     def _pass_response_body(self, event: ResponseBody) -> Actions:
-        if self._config.response_body is _FDS:
-            return _chunks(Direction.RESPONSE, event.body, ends=event.end_of_stream)
+        mode = self._config.response_body
+        if self._reader is not None:
+            return read_piece(self._reader, event, mode)
+        if mode is _FDS:
+            return chunks(Direction.RESPONSE, event.body, ends=event.end_of_stream)
         return [ReplyBody(Direction.RESPONSE)]
 
     def _end_response_body(self, event: ResponseBody) -> Actions:
         return self._pass_response_body(event) + self._finish_once(complete=True)
 
     def _end_response_trailers(self, event: object) -> Actions:
-        return [ReplyTrailers(Direction.RESPONSE), *self._finish_once(complete=True)]
+        rest = self._reader.rest() if self._reader is not None else _NO_BYTES
+        held = chunks(Direction.RESPONSE, rest, ends=False) if rest else []
+        return [*held, ReplyTrailers(Direction.RESPONSE), *self._finish_once(complete=True)]
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -325,18 +353,6 @@ class ExtProcStream:
         if isinstance(event.outcome, Decision):
             self._decision = event.outcome
         return self._finish_once(complete=False)
-
-
-def _chunks(direction: Direction, body: bytes | memoryview, *, ends: bool) -> Actions:
-    """`body` in pieces of at most CHUNK_BYTES, at least one; only the last carries the end."""
-    size = len(body)
-    if size <= CHUNK_BYTES:
-        return [ReplyChunk(direction, body, ends)]
-    view = memoryview(body)
-    return [
-        ReplyChunk(direction, view[at : at + CHUNK_BYTES], ends and at + CHUNK_BYTES >= size)
-        for at in range(0, size, CHUNK_BYTES)
-    ]
 
 
 def _compile(rows: Sequence[Row], states: Sequence[State]) -> dict[State, _Rules]:

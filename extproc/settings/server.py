@@ -146,6 +146,12 @@ class PickerSettings(ServerSettings):
         2.0, "Age at which an endpoint's metrics become unknown.", default_text="2s"
     )
 
+    response_metrics: bool = setting(
+        False,
+        "Measure answers: tokens, time to first token, time per output token, inter-token latency, size. Reads every piece "
+        "of every answer, so Envoy must send them (response_body_mode).",
+    )
+
     @field_validator("refresh_metrics_interval")
     @classmethod
     def _not_too_often(cls, value: float) -> float:

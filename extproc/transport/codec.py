@@ -1,13 +1,14 @@
 """ProcessingRequest bytes to events, actions to ProcessingResponse bytes.
 
-Reading is protobuf's, but for messages that are a piece of request body and nothing else. The answers that carry a body are
-written by hand, tag by tag, so that a body is copied once and no message object is built for it; the answers that carry
-decisions repeat, so their bytes are kept. Tests hold all of them against protobuf.
+Headers and pieces of body are read by hand when they look as Envoy writes them, and everything else by protobuf. The answers
+that carry a body are written by hand, tag by tag, so that a body is copied once and no message object is built for it; the
+answers that carry decisions repeat, so their bytes are kept. Tests hold all of them against protobuf.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -20,7 +21,6 @@ from extproc.pb import external_processor_pb2 as pb
 from extproc.protocol import (
     BodyMode,
     Direction,
-    ProtocolConfig,
     RequestBody,
     RequestHeaders,
     RequestTrailers,
@@ -29,44 +29,53 @@ from extproc.protocol import (
     ResponseTrailers,
 )
 from extproc.protocol.events import Event
+from extproc.transport.byhand import (
+    config_of,
+    only_body,
+    only_headers,
+    only_response_headers,
+    read_rest,
+    read_varint,
+    response_of,
+    served_of,
+    subset_of,
+)
 
 _OVERWRITE: Final = core.HeaderValueOption.HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
-_VIEWED: Final = 16 * 1024
-"""From this size on, a piece of body is a view of its message."""
 _CACHED: Final = 4096
 """Answers kept; their keys hold model names, which clients choose, so the cache starts over when it is full."""
 
-_REQUEST_BODY: Final = b"\x22"
-_REQUEST_HEADERS: Final = b"\x12"
-_NO_CONFIG: Final[dict[bytes, tuple[ProtocolConfig | None]]] = {b"": (None,)}
-_CONFIGS: Final[dict[bytes, tuple[ProtocolConfig | None]]] = _NO_CONFIG | {
-    pb.ProcessingRequest(
-        protocol_config=pb.ProtocolConfiguration(request_body_mode=request, response_body_mode=response)  # type: ignore[arg-type]
-    ).SerializeToString(): (ProtocolConfig(request, response),)
-    for request in BodyMode
-    for response in BodyMode
-}
-"""The first message's end, by its bytes; in a tuple, because none is a value."""
-_FULL_DUPLEX: Final = frozenset(
-    pb.ProcessingRequest(
-        protocol_config=pb.ProtocolConfiguration(request_body_mode=4, response_body_mode=mode)  # type: ignore[arg-type]
-    ).SerializeToString()
-    for mode in range(5)
-)
+_REQUEST_HEADERS: Final = 0x12
+_RESPONSE_HEADERS: Final = 0x1A
+_REQUEST_BODY: Final = 0x22
+_RESPONSE_BODY: Final = 0x2A
+"""First bytes of messages: the field's number and wire type 2."""
+
+_FULL_DUPLEX: Final = BodyMode.FULL_DUPLEX_STREAMED
 
 _parse = pb.ProcessingRequest.FromString
 
 
 def decode(raw: bytes) -> Event:
     """The event in a message. Raises ProtocolError when it is not a ProcessingRequest, or an empty one."""
-    if raw[:1] == _REQUEST_BODY:
-        piece = _only_body(raw)
-        if piece is not None:
-            return piece
-    elif raw[:1] == _REQUEST_HEADERS:
-        opening = _only_headers(raw)
-        if opening is not None:
-            return opening
+    event = _by_hand(raw)
+    return _by_protobuf(raw) if event is None else event
+
+
+def _by_hand(raw: bytes) -> Event | None:
+    first = raw[0] if raw else 0
+    if first == _RESPONSE_BODY:
+        return only_body(raw, ResponseBody)
+    if first == _REQUEST_BODY:
+        return only_body(raw, RequestBody)
+    if first == _REQUEST_HEADERS:
+        return only_headers(raw)
+    if first == _RESPONSE_HEADERS:
+        return only_response_headers(raw)
+    return None
+
+
+def _by_protobuf(raw: bytes) -> Event:
     try:
         message = _parse(raw)
     except DecodeError as error:
@@ -74,8 +83,7 @@ def decode(raw: bytes) -> Event:
     kind = message.WhichOneof("request")
     if kind == "request_body":
         body = message.request_body
-        subset = _subset(message) if message.HasField("metadata_context") else None
-        return RequestBody(body.body, body.end_of_stream, subset)
+        return RequestBody(body.body, body.end_of_stream, subset_of(message))
     if kind == "request_headers":
         return _request_headers(message)
     if kind == "response_body":
@@ -95,175 +103,32 @@ def can_wait(raw: bytes) -> bool:
 
     True only when that is certain from the message's frame; reading it may then wait for the next message.
     """
-    if raw[:1] != _REQUEST_HEADERS:
+    if not raw or raw[0] != _REQUEST_HEADERS:
         return False
     size = len(raw)
-    length, at = _read_varint(raw, 1, size)
+    length, at = read_varint(raw, 1, size)
     end = at + length
-    if at < 0 or raw[end:] not in _FULL_DUPLEX or raw[at : at + 1] != b"\x0a":
+    if at < 0 or end > size or raw[at : at + 1] != b"\x0a":
         return False
-    length, at = _read_varint(raw, at + 1, size)
-    return at > 0 and at + length == end  # the header map and nothing else, so no end_of_stream
-
-
-def _only_body(raw: bytes) -> RequestBody | None:
-    """The piece of body, when the message holds nothing else: ProcessingRequest.request_body=4 with body=1 and
-    end_of_stream=2, in this order and shortest form, as Envoy writes it. None for anything else, which protobuf then reads.
-
-    A large body is not copied here, and twice by protobuf.
-    """
-    size = len(raw)
-    length, at = _read_varint(raw, 1, size)
-    if at < 0 or at + length != size:
-        return None
-    if at == size:
-        return RequestBody(b"", False)
-    ends = raw[-2:] == b"\x10\x01"
-    if ends and length == 2:
-        return RequestBody(b"", True)
-    if raw[at] != 0x0A:
-        return None
-    length, at = _read_varint(raw, at + 1, size)
-    if at < 0:
-        return None
-    # A large piece is only looked at: it is copied when the whole body is put together.
-    view = raw if length < _VIEWED else memoryview(raw)
-    if at + length == size:
-        return RequestBody(view[at:], False)  # a body that happens to end like end_of_stream
-    if ends and at + length == size - 2:
-        return RequestBody(view[at:-2], True)
-    return None
-
-
-def _only_headers(raw: bytes) -> RequestHeaders | None:
-    """The headers of a request, when the message holds only them and a usual protocol_config, as Envoy writes it:
-    ProcessingRequest.request_headers=2 with headers=1.headers=1 of key=1 and raw_value=3, and end_of_stream=3. None for
-    anything else, which protobuf then reads.
-
-    protobuf builds and registers an object for each header: in a running server that costs four times this loop.
-    """
-    size = len(raw)
-    length, at = _read_varint(raw, 1, size)
-    end = at + length
-    if at < 0 or end > size:
-        return None
-    config = _CONFIGS.get(raw[end:])
-    if config is None or at >= end or raw[at] != 0x0A:
-        return None
-    length, at = _read_varint(raw, at + 1, end)
-    stop = at + length
-    if at < 0 or stop > end:
-        return None
-    ends = raw[stop:end]
-    if ends and ends != b"\x18\x01":
-        return None
-    headers: dict[str, bytes] = {}
-    try:
-        while at < stop:
-            # One HeaderValue: 0A, its length, 0A, the key's length, the key, 1A, the value's length, the value.
-            if raw[at] != 0x0A:
-                return None
-            item = raw[at + 1]
-            at += 2
-            if item >= 0x80:
-                item, at = _read_varint(raw, at - 1, stop)
-                if at < 0:
-                    return None
-            after = at + item
-            named = raw[at + 1]
-            if raw[at] != 0x0A or named >= 0x80:
-                return None
-            value = at + 2 + named
-            key = raw[at + 2 : value].decode()
-            if value == after:
-                headers[key] = b""
-            else:
-                held = raw[value + 1]
-                begin = value + 2
-                if held >= 0x80:
-                    held, begin = _read_varint(raw, value + 1, stop)
-                if raw[value] != 0x1A or begin < 0 or begin + held != after:
-                    return None
-                headers[key] = raw[begin:after]
-            at = after
-    except (IndexError, UnicodeDecodeError):
-        return None
-    if at != stop:
-        return None
-    return RequestHeaders(RequestHead(headers), bool(ends), config[0])
-
-
-def _read_varint(raw: bytes, at: int, size: int) -> tuple[int, int]:
-    """The number and where it ends; -1 for the latter when it is cut or longer than 35 bits."""
-    number = shift = 0
-    while at < size and shift <= 28:
-        byte = raw[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, at
-        shift += 7
-    return 0, -1
+    length, at = read_varint(raw, at + 1, size)
+    if at < 0 or at + length != end:
+        return False  # more than the header map: the end of the stream
+    rest = read_rest(raw[end:])
+    config = None if rest is None else rest.config
+    return config is not None and config.request_body is _FULL_DUPLEX and not config.body_without_headers_reply
 
 
 def _request_headers(message: pb.ProcessingRequest) -> RequestHeaders:
     part = message.request_headers
     # With raw_value the text is empty (Envoy's default); the other way round in older or other proxies.
     headers = {h.key: h.raw_value or h.value.encode() for h in part.headers.headers}
-    subset = _subset(message) if message.HasField("metadata_context") else None
-    config = None
-    if message.HasField("protocol_config"):
-        told = message.protocol_config
-        config = ProtocolConfig(
-            _mode(told.request_body_mode),
-            _mode(told.response_body_mode),
-            told.send_body_without_waiting_for_header_response,
-        )
-    return RequestHeaders(RequestHead(headers, subset), part.end_of_stream, config)
-
-
-_MODES: Final = {int(mode): mode for mode in BodyMode}
-
-
-def _mode(number: int) -> BodyMode:
-    mode = _MODES.get(number)
-    if mode is None:
-        raise ProtocolError(f"body mode {number} is not supported")
-    return mode
+    return RequestHeaders(RequestHead(headers, subset_of(message)), part.end_of_stream, config_of(message))
 
 
 def _response_headers(message: pb.ProcessingRequest) -> ResponseHeaders:
     part = message.response_headers
-    status = 0
-    for header in part.headers.headers:
-        if header.key == ":status":
-            text = header.raw_value or header.value.encode()
-            status = int(text) if len(text) == 3 and text.isdigit() else 0
-            break
-    served = ""
-    if message.HasField("metadata_context"):
-        spaces = message.metadata_context.filter_metadata
-        if names.LB_NAMESPACE in spaces:
-            fields = spaces[names.LB_NAMESPACE].fields
-            if names.SERVED_KEY in fields:
-                served = fields[names.SERVED_KEY].string_value
-    return ResponseHeaders(status, part.end_of_stream, served)
-
-
-def _subset(message: pb.ProcessingRequest) -> tuple[str, ...] | None:
-    """The subset hint: a list of strings, or one string with commas; both are seen (reference: GIE lwepp)."""
-    spaces = message.metadata_context.filter_metadata
-    if names.SUBSET_NAMESPACE not in spaces:
-        return None
-    fields = spaces[names.SUBSET_NAMESPACE].fields
-    if names.SUBSET_KEY not in fields:
-        return None
-    value = fields[names.SUBSET_KEY]
-    if value.HasField("list_value"):
-        hints: Sequence[str] = [item.string_value for item in value.list_value.values]
-    else:
-        hints = value.string_value.split(",")
-    return tuple(hint.strip() for hint in hints if hint.strip())
+    headers = {h.key: h.raw_value or h.value.encode() for h in part.headers.headers}
+    return response_of(headers, part.end_of_stream, served_of(message))
 
 
 class Encoder:
@@ -282,8 +147,10 @@ class Encoder:
             found = self._keep(key, _headers(direction, decision))
         return found
 
-    def body(self, direction: Direction, decision: Decision | None) -> bytes:
-        """A BodyResponse that leaves the body alone."""
+    def body(self, direction: Direction, decision: Decision | None, replaced: bytes | None = None) -> bytes:
+        """A BodyResponse outside full duplex, which leaves the body alone or replaces it."""
+        if replaced is not None:
+            return _replaced_body(direction, replaced)
         if decision is None:
             return _PLAIN_BODY[direction]
         key = ("body", direction, *decision[:3])
@@ -307,22 +174,52 @@ def trailers(direction: Direction) -> bytes:
 def chunk(direction: Direction, body: bytes | memoryview, end_of_stream: bool) -> bytes:
     """A BodyResponse whose `streamed_response` is this piece.
 
-    By hand: ProcessingResponse.{request_body=3, response_body=4}.response=1.body_mutation=3.streamed_response=3 with
-    body=1 and end_of_stream=2.
+    By hand: `_streamed_head`, and then body=1 and end_of_stream=2.
     """
     size = len(body)
     end = b"\x10\x01" if end_of_stream else b""
-    if size:
-        head = b"\x0a" + _varint(size)
-        streamed = len(head) + size + len(end)
-    else:
-        head = b""
-        streamed = len(end)
-    mutation = b"\x1a" + _varint(streamed) + head
-    common = b"\x1a" + _varint(len(mutation) - len(head) + streamed) + mutation
-    response = b"\x0a" + _varint(len(common) - len(head) + streamed) + common
-    outer = _BODY_TAG[direction] + _varint(len(response) - len(head) + streamed) + response
-    return b"".join((outer, body, end))
+    if not size:
+        return _streamed_head(direction, len(end)) + end
+    field = b"\x0a" + _varint(size)
+    return b"".join((_streamed_head(direction, len(field) + size + len(end)), field, body, end))
+
+
+@lru_cache(maxsize=8192)
+def _streamed_head(direction: Direction, size: int) -> bytes:
+    """What stands before a StreamedBodyResponse of this many bytes:
+    ProcessingResponse.{request_body=3, response_body=4}.response=1.body_mutation=3.streamed_response=3.
+    """
+    head = b""
+    for tag in (b"\x1a", b"\x1a", b"\x0a", _BODY_TAG[direction]):
+        head = tag + _varint(len(head) + size) + head
+    return head
+
+
+def echo(raw: bytes) -> bytes | None:
+    """The answer to a piece of response body that goes on as it is in full duplex: `chunk` of what `decode` says, at a third
+    of the cost. None when the message ends the body, is 16 KiB long or more, or is odd.
+
+    HttpBody and StreamedBodyResponse number their fields alike, so the inner message is copied as it stands.
+    """
+    try:
+        length, at = raw[1], 2
+        if length >= 0x80:
+            if raw[2] >= 0x80:
+                return None
+            length, at = length & 0x7F | raw[2] << 7, 3
+        size, begin = raw[at + 1], at + 2
+        if size >= 0x80:
+            if raw[at + 2] >= 0x80:
+                return None
+            size, begin = size & 0x7F | raw[at + 2] << 7, at + 3
+        end = at + length
+        if raw[0] != _RESPONSE_BODY or raw[at] != 0x0A or begin + size != end:
+            return None
+    except IndexError:
+        return None
+    if end != len(raw) and (end > len(raw) or read_rest(raw[end:]) is None):
+        return None
+    return _streamed_head(Direction.RESPONSE, length) + raw[at:end]
 
 
 def immediate(reply: Reply) -> bytes:
@@ -348,6 +245,16 @@ def _body(direction: Direction, decision: Decision) -> bytes:
     message = pb.ProcessingResponse()
     part = message.request_body if direction is Direction.REQUEST else message.response_body
     _common(message, part.response, direction, decision)
+    return message.SerializeToString()
+
+
+def _replaced_body(direction: Direction, body: bytes) -> bytes:
+    message = pb.ProcessingResponse()
+    part = message.request_body if direction is Direction.REQUEST else message.response_body
+    if body:
+        part.response.body_mutation.body = body
+    else:
+        part.response.body_mutation.clear_body = True
     return message.SerializeToString()
 
 

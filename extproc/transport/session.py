@@ -23,6 +23,7 @@ from extproc.protocol import (
     ReplyHeaders,
     ReplyImmediately,
     ReplyTrailers,
+    ServedElsewhere,
     StreamLimits,
 )
 from extproc.transport import codec
@@ -43,6 +44,10 @@ class Decider(Protocol):
 
     def refused(self, error: ExtProcError) -> None:
         """The stream refused the request before it came to a decision."""
+        ...
+
+    def served_elsewhere(self, told: ServedElsewhere) -> None:
+        """Another endpoint than the picked one answers; said before `finished`, at most once."""
         ...
 
     def finished(self, end: Finished, served: str) -> None:
@@ -67,6 +72,10 @@ class Session:
 
     def receive(self, raw: bytes) -> list[bytes]:
         """Take one message; return the answers to send, in order. Raises ProtocolError: end the stream with its message."""
+        if self._stream.echoes:
+            echo = codec.echo(raw)
+            if echo is not None:
+                return [echo]
         held = self._held
         if held is not None:
             self._held = None
@@ -101,6 +110,8 @@ class Session:
                 out.append(self._encoder.body(*action))
             elif kind is Finished:
                 self._decider.finished(cast(Finished, action), self._stream.served)
+            elif kind is ServedElsewhere:
+                self._decider.served_elsewhere(cast(ServedElsewhere, action))
             elif isinstance(action, ReplyTrailers):
                 out.append(codec.trailers(action.direction))
             elif isinstance(action, ReplyImmediately):

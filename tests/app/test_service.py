@@ -20,9 +20,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from extproc.app import Ports, PortsTaken, Service, build_bbr, build_epp, build_gateway
 from extproc.names import EXT_PROC_METHOD
 from extproc.pb import external_processor_pb2 as pb
+from extproc.pb import processing_mode_pb2
 from extproc.settings.base import SettingsError
 from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings
 from tests.app.running import chat, exchange, headers_of, running, until
+from tests.fakes import messages
 
 HERE: dict[str, Any] = {
     "host": "127.0.0.1",
@@ -172,6 +174,30 @@ async def test_picker_is_ready_after_the_first_pages_and_prefers_the_short_queue
         assert 'inference_pool_ready_pods{name="epp"} 2.0' in text
         assert 'inference_objective_request_total{model_name="m",target_model_name="m"} 1.0' in text
         assert 'inference_objective_running_requests{model_name="m"} 0.0' in text
+
+
+async def test_answers_are_measured_when_asked_for(pages: list[Page], tmp_path: Path) -> None:
+    endpoint = f"127.0.0.1:{pages[0].port}"
+    file = tmp_path / "gateway.yaml"
+    pool = {"name": "p", "endpoints": {"static": [endpoint]}}
+    route = {"models": ["m"], "pool": "p"}
+    file.write_text(json.dumps({"apiVersion": "extproc.dev/v1alpha1", "kind": "Gateway", "pools": [pool], "routes": [route]}))
+    for asked in (True, False):
+        for service in (
+            build_epp(EppSettings(**HERE, endpoints=(endpoint,), response_metrics=asked)),
+            build_gateway(GatewaySettings(**HERE, config_file=str(file), response_metrics=asked)),
+        ):
+            async with running(service) as ports:
+                request = chat(b'{"model": "m"}')
+                request[0].protocol_config.response_body_mode = processing_mode_pb2.ProcessingMode.FULL_DUPLEX_STREAMED
+                document = b'{"usage":{"prompt_tokens":3,"completion_tokens":2}}'
+                response = [messages.response_headers(), messages.response_body(document, end=True)]
+                answers = await exchange(ports.grpc, [*request, *(pb.ProcessingRequest.FromString(raw) for raw in response)])
+                assert answers[-1].response_body.response.body_mutation.streamed_response.body == document
+                _, text = await get(ports.metrics, "/metrics")
+            counted = 'inference_objective_output_tokens_sum{model_name="m",target_model_name="m"} 2.0'
+            assert (counted in text) is asked
+            assert ("inference_objective_request_ttft_seconds" in text) is asked
 
 
 async def test_picker_wants_a_model_where_the_api_does(pages: list[Page]) -> None:

@@ -132,6 +132,17 @@ class Endpoints:
         until(up, what=f"{name} is up")
 
 
+def send_answers(directory: Path, mode: str) -> None:
+    """Make Envoy send answers through ext_proc: `response_body_mode` in the config that `envoy_child` wrote there."""
+    path = directory / "envoy.json"
+    document = json.loads(path.read_text())
+    manager = document["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    for each in manager["http_filters"]:
+        if each["name"].endswith("ext_proc"):
+            each["typed_config"]["processing_mode"]["response_body_mode"] = mode
+    path.write_text(json.dumps(document))
+
+
 class Stack:
     """Envoy with one of our configs, and the servers that it asks."""
 
@@ -142,10 +153,12 @@ class Stack:
         endpoints: Endpoints,
         directory: Path,
         *,
+        answers: str = "NONE",
         flags: Sequence[str] = (),
         change: Callable[[Any], None] = lambda document: None,
     ) -> None:
-        """`flags` go to our servers, and `change` edits Envoy's config: together another way to connect the two."""
+        """`answers`: the mode in which Envoy sends answers' bodies to the servers; `flags`: more of the servers', and `change`
+        edits Envoy's config: together another way to connect the two."""
         self.kind = kind
         self.endpoints = endpoints
         servers = _SERVERS[kind]
@@ -156,6 +169,8 @@ class Stack:
         self.pages = {server.name: f"http://127.0.0.1:{self.ports[server.ports[2]]}" for server in servers}
         self.pickers = [server.name for server in servers if server.picks]
         self.envoy = envoy_child(binary, f"{kind}.yaml", self.ports, directory, change=change)
+        if answers != "NONE":
+            send_answers(directory, answers)
         self.url = f"http://127.0.0.1:{self.ports[ENVOY]}"
         self._admin = f"http://127.0.0.1:{self.ports[ADMIN]}"
 
@@ -219,6 +234,17 @@ class Stack:
             if found:
                 return dict(found[0])
         return {}
+
+    def counted(self, *names: str) -> list[float]:
+        """Samples of the pickers' metrics, each summed over its labels."""
+        found = dict.fromkeys(names, 0.0)
+        for server in self.pickers:
+            for name, value in re.findall(
+                r"^(\w+)(?:{[^}]*})? (\S+)$", call(self.pages[server], "/metrics").body.decode(), re.M
+            ):
+                if name in found:
+                    found[name] += float(value)
+        return list(found.values())
 
     def messages(self) -> tuple[int, int]:
         """ExtProc messages that Envoy has sent and received, over all filters."""

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from extproc.domain import EMPTY_DECISION, Decision, Reply
 from extproc.errors import ExtProcError
-from extproc.protocol import Decide, Finished
+from extproc.protocol import Decide, Finished, ServedElsewhere
 
 Outcome: TypeAlias = Decision | Reply | Exception
 
@@ -19,6 +19,7 @@ class FakeDecider:
         self._outcome = outcome
         self.asked: list[Decide] = []
         self.errors: list[ExtProcError] = []
+        self.elsewhere: list[ServedElsewhere] = []
         self.ended: list[tuple[Finished, str]] = []
 
     def decide(self, question: Decide) -> Decision | Reply:
@@ -31,6 +32,9 @@ class FakeDecider:
 
     def refused(self, error: ExtProcError) -> None:
         self.errors.append(error)
+
+    def served_elsewhere(self, told: ServedElsewhere) -> None:
+        self.elsewhere.append(told)
 
     def finished(self, end: Finished, served: str) -> None:
         self.ended.append((end, served))

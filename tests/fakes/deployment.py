@@ -9,6 +9,7 @@ from extproc.domain import Endpoint, InferenceRequest, Load, RequestHead
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.instruments import Instruments
 from extproc.observability.metrics import PickerMetrics, RouterMetrics, StreamMetrics
+from extproc.observability.responses import ResponseMetrics
 from extproc.pool import PoolStore
 from extproc.request import ParseOptions
 from extproc.scheduling import build_scheduler
@@ -61,13 +62,16 @@ class Deployment:
         """Models by pool."""
         return RouteToPool(RouteTable([Route(tuple(names), pool) for pool, names in models.items()]), 1_700_000_000)
 
-    def picker(self, default_pool: str | None = "p", *, model_required: bool = False) -> PickEndpoint:
+    def picker(
+        self, default_pool: str | None = "p", *, model_required: bool = False, responses: ResponseMetrics | None = None
+    ) -> PickEndpoint:
         return PickEndpoint(
             self.pools,
             self.picker_metrics,
             self.log,
             default_pool=default_pool,
             model_required=model_required,
+            responses=responses,
             clock=self.clock,
             wall_clock=self.clock,
         )

@@ -17,6 +17,7 @@ from extproc.protocol import (
     Finished,
     PeerClosed,
     ProtocolConfig,
+    ReplyBody,
     ReplyChunk,
     ReplyHeaders,
     ReplyImmediately,
@@ -27,6 +28,7 @@ from extproc.protocol import (
     ResponseBody,
     ResponseHeaders,
     ResponseTrailers,
+    ServedElsewhere,
     StreamLimits,
 )
 
@@ -89,6 +91,8 @@ def show(action: Action) -> str:
         return f"decide on {_bytes(action.body)}{'' if action.complete else ' so far'}"
     if isinstance(action, Finished):
         return f"finished {action.status}{' complete' if action.complete else ''}"
+    if isinstance(action, ServedElsewhere):
+        return f"served by {action.served}"
     if isinstance(action, ReplyImmediately):
         answer = action.answer
         return f"answer {answer.status}" + (f" {answer.code}" if isinstance(answer, ExtProcError) else "")
@@ -97,6 +101,8 @@ def show(action: Action) -> str:
         return f"{side} chunk {_bytes(action.body)}{' end' if action.end_of_stream else ''}"
     if isinstance(action, ReplyTrailers):
         return f"{side} trailers"
+    if isinstance(action, ReplyBody) and action.replaced is not None:
+        return f"{side} body becomes {_bytes(action.replaced)}"
     kind = "headers" if isinstance(action, ReplyHeaders) else "body"
     return f"{side} {kind}{'' if action.decision is None else ' with decision'}"
 

@@ -66,9 +66,16 @@ def request_trailers() -> bytes:
     return message.SerializeToString()
 
 
-def response_headers(status: bytes = b"200", *, end: bool = False, served: str = "", raw: bool = True) -> bytes:
+def response_headers(
+    status: bytes = b"200",
+    *,
+    end: bool = False,
+    served: str = "",
+    raw: bool = True,
+    headers: Mapping[str, bytes] = {"content-type": b"application/json"},
+) -> bytes:
     message = pb.ProcessingRequest()
-    put_headers(message.response_headers, {":status": status, "content-type": b"application/json"}, raw=raw)
+    put_headers(message.response_headers, {":status": status, **headers}, raw=raw)
     message.response_headers.end_of_stream = end
     if served:
         space = message.metadata_context.filter_metadata[names.LB_NAMESPACE]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from extproc.domain import Endpoint
-from extproc.observability.decisions import DecisionLog, DecisionRecord
+from extproc.observability.decisions import DecisionLog, DecisionRecord, Outcome
 from tests.fakes.candidates import NAN
 
 RECORD = DecisionRecord(
@@ -22,6 +22,7 @@ RECORD = DecisionRecord(
     kv_usage=0.31,
     in_flight=5.0,
     took_s=0.0001,
+    outcome=Outcome(),
 )
 
 

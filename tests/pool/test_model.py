@@ -59,6 +59,7 @@ operations = st.one_of(
     st.tuples(st.just("pick"), st.just(0)),
     st.tuples(st.just("release"), st.integers(0, 5)),
     st.tuples(st.just("release"), st.just(0)),
+    st.tuples(st.just("move"), st.integers(0, 5), who),
     st.tuples(st.just("started"), who),
     st.tuples(st.just("read"), st.just(0), st.just(Load(waiting=1.0))),
     st.tuples(
@@ -107,6 +108,20 @@ class Run:
             ticket, naive, picked_at = self.tickets.pop(index % len(self.tickets))
             naive.in_flight.remove(picked_at)
             self.store.release(ticket)
+
+    def move(self, index: int, to: int) -> None:
+        """Another endpoint serves the request; one that is not of the pool changes nothing."""
+        if self.tickets:
+            at = index % len(self.tickets)
+            ticket, naive, picked_at = self.tickets[at]
+            target = self.naive.get(FOUR[to].key)
+            moved = self.store.move(ticket, FOUR[to].key)
+            if target is not None and target is not naive:
+                naive.in_flight.remove(picked_at)
+                target.in_flight.append(self.count)
+                self.tickets[at] = (moved, target, self.count)
+            else:
+                assert moved is ticket
 
     def started(self, index: int) -> None:
         self.store.page_started(FOUR[index].key)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
-from extproc.domain import Decision
-from extproc.protocol import BodyMode, Event, ReplyHeaders, StreamLimits
+from extproc.domain import BodyPath, Decision, Reply
+from extproc.protocol import BodyMode, Event, ReplyHeaders, ResponseBody, ResponseHeaders, StreamLimits
 from tests.fakes.events import (
     BUFFERED,
     CLOSED,
@@ -146,3 +148,149 @@ def test_who_answered_is_kept() -> None:
     assert peer.stream.served == ""
     peer.send(response(served="10.0.0.7:8000"))
     assert peer.stream.served == "10.0.0.7:8000"
+
+
+class FakeReader:
+    """Puts letters in capitals, keeps the last byte of each piece back where it may, and notes what it hears."""
+
+    def __init__(self, *removed: str) -> None:
+        self.heard: list[object] = []
+        self._removed = removed
+        self._path = BodyPath.EMPTY
+        self._held = b""
+
+    def headers(self, status: int, headers: Mapping[str, bytes], path: BodyPath) -> tuple[str, ...]:
+        self.heard += [status, dict(headers), path]
+        self._path = path
+        return self._removed
+
+    def body(self, piece: bytes, last: bool) -> bytes:
+        assert type(piece) is bytes
+        self.heard.append((piece, last))
+        if piece.isupper():
+            return piece
+        data = self._held + piece.upper()
+        keep = len(data) - 1 if self._path is BodyPath.FREE and not last and data else len(data)
+        self._held = data[keep:]
+        return data[:keep]
+
+    def rest(self) -> bytes:
+        held, self._held = self._held, b""
+        return held
+
+
+def read_by(reader: FakeReader, mode: BodyMode = FDS, limits: StreamLimits = StreamLimits()) -> Peer:
+    peer = Peer(limits, outcome=Decision(reader=reader))
+    peer.send(headers(config(FDS, mode)), body(b"abc", end=True))
+    return peer
+
+
+class TestWithAReader:
+    def test_it_hears_headers_and_pieces_and_says_what_goes_on(self) -> None:
+        reader = FakeReader()
+        peer = read_by(reader)
+        assert peer.send(ResponseHeaders(200, False, "", {"a": b"b"})) == ["response headers"]
+        assert peer.send(ResponseBody(memoryview(b"one"), False)) == ["response chunk 'ON'"]
+        assert peer.send(response_body(b""), response_body(b"two")) == ["response chunk 'ETW'"]
+        assert peer.send(response_body(b"", end=True)) == ["response chunk 'O' end", "finished 200 complete"]
+        heard = [200, {"a": b"b"}, BodyPath.FREE, (b"one", False), (b"", False), (b"two", False), (b"", True)]
+        assert reader.heard == heard
+
+    def test_nothing_goes_on_while_it_holds_everything_back(self) -> None:
+        peer = read_by(FakeReader())
+        assert peer.send(response(), response_body(b"a")) == ["response headers"]
+        assert peer.send(response_body(b"b")) == ["response chunk 'A'"]
+
+    def test_trailers_set_free_what_it_holds(self) -> None:
+        peer = read_by(FakeReader())
+        peer.send(response(), response_body(b"abc"))
+        assert peer.send(RESPONSE_TRAILERS) == ["response chunk 'C'", "response trailers", "finished 200 complete"]
+
+    def test_large_pieces_are_cut_again(self) -> None:
+        peer = read_by(FakeReader())
+        peer.send(response())
+        assert peer.send(response_body(b"x" * 100_000, end=True)) == [
+            "response chunk 62000 bytes",
+            "response chunk 38000 bytes end",
+            "finished 200 complete",
+        ]
+
+    @pytest.mark.parametrize("mode", [STREAMED, BUFFERED, PARTIAL])
+    def test_elsewhere_each_piece_is_answered_by_itself(self, mode: BodyMode) -> None:
+        reader = FakeReader()
+        peer = read_by(reader, mode)
+        assert peer.send(response(), response_body(b"one")) == ["response headers", "response body becomes 'ONE'"]
+        assert peer.send(response_body(b"TWO")) == ["response body"]
+        assert reader.heard[2] is BodyPath.PIECEWISE
+
+    @pytest.mark.parametrize(("mode", "end", "path"), [(NONE, False, BodyPath.UNSEEN), (FDS, True, BodyPath.EMPTY)])
+    def test_it_hears_when_no_body_comes(self, mode: BodyMode, end: bool, path: BodyPath) -> None:
+        reader = FakeReader()
+        read_by(reader, mode).send(response(204, end=end), RESPONSE_TRAILERS)
+        assert reader.heard == [204, {}, path]
+
+    def test_the_headers_that_it_removes_go(self) -> None:
+        marker = Decision(set_headers=(("x-went-into-resp-headers", "true"),), remove_headers=("x-other",))
+        for limits in (StreamLimits(), StreamLimits(on_response_headers=marker)):
+            (reply,) = read_by(FakeReader("content-length"), FDS, limits).actions([response()])
+            assert isinstance(reply, ReplyHeaders)
+            assert reply.decision is not None
+            assert reply.decision.remove_headers[-1] == "content-length"
+            assert reply.decision.set_headers == (marker.set_headers if limits.on_response_headers else ())
+
+    def test_without_headers_it_hears_nothing(self) -> None:
+        reader = FakeReader()
+        assert read_by(reader).send(response_body(b"one"), response_body(b"", end=True))[0] == "response chunk 'one'"
+        assert reader.heard == []
+
+    def test_a_response_from_before_the_decision_is_not_read(self) -> None:
+        reader = FakeReader()
+        peer = Peer(outcome=Decision(reader=reader))
+        peer.send(headers(), response(408), body(b"x", end=True))
+        assert peer.send(response_body(b"late", end=True)) == ["response chunk 'late' end", "finished 408 complete"]
+        assert reader.heard == []
+
+
+class TestWhoAnswered:
+    DECISION = Decision(destination="10.0.0.7:8000")
+
+    def peer(self, decision: Decision = DECISION) -> Peer:
+        peer = Peer(outcome=decision)
+        peer.send(headers(config(FDS, NONE)), body(b"abc", end=True))
+        return peer
+
+    def test_another_than_was_picked_is_said(self) -> None:
+        assert self.peer().send(response(served="10.0.0.9:8000")) == ["response headers", "served by 10.0.0.9:8000"]
+
+    @pytest.mark.parametrize("served", ["", "10.0.0.7:8000"])
+    def test_the_picked_one_is_not(self, served: str) -> None:
+        assert self.peer().send(response(served=served)) == ["response headers"]
+
+    def test_nor_when_none_was_picked(self) -> None:
+        assert self.peer(Decision()).send(response(served="10.0.0.9:8000")) == ["response headers"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "reader", "events", "echoes"),
+    [
+        (FDS, None, [], False),
+        (FDS, None, [response()], True),
+        (FDS, None, [response(), response_body(b"a")], True),
+        (FDS, None, [response_body(b"a")], True),
+        (FDS, None, [response(), response_body(end=True)], False),
+        (FDS, None, [response(), CLOSED], False),
+        (FDS, FakeReader(), [response()], False),
+        (STREAMED, None, [response()], False),
+        (NONE, None, [response()], False),
+    ],
+)
+def test_when_pieces_go_on_as_they_are(mode: BodyMode, reader: FakeReader | None, events: list[Event], echoes: bool) -> None:
+    peer = Peer(outcome=Decision(reader=reader))
+    peer.send(headers(config(FDS, mode)), body(b"abc", end=True), *events)
+    assert peer.stream.echoes is echoes
+
+
+def test_no_piece_goes_on_after_an_answer_of_ours() -> None:
+    peer = Peer(outcome=Reply(200, b""))
+    peer.send(headers(), response(), body(b"x", end=True))
+    assert not peer.stream.echoes

@@ -79,22 +79,32 @@ class TestDecode:
     )
     def test_response_headers(self, status: bytes, number: int, raw_value: bool) -> None:
         event = codec.decode(messages.response_headers(status, end=True, raw=raw_value))
-        assert event == ResponseHeaders(number, True, "")
+        assert event == ResponseHeaders(number, True, "", {":status": status, "content-type": b"application/json"})
 
     def test_response_without_a_status(self) -> None:
         message = pb.ProcessingRequest()
         messages.put_headers(message.response_headers, {"a": b"b"})
-        assert codec.decode(message.SerializeToString()) == ResponseHeaders(0, False, "")
+        assert codec.decode(message.SerializeToString()) == ResponseHeaders(0, False, "", {"a": b"b"})
 
     def test_who_answered(self) -> None:
         event = codec.decode(messages.response_headers(served="10.0.0.1:8000"))
-        assert event == ResponseHeaders(200, False, "10.0.0.1:8000")
+        assert isinstance(event, ResponseHeaders)
+        assert event.served == "10.0.0.1:8000"
+
+    def test_who_answered_by_a_header(self) -> None:
+        told = {names.SERVED_KEY: b"10.0.0.2:8000"}
+        event = codec.decode(messages.response_headers(headers=told))
+        assert isinstance(event, ResponseHeaders)
+        assert event.served == "10.0.0.2:8000"
+        event = codec.decode(messages.response_headers(headers=told, served="10.0.0.1:8000"))
+        assert isinstance(event, ResponseHeaders)
+        assert event.served == "10.0.0.1:8000", "an upstream may write headers, but no metadata"
 
     def test_other_metadata_says_nothing_of_who_answered(self) -> None:
         message = pb.ProcessingRequest()
         messages.put_headers(message.response_headers, {":status": b"200"})
         message.metadata_context.filter_metadata[names.LB_NAMESPACE].fields["other"].string_value = "x"
-        assert codec.decode(message.SerializeToString()) == ResponseHeaders(200, False, "")
+        assert codec.decode(message.SerializeToString()) == ResponseHeaders(200, False, "", {":status": b"200"})
 
 
 class TestProtocolConfig:
@@ -245,6 +255,7 @@ class TestCanWait:
     def test_a_full_duplex_request_with_a_body(self) -> None:
         for response_mode in range(5):
             assert codec.can_wait(messages.request_headers(modes=(4, response_mode)))
+            assert codec.can_wait(messages.request_headers(modes=(4, response_mode), subset=["10.0.0.1"]))
 
     @pytest.mark.parametrize(
         "raw",
@@ -256,7 +267,6 @@ class TestCanWait:
             messages.request_headers(modes=(2, 4)),
             messages.request_headers(modes=(1, 4), early=True),
             messages.request_headers(modes=(4, 4), early=True),
-            messages.request_headers(subset=["10.0.0.1"]),
             messages.request_body(b"abc"),
             messages.response_headers(),
         ],

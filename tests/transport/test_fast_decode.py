@@ -7,18 +7,21 @@ from unittest import mock
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extproc import names
 from extproc.errors import ProtocolError
 from extproc.pb import external_processor_pb2 as pb
 from extproc.pb import processing_mode_pb2
-from extproc.protocol.events import Event, RequestHeaders
+from extproc.protocol import BodyMode, Direction, ProtocolConfig
+from extproc.protocol.events import Event, RequestHeaders, ResponseBody, ResponseHeaders
 from extproc.transport import codec
+from tests.fakes import messages
+from tests.fakes.messages import put_subset
 
 _sizes = st.sampled_from([0, 1, 5, 100, 126, 127, 128, 300, 20_000])
 
 
 def by_protobuf(raw: bytes) -> Event | str:
-    nothing = mock.Mock(return_value=None)
-    with mock.patch.object(codec, "_only_body", nothing), mock.patch.object(codec, "_only_headers", nothing):
+    with mock.patch.object(codec, "_by_hand", return_value=None):
         return by_hand(raw)
 
 
@@ -30,17 +33,37 @@ def by_hand(raw: bytes) -> Event | str:
 
 
 @st.composite
+def metadata(draw: st.DrawFn, message: pb.ProcessingRequest) -> None:
+    """Now and then what Envoy forwards of a request's metadata."""
+    kind = draw(st.integers(0, 7))
+    if kind == 0:
+        message.metadata_context.SetInParent()
+    if kind in (1, 2):
+        space = message.metadata_context.filter_metadata[names.LB_NAMESPACE]
+        space.fields[names.SERVED_KEY].string_value = draw(st.sampled_from(["10.0.0.1:8000", "", "x" * 5000]))
+    if kind in (2, 3):
+        put_subset(message, draw(st.sampled_from([["10.0.0.1:80"], [], "10.0.0.1,10.0.0.2"])))
+    if kind == 4:
+        message.attributes["envoy.filters.http.ext_proc"].SetInParent()
+
+
+@st.composite
 def headers(draw: st.DrawFn) -> bytes:
     message = pb.ProcessingRequest()
-    message.request_headers.SetInParent()
+    part = draw(st.sampled_from([message.request_headers, message.response_headers]))
+    part.SetInParent()
+    if draw(st.booleans()):
+        status = part.headers.headers.add()
+        status.key, status.raw_value = ":status", draw(st.sampled_from([b"200", b"503", b"", b"20", b"abc"]))
     for number in range(draw(st.integers(0, 5))):
-        header = message.request_headers.headers.headers.add()
+        header = part.headers.headers.add()
         header.key = f"{number}" + "k" * draw(st.sampled_from([0, 1, 125, 126, 127]))
         if draw(st.integers(0, 9)):
             header.raw_value = b"v" * draw(_sizes)
         else:
             header.value = "text"
-    message.request_headers.end_of_stream = draw(st.booleans())
+    part.end_of_stream = draw(st.booleans())
+    draw(metadata(message))
     if draw(st.booleans()):
         modes = processing_mode_pb2.ProcessingMode
         message.protocol_config.request_body_mode = draw(
@@ -54,11 +77,11 @@ def headers(draw: st.DrawFn) -> bytes:
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
     message = pb.ProcessingRequest()
-    message.request_body.SetInParent()
-    message.request_body.body = b"b" * draw(_sizes) + draw(st.sampled_from([b"", b"\x10\x01", b"\x10"]))
-    message.request_body.end_of_stream = draw(st.booleans())
-    if not draw(st.integers(0, 9)):
-        message.metadata_context.SetInParent()
+    part = draw(st.sampled_from([message.request_body, message.response_body]))
+    part.SetInParent()
+    part.body = b"b" * draw(_sizes) + draw(st.sampled_from([b"", b"\x10\x01", b"\x10"]))
+    part.end_of_stream = draw(st.booleans())
+    draw(metadata(message))
     return message.SerializeToString()
 
 
@@ -77,7 +100,7 @@ def test_damaged_messages(raw: bytes, data: st.DataObject) -> None:
     assert by_hand(bytes(damaged)) == by_protobuf(bytes(damaged))
 
 
-@given(st.sampled_from([b"\x12", b"\x22"]), st.binary(max_size=40))
+@given(st.sampled_from([b"\x12", b"\x1a", b"\x22", b"\x2a"]), st.binary(max_size=40))
 def test_any_bytes(tag: bytes, rest: bytes) -> None:
     assert by_hand(tag + rest) == by_protobuf(tag + rest)
 
@@ -87,7 +110,70 @@ def test_what_envoy_sends_is_read_by_hand() -> None:
     header = message.request_headers.headers.headers.add()
     header.key, header.raw_value = ":path", b"/v1/chat/completions"
     message.protocol_config.request_body_mode = processing_mode_pb2.ProcessingMode.FULL_DUPLEX_STREAMED
+    for metadata in (False, True):
+        if metadata:  # as it is with `metadata_options` in Envoy's config
+            message.metadata_context.SetInParent()
+        raw = message.SerializeToString()
+        with mock.patch.object(codec, "_parse", side_effect=AssertionError("read by protobuf")):
+            event = codec.decode(raw)
+        assert isinstance(event, RequestHeaders)
+        assert event.head.headers == {":path": b"/v1/chat/completions"}
+        assert event.config == ProtocolConfig(BodyMode.FULL_DUPLEX_STREAMED, BodyMode.NONE)
+        assert codec.can_wait(raw)
+
+
+def test_what_envoy_sends_of_a_response_is_read_by_hand() -> None:
     with mock.patch.object(codec, "_parse", side_effect=AssertionError("read by protobuf")):
-        event = codec.decode(message.SerializeToString())
-    assert isinstance(event, RequestHeaders)
-    assert event.head.headers == {":path": b"/v1/chat/completions"}
+        opening = codec.decode(messages.response_headers(b"404", served="10.0.0.1:80"))
+        piece = codec.decode(messages.response_body(b"data: 1\n\n", end=True))
+        large = codec.decode(messages.response_body(b"x" * 62_000))
+    assert opening == ResponseHeaders(404, False, "10.0.0.1:80", {":status": b"404", "content-type": b"application/json"})
+    assert piece == ResponseBody(b"data: 1\n\n", True)
+    assert isinstance(large, ResponseBody)
+    assert isinstance(large.body, memoryview)
+    assert large.body == b"x" * 62_000
+
+
+def test_metadata_behind_a_piece_of_request_body_is_its_subset() -> None:
+    with mock.patch.object(codec, "_parse", side_effect=AssertionError("read by protobuf")):
+        assert codec.decode(messages.request_body(b"abc", subset=["10.0.0.1:80"])) == (b"abc", False, ("10.0.0.1:80",))
+
+
+def check_echo(raw: bytes) -> None:
+    """An echo is what decoding and encoding the piece would say."""
+    echo = codec.echo(raw)
+    if echo is not None:
+        event = codec.decode(raw)
+        assert isinstance(event, ResponseBody)
+        assert not event.end_of_stream
+        told = pb.ProcessingResponse.FromString(codec.chunk(Direction.RESPONSE, event.body, False))
+        assert pb.ProcessingResponse.FromString(echo) == told
+
+
+@given(bodies())
+def test_echoes(raw: bytes) -> None:
+    check_echo(raw)
+
+
+@given(bodies(), st.data())
+def test_echoes_of_damaged_messages(raw: bytes, data: st.DataObject) -> None:
+    if raw:
+        damaged = bytearray(raw[:400])
+        for _ in range(data.draw(st.integers(1, 3))):
+            damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+        check_echo(bytes(damaged))
+
+
+@given(st.binary(max_size=40))
+def test_echoes_of_any_bytes(rest: bytes) -> None:
+    check_echo(b"\x2a" + rest)
+
+
+def test_all_small_pieces_are_echoed() -> None:
+    for size in [*range(1, 300), 16_370]:
+        echo = codec.echo(messages.response_body(b"x" * size))
+        assert echo == codec.chunk(Direction.RESPONSE, b"x" * size, False), size
+    assert codec.echo(messages.response_body(b"abc", end=True)) is None
+    assert codec.echo(messages.response_body(b"x" * 16_384)) is None
+    assert codec.echo(messages.request_body(b"abc")) is None
+    assert codec.echo(b"") is None

@@ -1,0 +1,129 @@
+"""The reader of one answer: what a deployment wants to know of it, and the model's name put back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from extproc.domain import BodyPath
+from extproc.response.restore import ModelRestorer
+from extproc.response.timing import Times
+from extproc.response.usage import NO_USAGE, DocumentUsage, StreamUsage, Usage
+
+_EVENT_STREAM: Final = b"text/event-stream"
+_DIGESTS: Final = ("content-digest", "content-md5", "digest", "repr-digest")
+_SEEN: Final = (BodyPath.FREE, BodyPath.PIECEWISE)
+
+
+class Measurement:
+    """What one answer says of itself: times, size, usage. Only answers with a status of 2xx are measured."""
+
+    __slots__ = ("_clock", "_on_gap", "_usage", "size_bytes", "streaming", "times", "unread")
+
+    def __init__(self, started_s: float, clock: Callable[[], float], on_gap: Callable[[float], None]) -> None:
+        """`on_gap` hears the inter-token latencies of a stream, in seconds, as they happen."""
+        self._clock = clock
+        self._on_gap = on_gap
+        self._usage: StreamUsage | DocumentUsage | None = None
+        self.times = Times(started_s)
+        self.streaming = False
+        self.size_bytes = 0
+        self.unread = ""
+        """Why usage could not be read: 'body not sent', 'content-encoding', 'content-type'; '' when it could."""
+
+    @property
+    def usage(self) -> Usage:
+        """What the answer said so far of its tokens."""
+        return NO_USAGE if self._usage is None else self._usage.usage
+
+    def headers(self, status: int, headers: Mapping[str, bytes], path: BodyPath) -> bool:
+        """Whether `piece` is to be told of the body."""
+        if path is BodyPath.UNSEEN:
+            self.unread = "body not sent"
+        if path not in _SEEN or not 200 <= status < 300:
+            return False
+        kind = media_type(headers)
+        self.streaming = kind == _EVENT_STREAM
+        if is_encoded(headers):
+            self.unread = "content-encoding"
+        elif self.streaming:
+            self._usage = StreamUsage()
+        elif is_json(kind):
+            self._usage = DocumentUsage()
+        else:
+            self.unread = "content-type"
+        return True
+
+    def piece(self, piece: bytes) -> None:
+        """A piece of the body came."""
+        if not piece:
+            return
+        self.size_bytes += len(piece)
+        gap_s = self.times.piece(self._clock())
+        if gap_s is not None and self.streaming:
+            self._on_gap(gap_s)
+        if self._usage is not None:
+            self._usage.feed(piece)
+
+    def end(self) -> None:
+        """The body is over."""
+        if self._usage is not None:
+            self._usage.end()
+
+
+class AnswerReader:
+    """A `ResponseReader` of the domain. `restore_model`: the served name, and the name that the client used."""
+
+    __slots__ = ("_heard", "_measurement", "_restore_model", "_restorer")
+
+    def __init__(self, measurement: Measurement | None = None, restore_model: tuple[str, str] | None = None) -> None:
+        self._measurement = measurement
+        self._restore_model = restore_model
+        self._restorer: ModelRestorer | None = None
+        self._heard: Measurement | None = None
+
+    def headers(self, status: int, headers: Mapping[str, bytes], path: BodyPath) -> tuple[str, ...]:
+        """The names of headers that no longer hold: the length, if it may change, and digests of the body."""
+        measurement = self._measurement
+        if measurement is not None and measurement.headers(status, headers, path):
+            self._heard = measurement
+        if self._restore_model is None or path not in _SEEN or is_encoded(headers) or status == 206:
+            return ()
+        kind = media_type(headers)
+        if kind != _EVENT_STREAM and not is_json(kind):
+            return ()
+        served, client = self._restore_model
+        restorer = ModelRestorer(served, client, event_stream=kind == _EVENT_STREAM, may_hold=path is BodyPath.FREE)
+        self._restorer = restorer
+        stale = _DIGESTS if restorer.keeps_length else ("content-length", *_DIGESTS)
+        return tuple([name for name in stale if name in headers])
+
+    def body(self, piece: bytes, last: bool) -> bytes:
+        """What goes on instead of the piece."""
+        heard = self._heard
+        if heard is not None:
+            heard.piece(piece)
+            if last:
+                heard.end()
+        return piece if self._restorer is None else self._restorer.feed(piece, last)
+
+    def rest(self) -> bytes:
+        """What is still held back."""
+        if self._heard is not None:
+            self._heard.end()
+        return b"" if self._restorer is None else self._restorer.feed(b"", True)
+
+
+def media_type(headers: Mapping[str, bytes]) -> bytes:
+    """The content type without parameters, in lower case."""
+    return headers.get("content-type", b"").partition(b";")[0].strip().lower()
+
+
+def is_json(kind: bytes) -> bool:
+    """JSON documents and lines of JSON."""
+    return kind in (b"application/json", b"application/x-ndjson") or kind.endswith(b"+json")
+
+
+def is_encoded(headers: Mapping[str, bytes]) -> bool:
+    """Compressed, or otherwise not what its content type says."""
+    return headers.get("content-encoding", b"").strip().lower() not in (b"", b"identity")

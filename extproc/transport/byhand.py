@@ -1,0 +1,269 @@
+"""Messages read by hand, as far as they are written as Envoy writes them; protobuf reads the rest.
+
+protobuf builds and registers an object for each header, and copies a body twice. Tests hold every reader here against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple, TypeVar
+
+from google.protobuf.message import DecodeError
+
+from extproc import names
+from extproc.domain import RequestHead
+from extproc.errors import ProtocolError
+from extproc.pb import external_processor_pb2 as pb
+from extproc.protocol import BodyMode, ProtocolConfig, RequestBody, RequestHeaders, ResponseBody, ResponseHeaders
+
+_VIEWED: Final = 16 * 1024
+"""From this size on, a piece of body is a view of its message."""
+_CACHED_BYTES: Final = 4096
+"""Longer metadata is read each time."""
+
+Piece = TypeVar("Piece", RequestBody, ResponseBody)
+
+
+class Rest(NamedTuple):
+    """What stands behind a message's request."""
+
+    subset: tuple[str, ...] | None
+    served: str
+    config: ProtocolConfig | None
+
+
+_parse = pb.ProcessingRequest.FromString
+
+
+def only_body(raw: bytes, make: type[Piece]) -> Piece | None:
+    """The piece of body, when the message has no other request: ProcessingRequest.request_body=4 or response_body=5 with body=1
+    and end_of_stream=2, in this order and shortest form, as Envoy writes it; behind it only what `read_rest` knows. None for
+    anything else, which protobuf then reads.
+
+    A large body is not copied here, and twice by protobuf.
+    """
+    size = len(raw)
+    length, at = read_varint(raw, 1, size)
+    end = at + length
+    if at < 0 or end > size:
+        return None
+    if end == size:
+        return _piece(raw, at, end, make)
+    rest = read_rest(raw[end:])
+    if rest is None:
+        return None
+    piece = _piece(raw, at, end, make)
+    if rest.subset is None or not isinstance(piece, RequestBody):
+        return piece
+    return piece._replace(subset=rest.subset)
+
+
+def _piece(raw: bytes, at: int, end: int, make: type[Piece]) -> Piece | None:
+    """The HttpBody between two places."""
+    if at == end:
+        return make(b"", False)
+    ends = raw[end - 2 : end] == b"\x10\x01"
+    if ends and at == end - 2:
+        return make(b"", True)
+    if raw[at] != 0x0A:
+        return None
+    length, at = read_varint(raw, at + 1, end)
+    if at < 0:
+        return None
+    # A large piece is only looked at: it is copied when the whole body is put together.
+    view = raw if length < _VIEWED else memoryview(raw)
+    if at + length == end:
+        return make(view[at:end], False)  # a body that happens to end like end_of_stream
+    if ends and at + length == end - 2:
+        return make(view[at : end - 2], True)
+    return None
+
+
+def only_headers(raw: bytes) -> RequestHeaders | None:
+    """The headers of a request, as Envoy writes them: ProcessingRequest.request_headers=2 with headers=1.headers=1 of key=1 and
+    raw_value=3, and end_of_stream=3; behind them only what `read_rest` knows. None for anything else, which protobuf then
+    reads.
+
+    protobuf builds and registers an object for each header: in a running server that costs four times this loop.
+    """
+    at, stop, end, ends = _header_map(raw)
+    if at < 0:
+        return None
+    rest = read_rest(raw[end:])
+    headers = _read_headers(raw, at, stop)
+    if rest is None or headers is None:
+        return None
+    return RequestHeaders(RequestHead(headers, rest.subset), ends, rest.config)
+
+
+def only_response_headers(raw: bytes) -> ResponseHeaders | None:
+    """As `only_headers`, for ProcessingRequest.response_headers=3; behind it only what `read_rest` knows."""
+    at, stop, end, ends = _header_map(raw)
+    if at < 0:
+        return None
+    served = ""
+    if end < len(raw):
+        rest = read_rest(raw[end:])
+        if rest is None:
+            return None
+        served = rest.served
+    headers = _read_headers(raw, at, stop)
+    return None if headers is None else response_of(headers, ends, served)
+
+
+def _header_map(raw: bytes) -> tuple[int, int, int, bool]:
+    """Where the header map begins and stops, where the HttpHeaders end, and their end_of_stream; -1 first when odd."""
+    size = len(raw)
+    length, at = read_varint(raw, 1, size)
+    end = at + length
+    if at < 0 or end > size or at >= end or raw[at] != 0x0A:
+        return _ODD
+    length, at = read_varint(raw, at + 1, end)
+    stop = at + length
+    if at < 0 or stop > end:
+        return _ODD
+    ends = raw[stop:end]
+    if ends and ends != b"\x18\x01":
+        return _ODD
+    return at, stop, end, bool(ends)
+
+
+_ODD: Final = (-1, 0, 0, False)
+
+
+def _read_headers(raw: bytes, at: int, stop: int) -> dict[str, bytes] | None:
+    """The headers between two places, or `only` these; None when they are not written as Envoy writes them."""
+    headers: dict[str, bytes] = {}
+    try:
+        while at < stop:
+            # One HeaderValue: 0A, its length, 0A, the key's length, the key, 1A, the value's length, the value.
+            if raw[at] != 0x0A:
+                return None
+            item = raw[at + 1]
+            at += 2
+            if item >= 0x80:
+                item, at = read_varint(raw, at - 1, stop)
+                if at < 0:
+                    return None
+            after = at + item
+            named = raw[at + 1]
+            if raw[at] != 0x0A or named >= 0x80:
+                return None
+            value = at + 2 + named
+            key = raw[at + 2 : value].decode()
+            if value == after:
+                headers[key] = b""
+            else:
+                held = raw[value + 1]
+                begin = value + 2
+                if held >= 0x80:
+                    held, begin = read_varint(raw, value + 1, stop)
+                if raw[value] != 0x1A or begin < 0 or begin + held != after:
+                    return None
+                headers[key] = raw[begin:after]
+            at = after
+    except (IndexError, UnicodeDecodeError):
+        return None
+    return headers if at == stop else None
+
+
+def read_rest(rest: bytes) -> Rest | None:
+    """What stands behind a message's request; None when protobuf must say, with the request.
+
+    Envoy repeats this from stream to stream, and the metadata of a request with each of its messages, so it is read once for
+    many. With `metadata_options` it stands there even when it is empty.
+    """
+    return _read_known_rest(rest) if len(rest) <= _CACHED_BYTES else _read_any_rest(rest)
+
+
+def _read_any_rest(rest: bytes) -> Rest | None:
+    try:
+        message = _parse(rest)
+        if message.WhichOneof("request") is not None:
+            return None
+        return Rest(subset_of(message), served_of(message), config_of(message))
+    except (DecodeError, ProtocolError):
+        return None
+
+
+_read_known_rest = lru_cache(maxsize=1024)(_read_any_rest)
+
+
+def read_varint(raw: bytes, at: int, size: int) -> tuple[int, int]:
+    """The number and where it ends; -1 for the latter when it is cut or longer than 35 bits."""
+    if at < size:
+        number = raw[at]
+        at += 1
+        if number < 0x80:
+            return number, at
+        number &= 0x7F
+        shift = 7
+        while at < size and shift <= 28:
+            byte = raw[at]
+            at += 1
+            if byte < 0x80:
+                return number | byte << shift, at
+            number |= (byte & 0x7F) << shift
+            shift += 7
+    return 0, -1
+
+
+def response_of(headers: Mapping[str, bytes], ends: bool, served: str) -> ResponseHeaders:
+    """The event; `served` goes before a header of the same name, which an upstream may write."""
+    text = headers.get(":status", b"")
+    status = int(text) if len(text) == 3 and text.isdigit() else 0
+    if not served and names.SERVED_KEY in headers:
+        served = headers[names.SERVED_KEY].decode("latin-1")
+    return ResponseHeaders(status, ends, served, headers)
+
+
+def served_of(message: pb.ProcessingRequest) -> str:
+    """The endpoint that answered, '' when the proxy does not tell."""
+    if not message.HasField("metadata_context"):
+        return ""
+    spaces = message.metadata_context.filter_metadata
+    if names.LB_NAMESPACE not in spaces:
+        return ""
+    fields = spaces[names.LB_NAMESPACE].fields
+    return fields[names.SERVED_KEY].string_value if names.SERVED_KEY in fields else ""
+
+
+def subset_of(message: pb.ProcessingRequest) -> tuple[str, ...] | None:
+    """The subset hint: a list of strings, or one string with commas; both are seen (reference: GIE lwepp)."""
+    if not message.HasField("metadata_context"):
+        return None
+    spaces = message.metadata_context.filter_metadata
+    if names.SUBSET_NAMESPACE not in spaces:
+        return None
+    fields = spaces[names.SUBSET_NAMESPACE].fields
+    if names.SUBSET_KEY not in fields:
+        return None
+    value = fields[names.SUBSET_KEY]
+    if value.HasField("list_value"):
+        hints: Sequence[str] = [item.string_value for item in value.list_value.values]
+    else:
+        hints = value.string_value.split(",")
+    return tuple(hint.strip() for hint in hints if hint.strip())
+
+
+def config_of(message: pb.ProcessingRequest) -> ProtocolConfig | None:
+    """What Envoy is configured to send. Raises ProtocolError for a body mode that we do not know."""
+    if not message.HasField("protocol_config"):
+        return None
+    told = message.protocol_config
+    return ProtocolConfig(
+        _mode(told.request_body_mode),
+        _mode(told.response_body_mode),
+        told.send_body_without_waiting_for_header_response,
+    )
+
+
+_MODES: Final = {int(mode): mode for mode in BodyMode}
+
+
+def _mode(number: int) -> BodyMode:
+    mode = _MODES.get(number)
+    if mode is None:
+        raise ProtocolError(f"body mode {number} is not supported")
+    return mode

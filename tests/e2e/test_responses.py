@@ -1,0 +1,200 @@
+"""Answers that pass through us: Envoy with `response_body_mode` set, as gateways do it that send every body."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from extproc import names
+from extproc.demo.envoy import envoy_child
+from extproc.demo.ports import free_ports
+from extproc.demo.stack import LLAMA, POOLS
+from extproc.domain import Decision
+from extproc.observability.instruments import Instruments
+from extproc.observability.metrics import StreamMetrics
+from extproc.protocol import Event, StreamLimits
+from extproc.response import AnswerReader
+from extproc.transport import codec
+from extproc.transport.grpcio import ExtProcServer
+from extproc.transport.health import Health
+from tests.e2e import raw
+from tests.e2e.parts import ADMIN, ENVOY, Answer, call, send_answers, until
+from tests.e2e.scripted import Answering, Script, scripted
+from tests.fakes.decider import FakeDecider
+
+pytestmark = pytest.mark.e2e
+
+CHAT = "/v1/chat/completions"
+FDS = "FULL_DUPLEX_STREAMED"
+
+
+class Passage:
+    """Envoy, a server of ours with a reader, and a scripted model server."""
+
+    def __init__(self, url: str, port: int) -> None:
+        self.url = url
+        self._port = port
+
+    async def answer(self, script: Script) -> Answer:
+        """The answer to one request."""
+        with scripted(self._port, script):
+            return await asyncio.to_thread(call, self.url, CHAT, b'{"model":"client"}')
+
+    async def read(self, script: Script, reading: object) -> None:
+        """Run `reading` in a thread while the script answers."""
+        with scripted(self._port, script):
+            assert callable(reading)
+            await asyncio.to_thread(reading)
+
+
+@contextlib.asynccontextmanager
+async def passage(
+    binary: Path, directory: Path, mode: str, restore: tuple[str, str] | None = ("served", "the-client's-name")
+) -> AsyncIterator[Passage]:
+    ports = [port for pool in POOLS for port in pool.ports]
+    usual = [ENVOY, ADMIN, 9002, *ports]
+    chosen = dict(zip(usual, free_ports(len(usual)), strict=True))
+    upstream = chosen[LLAMA.ports[0]]
+    envoy = envoy_child(binary, "one-hop.yaml", chosen, directory)
+    send_answers(directory, mode)
+    destination = ((names.DESTINATION_HEADER, f"127.0.0.1:{upstream}"),)
+    decider = FakeDecider(
+        lambda question: Decision(
+            destination, metadata=destination, reader=None if restore is None else AnswerReader(None, restore)
+        )
+    )
+    server = ExtProcServer(decider, StreamLimits(), StreamMetrics(Instruments()), Health(), max_message_bytes=1 << 26)
+    await server.start("127.0.0.1", chosen[9002])
+    try:
+        envoy.start()
+        admin = f"http://127.0.0.1:{chosen[ADMIN]}"
+        await asyncio.to_thread(until, lambda: call(admin, "/ready").status == 200, what="Envoy is up")
+        yield Passage(f"http://127.0.0.1:{chosen[ENVOY]}", upstream)
+        async with asyncio.timeout(5):
+            while len(decider.ended) < len(decider.asked):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)  # Envoy's last word
+        assert len(decider.ended) == len(decider.asked)
+    finally:
+        await asyncio.to_thread(envoy.stop)
+        await server.stop(0)
+
+
+DOCUMENT = json.dumps({"id": "1", "model": "served", "choices": [{"text": 'a "model": "served"'}]}).encode()
+RESTORED = DOCUMENT.replace(b'"model": "served", "choices', b'"model": "the-client\'s-name", "choices')
+
+
+@pytest.mark.parametrize("mode", [FDS, "STREAMED", "BUFFERED", "BUFFERED_PARTIAL"])
+async def test_the_clients_name_is_restored(envoy_binary: Path, tmp_path: Path, mode: str) -> None:
+    def document(answering: Answering) -> None:
+        answering.head("application/json", content_length=str(len(DOCUMENT)))
+        answering.write(DOCUMENT)
+
+    async with passage(envoy_binary, tmp_path, mode) as through:
+        answer = await through.answer(document)
+        assert (answer.status, answer.body) == (200, RESTORED)
+
+
+async def test_a_name_that_is_cut_over_pieces_is_restored(envoy_binary: Path, tmp_path: Path) -> None:
+    """And what is held back is set free by trailers."""
+
+    def in_pieces(answering: Answering) -> None:
+        answering.head("application/json", transfer_encoding="chunked", trailer="x-checksum")
+        for at in range(0, len(DOCUMENT), 7):
+            answering.chunk(DOCUMENT[at : at + 7])
+        answering.chunk(b'"mod')
+        answering.chunk(b"")
+        answering.write(b"x-checksum: 4711\r\n\r\n")
+
+    async with passage(envoy_binary, tmp_path, FDS) as through:
+        answer = await through.answer(in_pieces)
+        assert (answer.status, answer.body) == (200, RESTORED + b'"mod')
+
+
+async def test_compressed_answers_pass(envoy_binary: Path, tmp_path: Path) -> None:
+    def compressed(answering: Answering) -> None:
+        answering.head("application/json", content_length=str(len(DOCUMENT)), content_encoding="x-unknown")
+        answering.write(DOCUMENT)
+
+    async with passage(envoy_binary, tmp_path, FDS) as through:
+        assert (await through.answer(compressed)).body == DOCUMENT
+
+
+@pytest.mark.parametrize("restore", [None, ("served", "client")])
+async def test_pieces_are_not_held_back(envoy_binary: Path, tmp_path: Path, restore: tuple[str, str] | None) -> None:
+    """The model server writes the next event only when the client has the last one."""
+    seen = threading.Semaphore(0)
+    event = b'data: {"model":"served","n":%03d}\n\n'
+
+    def in_step(answering: Answering) -> None:
+        answering.head("text/event-stream", transfer_encoding="chunked")
+        for number in range(100):
+            answering.chunk(event % number)
+            assert seen.acquire(timeout=5), number
+        answering.chunk(b"")
+        answering.write(b"\r\n")
+
+    async with passage(envoy_binary, tmp_path, FDS, restore) as through:
+
+        def client() -> None:
+            with raw.connected(through.url) as connection:
+                connection.sendall(raw.head(CHAT, "content-length: 2") + b"{}")
+                for number in range(100):
+                    wanted = event % number
+                    if restore is not None:
+                        wanted = wanted.replace(b"served", b"client")
+                    raw.read_until(connection, wanted)
+                    seen.release()
+                raw.read_until(connection, b"0\r\n\r\n")
+
+        await through.read(in_step, client)
+
+
+@pytest.mark.parametrize("restore", [None, ("served", "client")])
+@pytest.mark.parametrize("trailers", [False, True])
+async def test_a_large_answer_is_intact(
+    envoy_binary: Path, tmp_path: Path, restore: tuple[str, str] | None, trailers: bool
+) -> None:
+    document = b'{"model": "client", "data": "' + os.urandom(5 << 19).hex().encode() + b'"}'
+
+    def large(answering: Answering) -> None:
+        if not trailers:
+            answering.head("application/json", content_length=str(len(document)))
+            answering.write(document)
+            return
+        answering.head("application/json", transfer_encoding="chunked", trailer="x-checksum")
+        for at in range(0, len(document), 100_000):
+            answering.chunk(document[at : at + 100_000])
+        answering.chunk(b"")
+        answering.write(b"x-checksum: 4711\r\n\r\n")
+
+    async with passage(envoy_binary, tmp_path, FDS, restore) as through:
+        answer = await through.answer(large)
+        assert answer.status == 200
+        assert answer.body == document
+
+
+async def test_what_envoy_sends_is_read_by_hand(envoy_binary: Path, tmp_path: Path) -> None:
+    by_protobuf: list[str] = []
+    usual = codec._by_protobuf
+
+    def noting(raw: bytes) -> Event:
+        event = usual(raw)
+        by_protobuf.append(type(event).__name__)
+        return event
+
+    def document(answering: Answering) -> None:
+        answering.head("application/json", content_length=str(len(DOCUMENT)))
+        answering.write(DOCUMENT)
+
+    with mock.patch.object(codec, "_by_protobuf", noting):
+        async with passage(envoy_binary, tmp_path, FDS) as through:
+            assert (await through.answer(document)).status == 200
+    assert by_protobuf == []
