@@ -25,7 +25,7 @@ from extproc.request import ParseOptions
 from extproc.settings.base import SettingsError
 from extproc.settings.gateway import GatewayConfig, load_gateway_config, scheduling_of
 from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
-from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings, PickerSettings
+from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings, PickerSettings, ServerSettings
 from extproc.stages import ModelHeaders, PickEndpoint, PoolOfEndpoints, RouteToPool
 from extproc.traffic import Route, RouteTable
 
@@ -41,7 +41,7 @@ def build_bbr(settings: BbrSettings) -> Service:
     options = ParseOptions(settings.invalid_json_passes, settings.text_models)
     director = Director([headers], telemetry.streams, router_metrics=metrics, options=options)
     mode = BodyMode.FULL_DUPLEX_STREAMED if settings.streaming else BodyMode.BUFFERED
-    limits = StreamLimits(settings.max_body_bytes, fallback=ProtocolConfig(mode, mode))
+    limits = _limits(settings)._replace(fallback=ProtocolConfig(mode, mode))
     return Service("bbr", settings, telemetry, director, limits, background=background)
 
 
@@ -88,7 +88,7 @@ def build_epp(settings: EppSettings) -> Service:
     director = Director([picker], telemetry.streams)
     # Upstream's picker marks every answer that passed it; its users' checks look for the mark.
     marker = Decision(set_headers=((names.RESPONSE_MARKER_HEADER, "true"),))
-    limits = StreamLimits(settings.max_body_bytes, on_response_headers=marker)
+    limits = _limits(settings)._replace(on_response_headers=marker)
     return Service("epp", settings, telemetry, director, limits, [pool], decisions)
 
 
@@ -130,11 +130,15 @@ def build_gateway(settings: GatewaySettings) -> Service:
         settings,
         telemetry,
         director,
-        StreamLimits(settings.max_body_bytes),
+        _limits(settings),
         list(pools.values()),
         decisions,
         background,
     )
+
+
+def _limits(settings: ServerSettings) -> StreamLimits:
+    return StreamLimits(settings.max_body_bytes, request_timeout_s=settings.request_timeout)
 
 
 def _gateway_parts(config: GatewayConfig, base: Path, prefix: str, problems: list[str]) -> dict[str, PoolParts]:

@@ -16,6 +16,7 @@ from extproc.protocol.actions import (
 )
 from extproc.protocol.events import (
     BodyMode,
+    Deadline,
     DecisionFailed,
     DecisionMade,
     Direction,
@@ -35,6 +36,7 @@ __all__ = [
     "CHUNK_BYTES",
     "Action",
     "BodyMode",
+    "Deadline",
     "Decide",
     "DecisionFailed",
     "DecisionMade",

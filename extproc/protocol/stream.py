@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from extproc.domain import Decision, Reply, RequestHead
-from extproc.errors import BodyTooLarge, ProtocolError
+from extproc.errors import BodyTooLarge, DecisionTimeout, ProtocolError, RequestTimeout
 from extproc.protocol.actions import (
     Action,
     Decide,
@@ -23,6 +23,7 @@ from extproc.protocol.actions import (
 )
 from extproc.protocol.events import (
     BodyMode,
+    Deadline,
     DecisionFailed,
     DecisionMade,
     Direction,
@@ -60,6 +61,9 @@ class StreamLimits(NamedTuple):
     """For streams that carry no `protocol_config`."""
     on_response_headers: Decision | None = None
     """Changes to the response's headers."""
+    request_timeout_s: float = 300.0
+    """The transport says `Deadline` this long after the stream's start: a request that is undecided then is answered with
+    408 `request_timeout`, or 504 `decision_timeout` when it is the director that takes so long. 0: never."""
 
 
 class ExtProcStream:
@@ -225,10 +229,26 @@ class ExtProcStream:
 
     def _refuse_body(self, event: RequestBody) -> Actions:
         self._drop_body()
+        self._deferred = []
         limit = self._limits.max_body_bytes
         return [ReplyImmediately(BodyTooLarge(f"request body is larger than the limit of {limit} bytes"))]
 
+    def _time_out(self, event: Deadline) -> Actions:
+        self._drop_body()
+        limit_s = self._limits.request_timeout_s
+        return [ReplyImmediately(RequestTimeout(f"the request took longer than {limit_s:g} s to arrive"))]
+
+    def _give_up(self, event: Deadline) -> Actions:
+        self._drop_body()
+        self._deferred = []
+        return [ReplyImmediately(DecisionTimeout(f"no decision within {self._limits.request_timeout_s:g} s"))]
+
     def _defer(self, event: RequestBody | RequestTrailers) -> Actions:
+        if isinstance(event, RequestBody):
+            if self._config.request_body is _FDS:
+                self._held_bytes += len(event.body)
+            else:
+                event = event._replace(body=_NO_BYTES)  # Envoy keeps it itself; it only wants its answer
         self._deferred.append(event)
         return []
 

@@ -10,6 +10,8 @@ Rules that the rows keep (Envoy `ext_proc` filter, 1.30 to 1.40):
   piece of body came, and only the headers' reply can change headers;
 - in the buffered modes the headers are answered at once, or Envoy waits forever, and the changes ride on the body's reply;
 - when trailers exist, no piece of body says end_of_stream;
+- in full duplex Envoy sets no timer for the request, so a client that stops sending is ours to end (`Deadline`);
+- an ImmediateResponse is taken at any time: Envoy answers the client with it, or resets what is under way;
 - after the end of a body some versions send another, empty end: it is dropped (Envoy issue 46237).
 """
 
@@ -54,32 +56,42 @@ REQUEST_ROWS: tuple[Row, ...] = (
     Row(_S.START, e.RequestHeaders, "body_is_not_seen", "decide_on_headers", _S.DECIDING),
     Row(_S.START, e.RequestHeaders, "body_is_buffered", "answer_headers", _S.BUFFERING),
     Row(_S.START, e.RequestHeaders, "", "hold_headers", _S.COLLECTING),
+    Row(_S.START, e.Deadline, "", "time_out", _S.ANSWERED),
     Row(_S.START, e.PeerClosed, "", "finish", _S.CLOSED),
     Row(_S.COLLECTING, e.RequestBody, "body_is_too_large", "refuse_body", _S.ANSWERED),
     Row(_S.COLLECTING, e.RequestBody, "body_is_enough", "decide_on_body", _S.DECIDING),
     Row(_S.COLLECTING, e.RequestBody, "", "collect", _S.COLLECTING),
     Row(_S.COLLECTING, e.RequestTrailers, "", "decide_at_trailers", _S.DECIDING),
+    Row(_S.COLLECTING, e.Deadline, "", "time_out", _S.ANSWERED),
     Row(_S.COLLECTING, e.PeerClosed, "", "finish", _S.CLOSED),
     Row(_S.BUFFERING, e.RequestBody, "body_is_too_large", "refuse_body", _S.ANSWERED),
     Row(_S.BUFFERING, e.RequestBody, "", "decide_on_body", _S.DECIDING),
     Row(_S.BUFFERING, e.RequestTrailers, "", "pass_trailers", _S.PASSING),
+    Row(_S.BUFFERING, e.Deadline, "", "time_out", _S.ANSWERED),
     Row(_S.BUFFERING, e.PeerClosed, "", "finish", _S.CLOSED),
     Row(_S.DECIDING, e.DecisionMade, "answer_is_ours", "answer", _S.ANSWERED),
     Row(_S.DECIDING, e.DecisionMade, "", "go_on", _S.PASSING),
     Row(_S.DECIDING, e.DecisionFailed, "", "fail", _S.ANSWERED),
+    Row(_S.DECIDING, e.RequestBody, "body_is_too_large", "refuse_body", _S.ANSWERED),
     Row(_S.DECIDING, e.RequestBody, "", "defer", _S.DECIDING),
     Row(_S.DECIDING, e.RequestTrailers, "", "defer", _S.DECIDING),
+    Row(_S.DECIDING, e.Deadline, "", "give_up", _S.ANSWERED),
     Row(_S.DECIDING, e.PeerClosed, "", "finish", _S.CLOSED),
     Row(_S.PASSING, e.RequestBody, "request_has_ended", "drop", _S.PASSING),
     Row(_S.PASSING, e.RequestBody, "", "pass_body", _S.PASSING),
     Row(_S.PASSING, e.RequestTrailers, "", "pass_trailers", _S.PASSING),
+    Row(_S.PASSING, e.Deadline, "", "drop", _S.PASSING),
     Row(_S.PASSING, e.PeerClosed, "", "finish", _S.CLOSED),
     Row(_S.ANSWERED, e.RequestBody, "", "drop", _S.ANSWERED),
     Row(_S.ANSWERED, e.RequestTrailers, "", "drop", _S.ANSWERED),
+    Row(_S.ANSWERED, e.Deadline, "", "drop", _S.ANSWERED),
     Row(_S.ANSWERED, e.PeerClosed, "", "finish", _S.CLOSED),
-    # The stream may close while the director still thinks; what it says then is given back, not lost.
+    # The stream may be over while the director still thinks; what it says then is given back, not lost.
+    Row(_S.ANSWERED, e.DecisionMade, "", "give_back", _S.ANSWERED),
+    Row(_S.ANSWERED, e.DecisionFailed, "", "drop", _S.ANSWERED),
     Row(_S.CLOSED, e.DecisionMade, "", "give_back", _S.CLOSED),
     Row(_S.CLOSED, e.DecisionFailed, "", "drop", _S.CLOSED),
+    Row(_S.CLOSED, e.Deadline, "", "drop", _S.CLOSED),
     Row(_S.CLOSED, e.PeerClosed, "", "drop", _S.CLOSED),
 )
 

@@ -15,6 +15,12 @@ class ServerSettings(Settings):
     metrics_port: Port = setting(9090, "Port of /metrics, /healthz, /readyz and /debug.")
     host: str = setting("0.0.0.0", "Address to listen on.")
     max_body_bytes: Size = setting(64 * 2**20, "Largest request body; a larger one is answered with 413.", default_text="64Mi")
+    request_timeout: Duration = setting(
+        300.0,
+        "How long a request may take to be decided, upload included; then it is answered with 408. Envoy sets no timer of its "
+        "own in full duplex. The default lets 64Mi come over 2 Mbit/s. 0 is no limit; answers have none in any case.",
+        default_text="300s",
+    )
     drain_timeout: Duration = setting(
         30.0, "After SIGTERM, how long open streams may go on before they are ended.", default_text="30s"
     )

@@ -19,6 +19,7 @@ from extproc.observability.logs import logger
 from extproc.observability.metrics import StreamMetrics
 from extproc.protocol import StreamLimits
 from extproc.transport.codec import Encoder
+from extproc.transport.deadlines import Deadlines
 from extproc.transport.session import Decider, Session
 
 _log = logger(__name__)
@@ -47,6 +48,9 @@ class ExtProcServer:
         self._encoder = Encoder()
         self._open: dict[asyncio.Task[Any], Session] = {}
         self._leaving: set[asyncio.Task[Any]] = set()
+        self._deadlines: Deadlines[asyncio.Task[Any]] = Deadlines(limits.request_timeout_s)
+        self._timed_out: dict[asyncio.Task[Any], list[bytes]] = {}
+        self._timer: asyncio.TimerHandle | None = None
         most = limits.max_body_bytes + _MESSAGE_OVERHEAD
         self._server = aio.server(
             options=[
@@ -66,6 +70,8 @@ class ExtProcServer:
         """Listen; return the port. Raises BindError."""
         bound = _bind(self._server, host, port, "ext_proc")
         await self._server.start()
+        if self._limits.request_timeout_s:
+            self._wait()
         return bound
 
     async def stop(self, grace_s: float) -> None:
@@ -82,6 +88,20 @@ class ExtProcServer:
                     self._leaving.add(task)
                     task.cancel()
         await stopping
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _wait(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._deadlines.tick_s, self._sweep)
+
+    def _sweep(self) -> None:
+        self._wait()
+        for task in self._deadlines.tick():
+            answers = self._open[task].expire()
+            if answers:
+                # The stream's own task sends them: it waits for the peer, and two must not write at once.
+                self._timed_out[task] = answers
+                task.cancel()
 
     async def _process(self, _: Any, context: aio.ServicerContext[bytes, bytes]) -> None:
         metrics = self._metrics
@@ -90,6 +110,8 @@ class ExtProcServer:
         task = asyncio.current_task()
         assert task is not None
         self._open[task] = session
+        generation = self._deadlines.young
+        generation.add(task)
         code = "CANCELLED"
         read: Callable[[], Any] = context.read
         write: Callable[[bytes], Any] = context.write
@@ -104,7 +126,12 @@ class ExtProcServer:
                 for answer in receive(raw):
                     await write(answer)
         except asyncio.CancelledError:
-            if task not in self._leaving:
+            answers = self._timed_out.pop(task, None)
+            if answers is not None:
+                task.uncancel()
+                for answer in answers:
+                    await write(answer)
+            elif task not in self._leaving:
                 raise
             code = "OK"
         except ProtocolError as error:
@@ -114,6 +141,8 @@ class ExtProcServer:
         finally:
             del self._open[task]
             self._leaving.discard(task)
+            generation.discard(task)
+            self._timed_out.pop(task, None)
             session.closed()
             metrics.open.value -= 1
             if code == "OK":

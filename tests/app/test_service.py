@@ -83,6 +83,33 @@ async def test_router_sets_the_model_and_echoes_the_body() -> None:
         assert 'bbr_model_requests_total{model="llama"} 1.0' in text
 
 
+async def test_a_request_that_does_not_arrive_in_time() -> None:
+    service = build_bbr(BbrSettings(**HERE | {"request_timeout": "160ms"}))
+    async with running(service) as ports, aio.insecure_channel(f"127.0.0.1:{ports.grpc}") as channel:
+        streams: list[Any] = [channel.stream_stream(EXT_PROC_METHOD)() for _ in range(3)]
+        undecided, half, decided = streams
+        whole = [message.SerializeToString() for message in chat(b'{"model": "llama"}')]
+        piece = pb.ProcessingRequest()
+        piece.request_body.body = b'{"model"'
+        await undecided.write(whole[0])
+        await half.write(whole[0])
+        await half.write(piece.SerializeToString())
+        for message in whole:
+            await decided.write(message)
+        assert [await decided.read(), await decided.read()]
+        for late in (undecided, half):
+            answer = pb.ProcessingResponse.FromString(await late.read()).immediate_response
+            assert (answer.status.code, json.loads(answer.body)["error"]["code"]) == (408, "request_timeout")
+            assert await late.read() is aio.EOF
+            assert await late.code() is grpc.StatusCode.OK
+        text = (await get(ports.metrics, "/metrics"))[1]
+        assert 'extproc_request_errors_total{code="request_timeout"} 2.0' in text
+        assert "extproc_streams_inflight 1.0" in text
+        await decided.done_writing()
+        assert await decided.read() is aio.EOF
+        assert await decided.code() is grpc.StatusCode.OK
+
+
 async def test_router_follows_its_adapters_file(tmp_path: Path) -> None:
     file = tmp_path / "adapters.yaml"
     file.write_text("base: [one]\n")

@@ -9,6 +9,7 @@ from extproc.errors import ExtProcError
 from extproc.protocol import (
     Action,
     BodyMode,
+    Deadline,
     Decide,
     DecisionFailed,
     DecisionMade,
@@ -38,6 +39,7 @@ FDS = BodyMode.FULL_DUPLEX_STREAMED
 
 HEAD = RequestHead({":method": b"POST", ":path": b"/v1/chat/completions", "content-type": b"application/json"})
 DECISION = Decision(set_headers=(("X-Gateway-Model-Name", "m"),), ticket="ticket")
+DEADLINE = Deadline()
 CLOSED = PeerClosed()
 TRAILERS = RequestTrailers()
 RESPONSE_TRAILERS = ResponseTrailers()
@@ -146,6 +148,7 @@ class Peer:
 __all__ = [
     "BUFFERED",
     "CLOSED",
+    "DEADLINE",
     "DECISION",
     "FDS",
     "HEAD",

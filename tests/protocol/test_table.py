@@ -12,6 +12,7 @@ from extproc.protocol import BodyMode, Event, ExtProcStream, StreamLimits
 from extproc.protocol.table import REQUEST_EVENTS, REQUEST_ROWS, RESPONSE_EVENTS, RESPONSE_ROWS, Row, State, mermaid
 from tests.fakes.events import (
     CLOSED,
+    DEADLINE,
     RESPONSE_TRAILERS,
     TRAILERS,
     body,
@@ -39,6 +40,7 @@ EVENTS: tuple[Event, ...] = (
     response_body(b"x"),
     response_body(b"x", end=True),
     RESPONSE_TRAILERS,
+    DEADLINE,
     CLOSED,
 )
 

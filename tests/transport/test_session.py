@@ -147,6 +147,39 @@ class TestRefusals:
         assert decider.errors == []
 
 
+class TestTheDeadline:
+    def test_before_the_decision(self) -> None:
+        decider = FakeDecider(DECISION)
+        stream = session(decider, StreamLimits(request_timeout_s=2))
+        send(stream, messages.request_headers(), messages.request_body(BODY[:5]))
+        answer = immediate(stream.expire())
+        assert answer.status.code == 408
+        assert orjson.loads(answer.body)["error"]["code"] == "request_timeout"
+        assert [error.code for error in decider.errors] == ["request_timeout"]
+        assert send(stream, messages.request_body(BODY[5:], end=True)) == []
+        assert stream.expire() == []
+        stream.closed()
+        assert decider.asked == []
+        assert decider.ended == []
+
+    @pytest.mark.parametrize("raws", [[], [messages.request_headers()], [messages.request_headers(subset=None)]])
+    def test_before_the_headers_were_read(self, raws: list[bytes]) -> None:
+        stream = session(FakeDecider(DECISION))
+        send(stream, *raws)
+        assert immediate(stream.expire()).status.code == 408
+        assert send(stream, messages.request_body(BODY, end=True)) == []
+
+    def test_after_the_decision(self) -> None:
+        decider = FakeDecider(DECISION)
+        stream = session(decider)
+        send(stream, messages.request_headers(end=True))
+        assert stream.expire() == []
+        assert kinds(send(stream, messages.response_headers())) == ["response_headers"]
+        stream.closed()
+        assert stream.expire() == []
+        assert decider.errors == []
+
+
 class TestTheEnd:
     def test_of_the_response(self) -> None:
         decider = FakeDecider(DECISION)
