@@ -21,7 +21,7 @@ from extproc.observability.logs import logger
 from extproc.observability.metrics import PickerMetrics, RouterMetrics
 from extproc.pool import PoolStore
 from extproc.protocol import BodyMode, ProtocolConfig, StreamLimits
-from extproc.request import ParseOptions
+from extproc.request import ParseOptions, scanner_of
 from extproc.settings.base import SettingsError
 from extproc.settings.gateway import GatewayConfig, load_gateway_config, scheduling_of
 from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
@@ -138,7 +138,12 @@ def build_gateway(settings: GatewaySettings) -> Service:
 
 
 def _limits(settings: ServerSettings) -> StreamLimits:
-    return StreamLimits(settings.max_body_bytes, request_timeout_s=settings.request_timeout)
+    early = isinstance(settings, BbrSettings | GatewaySettings) and settings.early
+    return StreamLimits(
+        settings.max_body_bytes,
+        request_timeout_s=settings.request_timeout,
+        scanner_of=scanner_of if early else None,
+    )
 
 
 def _gateway_parts(config: GatewayConfig, base: Path, prefix: str, problems: list[str]) -> dict[str, PoolParts]:

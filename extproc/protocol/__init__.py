@@ -14,6 +14,7 @@ from extproc.protocol.actions import (
     ReplyImmediately,
     ReplyTrailers,
 )
+from extproc.protocol.early import Scanner, ScannerOf
 from extproc.protocol.events import (
     BodyMode,
     Deadline,
@@ -30,7 +31,8 @@ from extproc.protocol.events import (
     ResponseHeaders,
     ResponseTrailers,
 )
-from extproc.protocol.stream import CHUNK_BYTES, ExtProcStream, StreamLimits
+from extproc.protocol.limits import StreamLimits
+from extproc.protocol.stream import CHUNK_BYTES, ExtProcStream
 
 __all__ = [
     "CHUNK_BYTES",
@@ -57,5 +59,7 @@ __all__ = [
     "ResponseBody",
     "ResponseHeaders",
     "ResponseTrailers",
+    "Scanner",
+    "ScannerOf",
     "StreamLimits",
 ]

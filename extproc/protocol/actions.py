@@ -68,3 +68,4 @@ class Finished(NamedTuple):
 
 
 Action: TypeAlias = Decide | ReplyHeaders | ReplyChunk | ReplyBody | ReplyTrailers | ReplyImmediately | Finished
+Actions: TypeAlias = list[Action]

@@ -59,6 +59,12 @@ class ServerSettings(Settings):
         return self
 
 
+_EARLY = (
+    "Decide as soon as the model of a JSON body is known, and let the rest follow as it comes, instead of holding the whole "
+    "body. Only in FULL_DUPLEX_STREAMED. A body that names another model later is stopped."
+)
+
+
 class BbrSettings(ServerSettings):
     """Body-based router: reads the model from the request body and sets X-Gateway-Model-Name and X-Gateway-Base-Model-Name.
 
@@ -77,6 +83,7 @@ class BbrSettings(ServerSettings):
         "File that says which LoRA adapters sit on which base model: upstream's ConfigMap, several of them, or a mapping "
         "of base model to list of adapters. Watched.",
     )
+    early: bool = setting(False, _EARLY)
     text_models: bool = setting(
         False,
         "Accept a model that is a number or a boolean, as its JSON text (as upstream 1.5), instead of answering 400.",
@@ -132,6 +139,7 @@ class GatewaySettings(PickerSettings):
     """Gateway: both stages on one ExtProc stream: the model from the body, its pool, and the endpoint in the pool."""
 
     config_file: str = setting(None, "Gateway config, YAML (apiVersion extproc.dev/v1alpha1, kind Gateway).", required=True)
+    early: bool = setting(False, _EARLY)
 
 
 __all__ = ["BbrSettings", "EppSettings", "GatewaySettings", "PickerSettings", "ServerSettings"]

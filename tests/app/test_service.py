@@ -83,6 +83,30 @@ async def test_router_sets_the_model_and_echoes_the_body() -> None:
         assert 'bbr_model_requests_total{model="llama"} 1.0' in text
 
 
+async def test_early_mode_answers_before_the_body_is_whole(pages: list[Page], tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    pool = {"name": "p", "endpoints": {"static": [f"127.0.0.1:{pages[0].port}"]}}
+    routes = [{"models": ["llama"], "pool": "p"}]
+    config = {"apiVersion": "extproc.dev/v1alpha1", "kind": "Gateway", "pools": [pool], "routes": routes}
+    file.write_text(json.dumps(config))
+    services = [
+        build_bbr(BbrSettings(**HERE, early=True)),
+        build_gateway(GatewaySettings(**HERE, early=True, config_file=str(file))),
+    ]
+    for service in services:
+        async with running(service) as ports, aio.insecure_channel(f"127.0.0.1:{ports.grpc}") as channel:
+            stream: Any = channel.stream_stream(EXT_PROC_METHOD)()
+            first, second = chat(b'{"model": "llama", "messages": [')
+            second.request_body.end_of_stream = False
+            await stream.write(first.SerializeToString())
+            await stream.write(second.SerializeToString())
+            assert headers_of(pb.ProcessingResponse.FromString(await stream.read()))["x-gateway-model-name"] == "llama"
+            echoed = pb.ProcessingResponse.FromString(await stream.read()).request_body.response.body_mutation
+            assert echoed.streamed_response.body == second.request_body.body
+            await stream.done_writing()
+            assert await stream.read() is aio.EOF
+
+
 async def test_a_request_that_does_not_arrive_in_time() -> None:
     service = build_bbr(BbrSettings(**HERE | {"request_timeout": "160ms"}))
     async with running(service) as ports, aio.insecure_channel(f"127.0.0.1:{ports.grpc}") as channel:

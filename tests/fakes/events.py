@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from extproc.domain import Decision, Reply, RequestHead
-from extproc.errors import ExtProcError
+from extproc.errors import ConflictingModel, ExtProcError
 from extproc.protocol import (
     Action,
     BodyMode,
@@ -109,6 +109,25 @@ def _bytes(data: bytes | memoryview | None) -> str:
     return repr(bytes(data).decode()) if len(data) < 32 else f"{len(data)} bytes"
 
 
+class FakeScanner:
+    """Knows once `!` has come by, and can't go on after `#`."""
+
+    def __init__(self) -> None:
+        self.known = False
+        self._error: ExtProcError | None = None
+
+    def feed(self, piece: bytes | memoryview) -> ExtProcError | None:
+        for char in bytes(piece):
+            if self._error is None:
+                self.known = self.known or char == ord("!")
+                self._error = ConflictingModel("two models") if char == ord("#") else None
+        return self._error
+
+
+EARLY = StreamLimits(scanner_of=lambda head: FakeScanner())
+"""Early mode for every request."""
+
+
 class Peer:
     """Feeds a stream, and decides at once when asked, unless `outcome` is None: then the test says when."""
 
@@ -150,6 +169,7 @@ __all__ = [
     "CLOSED",
     "DEADLINE",
     "DECISION",
+    "EARLY",
     "FDS",
     "HEAD",
     "NONE",
@@ -157,6 +177,7 @@ __all__ = [
     "RESPONSE_TRAILERS",
     "STREAMED",
     "TRAILERS",
+    "FakeScanner",
     "Peer",
     "body",
     "config",

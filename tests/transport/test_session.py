@@ -12,6 +12,7 @@ from extproc.domain import Decision, Reply
 from extproc.errors import ExtProcError, InternalError, NoEndpoints, ProtocolError, UnknownModel
 from extproc.pb import external_processor_pb2 as pb
 from extproc.protocol import Decide, Finished, StreamLimits
+from extproc.request import scanner_of
 from extproc.transport.codec import Encoder
 from extproc.transport.session import Session
 from tests.fakes import messages
@@ -145,6 +146,40 @@ class TestRefusals:
         answer = immediate(send(session(decider), messages.request_headers(end=True)))
         assert (answer.status.code, answer.body, answer.details) == (200, b"[]", "extproc_models")
         assert decider.errors == []
+
+
+class TestEarlyMode:
+    """With the real scanner."""
+
+    def test_a_request(self) -> None:
+        decider = FakeDecider(DECISION)
+        stream = session(decider, StreamLimits(scanner_of=scanner_of))
+        assert send(stream, messages.request_headers(), messages.request_body(b'{"mod')) == []
+        out = send(stream, messages.request_body(b'el":"m",'))
+        assert kinds(out) == ["request_headers", "request_body"]
+        assert decider.asked[0][1:] == (b'{"model":"m",', False)
+        out += send(stream, messages.request_body(b'"x":[1'), messages.request_body(b"]}", end=True))
+        pieces = [answer.request_body.response.body_mutation.streamed_response for answer in answers(out)[1:]]
+        assert [piece.body for piece in pieces] == [b'{"model":"m",', b'"x":[1', b"]}"]
+        assert [piece.end_of_stream for piece in pieces] == [False, False, True]
+
+    def test_another_model(self) -> None:
+        decider = FakeDecider(DECISION)
+        stream = session(decider, StreamLimits(scanner_of=scanner_of))
+        send(stream, messages.request_headers(), messages.request_body(b'{"model":"m",'))
+        answer = immediate(send(stream, messages.request_body(b'"model":"n"}', end=True)))
+        assert (answer.status.code, answer.details) == (400, "extproc_conflicting_model")
+        assert [error.code for error in decider.errors] == ["conflicting_model"]
+        assert decider.ended == []
+        stream.closed()
+        assert decider.ended == [(Finished(DECISION, 0, False), "")]
+
+    def test_a_model_in_the_path_waits_for_the_first_piece_only(self) -> None:
+        decider = FakeDecider(DECISION)
+        stream = session(decider, StreamLimits(scanner_of=scanner_of))
+        send(stream, messages.request_headers({":method": b"POST", ":path": b"/v2/models/m/infer"}))
+        assert kinds(send(stream, messages.request_body(b'{"model":"n"'))) == ["request_headers", "request_body"]
+        assert kinds(send(stream, messages.request_body(b"...", end=True))) == ["request_body"]
 
 
 class TestTheDeadline:
