@@ -46,6 +46,8 @@ class Director:
             if self._router_metrics is not None:
                 self._router_metrics.not_parsed.value += 1
             raise
+        if not complete:
+            request = request._replace(body_bytes=max(request.body_bytes, _announced_bytes(head)))
         if request.unread is not None:
             metrics.unread.child(_reason(request.unread)).value += 1
         draft = Draft(started_s)
@@ -96,6 +98,12 @@ class Director:
         except ExtProcError as error:
             told["error"] = {"status": error.status, "code": error.code, "message": error.message}
         return told
+
+
+def _announced_bytes(head: RequestHead) -> int:
+    """What content-length says, 0 when it says nothing: the size of a body of which only the beginning is here."""
+    said = head.headers.get("content-length", b"")
+    return int(said) if said.isdigit() and len(said) < 19 else 0
 
 
 def _reason(unread: str) -> str:

@@ -5,10 +5,13 @@
     │   ├── InvalidBody           400 invalid_body: not the JSON or the form that its content type says
     │   ├── InvalidModel          400 invalid_model: not a string, control characters, too long
     │   ├── MissingModel          400 model_required
+    │   ├── ConflictingModel      400 conflicting_model: two models, where the first was already acted on
     │   ├── UnknownModel          404 model_not_found
+    │   ├── RequestTimeout        408 request_timeout
     │   ├── BodyTooLarge          413 body_too_large
     │   └── UnreadableBody        415 unsupported_encoding
     ├── NoEndpoints               503 no_endpoints, dropped reason rejected-no-endpoints
+    ├── DecisionTimeout           504 decision_timeout
     ├── InternalError             500 internal_error: a fault of ours, kept from the client
     └── ProtocolError             the peer broke the ext_proc protocol; ends the stream with INVALID_ARGUMENT
 
@@ -61,11 +64,24 @@ class MissingModel(RequestError):
     code = "model_required"
 
 
+class ConflictingModel(RequestError):
+    """A later `model` differs from the one that was decided on before the body's end."""
+
+    code = "conflicting_model"
+
+
 class UnknownModel(RequestError):
     """No route serves the model."""
 
     status = 404
     code = "model_not_found"
+
+
+class RequestTimeout(RequestError):
+    """The request did not arrive in time (RFC 9110, section 15.5.9)."""
+
+    status = 408
+    code = "request_timeout"
 
 
 class BodyTooLarge(RequestError):
@@ -88,6 +104,13 @@ class NoEndpoints(ExtProcError):
     status = 503
     code = "no_endpoints"
     dropped_reason = "rejected-no-endpoints"
+
+
+class DecisionTimeout(ExtProcError):
+    """The request was there, and no decision came in time (RFC 9110, section 15.6.5)."""
+
+    status = 504
+    code = "decision_timeout"
 
 
 class InternalError(ExtProcError):

@@ -120,6 +120,18 @@ class TestMetrics:
         assert deployment.router_metrics.duration.counts[0] == 1
 
     @pytest.mark.parametrize(
+        ("said", "counted_bytes"),
+        [("9000", 9000), ("1", 14), ("", 14), ("-1", 14), ("9" * 30, 14), ("x", 14)],
+    )
+    def test_of_a_body_of_which_the_beginning_is_here(self, deployment: Deployment, said: str, counted_bytes: int) -> None:
+        deployment.add_pool("p", 1)
+        director = deployment.director(deployment.picker())
+        director.decide(ask(b'{"model":"lor"', head(content_type="application/json", content_length=said), complete=False))
+        assert deployment.stream_metrics.body.sum == counted_bytes
+        sizes = counted(deployment.instruments, "inference_objective_request_sizes_count")
+        assert list(sizes.values()) == [1]
+
+    @pytest.mark.parametrize(
         ("question", "reason"),
         [
             (ask(None), "the proxy does not send the body"),

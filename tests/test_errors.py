@@ -10,6 +10,8 @@ import pytest
 from extproc import errors
 from extproc.errors import (
     BodyTooLarge,
+    ConflictingModel,
+    DecisionTimeout,
     ExtProcError,
     InternalError,
     InvalidBody,
@@ -18,6 +20,7 @@ from extproc.errors import (
     NoEndpoints,
     ProtocolError,
     RequestError,
+    RequestTimeout,
     UnknownModel,
     UnreadableBody,
 )
@@ -31,10 +34,13 @@ TABLE: list[tuple[type[ExtProcError], int, str, str, str | None]] = [
     (InvalidBody, 400, "invalid_body", CLIENT, None),
     (InvalidModel, 400, "invalid_model", CLIENT, None),
     (MissingModel, 400, "model_required", CLIENT, None),
+    (ConflictingModel, 400, "conflicting_model", CLIENT, None),
     (UnknownModel, 404, "model_not_found", CLIENT, None),
+    (RequestTimeout, 408, "request_timeout", CLIENT, None),
     (BodyTooLarge, 413, "body_too_large", CLIENT, None),
     (UnreadableBody, 415, "unsupported_encoding", CLIENT, None),
     (NoEndpoints, 503, "no_endpoints", SERVER, "rejected-no-endpoints"),
+    (DecisionTimeout, 504, "decision_timeout", SERVER, None),
     (InternalError, 500, "internal_error", SERVER, None),
 ]
 

@@ -23,11 +23,11 @@ from extproc.observability.metrics import PickerMetrics, RouterMetrics
 from extproc.observability.responses import ResponseMetrics
 from extproc.pool import PoolStore
 from extproc.protocol import BodyMode, ProtocolConfig, StreamLimits
-from extproc.request import ParseOptions
+from extproc.request import ParseOptions, scanner_of
 from extproc.settings.base import SettingsError
 from extproc.settings.gateway import GatewayConfig, load_gateway_config, scheduling_of
 from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
-from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings, PickerSettings
+from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings, PickerSettings, ServerSettings
 from extproc.stages import ModelHeaders, PickEndpoint, PoolOfEndpoints, RouteToPool
 from extproc.traffic import Route, RouteTable
 
@@ -51,7 +51,7 @@ def build_bbr(settings: BbrSettings) -> Service:
     options = ParseOptions(settings.invalid_json_passes, settings.text_models, settings.max_inflated_body_bytes)
     director = Director([headers], telemetry.streams, router_metrics=metrics, options=options)
     mode = BodyMode.FULL_DUPLEX_STREAMED if settings.streaming else BodyMode.BUFFERED
-    limits = StreamLimits(settings.max_body_bytes, fallback=ProtocolConfig(mode, mode))
+    limits = _limits(settings)._replace(fallback=ProtocolConfig(mode, mode))
     return Service("bbr", settings, telemetry, director, limits, background=background, tls=tls)
 
 
@@ -101,7 +101,7 @@ def build_epp(settings: EppSettings) -> Service:
     director = Director([picker], telemetry.streams, options=options)
     # Upstream's picker marks every answer that passed it; its users' checks look for the mark.
     marker = Decision(set_headers=((names.RESPONSE_MARKER_HEADER, "true"),))
-    limits = StreamLimits(settings.max_body_bytes, on_response_headers=marker)
+    limits = _limits(settings)._replace(on_response_headers=marker)
     return Service("epp", settings, telemetry, director, limits, [pool], decisions, tls=tls)
 
 
@@ -149,11 +149,20 @@ def build_gateway(settings: GatewaySettings) -> Service:
         settings,
         telemetry,
         director,
-        StreamLimits(settings.max_body_bytes),
+        _limits(settings),
         list(pools.values()),
         decisions,
         background,
         tls,
+    )
+
+
+def _limits(settings: ServerSettings) -> StreamLimits:
+    early = isinstance(settings, BbrSettings | GatewaySettings) and settings.early
+    return StreamLimits(
+        settings.max_body_bytes,
+        request_timeout_s=settings.request_timeout,
+        scanner_of=scanner_of if early else None,
     )
 
 

@@ -15,8 +15,10 @@ from extproc.protocol.actions import (
     ReplyTrailers,
     ServedElsewhere,
 )
+from extproc.protocol.early import Scanner, ScannerOf
 from extproc.protocol.events import (
     BodyMode,
+    Deadline,
     DecisionFailed,
     DecisionMade,
     Direction,
@@ -30,13 +32,15 @@ from extproc.protocol.events import (
     ResponseHeaders,
     ResponseTrailers,
 )
+from extproc.protocol.limits import StreamLimits
 from extproc.protocol.pieces import CHUNK_BYTES
-from extproc.protocol.stream import ExtProcStream, StreamLimits
+from extproc.protocol.stream import ExtProcStream
 
 __all__ = [
     "CHUNK_BYTES",
     "Action",
     "BodyMode",
+    "Deadline",
     "Decide",
     "DecisionFailed",
     "DecisionMade",
@@ -57,6 +61,8 @@ __all__ = [
     "ResponseBody",
     "ResponseHeaders",
     "ResponseTrailers",
+    "Scanner",
+    "ScannerOf",
     "ServedElsewhere",
     "StreamLimits",
 ]

@@ -79,3 +79,4 @@ class Finished(NamedTuple):
 Action: TypeAlias = (
     Decide | ReplyHeaders | ReplyChunk | ReplyBody | ReplyTrailers | ReplyImmediately | ServedElsewhere | Finished
 )
+Actions: TypeAlias = list[Action]

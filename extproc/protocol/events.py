@@ -94,6 +94,10 @@ class DecisionFailed(NamedTuple):
     error: ExtProcError
 
 
+class Deadline(NamedTuple):
+    """The request has had its time (StreamLimits.request_timeout_s): it is answered if it is still undecided."""
+
+
 class PeerClosed(NamedTuple):
     """The stream is over: Envoy ended or reset it, or the connection is gone. Nothing can be sent any more."""
 
@@ -107,5 +111,6 @@ Event: TypeAlias = (
     | ResponseTrailers
     | DecisionMade
     | DecisionFailed
+    | Deadline
     | PeerClosed
 )

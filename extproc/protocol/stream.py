@@ -6,13 +6,12 @@ a stream remembers. Nothing here waits: when a decision takes time, `DecisionMad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final
 
 from extproc.domain import BodyPath, Decision, Reply, RequestHead, ResponseReader
-from extproc.errors import BodyTooLarge, ProtocolError
+from extproc.errors import DecisionTimeout, ExtProcError, ProtocolError, RequestTimeout
 from extproc.protocol.actions import (
-    Action,
+    Actions,
     Decide,
     Finished,
     ReplyBody,
@@ -21,43 +20,27 @@ from extproc.protocol.actions import (
     ReplyTrailers,
     ServedElsewhere,
 )
+from extproc.protocol.early import Watch, too_large, watch
 from extproc.protocol.events import (
     BodyMode,
+    Deadline,
     DecisionFailed,
     DecisionMade,
     Direction,
     Event,
-    ProtocolConfig,
     RequestBody,
     RequestHeaders,
     RequestTrailers,
     ResponseBody,
     ResponseHeaders,
 )
+from extproc.protocol.limits import StreamLimits
 from extproc.protocol.pieces import chunks, path_of, read_piece, without
-from extproc.protocol.table import REQUEST_ROWS, RESPONSE_EVENTS, RESPONSE_ROWS, Row, State
+from extproc.protocol.table import REQUEST_ROWS, RESPONSE_EVENTS, RESPONSE_ROWS, State, rules_of
 
 _FDS: Final = BodyMode.FULL_DUPLEX_STREAMED
 _BUFFERED: Final = (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL)
 _NO_BYTES: Final = b""
-
-Actions: TypeAlias = list[Action]
-_Rule: TypeAlias = tuple[Callable[[Any, Any], bool] | None, Callable[[Any, Any], Actions], State]
-_Rules: TypeAlias = dict[type, tuple[_Rule, ...]]
-
-
-class StreamLimits(NamedTuple):
-    """What bounds a stream, and what holds when Envoy does not say."""
-
-    max_body_bytes: int = 64 * 2**20
-    """A larger request body is answered with 413 `body_too_large`."""
-    streamed_hold_bytes: int = 512 * 2**10
-    """STREAMED without waiting for the headers' reply: the decision is made on this much, before Envoy's own buffer (1 MiB
-    unless set) is full and it stops reading."""
-    fallback: ProtocolConfig = ProtocolConfig(_FDS, _FDS)
-    """For streams that carry no `protocol_config`."""
-    on_response_headers: Decision | None = None
-    """Changes to the response's headers."""
 
 
 class ExtProcStream:
@@ -80,6 +63,7 @@ class ExtProcStream:
         "_status",
         "_taken",
         "_trailers_end",
+        "_watch",
         "request_state",
         "response_state",
         "served",
@@ -100,6 +84,7 @@ class ExtProcStream:
         self._trailers_end = False
         self._request_ended = False
         self._deferred: list[RequestBody | RequestTrailers] = []
+        self._watch: Watch | None = None
         self._decision: Decision | None = None
         self._reader: ResponseReader | None = None
         self._status = 0
@@ -120,29 +105,31 @@ class ExtProcStream:
         """
         kind = event.__class__
         if kind in RESPONSE_EVENTS:
+            state = self.response_state
             if self.request_state is State.ANSWERED or self.request_state is State.CLOSED:
                 return []
-            rules = self._response_rules.get(kind)
+            for when, do, to, rules in self._response_rules.get(kind, ()):
+                if when is None or when(self, event):
+                    self.response_state, self._response_rules = to, rules
+                    return do(self, event)
         else:
-            rules = self._request_rules.get(kind)
-        for when, do, to in rules or ():
-            if when is None or when(self, event):
-                if to in _RESPONSE_RULES:
-                    self.response_state = to
-                    self._response_rules = _RESPONSE_RULES[to]
-                else:
-                    self.request_state = to
-                    self._request_rules = _REQUEST_RULES[to]
-                return do(self, event)
+            state = self.request_state
+            for when, do, to, rules in self._request_rules.get(kind, ()):
+                if when is None or when(self, event):
+                    self.request_state, self._request_rules = to, rules
+                    return do(self, event)
         if self.request_state is State.CLOSED:
             return []
-        state = self.response_state if kind in RESPONSE_EVENTS else self.request_state
         raise ProtocolError(f"unexpected {kind.__name__} while waiting for {state.value}")
 
     @property
     def is_idle(self) -> bool:
-        """The answer's headers have passed, and its body does not come by here."""
-        return self.response_state is State.RESPONSE_BODY and self._config.response_body is BodyMode.NONE
+        """The answer's headers have passed, and its body does not come by here, nor does a rest of the request's."""
+        return (
+            self.response_state is State.RESPONSE_BODY
+            and self._config.response_body is BodyMode.NONE
+            and self.request_state is not State.WATCHING
+        )
 
     @property
     def echoes(self) -> bool:
@@ -169,6 +156,31 @@ class ExtProcStream:
 
     def _body_is_buffered(self, event: RequestHeaders) -> bool:
         return self._config.request_body in _BUFFERED
+
+    def _body_can_be_scanned(self, event: RequestHeaders) -> bool:
+        scanner_of = self._limits.scanner_of
+        if scanner_of is not None and self._config.request_body is _FDS:
+            self._watch = watch(scanner_of, event.head, self._limits.max_body_bytes)
+        return self._watch is not None
+
+    def _model_is_known(self, event: RequestBody) -> bool:
+        """Reads the piece, so it stands once in a state's rows."""
+        assert self._watch is not None
+        self._watch.read(event.body)
+        return self._watch.known
+
+    def _model_may_still_come(self, event: RequestBody) -> bool:
+        assert self._watch is not None
+        return self._watch.error is None and self._held_bytes + len(event.body) < self._limits.streamed_hold_bytes
+
+    def _body_goes_on(self, event: DecisionMade) -> bool:
+        return self._watch is not None and not self._request_ended
+
+    def _body_may_not_pass(self, event: RequestBody) -> bool:
+        """Reads the piece, so it stands once in a state's rows."""
+        assert self._watch is not None
+        self._watch.read(event.body)
+        return self._watch.error is not None
 
     def _body_is_too_large(self, event: RequestBody) -> bool:
         return self._held_bytes + len(event.body) > self._limits.max_body_bytes
@@ -206,6 +218,10 @@ class ExtProcStream:
         self._keep(event)
         return []
 
+    def _collect_whole(self, event: RequestBody) -> Actions:
+        self._watch = None
+        return self._collect(event)
+
     def _keep(self, event: RequestBody) -> None:
         self._pieces += 1
         if event.body:
@@ -235,11 +251,31 @@ class ExtProcStream:
         return [Decide(self._head, body, complete)]
 
     def _refuse_body(self, event: RequestBody) -> Actions:
+        return self._instead(too_large(self._limits.max_body_bytes))
+
+    def _stop_body(self, event: RequestBody) -> Actions:
+        # The request is with the upstream, but for this piece; its decision is given back when Envoy has let go of it.
+        assert self._watch is not None
+        assert self._watch.error is not None
+        return [ReplyImmediately(self._watch.error)]
+
+    def _time_out(self, event: Deadline) -> Actions:
+        return self._instead(RequestTimeout(f"the request took longer than {self._limits.request_timeout_s:g} s to arrive"))
+
+    def _give_up(self, event: Deadline) -> Actions:
+        return self._instead(DecisionTimeout(f"no decision within {self._limits.request_timeout_s:g} s"))
+
+    def _instead(self, answer: Reply | ExtProcError) -> Actions:
         self._drop_body()
-        limit = self._limits.max_body_bytes
-        return [ReplyImmediately(BodyTooLarge(f"request body is larger than the limit of {limit} bytes"))]
+        self._deferred = []
+        return [ReplyImmediately(answer)]
 
     def _defer(self, event: RequestBody | RequestTrailers) -> Actions:
+        if isinstance(event, RequestBody):
+            if self._config.request_body is _FDS:
+                self._held_bytes += len(event.body)
+            else:
+                event = event._replace(body=_NO_BYTES)  # Envoy keeps it itself; it only wants its answer
         self._deferred.append(event)
         return []
 
@@ -248,14 +284,10 @@ class ExtProcStream:
 
     def _answer(self, event: DecisionMade) -> Actions:
         assert isinstance(event.outcome, Reply)
-        self._drop_body()
-        self._deferred = []
-        return [ReplyImmediately(event.outcome)]
+        return self._instead(event.outcome)
 
     def _fail(self, event: DecisionFailed) -> Actions:
-        self._drop_body()
-        self._deferred = []
-        return [ReplyImmediately(event.error)]
+        return self._instead(event.error)
 
     def _go_on(self, event: DecisionMade) -> Actions:
         decision = event.outcome
@@ -269,7 +301,7 @@ class ExtProcStream:
             actions = [ReplyHeaders(Direction.REQUEST, decision)]
             if self._pieces:
                 if mode is _FDS:
-                    actions += chunks(Direction.REQUEST, self._taken, ends=not self._trailers_end)
+                    actions += chunks(Direction.REQUEST, self._taken, ends=self._request_ended and not self._trailers_end)
                 else:
                     actions += [ReplyBody(Direction.REQUEST)] * self._pieces
             if self._trailers_end:
@@ -355,16 +387,5 @@ class ExtProcStream:
         return self._finish_once(complete=False)
 
 
-def _compile(rows: Sequence[Row], states: Sequence[State]) -> dict[State, _Rules]:
-    """The table as nested dictionaries of functions, so that an event costs two look-ups."""
-    compiled: dict[State, _Rules] = {state: {} for state in states}
-    for row in rows:
-        when = getattr(ExtProcStream, f"_{row.when}") if row.when else None
-        do = getattr(ExtProcStream, f"_{row.do}")
-        rules = compiled[row.state]
-        rules[row.event] = (*rules.get(row.event, ()), (when, do, row.to))
-    return compiled
-
-
-_RESPONSE_RULES = _compile(RESPONSE_ROWS, [state for state in State if state.name.startswith("RESPONSE_")])
-_REQUEST_RULES = _compile(REQUEST_ROWS, [state for state in State if not state.name.startswith("RESPONSE_")])
+_RESPONSE_RULES = rules_of(ExtProcStream, RESPONSE_ROWS)
+_REQUEST_RULES = rules_of(ExtProcStream, REQUEST_ROWS)

@@ -10,15 +10,19 @@ Rules that the rows keep (Envoy `ext_proc` filter, 1.30 to 1.40):
   piece of body came, and only the headers' reply can change headers;
 - in the buffered modes the headers are answered at once, or Envoy waits forever, and the changes ride on the body's reply;
 - when trailers exist, no piece of body says end_of_stream;
+- in full duplex Envoy sets no timer for the request, so a client that stops sending is ours to end (`Deadline`);
+- an ImmediateResponse is taken at any time: Envoy answers the client with it, or resets what is under way;
 - after the end of a body some versions send another, empty end: it is dropped (Envoy issue 46237).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from extproc.protocol import events as e
+from extproc.protocol.actions import Actions
 
 
 class State(Enum):
@@ -27,8 +31,10 @@ class State(Enum):
     # request half
     START = "request headers"
     COLLECTING = "the body, with the headers held back"
+    SCANNING = "the model, with the headers held back"
     BUFFERING = "the body that Envoy buffers, with the headers answered"
     DECIDING = "the director"
+    WATCHING = "the end, while the body goes on and is watched"
     PASSING = "nothing: what still comes goes on unchanged"
     ANSWERED = "nothing: we answered the client ourselves"
     CLOSED = "nothing: the stream is over"
@@ -53,33 +59,60 @@ _S = State
 REQUEST_ROWS: tuple[Row, ...] = (
     Row(_S.START, e.RequestHeaders, "body_is_not_seen", "decide_on_headers", _S.DECIDING),
     Row(_S.START, e.RequestHeaders, "body_is_buffered", "answer_headers", _S.BUFFERING),
+    Row(_S.START, e.RequestHeaders, "body_can_be_scanned", "hold_headers", _S.SCANNING),
     Row(_S.START, e.RequestHeaders, "", "hold_headers", _S.COLLECTING),
+    Row(_S.START, e.Deadline, "", "time_out", _S.ANSWERED),
     Row(_S.START, e.PeerClosed, "", "finish", _S.CLOSED),
     Row(_S.COLLECTING, e.RequestBody, "body_is_too_large", "refuse_body", _S.ANSWERED),
     Row(_S.COLLECTING, e.RequestBody, "body_is_enough", "decide_on_body", _S.DECIDING),
     Row(_S.COLLECTING, e.RequestBody, "", "collect", _S.COLLECTING),
     Row(_S.COLLECTING, e.RequestTrailers, "", "decide_at_trailers", _S.DECIDING),
+    Row(_S.COLLECTING, e.Deadline, "", "time_out", _S.ANSWERED),
     Row(_S.COLLECTING, e.PeerClosed, "", "finish", _S.CLOSED),
+    # Early mode. A body that ends before it was decided on is known whole, so it is decided on whole.
+    Row(_S.SCANNING, e.RequestBody, "body_is_too_large", "refuse_body", _S.ANSWERED),
+    Row(_S.SCANNING, e.RequestBody, "ends", "decide_on_body", _S.DECIDING),
+    Row(_S.SCANNING, e.RequestBody, "model_is_known", "decide_on_body", _S.DECIDING),
+    Row(_S.SCANNING, e.RequestBody, "model_may_still_come", "collect", _S.SCANNING),
+    Row(_S.SCANNING, e.RequestBody, "", "collect_whole", _S.COLLECTING),
+    Row(_S.SCANNING, e.RequestTrailers, "", "decide_at_trailers", _S.DECIDING),
+    Row(_S.SCANNING, e.Deadline, "", "time_out", _S.ANSWERED),
+    Row(_S.SCANNING, e.PeerClosed, "", "finish", _S.CLOSED),
     Row(_S.BUFFERING, e.RequestBody, "body_is_too_large", "refuse_body", _S.ANSWERED),
     Row(_S.BUFFERING, e.RequestBody, "", "decide_on_body", _S.DECIDING),
     Row(_S.BUFFERING, e.RequestTrailers, "", "pass_trailers", _S.PASSING),
+    Row(_S.BUFFERING, e.Deadline, "", "time_out", _S.ANSWERED),
     Row(_S.BUFFERING, e.PeerClosed, "", "finish", _S.CLOSED),
     Row(_S.DECIDING, e.DecisionMade, "answer_is_ours", "answer", _S.ANSWERED),
+    Row(_S.DECIDING, e.DecisionMade, "body_goes_on", "go_on", _S.WATCHING),
     Row(_S.DECIDING, e.DecisionMade, "", "go_on", _S.PASSING),
     Row(_S.DECIDING, e.DecisionFailed, "", "fail", _S.ANSWERED),
+    Row(_S.DECIDING, e.RequestBody, "body_is_too_large", "refuse_body", _S.ANSWERED),
     Row(_S.DECIDING, e.RequestBody, "", "defer", _S.DECIDING),
     Row(_S.DECIDING, e.RequestTrailers, "", "defer", _S.DECIDING),
+    Row(_S.DECIDING, e.Deadline, "", "give_up", _S.ANSWERED),
     Row(_S.DECIDING, e.PeerClosed, "", "finish", _S.CLOSED),
+    Row(_S.WATCHING, e.RequestBody, "body_may_not_pass", "stop_body", _S.ANSWERED),
+    Row(_S.WATCHING, e.RequestBody, "ends", "pass_body", _S.PASSING),
+    Row(_S.WATCHING, e.RequestBody, "", "pass_body", _S.WATCHING),
+    Row(_S.WATCHING, e.RequestTrailers, "", "pass_trailers", _S.PASSING),
+    Row(_S.WATCHING, e.Deadline, "", "drop", _S.WATCHING),
+    Row(_S.WATCHING, e.PeerClosed, "", "finish", _S.CLOSED),
     Row(_S.PASSING, e.RequestBody, "request_has_ended", "drop", _S.PASSING),
     Row(_S.PASSING, e.RequestBody, "", "pass_body", _S.PASSING),
     Row(_S.PASSING, e.RequestTrailers, "", "pass_trailers", _S.PASSING),
+    Row(_S.PASSING, e.Deadline, "", "drop", _S.PASSING),
     Row(_S.PASSING, e.PeerClosed, "", "finish", _S.CLOSED),
     Row(_S.ANSWERED, e.RequestBody, "", "drop", _S.ANSWERED),
     Row(_S.ANSWERED, e.RequestTrailers, "", "drop", _S.ANSWERED),
+    Row(_S.ANSWERED, e.Deadline, "", "drop", _S.ANSWERED),
     Row(_S.ANSWERED, e.PeerClosed, "", "finish", _S.CLOSED),
-    # The stream may close while the director still thinks; what it says then is given back, not lost.
+    # The stream may be over while the director still thinks; what it says then is given back, not lost.
+    Row(_S.ANSWERED, e.DecisionMade, "", "give_back", _S.ANSWERED),
+    Row(_S.ANSWERED, e.DecisionFailed, "", "drop", _S.ANSWERED),
     Row(_S.CLOSED, e.DecisionMade, "", "give_back", _S.CLOSED),
     Row(_S.CLOSED, e.DecisionFailed, "", "drop", _S.CLOSED),
+    Row(_S.CLOSED, e.Deadline, "", "drop", _S.CLOSED),
     Row(_S.CLOSED, e.PeerClosed, "", "drop", _S.CLOSED),
 )
 
@@ -98,6 +131,22 @@ RESPONSE_ROWS: tuple[Row, ...] = (
 
 REQUEST_EVENTS = frozenset(row.event for row in REQUEST_ROWS)
 RESPONSE_EVENTS = frozenset(row.event for row in RESPONSE_ROWS)
+
+
+Rule: TypeAlias = "tuple[Callable[[Any, Any], bool] | None, Callable[[Any, Any], Actions], State, Rules]"
+"""A row with functions for names: when, do, to, and the rules of the state that it leads to."""
+Rules: TypeAlias = dict[type, tuple[Rule, ...]]
+
+
+def rules_of(stream: type, rows: Sequence[Row]) -> dict[State, Rules]:
+    """The rows by state and event, with the methods of `stream`. Following one hashes no State, which costs a Python call."""
+    rules: dict[State, Rules] = {state: {} for row in rows for state in (row.state, row.to)}
+    for row in rows:
+        when = getattr(stream, f"_{row.when}") if row.when else None
+        do = getattr(stream, f"_{row.do}")
+        of_state = rules[row.state]
+        of_state[row.event] = (*of_state.get(row.event, ()), (when, do, row.to, rules[row.to]))
+    return rules
 
 
 def mermaid(rows: tuple[Row, ...]) -> str:

@@ -4,5 +4,6 @@ This package may not import asyncio, grpc, protobuf, logging or any room beside 
 """
 
 from extproc.request.parse import ParseOptions, parse
+from extproc.request.scan import scanner_of
 
-__all__ = ["ParseOptions", "parse"]
+__all__ = ["ParseOptions", "parse", "scanner_of"]

@@ -55,14 +55,13 @@ def parse(
 
     Raises InvalidBody and InvalidModel, and BodyTooLarge for a body that is too large once inflated.
     """
-    headers = head.headers
-    raw_path = headers.get(":path") or headers.get("x-original-path") or headers.get("x-forwarded-path") or b""
-    path, named = (_seen_path if len(raw_path) <= _SHORT else _path_and_model)(raw_path)
+    path, named = path_and_model(head)
     if named is not None:
         return InferenceRequest(head, path, _checked(named, "path"), len(body or b""), empty_model=not named)
     if not body:
         unread = "the proxy does not send the body" if body is None else None
         return InferenceRequest(head, path, unread=unread)
+    headers = head.headers
     content_type = headers.get("content-type", b"")
     if "content-encoding" in headers:
         return _encoded(head, path, body, content_type, complete, options)
@@ -99,6 +98,13 @@ def _plain(
         unread = _CUT if model is None and not complete else None
         return InferenceRequest(head, path, _checked(model, "form field"), len(body), unread=unread, empty_model=model == "")
     return _json(head, path, body, kind, complete, options)
+
+
+def path_and_model(head: RequestHead) -> tuple[str, str | None]:
+    """The path without its query string, and the model that it names, None when it names none."""
+    headers = head.headers
+    raw = headers.get(":path") or headers.get("x-original-path") or headers.get("x-forwarded-path") or b""
+    return (_seen_path if len(raw) <= _SHORT else _path_and_model)(raw)
 
 
 # A server sees few different paths and content types, again and again.

@@ -24,6 +24,12 @@ class ServerSettings(Settings):
         "is answered with 413.",
         default_text="16Mi",
     )
+    request_timeout: Duration = setting(
+        300.0,
+        "How long a request may take to be decided, upload included; then it is answered with 408. Envoy sets no timer of its "
+        "own in full duplex. The default lets 64Mi come over 2 Mbit/s. 0 is no limit; answers have none in any case.",
+        default_text="300s",
+    )
     drain_timeout: Duration = setting(
         30.0, "After SIGTERM, how long open streams may go on before they are ended.", default_text="30s"
     )
@@ -111,6 +117,12 @@ class ServerSettings(Settings):
         return self
 
 
+_EARLY = (
+    "Decide as soon as the model of a JSON body is known, and let the rest follow as it comes, instead of holding the whole "
+    "body. Only in FULL_DUPLEX_STREAMED. A body that names another model later is stopped."
+)
+
+
 class BbrSettings(ServerSettings):
     """Body-based router: reads the model from the request body and sets X-Gateway-Model-Name and X-Gateway-Base-Model-Name.
 
@@ -129,6 +141,7 @@ class BbrSettings(ServerSettings):
         "File that says which LoRA adapters sit on which base model: upstream's ConfigMap, several of them, or a mapping "
         "of base model to list of adapters. Watched.",
     )
+    early: bool = setting(False, _EARLY)
     text_models: bool = setting(
         False,
         "Accept a model that is a number or a boolean, as its JSON text (as upstream 1.5), instead of answering 400.",
@@ -190,6 +203,7 @@ class GatewaySettings(PickerSettings):
     """Gateway: both stages on one ExtProc stream: the model from the body, its pool, and the endpoint in the pool."""
 
     config_file: str = setting(None, "Gateway config, YAML (apiVersion extproc.dev/v1alpha1, kind Gateway).", required=True)
+    early: bool = setting(False, _EARLY)
 
 
 __all__ = ["BbrSettings", "EppSettings", "GatewaySettings", "PickerSettings", "ServerSettings"]

@@ -17,6 +17,7 @@ from extproc.observability.metrics import StreamMetrics
 from extproc.protocol import StreamLimits
 from extproc.transport.certificates import Identity
 from extproc.transport.codec import Encoder
+from extproc.transport.deadlines import Deadlines
 from extproc.transport.health import SERVICE as HEALTH_SERVICE
 from extproc.transport.health import Health
 from extproc.transport.listen import Address, Tcp, refusals, remover, try_bind, unix_file
@@ -48,6 +49,9 @@ class ExtProcServer:
         self._open: dict[asyncio.Task[Any], Session] = {}
         self._leaving: set[asyncio.Task[Any]] = set()
         self._remove: Callable[[], None] = lambda: None
+        self._deadlines: Deadlines[asyncio.Task[Any]] = Deadlines(limits.request_timeout_s)
+        self._timed_out: dict[asyncio.Task[Any], list[bytes]] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._server = aio.server(
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
@@ -66,6 +70,8 @@ class ExtProcServer:
         """Listen; return the port, 0 for a Unix socket. Raises BindError."""
         bound, self._remove = _bind(self._server, address, "ext_proc", credentials)
         await self._server.start()
+        if self._limits.request_timeout_s:
+            self._wait()
         return bound
 
     async def stop(self, grace_s: float) -> None:
@@ -83,6 +89,20 @@ class ExtProcServer:
                     self._leaving.add(task)
                     task.cancel()
         await stopping
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _wait(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._deadlines.tick_s, self._sweep)
+
+    def _sweep(self) -> None:
+        self._wait()
+        for task in self._deadlines.tick():
+            answers = self._open[task].expire()
+            if answers:
+                # The stream's own task sends them: it waits for the peer, and two must not write at once.
+                self._timed_out[task] = answers
+                task.cancel()
 
     async def _process(self, _: Any, context: aio.ServicerContext[bytes, bytes]) -> None:
         metrics = self._metrics
@@ -91,6 +111,8 @@ class ExtProcServer:
         task = asyncio.current_task()
         assert task is not None
         self._open[task] = session
+        generation = self._deadlines.young
+        generation.add(task)
         code = "CANCELLED"
         read: Callable[[], Any] = context.read
         write: Callable[[bytes], Any] = context.write
@@ -105,7 +127,12 @@ class ExtProcServer:
                 for answer in receive(raw):
                     await write(answer)
         except asyncio.CancelledError:
-            if task not in self._leaving:
+            answers = self._timed_out.pop(task, None)
+            if answers is not None:
+                task.uncancel()
+                for answer in answers:
+                    await write(answer)
+            elif task not in self._leaving:
                 raise
             code = "OK"
         except ProtocolError as error:
@@ -115,6 +142,8 @@ class ExtProcServer:
         finally:
             del self._open[task]
             self._leaving.discard(task)
+            generation.discard(task)
+            self._timed_out.pop(task, None)
             session.closed()
             metrics.open.value -= 1
             if code == "OK":

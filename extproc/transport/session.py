@@ -12,6 +12,7 @@ from extproc.errors import ExtProcError, InternalError
 from extproc.observability.logs import logger
 from extproc.protocol import (
     Action,
+    Deadline,
     Decide,
     DecisionFailed,
     DecisionMade,
@@ -32,6 +33,7 @@ from extproc.transport.codec import Encoder
 _log = logger(__name__)
 
 
+_DEADLINE: Final = Deadline()
 _CLOSED: Final = PeerClosed()
 
 
@@ -92,6 +94,15 @@ class Session:
     def may_leave(self) -> bool:
         """Whether Envoy needs nothing more from us: the answer is under way, and its body is not sent to us."""
         return self._stream.is_idle
+
+    def expire(self) -> list[bytes]:
+        """The stream is `StreamLimits.request_timeout_s` old: say it once for each stream that is still open.
+
+        Returns the answer to send when the request is still undecided, an ImmediateResponse; then nothing more will be sent,
+        and the stream may be ended. Else nothing: the answer to a request may take as long as it likes.
+        """
+        self._held = None
+        return self._perform(self._stream.receive(_DEADLINE), [])
 
     def closed(self) -> None:
         """The stream is over, for whatever reason. May be said more than once."""

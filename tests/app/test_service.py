@@ -117,6 +117,57 @@ async def test_the_limit_of_inflated_bodies(command: str, tmp_path: Path) -> Non
     assert error["message"] == "request body, inflated from gzip, is larger than the limit of 100 bytes"
 
 
+async def test_early_mode_answers_before_the_body_is_whole(pages: list[Page], tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    pool = {"name": "p", "endpoints": {"static": [f"127.0.0.1:{pages[0].port}"]}}
+    routes = [{"models": ["llama"], "pool": "p"}]
+    config = {"apiVersion": "extproc.dev/v1alpha1", "kind": "Gateway", "pools": [pool], "routes": routes}
+    file.write_text(json.dumps(config))
+    services = [
+        build_bbr(BbrSettings(**HERE, early=True)),
+        build_gateway(GatewaySettings(**HERE, early=True, config_file=str(file))),
+    ]
+    for service in services:
+        async with running(service) as ports, aio.insecure_channel(f"127.0.0.1:{ports.grpc}") as channel:
+            stream: Any = channel.stream_stream(EXT_PROC_METHOD)()
+            first, second = chat(b'{"model": "llama", "messages": [')
+            second.request_body.end_of_stream = False
+            await stream.write(first.SerializeToString())
+            await stream.write(second.SerializeToString())
+            assert headers_of(pb.ProcessingResponse.FromString(await stream.read()))["x-gateway-model-name"] == "llama"
+            echoed = pb.ProcessingResponse.FromString(await stream.read()).request_body.response.body_mutation
+            assert echoed.streamed_response.body == second.request_body.body
+            await stream.done_writing()
+            assert await stream.read() is aio.EOF
+
+
+async def test_a_request_that_does_not_arrive_in_time() -> None:
+    service = build_bbr(BbrSettings(**HERE | {"request_timeout": "160ms"}))
+    async with running(service) as ports, aio.insecure_channel(f"127.0.0.1:{ports.grpc}") as channel:
+        streams: list[Any] = [channel.stream_stream(EXT_PROC_METHOD)() for _ in range(3)]
+        undecided, half, decided = streams
+        whole = [message.SerializeToString() for message in chat(b'{"model": "llama"}')]
+        piece = pb.ProcessingRequest()
+        piece.request_body.body = b'{"model"'
+        await undecided.write(whole[0])
+        await half.write(whole[0])
+        await half.write(piece.SerializeToString())
+        for message in whole:
+            await decided.write(message)
+        assert [await decided.read(), await decided.read()]
+        for late in (undecided, half):
+            answer = pb.ProcessingResponse.FromString(await late.read()).immediate_response
+            assert (answer.status.code, json.loads(answer.body)["error"]["code"]) == (408, "request_timeout")
+            assert await late.read() is aio.EOF
+            assert await late.code() is grpc.StatusCode.OK
+        text = (await get(ports.metrics, "/metrics"))[1]
+        assert 'extproc_request_errors_total{code="request_timeout"} 2.0' in text
+        assert "extproc_streams_inflight 1.0" in text
+        await decided.done_writing()
+        assert await decided.read() is aio.EOF
+        assert await decided.code() is grpc.StatusCode.OK
+
+
 async def test_router_follows_its_adapters_file(tmp_path: Path) -> None:
     file = tmp_path / "adapters.yaml"
     file.write_text("base: [one]\n")

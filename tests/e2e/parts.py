@@ -155,17 +155,21 @@ class Stack:
         *,
         answers: str = "NONE",
         flags: Sequence[str] = (),
+        flags_of: Mapping[str, Sequence[str]] = {},
         change: Callable[[Any], None] = lambda document: None,
     ) -> None:
-        """`answers`: the mode in which Envoy sends answers' bodies to the servers; `flags`: more of the servers', and `change`
-        edits Envoy's config: together another way to connect the two."""
+        """`answers`: the mode in which Envoy sends answers' bodies to the servers; `flags`: more of the servers', `flags_of` of
+        some by their command, and `change` edits Envoy's config: together another way to connect the two."""
         self.kind = kind
         self.endpoints = endpoints
         servers = _SERVERS[kind]
         usual = [ENVOY, ADMIN, *(port for server in servers for port in server.ports)]
         taken = endpoints.ports.values()
         self.ports = dict(zip(usual, free_ports(len(usual), taken=taken), strict=True)) | endpoints.ports
-        self.servers = {server.name: _child(server, self.ports, directory, flags) for server in servers}
+        self.servers = {
+            server.name: _child(server, self.ports, directory, (*flags, *flags_of.get(server.command, ())))
+            for server in servers
+        }
         self.pages = {server.name: f"http://127.0.0.1:{self.ports[server.ports[2]]}" for server in servers}
         self.pickers = [server.name for server in servers if server.picks]
         self.envoy = envoy_child(binary, f"{kind}.yaml", self.ports, directory, change=change)

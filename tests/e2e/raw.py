@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -145,3 +146,44 @@ def mirror(port: int) -> Iterator[None]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class Recorder:
+    """Keeps what a model server gets of POSTs, as it comes, on any connection."""
+
+    def __init__(self) -> None:
+        self.posted: list[bytearray] = []
+        self.left: list[bytearray] = []
+        """Those whose connection was closed before they were whole."""
+
+
+@contextlib.contextmanager
+def recorder(port: int, early_answer: bytes = b"") -> Iterator[Recorder]:
+    """A model server without load that records; it says `early_answer` when a request begins, and nothing at its end."""
+    records = Recorder()
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            seen = bytearray()
+            while piece := self.request.recv(65536):
+                if not seen and not piece.startswith(b"GET"):
+                    records.posted.append(seen)
+                    self.request.sendall(early_answer)
+                if piece.startswith(b"GET") and not seen:
+                    length = f"content-length: {len(_PAGE)}"
+                    self.request.sendall(f"HTTP/1.1 200 OK\r\n{length}\r\nconnection: close\r\n\r\n".encode() + _PAGE)
+                    return
+                seen += piece
+            records.left.append(seen)
+
+    class Server(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+
+    with Server(("127.0.0.1", port), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield records
+        finally:
+            server.shutdown()
+            thread.join()

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -18,17 +19,14 @@ from extproc.demo.envoy import envoy_child
 from extproc.demo.ports import free_ports
 from extproc.demo.stack import LLAMA, POOLS
 from extproc.domain import Decision
-from extproc.observability.instruments import Instruments
-from extproc.observability.metrics import StreamMetrics
-from extproc.protocol import Event, StreamLimits
+from extproc.protocol import Event
 from extproc.response import AnswerReader
 from extproc.transport import codec
-from extproc.transport.grpcio import ExtProcServer
-from extproc.transport.health import Health
 from tests.e2e import raw
 from tests.e2e.parts import ADMIN, ENVOY, Answer, call, send_answers, until
 from tests.e2e.scripted import Answering, Script, scripted
 from tests.fakes.decider import FakeDecider
+from tests.fakes.serving import serving
 
 pytestmark = pytest.mark.e2e
 
@@ -63,7 +61,7 @@ async def passage(
     usual = [ENVOY, ADMIN, 9002, *ports]
     chosen = dict(zip(usual, free_ports(len(usual)), strict=True))
     upstream = chosen[LLAMA.ports[0]]
-    envoy = envoy_child(binary, "one-hop.yaml", chosen, directory)
+    envoy = envoy_child(binary, "one-hop.yaml", chosen, directory, change=without_tls)
     send_answers(directory, mode)
     destination = ((names.DESTINATION_HEADER, f"127.0.0.1:{upstream}"),)
     decider = FakeDecider(
@@ -71,20 +69,24 @@ async def passage(
             destination, metadata=destination, reader=None if restore is None else AnswerReader(None, restore)
         )
     )
-    server = ExtProcServer(decider, StreamLimits(), StreamMetrics(Instruments()), Health(), max_message_bytes=1 << 26)
-    await server.start("127.0.0.1", chosen[9002])
-    try:
-        envoy.start()
-        admin = f"http://127.0.0.1:{chosen[ADMIN]}"
-        await asyncio.to_thread(until, lambda: call(admin, "/ready").status == 200, what="Envoy is up")
-        yield Passage(f"http://127.0.0.1:{chosen[ENVOY]}", upstream)
-        async with asyncio.timeout(5):
-            while len(decider.ended) < len(decider.asked):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)  # Envoy's last word
-        assert len(decider.ended) == len(decider.asked)
-    finally:
-        await asyncio.to_thread(envoy.stop)
-        await server.stop(0)
+    async with serving(decider, port=chosen[9002]):
+        try:
+            envoy.start()
+            admin = f"http://127.0.0.1:{chosen[ADMIN]}"
+            await asyncio.to_thread(until, lambda: call(admin, "/ready").status == 200, what="Envoy is up")
+            yield Passage(f"http://127.0.0.1:{chosen[ENVOY]}", upstream)
+            async with asyncio.timeout(5):
+                while len(decider.ended) < len(decider.asked):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)  # Envoy's last word
+            assert len(decider.ended) == len(decider.asked)
+        finally:
+            await asyncio.to_thread(envoy.stop)
+
+
+def without_tls(document: Any) -> None:
+    """Plaintext to our servers."""
+    for cluster in document["static_resources"]["clusters"]:
+        cluster.pop("transport_socket", None)
 
 
 DOCUMENT = json.dumps({"id": "1", "model": "served", "choices": [{"text": 'a "model": "served"'}]}).encode()

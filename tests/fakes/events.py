@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from extproc.domain import Decision, Reply, RequestHead
-from extproc.errors import ExtProcError
+from extproc.errors import ConflictingModel, ExtProcError
 from extproc.protocol import (
     Action,
     BodyMode,
+    Deadline,
     Decide,
     DecisionFailed,
     DecisionMade,
@@ -40,6 +41,7 @@ FDS = BodyMode.FULL_DUPLEX_STREAMED
 
 HEAD = RequestHead({":method": b"POST", ":path": b"/v1/chat/completions", "content-type": b"application/json"})
 DECISION = Decision(set_headers=(("X-Gateway-Model-Name", "m"),), ticket="ticket")
+DEADLINE = Deadline()
 CLOSED = PeerClosed()
 TRAILERS = RequestTrailers()
 RESPONSE_TRAILERS = ResponseTrailers()
@@ -113,6 +115,25 @@ def _bytes(data: bytes | memoryview | None) -> str:
     return repr(bytes(data).decode()) if len(data) < 32 else f"{len(data)} bytes"
 
 
+class FakeScanner:
+    """Knows once `!` has come by, and can't go on after `#`."""
+
+    def __init__(self) -> None:
+        self.known = False
+        self._error: ExtProcError | None = None
+
+    def feed(self, piece: bytes | memoryview) -> ExtProcError | None:
+        for char in bytes(piece):
+            if self._error is None:
+                self.known = self.known or char == ord("!")
+                self._error = ConflictingModel("two models") if char == ord("#") else None
+        return self._error
+
+
+EARLY = StreamLimits(scanner_of=lambda head: FakeScanner())
+"""Early mode for every request."""
+
+
 class Peer:
     """Feeds a stream, and decides at once when asked, unless `outcome` is None: then the test says when."""
 
@@ -152,7 +173,9 @@ class Peer:
 __all__ = [
     "BUFFERED",
     "CLOSED",
+    "DEADLINE",
     "DECISION",
+    "EARLY",
     "FDS",
     "HEAD",
     "NONE",
@@ -160,6 +183,7 @@ __all__ = [
     "RESPONSE_TRAILERS",
     "STREAMED",
     "TRAILERS",
+    "FakeScanner",
     "Peer",
     "body",
     "config",

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.domain import Decision, Reply
-from extproc.errors import ExtProcError, NoEndpoints, ProtocolError
+from extproc.errors import ConflictingModel, DecisionTimeout, ExtProcError, NoEndpoints, ProtocolError
 from extproc.protocol import (
     CHUNK_BYTES,
     Action,
     BodyMode,
+    Deadline,
     Decide,
     DecisionFailed,
     DecisionMade,
@@ -53,6 +54,23 @@ OUTCOMES: tuple[Outcome, ...] = (*[DECISION] * 6, Reply(200, b""), NoEndpoints("
 outcomes: st.SearchStrategy[Outcome] = st.sampled_from(range(8)).map(lambda index: OUTCOMES[index])
 delays = st.sampled_from((0, 0, 0, 0, 0, 1, 2, 3))
 modes: st.SearchStrategy[BodyMode] = st.sampled_from((FDS, FDS, FDS, STREAMED, STREAMED, BUFFERED, PARTIAL, NONE))
+
+
+class CountingScanner:
+    """Knows after so many bytes, and can't go on after so many, if at all."""
+
+    def __init__(self, known_at: int, error_at: int | None) -> None:
+        self.known = False
+        self._known_at = known_at
+        self._error_at = error_at
+        self._seen = 0
+
+    def feed(self, piece: bytes | memoryview) -> ExtProcError | None:
+        self._seen += len(piece)
+        if self._error_at is not None and self._seen >= self._error_at:
+            return ConflictingModel("two models")
+        self.known = self._seen >= self._known_at
+        return None
 
 
 @dataclass
@@ -146,10 +164,16 @@ def exchanges(draw: st.DrawFn) -> Exchange:
         assert isinstance(request[0], RequestHeaders)
         request[0] = request[0]._replace(config=told)
         limits = StreamLimits(fallback=config(draw(modes), draw(modes)), streamed_hold_bytes=draw(st.integers(1, 100)))
+    if draw(st.booleans()):
+        known_at, error_at = draw(st.integers(0, 99)), draw(st.none() | st.integers(0, 150) | st.integers(0, 3 * CHUNK_BYTES))
+        hold = draw(st.sampled_from((50, 1 << 20)))
+        limits = limits._replace(scanner_of=lambda head: CountingScanner(known_at, error_at), streamed_hold_bytes=hold)
     events = request[:1]
     request = request[1:]
     while request or answer:
         events.append((request if request and (not answer or draw(st.booleans())) else answer).pop(0))
+    if draw(st.sampled_from((False, False, False, True))):
+        events.insert(draw(st.integers(1, len(events))), Deadline())
     if draw(st.sampled_from((False, False, False, True))):
         events = events[: draw(st.integers(0, len(events)))]
     return Exchange(limits, request_mode, response_mode, events, draw(outcomes), draw(delays))
@@ -236,8 +260,12 @@ def a_decision_rides_once_and_is_given_back_once(exchange: Exchange, sent: list[
 def an_answer_of_ours_is_the_last_word(exchange: Exchange, sent: list[Event], done: list[Action]) -> None:
     at = next((i for i, action in enumerate(done) if isinstance(action, ReplyImmediately)), None)
     if at is not None:
-        assert done[at + 1 :] == []
-        assert not any(isinstance(action, Finished) for action in done)
+        answer = done[at]
+        assert isinstance(answer, ReplyImmediately)
+        # A late decision comes after it, and one that was acted on ends after it: both are given back.
+        given_back = isinstance(answer.answer, DecisionTimeout | ConflictingModel)
+        assert [type(action) for action in done[at + 1 :]] in ([], [Finished] if given_back else [])
+        assert isinstance(answer.answer, ConflictingModel) or replies_of(done, Direction.REQUEST)[1:] == []
 
 
 def buffered_headers_are_answered_before_the_body_comes(exchange: Exchange, sent: list[Event], done: list[Action]) -> None:
@@ -263,10 +291,27 @@ def the_director_is_asked_on_what_came(exchange: Exchange, sent: list[Event], do
             assert question.body == b"".join(pieces)
         else:
             assert b"".join(pieces).startswith(question.body)
-            assert question.complete or exchange.request_mode in (STREAMED, PARTIAL)
+            early = exchange.request_mode is FDS and exchange.limits.scanner_of is not None
+            assert question.complete or early or exchange.request_mode in (STREAMED, PARTIAL)
+
+
+def early_mode_lets_go_of_what_it_echoed(exchange: Exchange, sent: list[Event], done: list[Action]) -> None:
+    """Asked on a beginning, the stream holds nothing back: each piece is echoed before the next is looked at."""
+    if exchange.request_mode is not FDS or exchange.limits.scanner_of is None or exchange.decide_after:
+        return
+    stream = ExtProcStream(exchange.limits)
+    early = False
+    for event in sent[:-1]:
+        for action in stream.receive(event):
+            if isinstance(action, Decide):
+                early = not action.complete
+                stream.receive(DecisionMade(DECISION))
+        if early:
+            assert repr(stream).endswith("held=0>")
 
 
 RULES = (
+    early_mode_lets_go_of_what_it_echoed,
     replies_keep_the_order_headers_body_trailers,
     full_duplex_echoes_every_byte_and_one_end,
     nothing_is_left_unanswered,
@@ -293,6 +338,7 @@ any_event: st.SearchStrategy[Event] = st.one_of(
     st.builds(ResponseHeaders, st.integers(0, 999), st.booleans()),
     st.builds(ResponseBody, st.binary(max_size=9), st.booleans()),
     st.just(ResponseTrailers()),
+    st.just(Deadline()),
     st.just(PeerClosed()),
 )
 

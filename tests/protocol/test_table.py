@@ -12,6 +12,9 @@ from extproc.protocol import BodyMode, Event, ExtProcStream, StreamLimits
 from extproc.protocol.table import REQUEST_EVENTS, REQUEST_ROWS, RESPONSE_EVENTS, RESPONSE_ROWS, Row, State, mermaid
 from tests.fakes.events import (
     CLOSED,
+    DEADLINE,
+    EARLY,
+    FDS,
     RESPONSE_TRAILERS,
     TRAILERS,
     body,
@@ -30,6 +33,8 @@ EVENTS: tuple[Event, ...] = (
     body(b"x"),
     body(b"x", end=True),
     body(b"far too large"),
+    body(b"known!"),
+    body(b"no#"),
     TRAILERS,
     made(),
     made(Reply(200, b"")),
@@ -39,26 +44,27 @@ EVENTS: tuple[Event, ...] = (
     response_body(b"x"),
     response_body(b"x", end=True),
     RESPONSE_TRAILERS,
+    DEADLINE,
     CLOSED,
 )
 
 
-def replay(mode: BodyMode, path: tuple[Event, ...]) -> ExtProcStream:
-    stream = ExtProcStream(StreamLimits(max_body_bytes=8, fallback=config(mode, mode, early=True)))
+def replay(limits: StreamLimits, path: tuple[Event, ...]) -> ExtProcStream:
+    stream = ExtProcStream(limits)
     for event in path:
         stream.receive(event)
     return stream
 
 
-def transitions(mode: BodyMode) -> set[tuple[State, type, State]]:
-    """Every transition that any five events can make, in this mode."""
+def transitions(limits: StreamLimits) -> set[tuple[State, type, State]]:
+    """Every transition that any five events can make."""
     seen: set[tuple[State, type, State]] = set()
     visited = set()
     paths: deque[tuple[Event, ...]] = deque([()])
     while paths:
         path = paths.popleft()
         for event in EVENTS:
-            stream = replay(mode, path)
+            stream = replay(limits, path)
             is_response = type(event) in RESPONSE_EVENTS
             before = stream.response_state if is_response else stream.request_state
             over = stream.request_state in (State.ANSWERED, State.CLOSED)
@@ -78,7 +84,9 @@ def transitions(mode: BodyMode) -> set[tuple[State, type, State]]:
 
 
 def test_what_happens_is_a_row_and_every_row_happens() -> None:
-    seen = set().union(*(transitions(mode) for mode in BodyMode))
+    modes = [StreamLimits(8, fallback=config(mode, mode, early=True)) for mode in BodyMode]
+    early = StreamLimits(8, fallback=config(FDS, FDS), scanner_of=EARLY.scanner_of)
+    seen = set().union(*(transitions(limits) for limits in [*modes, early]))
     assert seen == KNOWN
 
 

@@ -12,6 +12,7 @@ from extproc.domain import Decision, Reply
 from extproc.errors import ExtProcError, InternalError, NoEndpoints, ProtocolError, UnknownModel
 from extproc.pb import external_processor_pb2 as pb
 from extproc.protocol import Decide, Finished, StreamLimits
+from extproc.request import scanner_of
 from extproc.transport.codec import Encoder
 from extproc.transport.session import Session
 from tests.fakes import messages
@@ -144,6 +145,73 @@ class TestRefusals:
         decider = FakeDecider(Reply(200, b"[]", details="extproc_models"))
         answer = immediate(send(session(decider), messages.request_headers(end=True)))
         assert (answer.status.code, answer.body, answer.details) == (200, b"[]", "extproc_models")
+        assert decider.errors == []
+
+
+class TestEarlyMode:
+    """With the real scanner."""
+
+    def test_a_request(self) -> None:
+        decider = FakeDecider(DECISION)
+        stream = session(decider, StreamLimits(scanner_of=scanner_of))
+        assert send(stream, messages.request_headers(), messages.request_body(b'{"mod')) == []
+        out = send(stream, messages.request_body(b'el":"m",'))
+        assert kinds(out) == ["request_headers", "request_body"]
+        assert decider.asked[0][1:] == (b'{"model":"m",', False)
+        out += send(stream, messages.request_body(b'"x":[1'), messages.request_body(b"]}", end=True))
+        pieces = [answer.request_body.response.body_mutation.streamed_response for answer in answers(out)[1:]]
+        assert [piece.body for piece in pieces] == [b'{"model":"m",', b'"x":[1', b"]}"]
+        assert [piece.end_of_stream for piece in pieces] == [False, False, True]
+
+    def test_another_model(self) -> None:
+        decider = FakeDecider(DECISION)
+        stream = session(decider, StreamLimits(scanner_of=scanner_of))
+        send(stream, messages.request_headers(), messages.request_body(b'{"model":"m",'))
+        answer = immediate(send(stream, messages.request_body(b'"model":"n"}', end=True)))
+        assert (answer.status.code, answer.details) == (400, "extproc_conflicting_model")
+        assert [error.code for error in decider.errors] == ["conflicting_model"]
+        assert decider.ended == []
+        stream.closed()
+        assert decider.ended == [(Finished(DECISION, 0, False), "")]
+
+    def test_a_model_in_the_path_waits_for_the_first_piece_only(self) -> None:
+        decider = FakeDecider(DECISION)
+        stream = session(decider, StreamLimits(scanner_of=scanner_of))
+        send(stream, messages.request_headers({":method": b"POST", ":path": b"/v2/models/m/infer"}))
+        assert kinds(send(stream, messages.request_body(b'{"model":"n"'))) == ["request_headers", "request_body"]
+        assert kinds(send(stream, messages.request_body(b"...", end=True))) == ["request_body"]
+
+
+class TestTheDeadline:
+    def test_before_the_decision(self) -> None:
+        decider = FakeDecider(DECISION)
+        stream = session(decider, StreamLimits(request_timeout_s=2))
+        send(stream, messages.request_headers(), messages.request_body(BODY[:5]))
+        answer = immediate(stream.expire())
+        assert answer.status.code == 408
+        assert orjson.loads(answer.body)["error"]["code"] == "request_timeout"
+        assert [error.code for error in decider.errors] == ["request_timeout"]
+        assert send(stream, messages.request_body(BODY[5:], end=True)) == []
+        assert stream.expire() == []
+        stream.closed()
+        assert decider.asked == []
+        assert decider.ended == []
+
+    @pytest.mark.parametrize("raws", [[], [messages.request_headers()], [messages.request_headers(subset=None)]])
+    def test_before_the_headers_were_read(self, raws: list[bytes]) -> None:
+        stream = session(FakeDecider(DECISION))
+        send(stream, *raws)
+        assert immediate(stream.expire()).status.code == 408
+        assert send(stream, messages.request_body(BODY, end=True)) == []
+
+    def test_after_the_decision(self) -> None:
+        decider = FakeDecider(DECISION)
+        stream = session(decider)
+        send(stream, messages.request_headers(end=True))
+        assert stream.expire() == []
+        assert kinds(send(stream, messages.response_headers())) == ["response_headers"]
+        stream.closed()
+        assert stream.expire() == []
         assert decider.errors == []
 
 

@@ -166,6 +166,14 @@ class ProcessCall(Call):
             _log.exception("stream ended: a fault of ours", session=repr(self.session))
             self.finish(Code.INTERNAL, "internal error")
 
+    def expire(self) -> None:
+        """The request has had its time to be decided."""
+        answers = self.session.expire()
+        for answer in answers:
+            self.calls.connection.outbox.message(self.stream, answer)
+        if answers:
+            self.finish(Code.OK)
+
     def _messages(self, data: bytes | memoryview) -> list[bytes]:
         most = self.calls.services.max_message_bytes
         messages = self.messages

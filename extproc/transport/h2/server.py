@@ -7,7 +7,7 @@ import ssl
 from typing import Any, Final, cast
 
 from extproc.observability.logs import logger
-from extproc.transport.h2.calls import DRAIN_PING, Calls, Services
+from extproc.transport.h2.calls import DRAIN_PING, Calls, ProcessCall, Services
 from extproc.transport.h2.connection import Connection
 from extproc.transport.h2.frames import ErrorCode
 from extproc.transport.h2.limits import H2Limits
@@ -28,17 +28,15 @@ _LEAVE_S: Final = 1.0
 class H2Server:
     """Connections on any number of listening sockets. One event loop."""
 
-    def __init__(
-        self, services: Services, limits: H2Limits = H2Limits(), *, name: str = "ext_proc", request_timeout_s: float = 0.0
-    ) -> None:
+    def __init__(self, services: Services, limits: H2Limits = H2Limits(), *, name: str = "ext_proc") -> None:
         self._name = name
         self.services = services
         self.limits = limits
-        self.request_timeout_s = request_timeout_s
+        self.request_timeout_s = services.limits.request_timeout_s
         """How long a request may take to be decided; 0 is for ever."""
         timeouts = [
             *(limits.preface_timeout_s, limits.settings_timeout_s, limits.keepalive_s, limits.keepalive_timeout_s),
-            *(limits.window_timeout_s, limits.read_timeout_s, request_timeout_s, limits.idle_timeout_s),
+            *(limits.window_timeout_s, limits.read_timeout_s, self.request_timeout_s, limits.idle_timeout_s),
         ]
         self.tick_s = min([_TICK_S, *(timeout / 4 for timeout in timeouts if timeout)])
         self._peers: set[Peer] = set()
@@ -280,6 +278,14 @@ class Peer(asyncio.Protocol):
             else:
                 stuck[stream.id] = since, waited
         self._stuck = stuck
+        if server.request_timeout_s:
+            # Rounded up: a request gets all of its time.
+            due = self._ticks - int(server.request_timeout_s / server.tick_s) - 1
+            for stream in list(connection.streams.values()):
+                if stream.tick == due and isinstance(stream.call, ProcessCall):
+                    stream.call.expire()
+                elif stream.tick > due:
+                    break
 
     def _refuse_new(self) -> None:
         if self._transport is not None and not self._closing:
