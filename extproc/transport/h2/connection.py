@@ -30,6 +30,8 @@ from extproc.transport.h2.table import ON_DATA, ON_HEADERS, ON_RST_STREAM, ON_WI
 _VIEWED: Final = 4096
 """From this size on, data is a view of what was read from the socket."""
 _END_STREAM: Final = f.END_STREAM
+_WHOLE_BLOCK: Final = f.END_HEADERS | f.PADDED | f.PRIORITY_FLAG
+"""Flags that decide whether a frame of HEADERS is a header block and nothing else."""
 _HALF_CLOSED: Final = State.HALF_CLOSED_REMOTE
 
 
@@ -153,6 +155,8 @@ class Connection:
                 try:
                     if is_data:
                         self._on_data(flags, stream_id, data, begin, end, length, events)
+                    elif kind == 1 and flags & _WHOLE_BLOCK == f.END_HEADERS and self._block is None and self.established:
+                        self._on_block(stream_id, data[begin:end], flags & _END_STREAM != 0, False, events)
                     else:
                         self._on_frame(kind, flags, stream_id, data[begin:end], events)
                 except StreamFault as fault:
@@ -231,8 +235,6 @@ class Connection:
         events.append(DataReceived(stream, data[begin:end] if end - begin < _VIEWED else memoryview(data)[begin:end], ended))
 
     def _on_headers(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
-        if not stream_id & 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_stream_id", f"HEADERS on stream {stream_id}")
         begin, end = 0, len(payload)
         if flags & f.PADDED:
             begin, end = f.unpadded(payload, begin, end)
@@ -263,6 +265,8 @@ class Connection:
             self._on_block(open_block.stream_id, bytes(open_block.data), open_block.ended, open_block.itself, events)
 
     def _on_block(self, stream_id: int, block: bytes, ended: bool, itself: bool, events: list[Event]) -> None:
+        if not stream_id & 1:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_stream_id", f"HEADERS on stream {stream_id}")
         stream = self.streams.get(stream_id)
         row = ON_HEADERS[stream.state if stream is not None else self._book.state_of(stream_id)]
         if row.do is Do.OPEN:
