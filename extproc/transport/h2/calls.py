@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from extproc import names
 from extproc.errors import ProtocolError
@@ -197,6 +197,8 @@ class ProcessCall(Call):
         metrics.open.value -= 1
         if code == "OK":
             metrics.ok.value += 1
+        elif code == "CANCELLED":  # how Envoy ends a stream that it needs no more
+            metrics.cancelled.value += 1
         else:
             metrics.streams.child(code).value += 1
 
@@ -317,15 +319,18 @@ class Calls:
 
     def receive(self, data: bytes) -> None:
         """Take what was read; what to write is in the connection's outbox then."""
-        for event in self.connection.receive(data):
+        events: list[Any] = self.connection.receive(
+            data
+        )  # mypy does not follow the comparisons of classes, isinstance is slower
+        for event in events:
             kind = event.__class__
             if kind is DataReceived:
-                stream, piece, ended = cast(DataReceived, event)
+                stream, piece, ended = event
                 call = stream.call
                 if call is not None:
                     call.data(piece, ended)
             elif kind is RequestReceived:
-                self._open(*cast(RequestReceived, event))
+                self._open(*event)
             elif isinstance(event, StreamReset):
                 self._reset(event)
             elif isinstance(event, PeerLeaves):

@@ -195,7 +195,8 @@ class Connection:
         if stream is not None and not stream.over:
             ended = self._left == 0 and bool(self._left_ends)
             try:
-                self._piece(stream, data, 0, size, ended, events)
+                self._count(stream, size, ended)
+                events.append(DataReceived(stream, memoryview(data)[:size], ended))
             except StreamFault as fault:
                 self._reset_for(fault, events)
         return size
@@ -221,18 +222,20 @@ class Connection:
             if not self._left:
                 self._empty.count()
         else:
-            self._piece(stream, data, begin, end, ended, events)
+            if ended or stream.expected is not None:
+                self._count(stream, end - begin, ended)
+            piece = data[begin:end] if end - begin < _VIEWED else memoryview(data)[begin:end]
+            events.append(DataReceived(stream, piece, ended))
         if not ended and stream.credit < intake.stream_low:
             intake.grant_stream(stream)
         if self._left:
             self._left_for = stream
 
-    def _piece(self, stream: Stream, data: bytes, begin: int, end: int, ended: bool, events: list[Event]) -> None:
-        if stream.expected is not None:
-            stream.got += end - begin
+    def _count(self, stream: Stream, size: int, ended: bool) -> None:
+        """So much more of the body came. Raises StreamFault when that is not what was announced."""
+        stream.got += size
         if ended:
             self._end_of_peer(stream)
-        events.append(DataReceived(stream, data[begin:end] if end - begin < _VIEWED else memoryview(data)[begin:end], ended))
 
     def _on_headers(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
         begin, end = 0, len(payload)
