@@ -56,6 +56,8 @@ class Plan(NamedTuple):
     fault: CallFault | None = None
     http: tuple[int, str] | None = None
     """Not gRPC at all: an HTTP status, and words for people."""
+    process: bool = False
+    """An ext_proc stream, and nothing is wrong with it."""
 
 
 def plan_of(fields: Fields) -> Plan:
@@ -73,7 +75,7 @@ def plan_of(fields: Fields) -> Plan:
         return Plan(path, fault=fault)
     told = values.get("grpc-timeout")
     try:
-        return Plan(path, None if told is None else timeout_s(told))
+        return Plan(path, None if told is None else timeout_s(told), process=path == _PROCESS)
     except CallFault as fault:
         return Plan(path, fault=fault)
 
@@ -368,7 +370,7 @@ class Calls:
         assert isinstance(plan, Plan)
         services = self.services
         stream.tick = self.tick
-        if plan.path == _PROCESS and services.decider is not None and plan.fault is None and plan.http is None:
+        if plan.process and services.decider is not None:
             call: Call = ProcessCall(self, stream, Session(services.decider, services.encoder, services.limits))
         elif plan.http is not None:
             call = NotGrpc(self, stream, *plan.http)

@@ -137,12 +137,12 @@ class Connection:
                 self._greeted = True
                 at = len(f.PREFACE)
             while size - at >= 9:
-                length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+                high, low, kind, flags, stream_id = f.unpack_head(data, at)
+                length = high << 8 | low
                 if length > f.MAX_FRAME_BYTES:
                     raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame_too_large", f"frame of {length} bytes")
                 begin = at + 9
                 end = begin + length
-                kind, flags = data[at + 3], data[at + 4]
                 is_data = kind == 0 and self._block is None and self.established
                 if end > size:
                     if not is_data or flags & f.PADDED:
@@ -150,7 +150,7 @@ class Connection:
                     # What is there of a piece of body goes on at once: waiting for the rest would copy it.
                     self._left, self._left_for, self._left_ends = end - size, None, flags & _END_STREAM
                     flags, end = 0, size
-                stream_id = int.from_bytes(data[at + 5 : begin], "big") & 0x7FFFFFFF
+                stream_id &= f.LAST_STREAM_ID
                 at = end
                 try:
                     if is_data:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from enum import IntEnum
 from functools import lru_cache
 from typing import Final
@@ -62,6 +63,10 @@ def timeout_s(value: str) -> float:
     return int(match[1]) * _UNITS[match[2]]
 
 
+_unpack_prefix: Final = struct.Struct(">BI").unpack_from
+"""The five bytes before a message: flags, length."""
+
+
 def whole(data: bytes, most: int) -> tuple[list[bytes], int]:
     """The messages that `data` holds whole, and where the rest begins. Raises CallFault as `Messages.feed`.
 
@@ -70,9 +75,9 @@ def whole(data: bytes, most: int) -> tuple[list[bytes], int]:
     at, size = 0, len(data)
     out: list[bytes] = []
     while size - at >= 5:
-        length = int.from_bytes(data[at + 1 : at + 5], "big")
-        if data[at]:
-            raise _compressed(data[at])
+        flag, length = _unpack_prefix(data, at)
+        if flag:
+            raise _compressed(flag)
         if length > most:
             raise CallFault(Code.RESOURCE_EXHAUSTED, f"message of {length} bytes is larger than the limit of {most}")
         end = at + 5 + length
