@@ -49,6 +49,8 @@ class Connection:
         self.refusing = False
         """The second step of a graceful end was taken."""
         self.ended = False
+        self._last_served = f.LAST_STREAM_ID
+        """What GOAWAY has told the peer, which never grows."""
         self._rest = b""
         self._greeted = False
         self._reader = HeaderReader(limits.max_header_bytes, known)
@@ -100,12 +102,13 @@ class Connection:
         """Second step: GOAWAY with the last stream that is served; later ones may be tried elsewhere."""
         if not self.refusing:
             self.refusing = True
-            self.outbox.control(f.goaway(self._book.last_id, ErrorCode.NO_ERROR))
+            self._last_served = self._book.last_id
+            self.outbox.control(f.goaway(self._last_served, ErrorCode.NO_ERROR))
 
     def fail(self, code: ErrorCode, reason: str, message: str) -> ConnectionEnded:
         """End the connection with GOAWAY."""
         self.ended = True
-        self.outbox.control(f.goaway(self._book.last_id, code, message))
+        self.outbox.control(f.goaway(min(self._last_served, self._book.last_id), code, message))
         return ConnectionEnded(code, reason, message)
 
     # -- what the peer says --------------------------------------------------------------------------------------
@@ -191,6 +194,8 @@ class Connection:
         ended = bool(flags & _END_STREAM)
         if begin == end and not ended:
             self._empty.count()
+            if stream.credit < intake.stream_low:  # it may have been all padding
+                intake.grant_stream(stream)
             return
         if stream.expected is not None:
             stream.got += end - begin
@@ -404,7 +409,10 @@ class Connection:
 
     def _forget(self, stream: Stream, how: State) -> None:
         self._book.forget(stream, how)
+        given_up = stream.waiting_bytes
         self.outbox.drop(stream)
+        if given_up:
+            self.intake.grant_again()
 
 
 _SETTINGS_ACK: Final = f.frame(Kind.SETTINGS, f.ACK, 0)
