@@ -97,6 +97,8 @@ class Call:
                 messages = self.messages = Messages()
             for message in messages.feed(data, self.max_message_bytes):
                 self.message(message)
+            if messages.fault is not None:
+                raise messages.fault
             if ended:
                 self.half_closed(truncated=not messages.empty)
         except CallFault as fault:
@@ -152,6 +154,8 @@ class ProcessCall(Call):
                 for answer in session.receive(raw):
                     answered = True
                     outbox.message(stream, answer)
+            if messages.fault is not None:
+                raise messages.fault
             if ended:
                 if messages.empty:
                     self.finish(Code.OK)

@@ -68,13 +68,15 @@ _SMALL: Final = 1024
 class Messages:
     """The beginning of a message that goes on in later DATA frames."""
 
-    __slots__ = ("_have", "_need", "_parts")
+    __slots__ = ("_have", "_need", "_parts", "fault")
 
     def __init__(self) -> None:
         self._parts: list[bytes | bytearray | memoryview] = []
         self._have = 0
         self._need = 0
         """Bytes until the next message is whole, its five-byte head included; 0 while that is unknown."""
+        self.fault: CallFault | None = None
+        """Why there are no more messages than those that `feed` has returned."""
 
     @property
     def empty(self) -> bool:
@@ -82,7 +84,8 @@ class Messages:
         return self._have == 0
 
     def feed(self, data: bytes | memoryview, most: int) -> list[bytes]:
-        """The messages that are whole now, in order. Raises CallFault for one that is compressed or over `most` bytes."""
+        """The messages that are whole now, in order. One that is compressed or over `most` bytes is a fault: raised, or kept in
+        `fault` when whole messages came before it, so that a call's answers do not depend on how its bytes were cut."""
         whole: bytes | memoryview = data
         if self._have:
             self._keep(data)
@@ -95,10 +98,12 @@ class Messages:
         need = 0
         while size - at >= 5:
             length = int.from_bytes(whole[at + 1 : at + 5], "big")
-            if whole[at]:
-                raise _compressed(whole[at])
-            if length > most:
-                raise CallFault(Code.RESOURCE_EXHAUSTED, f"message of {length} bytes is larger than the limit of {most}")
+            if whole[at] or length > most:
+                fault = _unreadable(whole[at], length, most)
+                if not out:
+                    raise fault
+                self.fault = fault
+                break
             need = length + 5
             if size - at < need:
                 break
@@ -126,7 +131,9 @@ class Messages:
             self._parts.append(bytearray(data))
 
 
-def _compressed(flag: int) -> CallFault:
+def _unreadable(flag: int, length: int, most: int) -> CallFault:
+    if flag == 0:
+        return CallFault(Code.RESOURCE_EXHAUSTED, f"message of {length} bytes is larger than the limit of {most}")
     if flag == 1:
         return CallFault(Code.INTERNAL, "compressed message, but the call has no grpc-encoding")
     return CallFault(Code.INTERNAL, f"message with flags {flag:#04x}, expected 0 or 1")
