@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 import structlog
+import uvloop
 from structlog.testing import LogCapture
 
 from extproc.transport.h2 import calls, server
@@ -17,3 +20,11 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     for module in (calls, server):
         monkeypatch.setattr(module, "_log", log)
     return capture.entries
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The server runs on the loop of the product as well."""
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if item.path.name == "test_server.py":
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops
