@@ -66,14 +66,16 @@ class HyperClient:
         return stream_id
 
     def send(self, stream_id: int, raw: bytes) -> None:
-        """One message, as far as the server's windows allow; the rest follows when they open."""
-        self._unsent[stream_id][0].extend(message(raw))
-        self._push(stream_id)
+        """One message, as far as the server's windows allow; the rest follows when they open. Nothing when the call is over."""
+        if stream_id in self._unsent:
+            self._unsent[stream_id][0].extend(message(raw))
+            self._push(stream_id)
 
     def end(self, stream_id: int) -> None:
-        """No more messages."""
-        self._unsent[stream_id] = (self._unsent[stream_id][0], True)
-        self._push(stream_id)
+        """No more messages. Nothing when the call is over."""
+        if stream_id in self._unsent:
+            self._unsent[stream_id] = (self._unsent[stream_id][0], True)
+            self._push(stream_id)
 
     def reset(self, stream_id: int) -> None:
         """Give the call up."""

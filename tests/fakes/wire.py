@@ -12,7 +12,6 @@ from extproc.transport.codec import Encoder
 from extproc.transport.h2 import events as e
 from extproc.transport.h2.calls import Calls, Services
 from extproc.transport.h2.connection import Connection
-from extproc.transport.h2.frames import ErrorCode
 from extproc.transport.h2.headers import KnownBlocks
 from extproc.transport.h2.limits import H2Limits
 from extproc.transport.health import Health
@@ -31,12 +30,16 @@ def show(event: e.Event) -> str:
         what = f" {bytes(event.data)!r}" if 0 < size < 32 else f" {size} bytes" if size else ""
         return f"data {event.stream.id}{what}{' end' if event.ended else ''}"
     if isinstance(event, e.StreamReset):
-        return f"reset {event.stream.id} {ErrorCode(event.code).name} {event.reason}{' by us' if event.by_us else ''}"
+        return f"reset {event.stream.id} {_name(event.code)} {event.reason}{' by us' if event.by_us else ''}"
     if isinstance(event, e.PeerLeaves):
-        return f"peer leaves {ErrorCode(event.code).name}"
+        return f"peer leaves {_name(event.code)}"
     if isinstance(event, e.PingAnswered):
         return f"ping answered {event.payload!r}"
     return f"ended {event.code.name} {event.reason}"
+
+
+def _name(code: int) -> str:
+    return http2.ERRORS[code] if code < len(http2.ERRORS) else f"{code:#x}"
 
 
 class Wire:

@@ -13,7 +13,21 @@ from extproc.transport.h2.frames import ErrorCode
 from extproc.transport.h2.limits import H2Limits
 from tests.fakes import messages
 from tests.fakes.decider import FakeDecider
-from tests.fakes.http2 import GRPC, PROCESS, block, data, goaway, headers, message, ping, rst, settings, window, with_path
+from tests.fakes.http2 import (
+    GRPC,
+    PROCESS,
+    Frame,
+    block,
+    data,
+    goaway,
+    headers,
+    message,
+    ping,
+    rst,
+    settings,
+    window,
+    with_path,
+)
 from tests.fakes.wire import CallWire, services_of
 
 HEAD = "HEADERS 1 :status=200 content-type=application/grpc"
@@ -126,6 +140,12 @@ class TestProcess:
         assert wire.send(rst(1)) == []
         assert (wire.open, wire.ended, wire.resets) == (0, {"CANCELLED": 1}, {})
         assert len(fake.ended) == 1
+
+    def test_a_reset_with_a_code_that_nobody_knows(self) -> None:
+        wire = CallWire(decider())
+        wire.send(headers(1), data(1, REQUEST))
+        wire.send(Frame(3, 0, 1, b"\xff\xff\xff\xff"))
+        assert (wire.open, wire.ended) == (0, {"CANCELLED": 1})
 
     def test_a_reset_by_us(self, logged: list[Any]) -> None:
         wire = CallWire(decider())

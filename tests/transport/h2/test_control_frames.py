@@ -127,6 +127,13 @@ class TestTheOthers:
         wire.open(1)
         assert wire.send(goaway(0, "ENHANCE_YOUR_CALM"), data(1, b"x")) == ["peer leaves ENHANCE_YOUR_CALM", "data 1 b'x'"]
 
+    def test_codes_that_nobody_knows(self) -> None:
+        """RFC 9113 section 7: they mean no more than that there was an error."""
+        wire = Wire()
+        wire.open(1)
+        assert wire.send(Frame(3, 0, 1, b"\xff\xff\xff\xff")) == ["reset 1 0xffffffff reset_by_peer"]
+        assert wire.send(Frame(7, 0, 0, bytes(7) + b"\x0e")) == ["peer leaves 0xe"]
+
     def test_priority(self) -> None:
         wire = Wire()
         wire.open(1)
