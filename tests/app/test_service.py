@@ -26,6 +26,11 @@ from tests.app.running import chat, exchange, headers_of, running, until
 HERE: dict[str, Any] = {"host": "127.0.0.1", "grpc_port": 0, "grpc_health_port": 0, "metrics_port": 0, "drain_timeout": "1s"}
 
 
+@pytest.fixture(autouse=True)
+def _over_each_transport(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(HERE, "transport", transport)
+
+
 class Page:
     """A model server's metrics page."""
 

@@ -135,14 +135,15 @@ class Endpoints:
 class Stack:
     """Envoy with one of our configs, and the servers that it asks."""
 
-    def __init__(self, kind: str, binary: Path, endpoints: Endpoints, directory: Path) -> None:
+    def __init__(self, kind: str, binary: Path, endpoints: Endpoints, directory: Path, transport: str) -> None:
         self.kind = kind
+        self.transport = transport
         self.endpoints = endpoints
         servers = _SERVERS[kind]
         usual = [ENVOY, ADMIN, *(port for server in servers for port in server.ports)]
         taken = endpoints.ports.values()
         self.ports = dict(zip(usual, free_ports(len(usual), taken=taken), strict=True)) | endpoints.ports
-        self.servers = {server.name: _child(server, self.ports, directory) for server in servers}
+        self.servers = {server.name: _child(server, self.ports, directory, transport) for server in servers}
         self.pages = {server.name: f"http://127.0.0.1:{self.ports[server.ports[2]]}" for server in servers}
         self.pickers = [server.name for server in servers if server.picks]
         self.envoy = envoy_child(binary, f"{kind}.yaml", self.ports, directory)
@@ -150,7 +151,7 @@ class Stack:
         self._admin = f"http://127.0.0.1:{self.ports[ADMIN]}"
 
     def __repr__(self) -> str:
-        return f"<Stack {self.kind}>"
+        return f"<Stack {self.kind} over {self.transport}>"
 
     @property
     def one_hop(self) -> bool:
@@ -236,8 +237,8 @@ _SERVERS: Mapping[str, Sequence[_Server]] = {
 }
 
 
-def _child(server: _Server, ports: Mapping[int, int], directory: Path) -> Child:
-    flags = ["--host", "127.0.0.1"]
+def _child(server: _Server, ports: Mapping[int, int], directory: Path, transport: str) -> Child:
+    flags = ["--host", "127.0.0.1", "--transport", transport]
     for flag, usual in zip(("grpc-port", "grpc-health-port", "metrics-port"), server.ports, strict=True):
         flags += [f"--{flag}", str(ports[usual])]
     config = gateway_config(ports)
