@@ -1,7 +1,7 @@
 """A model server that is all answer: `python -m tests.bench.backend`.
 
-`POST /answer` gets a small JSON body; `POST /stream` gets a hundred SSE chunks, each written by itself as soon as the one before
-is out; `POST /paced` gets them a millisecond apart, so that a proxy passes each on alone.
+`POST /answer` gets a small JSON body; `POST /stream` gets a hundred SSE chunks, each written by itself as soon as the one
+before is out; `POST /paced` gets them a millisecond apart, so that a proxy passes each on alone.
 """
 
 from __future__ import annotations

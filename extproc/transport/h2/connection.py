@@ -51,6 +51,8 @@ class Connection:
         self.refusing = False
         """The second step of a graceful end was taken."""
         self.ended = False
+        self._last_served = f.LAST_STREAM_ID
+        """What GOAWAY has told the peer, which never grows."""
         self._rest = b""
         self._left = 0
         """Bytes of a DATA frame that are still to come, `_left_for` the stream, None when they are dropped."""
@@ -106,12 +108,13 @@ class Connection:
         """Second step: GOAWAY with the last stream that is served; later ones may be tried elsewhere."""
         if not self.refusing:
             self.refusing = True
-            self.outbox.control(f.goaway(self._book.last_id, ErrorCode.NO_ERROR))
+            self._last_served = self._book.last_id
+            self.outbox.control(f.goaway(self._last_served, ErrorCode.NO_ERROR))
 
     def fail(self, code: ErrorCode, reason: str, message: str) -> ConnectionEnded:
         """End the connection with GOAWAY."""
         self.ended = True
-        self.outbox.control(f.goaway(self._book.last_id, code, message))
+        self.outbox.control(f.goaway(min(self._last_served, self._book.last_id), code, message))
         return ConnectionEnded(code, reason, message)
 
     # -- what the peer says --------------------------------------------------------------------------------------
@@ -440,7 +443,10 @@ class Connection:
 
     def _forget(self, stream: Stream, how: State) -> None:
         self._book.forget(stream, how)
+        given_up = stream.waiting_bytes
         self.outbox.drop(stream)
+        if given_up:
+            self.intake.grant_again()
 
 
 _SETTINGS_ACK: Final = f.frame(Kind.SETTINGS, f.ACK, 0)
