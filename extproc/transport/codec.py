@@ -62,21 +62,17 @@ _parse = pb.ProcessingRequest.FromString
 
 def decode(raw: bytes) -> Event:
     """The event in a message. Raises ProtocolError when it is not a ProcessingRequest, or an empty one."""
-    event = _by_hand(raw)
-    return _by_protobuf(raw) if event is None else event
-
-
-def _by_hand(raw: bytes) -> Event | None:
     first = raw[0] if raw else 0
+    event: Event | None = None
     if first == _RESPONSE_BODY:
-        return only_body(raw, ResponseBody)
-    if first == _REQUEST_BODY:
-        return only_body(raw, RequestBody)
-    if first == _REQUEST_HEADERS:
-        return only_headers(raw)
-    if first == _RESPONSE_HEADERS:
-        return only_response_headers(raw)
-    return None
+        event = only_body(raw, ResponseBody)
+    elif first == _REQUEST_BODY:
+        event = only_body(raw, RequestBody)
+    elif first == _REQUEST_HEADERS:
+        event = only_headers(raw)
+    elif first == _RESPONSE_HEADERS:
+        event = only_response_headers(raw)
+    return _by_protobuf(raw) if event is None else event
 
 
 def _by_protobuf(raw: bytes) -> Event:

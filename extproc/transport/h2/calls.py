@@ -163,11 +163,19 @@ class ProcessCall(Call):
         answered = False
         try:
             session, outbox, stream = self.session, connection.outbox, self.stream
-            for raw in self._messages(data):
+            messages, most = self.messages, calls.services.max_message_bytes
+            if messages is not None:
+                raws = messages.feed(data, most)
+            else:
+                # Usually whole messages, and nothing is to be kept.
+                raws, end = whole(data, most)
+                if end < len(data):
+                    messages = self.messages = Messages()
+                    messages.begin(data[end:], most)
+            for raw in raws:
                 for answer in session.receive(raw):
                     answered = True
                     outbox.message(stream, answer)
-            messages = self.messages
             if messages is not None and messages.fault is not None:
                 raise messages.fault
             if ended:
@@ -194,22 +202,6 @@ class ProcessCall(Call):
             self.calls.connection.outbox.message(self.stream, answer)
         if answers:
             self.finish(Code.OK)
-
-    def _messages(self, data: bytes | memoryview) -> list[bytes]:
-        most = self.calls.services.max_message_bytes
-        messages = self.messages
-        if messages is None and data.__class__ is bytes:
-            found, end = whole(data, most)
-            if end == len(data):
-                return found
-            messages = self.messages = Messages()
-            if found:
-                messages.begin(data[end:], most)
-                return found
-            data = data[end:]
-        if messages is None:
-            messages = self.messages = Messages()
-        return messages.feed(data, most)
 
     def closed(self, code: str) -> None:
         self.session.closed()

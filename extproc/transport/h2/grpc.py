@@ -67,7 +67,7 @@ _unpack_prefix: Final = struct.Struct(">BI").unpack_from
 """The five bytes before a message: flags, length."""
 
 
-def whole(data: bytes, most: int) -> tuple[list[bytes], int]:
+def whole(data: bytes | memoryview, most: int) -> tuple[list[bytes], int]:
     """The messages that `data` holds whole, and where the rest begins, which may be a message that can't be read.
 
     For the usual case, a frame of whole messages, that needs no `Messages`.
@@ -79,7 +79,8 @@ def whole(data: bytes, most: int) -> tuple[list[bytes], int]:
         end = at + 5 + length
         if flag or length > most or end > size:
             break
-        out.append(data[at + 5 : end])
+        message = data[at + 5 : end]
+        out.append(message if isinstance(message, bytes) else bytes(message))
         at = end
     return out, at
 
@@ -139,7 +140,7 @@ class Messages:
             self._keep(bytes(whole[at:]))  # a copy: the rest of what was read must not live as long as this
         return out
 
-    def begin(self, data: bytes, most: int) -> None:
+    def begin(self, data: bytes | memoryview, most: int) -> None:
         """What stands behind whole messages: a fault in it is kept in `fault`."""
         try:
             self.feed(data, most)

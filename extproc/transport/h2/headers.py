@@ -113,20 +113,17 @@ class KnownBlocks:
     connection."""
 
     def __init__(self) -> None:
-        self._fields: dict[bytes, Fields] = {}
-
-    def get(self, block: bytes) -> Fields | None:
-        return self._fields.get(block)
+        self.fields: dict[bytes, Fields] = {}
 
     def keep(self, block: bytes, fields: Fields) -> None:
         if len(block) > _KEPT_BYTES:
             return
-        if len(self._fields) >= _KEPT_BLOCKS:  # clients with fields of their own in each request
-            self._fields.clear()
-        self._fields[block] = fields
+        if len(self.fields) >= _KEPT_BLOCKS:  # clients with fields of their own in each request
+            self.fields.clear()
+        self.fields[block] = fields
 
     def __len__(self) -> int:
-        return len(self._fields)
+        return len(self.fields)
 
 
 class HeaderReader:
@@ -150,7 +147,7 @@ class HeaderReader:
     def request(self, block: bytes) -> Fields:
         """The fields of a request. Raises ConnectionFault when the block is broken or too large."""
         if self._stateless:
-            found = self._known.get(block)
+            found = self._known.fields.get(block)
             if found is not None:
                 return found
         fields = Fields(self.decode(block))

@@ -142,7 +142,7 @@ class TestKnownBlocks:
         for number in range(3000):
             known.keep(number.to_bytes(2, "big"), fields)
             assert len(known) <= 1024
-        assert known.get((2999).to_bytes(2, "big")) is fields
+        assert known.fields.get((2999).to_bytes(2, "big")) is fields
 
     def test_long_ones_are_not_kept(self) -> None:
         known = KnownBlocks()
