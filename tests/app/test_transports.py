@@ -15,6 +15,7 @@ from extproc.app import Ports, Service, build_bbr
 from extproc.names import EXT_PROC_METHOD
 from extproc.pb import external_processor_pb2 as pb
 from extproc.settings.server import BbrSettings
+from extproc.transport.h2.frames import Setting
 from tests.app.running import chat, running, until
 from tests.fakes.wire import counted
 
@@ -237,3 +238,18 @@ async def test_open_streams_end_by_themselves_while_draining(transport: str) -> 
     async with asyncio.timeout(10):  # not the 30 s of the grace
         await task
     assert router.ended == {"OK": 1}
+
+
+async def test_flags_become_what_http2_announces() -> None:
+    flags: dict[str, Any] = {"max_concurrent_streams": 7, "initial_stream_window_size": 70_000}
+    ports: dict[str, Any] = {"host": "127.0.0.1", "grpc_port": 0, "grpc_health_port": 0, "metrics_port": 0}
+    async with running(build_bbr(BbrSettings(**ports, **flags, secure_serving=False, drain_timeout=1.0))) as bound:
+        reader, writer = await asyncio.open_connection("127.0.0.1", bound.grpc)
+        head = await reader.readexactly(9)
+        told = await reader.readexactly(int.from_bytes(head[:3], "big"))
+        writer.close()
+    values = {
+        int.from_bytes(told[at : at + 2], "big"): int.from_bytes(told[at + 2 : at + 6], "big") for at in range(0, len(told), 6)
+    }
+    assert values[Setting.MAX_CONCURRENT_STREAMS] == 7
+    assert values[Setting.INITIAL_WINDOW_SIZE] == 70_000
