@@ -243,7 +243,7 @@ async def test_open_streams_end_by_themselves_while_draining(transport: str) -> 
 async def test_flags_become_what_http2_announces() -> None:
     flags: dict[str, Any] = {"max_concurrent_streams": 7, "initial_stream_window_size": 70_000}
     ports: dict[str, Any] = {"host": "127.0.0.1", "grpc_port": 0, "grpc_health_port": 0, "metrics_port": 0}
-    async with running(build_bbr(BbrSettings(**ports, **flags, secure_serving=False, drain_timeout=1.0))) as bound:
+    async with running(build_bbr(BbrSettings(**ports, **flags, secure_serving=False))) as bound:
         reader, writer = await asyncio.open_connection("127.0.0.1", bound.grpc)
         head = await reader.readexactly(9)
         told = await reader.readexactly(int.from_bytes(head[:3], "big"))
