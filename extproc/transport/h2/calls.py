@@ -156,20 +156,22 @@ class ProcessCall(Call):
         calls.services.streams.open.value += 1
 
     def data(self, data: bytes | memoryview, ended: bool) -> None:
-        calls = self.calls
-        connection = calls.connection
-        self._held += len(data)
-        connection.intake.held += len(data)
+        calls, messages = self.calls, self.messages
+        connection, size = calls.connection, len(data)
+        self._held += size
+        connection.intake.held += size
+        if messages is not None and not ended and messages.goes_on(data, size):
+            return  # most frames of a large body are the middle of a message
         answered = False
         try:
             session, outbox, stream = self.session, connection.outbox, self.stream
-            messages, most = self.messages, calls.services.max_message_bytes
+            most = calls.services.max_message_bytes
             if messages is not None:
                 raws = messages.feed(data, most)
             else:
                 # Usually whole messages, and nothing is to be kept.
                 raws, end = whole(data, most)
-                if end < len(data):
+                if end < size:
                     messages = self.messages = Messages()
                     messages.begin(data[end:], most)
             for raw in raws:

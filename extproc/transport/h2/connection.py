@@ -32,6 +32,7 @@ _VIEWED: Final = 4096
 _END_STREAM: Final = f.END_STREAM
 _WHOLE_BLOCK: Final = f.END_HEADERS | f.PADDED | f.PRIORITY_FLAG
 """Flags that decide whether a frame of HEADERS is a header block and nothing else."""
+_OPEN: Final = State.OPEN
 _HALF_CLOSED: Final = State.HALF_CLOSED_REMOTE
 
 
@@ -211,9 +212,9 @@ class Connection:
         if intake.credit < intake.low:
             intake.spent()
         stream = self.streams.get(stream_id)
-        row = ON_DATA[stream.state if stream is not None else self._book.state_of(stream_id)]
-        if row.do is not Do.DATA or stream is None:
-            self._refuse(row, stream_id, "DATA")
+        if stream is None or stream.state is not _OPEN:  # the one state with a row that reads it
+            state = stream.state if stream is not None else self._book.state_of(stream_id)
+            self._refuse(ON_DATA[state], stream_id, "DATA")
             return
         stream.credit -= size
         if stream.credit < 0:

@@ -140,6 +140,15 @@ class Messages:
             self._keep(bytes(whole[at:]))  # a copy: the rest of what was read must not live as long as this
         return out
 
+    def goes_on(self, data: bytes | memoryview, size: int) -> bool:
+        """Take a piece that does not end the message that has begun; False when it was not taken."""
+        have = self._have + size
+        if have >= self._need or size < _SMALL:
+            return False
+        self._have = have
+        self._parts.append(data)
+        return True
+
     def begin(self, data: bytes | memoryview, most: int) -> None:
         """What stands behind whole messages: a fault in it is kept in `fault`."""
         try:
