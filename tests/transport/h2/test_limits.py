@@ -12,6 +12,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.http2 import (
     GRPC,
     PREFACE,
+    PROCESS,
     Frame,
     block,
     continuation,
@@ -135,9 +136,9 @@ async def test_a_peer_that_goes_over_a_bound(frames: list[Frame], code: str, rea
     assert "192.0.2.1" in line["peer"]
     wire.send(headers(21))
     wire.wait(1)
-    assert wire.transport.asked == []  # the peer is given time to read why: this tick may have come at once
+    assert wire.transport.asked == ["write eof"]  # the peer is given time to read why: this tick may have come at once
     wire.wait(1)
-    assert wire.transport.asked == ["abort"]
+    assert wire.transport.asked == ["write eof", "abort"]
     wire.lose()
     assert wire.services.streams.open.value == 0
     assert wire.faults == {reason: 1}
@@ -149,6 +150,18 @@ async def test_as_much_as_is_allowed(name: str) -> None:
     wire = PeerWire(TIGHT)
     wire.send(*frames[: -2 if name == "rapid_reset" else -1])
     assert wire.faults == {}
+
+
+async def test_nothing_is_said_after_the_end() -> None:
+    """What else happens to the calls of a connection that failed is of no interest to its peer."""
+    wire = PeerWire()
+    wire.send(headers(1, WATCH), data(1, message()))
+    wire.send(headers(3, with_path(PROCESS, ("grpc-timeout", "1S"))), ping(b""))
+    wire.services.health.set_ready(True)
+    assert wire.wait(1) == []
+    assert wire.send(headers(5)) == []
+    wire.lose()
+    assert (wire.ended, wire.services.health.watchers) == ({"CANCELLED": 1}, 0)
 
 
 async def test_streams_at_once(logged: list[Any]) -> None:
@@ -195,7 +208,7 @@ class TestTime:
         assert told[-1].endswith(code)
         assert wire.faults == {reason: 1}
         assert (logged[-1]["event"], logged[-1]["reason"], logged[-1]["code"]) == ("connection ended", reason, code)
-        assert wire.transport.asked == ["close"]
+        assert wire.transport.asked == ["write eof"]
         return before
 
     @pytest.mark.parametrize("start", [b"", PREFACE[:10], PREFACE, PREFACE + bytes(settings())[:5]])
@@ -228,7 +241,7 @@ class TestTime:
         assert wire.wait(99) == []
         assert wire.wait(1) == ["GOAWAY 2147483647 NO_ERROR", "PING b'draining'"]
         assert wire.send(ping(b"draining", ack=True)) == ["GOAWAY 0 NO_ERROR"]
-        assert wire.transport.asked == ["close"]
+        assert wire.transport.asked == ["write eof"]
         assert wire.faults == {}
 
     async def test_with_a_stream_is_not_idle(self) -> None:
