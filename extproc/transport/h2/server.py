@@ -38,7 +38,8 @@ class H2Server:
         """How long a request may take to be decided; 0 is for ever."""
         timeouts = [
             *(limits.preface_timeout_s, limits.settings_timeout_s, limits.keepalive_s, limits.keepalive_timeout_s),
-            *(limits.window_timeout_s, limits.read_timeout_s, self.request_timeout_s, limits.idle_timeout_s),
+            *(limits.window_timeout_s, limits.held_timeout_s, limits.read_timeout_s, limits.idle_timeout_s),
+            self.request_timeout_s,
         ]
         self.tick_s = min([_TICK_S, *(timeout / 4 for timeout in timeouts if timeout)])
         self._peers: set[Peer] = set()
@@ -139,6 +140,7 @@ class Peer(asyncio.Protocol):
         "_pinged",
         "_server",
         "_silent",
+        "_starved",
         "_stuck",
         "_ticks",
         "_transport",
@@ -159,6 +161,8 @@ class Peer(asyncio.Protocol):
         self._pinged = False
         self._paused = 0
         """Ticks since the peer stopped reading, 0 while it reads."""
+        self._starved = 0
+        """Ticks since the connection's window is shut because of what is held."""
         self._stuck: dict[int, tuple[int, int]] = {}
         """Streams without a window: the tick since when, and what waited then."""
         self._draining = False
@@ -273,6 +277,9 @@ class Peer(asyncio.Protocol):
 
     def _look_at_streams(self) -> None:
         connection, calls, server = self._connection, self._calls, self._server
+        self._starved = self._starved + 1 if connection.intake.starved else 0
+        if _over(self._starved, server.tick_s, server.limits.held_timeout_s):
+            calls.shed()
         stuck: dict[int, tuple[int, int]] = {}
         for stream in connection.outbox.stuck():
             since, waited = self._stuck.get(stream.id, (self._ticks, stream.waiting_bytes))

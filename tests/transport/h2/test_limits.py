@@ -8,6 +8,7 @@ import pytest
 
 from extproc.transport.h2.frames import ConnectionFault, ErrorCode
 from extproc.transport.h2.limits import Allowance, H2Limits, Meter
+from tests.fakes import messages
 from tests.fakes.clock import FakeClock
 from tests.fakes.http2 import (
     GRPC,
@@ -315,3 +316,20 @@ class TestTime:
 
 async def test_a_socket_buffers_no_more_than_this() -> None:
     assert PeerWire().transport.high == 2**20
+
+
+async def test_bodies_that_wait_for_each_other(logged: list[Any]) -> None:
+    """Two bodies, both incomplete, and no room for more: the larger one is given up."""
+    wire = PeerWire(H2Limits(connection_window=100_000, max_held=50_000))
+    for stream, pieces in ((1, 6), (3, 4)):
+        wire.send(headers(stream), data(stream, message(messages.request_headers())))
+        for _ in range(pieces):
+            wire.send(data(stream, message(messages.request_body(b"x" * 12_000))))
+    wire.sent()
+    assert wire.wait(4) == []
+    told = wire.wait(1)
+    assert told[0].startswith("HEADERS 1 ")
+    assert "grpc-status=8" in told[0]
+    assert any(line.startswith("WINDOW_UPDATE 0 ") for line in told)
+    assert wire.wait(20) == []
+    assert (logged[-1]["event"], logged[-1]["reason"]) == ("stream reset", "held_too_much")
