@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from extproc.cli.options import env_of, flag_of, shown_default
 from extproc.protocol.table import REQUEST_ROWS, RESPONSE_ROWS, mermaid
 from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings
+from extproc.transport.h2 import table as h2_table
 
 ROOT = Path(__file__).resolve().parent.parent
 _PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -36,6 +37,7 @@ def _flags(model: type[BaseModel]) -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "request-states": lambda: _diagram("request"),
     "response-states": lambda: _diagram("response"),
+    "h2-states": lambda: f"```mermaid\n{h2_table.mermaid()}\n```\n",
     "bbr-flags": lambda: _flags(BbrSettings),
     "epp-flags": lambda: _flags(EppSettings),
     "gateway-flags": lambda: _flags(GatewaySettings),

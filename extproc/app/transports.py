@@ -12,6 +12,7 @@ from extproc.settings.server import ServerSettings
 from extproc.transport.codec import Encoder
 from extproc.transport.h2.calls import Services
 from extproc.transport.h2.headers import KnownBlocks
+from extproc.transport.h2.limits import H2Limits
 from extproc.transport.h2.server import H2Server
 from extproc.transport.health import Health
 from extproc.transport.listen import Address, Tcp, Unix
@@ -58,7 +59,7 @@ def grpc_servers(
             GrpcServer(lambda: probe.start(probed), _open_already, probe.stop),
         )
     services = Services(decider, limits, Encoder(), health, streams, transport, KnownBlocks(), most)
-    ours, alive = H2Server(services), H2Server(services._replace(decider=None), name="health")
+    ours, alive = H2Server(services, _h2_limits(settings)), H2Server(services._replace(decider=None), name="health")
     context = None if tls is None else tls.context()
     # Who shares a port gets no connections before it is ready for them.
     return (
@@ -69,6 +70,18 @@ def grpc_servers(
 
 def _open_already() -> None:
     """grpcio listens when it binds."""
+
+
+def _h2_limits(settings: ServerSettings) -> H2Limits:
+    return H2Limits(
+        max_streams=settings.max_concurrent_streams,
+        stream_window=settings.initial_stream_window_size,
+        connection_window=settings.initial_connection_window_size,
+        max_held=settings.max_held_bytes,
+        keepalive_s=settings.keepalive_interval,
+        keepalive_timeout_s=settings.keepalive_timeout,
+        idle_timeout_s=settings.connection_idle_timeout,
+    )
 
 
 def grpc_address(settings: ServerSettings) -> Address:

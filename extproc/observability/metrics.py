@@ -27,6 +27,7 @@ class StreamMetrics:
         self.open = instruments.gauge("extproc_streams_inflight", "ExtProc streams that are open.").child()
         self.streams = instruments.counter("extproc_streams_total", "ExtProc streams that ended, by gRPC status.", ["code"])
         self.ok = self.streams.child("OK")
+        self.cancelled = self.streams.child("CANCELLED")
         self.decision = instruments.histogram(
             "extproc_decision_duration_seconds", "From the whole request to the decision.", DECISION_SECONDS
         ).child()

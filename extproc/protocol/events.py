@@ -27,6 +27,8 @@ class Direction(Enum):
     REQUEST = "request"
     RESPONSE = "response"
 
+    __hash__ = object.__hash__  # members are single; Enum's own is written in Python
+
 
 class ProtocolConfig(NamedTuple):
     """The first message's `protocol_config`: what Envoy is configured to send."""

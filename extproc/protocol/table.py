@@ -43,6 +43,8 @@ class State(Enum):
     RESPONSE_BODY = "the response's body or trailers"
     RESPONSE_DONE = "nothing: the response is over"
 
+    __hash__ = object.__hash__  # members are single; Enum's own is written in Python
+
 
 class Row(NamedTuple):
     """One transition. `when` and `do` name methods of ExtProcStream, without their leading underscore."""

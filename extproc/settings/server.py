@@ -9,6 +9,9 @@ from pydantic import field_validator, model_validator
 from extproc.settings.base import Duration, FileMode, Port, Settings, Size, setting
 from extproc.settings.tls import MinVersion, check_suites
 
+_FIRST_WINDOW = 65_535
+_LARGEST_WINDOW = 2**31 - 1
+
 
 class ServerSettings(Settings):
     """What every server has."""
@@ -70,6 +73,31 @@ class ServerSettings(Settings):
     transport: Literal["h2", "grpcio"] = setting(
         "h2", "Who speaks gRPC: our own HTTP/2 (h2), or the grpcio library, which needs several times the CPU."
     )
+    max_concurrent_streams: int = setting(
+        10_000, "Streams at once on a connection, with --transport h2; a stream lasts as long as its HTTP response."
+    )
+    initial_stream_window_size: Size = setting(
+        2**20, "What a peer may send on a stream before it hears from us, with --transport h2.", default_text="1Mi"
+    )
+    initial_connection_window_size: Size = setting(
+        16 * 2**20, "The same for all streams of a connection together.", default_text="16Mi"
+    )
+    max_held_bytes: Size = setting(
+        256 * 2**20,
+        "Bodies held and answers unsent on a connection, at which its window opens no further, with --transport h2.",
+        default_text="256Mi",
+    )
+    keepalive_interval: Duration = setting(
+        60.0, "Silence after which a peer is pinged, with --transport h2. 0 is never.", default_text="60s"
+    )
+    keepalive_timeout: Duration = setting(
+        20.0, "Without an answer to the ping, after which the connection is dropped.", default_text="20s"
+    )
+    connection_idle_timeout: Duration = setting(
+        3600.0,
+        "Without a stream, after which a connection is ended gracefully, with --transport h2. 0 is never.",
+        default_text="1h",
+    )
     v: int = setting(2, "Verbosity of the logs: 0 warnings, 2 information, 4 and more debug.")
 
     @property
@@ -93,6 +121,20 @@ class ServerSettings(Settings):
     @classmethod
     def _known_suites(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         check_suites(value)
+        return value
+
+    @field_validator("max_concurrent_streams")
+    @classmethod
+    def _some_streams(cls, value: int) -> int:
+        if not 1 <= value <= _LARGEST_WINDOW:
+            raise ValueError("expected 1 to 2^31-1")
+        return value
+
+    @field_validator("initial_stream_window_size", "initial_connection_window_size")
+    @classmethod
+    def _a_window(cls, value: int) -> int:
+        if not _FIRST_WINDOW <= value <= _LARGEST_WINDOW:
+            raise ValueError("expected 65535 (what HTTP/2 starts with) to 2^31-1")
         return value
 
     @field_validator("v")

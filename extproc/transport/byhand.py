@@ -132,9 +132,23 @@ def _header_map(raw: bytes) -> tuple[int, int, int, bool]:
 _ODD: Final = (-1, 0, 0, False)
 
 
+_REPEATED: Final = frozenset(
+    {
+        *(":method", ":scheme", ":path", ":authority", "content-type", "accept", "accept-encoding", "accept-language"),
+        *("user-agent", "x-forwarded-proto", "connection", ":status", "server", "transfer-encoding", "x-envoy-internal"),
+    }
+)
+"""Headers whose values repeat and are no secrets: they are read once and kept."""
+_KEPT_HEADERS: Final = 4096
+_KEPT_HEADER_BYTES: Final = 0x80
+_known_headers: dict[bytes, tuple[str, bytes]] = {}
+"""Headers as they stand in a message. One for the process, as their meaning is the same for all."""
+
+
 def _read_headers(raw: bytes, at: int, stop: int) -> dict[str, bytes] | None:
-    """The headers between two places, or `only` these; None when they are not written as Envoy writes them."""
+    """The headers between two places; None when they are not written as Envoy writes them."""
     headers: dict[str, bytes] = {}
+    known = _known_headers
     try:
         while at < stop:
             # One HeaderValue: 0A, its length, 0A, the key's length, the key, 1A, the value's length, the value.
@@ -142,30 +156,48 @@ def _read_headers(raw: bytes, at: int, stop: int) -> dict[str, bytes] | None:
                 return None
             item = raw[at + 1]
             at += 2
-            if item >= 0x80:
+            if item < _KEPT_HEADER_BYTES:
+                after = at + item
+                found = known.get(raw[at:after])
+                if found is not None:
+                    headers[found[0]] = found[1]
+                    at = after
+                    continue
+            else:
                 item, at = read_varint(raw, at - 1, stop)
                 if at < 0:
                     return None
-            after = at + item
-            named = raw[at + 1]
-            if raw[at] != 0x0A or named >= 0x80:
+                after = at + item
+            read = _read_header(raw, at, after)
+            if read is None:
                 return None
-            value = at + 2 + named
-            key = raw[at + 2 : value].decode()
-            if value == after:
-                headers[key] = b""
-            else:
-                held = raw[value + 1]
-                begin = value + 2
-                if held >= 0x80:
-                    held, begin = read_varint(raw, value + 1, stop)
-                if raw[value] != 0x1A or begin < 0 or begin + held != after:
-                    return None
-                headers[key] = raw[begin:after]
+            key, headers[key] = read
+            if key in _REPEATED and item < _KEPT_HEADER_BYTES and after <= stop:
+                if len(known) >= _KEPT_HEADERS:  # clients choose their paths
+                    known.clear()
+                known[raw[at:after]] = read
             at = after
     except (IndexError, UnicodeDecodeError):
         return None
     return headers if at == stop else None
+
+
+def _read_header(raw: bytes, at: int, after: int) -> tuple[str, bytes] | None:
+    """One HeaderValue between two places. Raises IndexError and UnicodeDecodeError."""
+    named = raw[at + 1]
+    if raw[at] != 0x0A or named >= 0x80:
+        return None
+    value = at + 2 + named
+    key = raw[at + 2 : value].decode()
+    if value == after:
+        return key, b""
+    held = raw[value + 1]
+    begin = value + 2
+    if held >= 0x80:
+        held, begin = read_varint(raw, value + 1, after)
+    if raw[value] != 0x1A or begin < 0 or begin + held != after:
+        return None
+    return key, raw[begin:after]
 
 
 def read_rest(rest: bytes) -> Rest | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeAlias
 
 from google.protobuf.message import DecodeError
 
@@ -51,6 +51,10 @@ _REQUEST_BODY: Final = 0x22
 _RESPONSE_BODY: Final = 0x2A
 """First bytes of messages: the field's number and wire type 2."""
 
+RESPONSE_BODY: Final = b"\x2a"
+"""How a message with a piece of the response's body begins."""
+_LARGE: Final = 4096
+"""From this size on, a piece of body stays a piece of its own."""
 _FULL_DUPLEX: Final = BodyMode.FULL_DUPLEX_STREAMED
 
 _parse = pb.ProcessingRequest.FromString
@@ -58,21 +62,17 @@ _parse = pb.ProcessingRequest.FromString
 
 def decode(raw: bytes) -> Event:
     """The event in a message. Raises ProtocolError when it is not a ProcessingRequest, or an empty one."""
-    event = _by_hand(raw)
-    return _by_protobuf(raw) if event is None else event
-
-
-def _by_hand(raw: bytes) -> Event | None:
     first = raw[0] if raw else 0
+    event: Event | None = None
     if first == _RESPONSE_BODY:
-        return only_body(raw, ResponseBody)
-    if first == _REQUEST_BODY:
-        return only_body(raw, RequestBody)
-    if first == _REQUEST_HEADERS:
-        return only_headers(raw)
-    if first == _RESPONSE_HEADERS:
-        return only_response_headers(raw)
-    return None
+        event = only_body(raw, ResponseBody)
+    elif first == _REQUEST_BODY:
+        event = only_body(raw, RequestBody)
+    elif first == _REQUEST_HEADERS:
+        event = only_headers(raw)
+    elif first == _RESPONSE_HEADERS:
+        event = only_response_headers(raw)
+    return _by_protobuf(raw) if event is None else event
 
 
 def _by_protobuf(raw: bytes) -> Event:
@@ -131,6 +131,15 @@ def _response_headers(message: pb.ProcessingRequest) -> ResponseHeaders:
     return response_of(headers, part.end_of_stream, served_of(message))
 
 
+Message: TypeAlias = bytes | tuple[bytes | memoryview, ...]
+"""A message, or its pieces in order."""
+
+
+def joined(message: Message) -> bytes:
+    """The message as one."""
+    return message if isinstance(message, bytes) else b"".join(message)
+
+
 class Encoder:
     """Actions to bytes. One for a server: it keeps what repeats."""
 
@@ -171,8 +180,8 @@ def trailers(direction: Direction) -> bytes:
     return _PLAIN_TRAILERS[direction]
 
 
-def chunk(direction: Direction, body: bytes | memoryview, end_of_stream: bool) -> bytes:
-    """A BodyResponse whose `streamed_response` is this piece.
+def chunk(direction: Direction, body: bytes | memoryview, end_of_stream: bool) -> Message:
+    """A BodyResponse whose `streamed_response` is this piece; in pieces when it is large, so that the body is not copied.
 
     By hand: `_streamed_head`, and then body=1 and end_of_stream=2.
     """
@@ -181,7 +190,8 @@ def chunk(direction: Direction, body: bytes | memoryview, end_of_stream: bool) -
     if not size:
         return _streamed_head(direction, len(end)) + end
     field = b"\x0a" + _varint(size)
-    return b"".join((_streamed_head(direction, len(field) + size + len(end)), field, body, end))
+    head = _streamed_head(direction, len(field) + size + len(end))
+    return b"".join((head, field, body, end)) if size < _LARGE else (head + field, body, end)
 
 
 @lru_cache(maxsize=8192)

@@ -16,7 +16,7 @@ from extproc.observability.logs import logger
 from extproc.observability.metrics import StreamMetrics
 from extproc.protocol import StreamLimits
 from extproc.transport.certificates import Identity
-from extproc.transport.codec import Encoder
+from extproc.transport.codec import Encoder, Message, joined
 from extproc.transport.deadlines import Deadlines
 from extproc.transport.health import SERVICE as HEALTH_SERVICE
 from extproc.transport.health import Health
@@ -50,7 +50,7 @@ class ExtProcServer:
         self._leaving: set[asyncio.Task[Any]] = set()
         self._remove: Callable[[], None] = lambda: None
         self._deadlines: Deadlines[asyncio.Task[Any]] = Deadlines(limits.request_timeout_s)
-        self._timed_out: dict[asyncio.Task[Any], list[bytes]] = {}
+        self._timed_out: dict[asyncio.Task[Any], list[Message]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._server = aio.server(
             options=[
@@ -106,7 +106,7 @@ class ExtProcServer:
 
     async def _process(self, _: Any, context: aio.ServicerContext[bytes, bytes]) -> None:
         metrics = self._metrics
-        session = Session(self._decider, self._encoder, self._limits)
+        session = Session(self._decider, self._encoder, self._limits, waits=True)
         metrics.open.value += 1
         task = asyncio.current_task()
         assert task is not None
@@ -125,13 +125,13 @@ class ExtProcServer:
                     code = "OK"
                     return
                 for answer in receive(raw):
-                    await write(answer)
+                    await write(joined(answer))
         except asyncio.CancelledError:
             answers = self._timed_out.pop(task, None)
             if answers is not None:
                 task.uncancel()
                 for answer in answers:
-                    await write(answer)
+                    await write(joined(answer))
             elif task not in self._leaving:
                 raise
             code = "OK"

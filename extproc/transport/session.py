@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 import orjson
 
@@ -28,7 +28,7 @@ from extproc.protocol import (
     StreamLimits,
 )
 from extproc.transport import codec
-from extproc.transport.codec import Encoder
+from extproc.transport.codec import Encoder, Message
 
 _log = logger(__name__)
 
@@ -60,42 +60,45 @@ class Decider(Protocol):
 class Session:
     """The life of one stream."""
 
-    __slots__ = ("_decider", "_encoder", "_first", "_held", "_stream")
+    __slots__ = ("_decider", "_encoder", "_held", "_stream", "_waits")
 
-    def __init__(self, decider: Decider, encoder: Encoder, limits: StreamLimits) -> None:
+    def __init__(self, decider: Decider, encoder: Encoder, limits: StreamLimits, *, waits: bool = False) -> None:
+        """`waits`: a first message that asks for no answer is read together with the second. For a transport that changes
+        threads between messages, so that what reads them is cold each time.
+        """
         self._decider = decider
         self._encoder = encoder
         self._stream = ExtProcStream(limits)
-        self._first = True
+        self._waits = waits
         self._held: bytes | None = None
 
     def __repr__(self) -> str:
         return f"<Session {self._stream!r}>"
 
-    def receive(self, raw: bytes) -> list[bytes]:
+    def receive(self, raw: bytes) -> list[Message]:
         """Take one message; return the answers to send, in order. Raises ProtocolError: end the stream with its message."""
-        if self._stream.echoes:
+        if raw[:1] == codec.RESPONSE_BODY and self._stream.echoes:
             echo = codec.echo(raw)
             if echo is not None:
                 return [echo]
-        held = self._held
-        if held is not None:
-            self._held = None
-            out = self._perform(self._stream.receive(codec.decode(held)), [])
-            return self._perform(self._stream.receive(codec.decode(raw)), out)
-        if self._first:
-            self._first = False
+        if self._waits:
+            self._waits = False
             if codec.can_wait(raw):
                 self._held = raw
                 return []
-        return self._perform(self._stream.receive(codec.decode(raw)), [])
+        stream = self._stream
+        out: list[Message] = []
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._perform(stream.receive(codec.decode(held)), out)
+        return self._perform(stream.receive(codec.decode(raw)), out)
 
     @property
     def may_leave(self) -> bool:
         """Whether Envoy needs nothing more from us: the request has passed, and the answer's body is not sent to us."""
         return self._stream.is_idle
 
-    def expire(self) -> list[bytes]:
+    def expire(self) -> list[Message]:
         """The stream is `StreamLimits.request_timeout_s` old: say it once for each stream that is still open.
 
         Returns the answer to send when the request is still undecided, an ImmediateResponse; then nothing more will be sent,
@@ -108,21 +111,21 @@ class Session:
         """The stream is over, for whatever reason. May be said more than once."""
         self._perform(self._stream.receive(_CLOSED), [])
 
-    def _perform(self, actions: list[Action], out: list[bytes]) -> list[bytes]:
+    def _perform(self, actions: list[Action], out: list[Message]) -> list[Message]:
         for action in actions:
-            kind = action.__class__
+            kind = action.__class__  # a comparison for each kind is cheaper than isinstance, and mypy does not follow it
             if kind is ReplyChunk:
                 out.append(codec.chunk(*action))
             elif kind is ReplyHeaders:
                 out.append(self._encoder.headers(*action))
             elif kind is Decide:
-                self._perform(self._stream.receive(self._decide(cast(Decide, action))), out)
+                self._perform(self._stream.receive(self._decide(action)), out)  # type: ignore[arg-type]
             elif kind is ReplyBody:
                 out.append(self._encoder.body(*action))
             elif kind is Finished:
-                self._decider.finished(cast(Finished, action), self._stream.served)
+                self._decider.finished(action, self._stream.served)  # type: ignore[arg-type]
             elif kind is ServedElsewhere:
-                self._decider.served_elsewhere(cast(ServedElsewhere, action))
+                self._decider.served_elsewhere(action)  # type: ignore[arg-type]
             elif isinstance(action, ReplyTrailers):
                 out.append(codec.trailers(action.direction))
             elif isinstance(action, ReplyImmediately):

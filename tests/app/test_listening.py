@@ -47,7 +47,6 @@ async def ask(target: str, credentials: grpc.ChannelCredentials | None) -> str:
     return headers_of(answers[0])["x-gateway-model-name"]
 
 
-@pytest.mark.parametrize("transport", ["h2", "grpcio"])
 async def test_a_service_with_tls(authority: Authority, tmp_path: Path, transport: Transport) -> None:
     folder = authority.issue("router").write(tmp_path / "tls")
     trust = grpc.ssl_channel_credentials(authority.pem)
@@ -59,7 +58,6 @@ async def test_a_service_with_tls(authority: Authority, tmp_path: Path, transpor
             await ask(f"localhost:{ports.grpc}", None)
 
 
-@pytest.mark.parametrize("transport", ["h2", "grpcio"])
 async def test_a_service_with_mutual_tls_that_changes(authority: Authority, tmp_path: Path, transport: Transport) -> None:
     folder = authority.issue("one", key=RSA).write(tmp_path / "tls")
     one, two = Authority("clients"), Authority("more clients")
@@ -97,7 +95,6 @@ async def test_a_service_with_mutual_tls_that_changes(authority: Authority, tmp_
         assert not await works(client(one.issue("envoy"), other.pem))
 
 
-@pytest.mark.parametrize("transport", ["h2", "grpcio"])
 async def test_a_service_on_a_socket(tmp_path: Path, transport: Transport) -> None:
     path = tmp_path / "grpc.sock"
     async with running(
@@ -109,7 +106,6 @@ async def test_a_service_on_a_socket(tmp_path: Path, transport: Transport) -> No
     assert not path.exists()
 
 
-@pytest.mark.parametrize("transport", ["h2", "grpcio"])
 async def test_a_service_is_replaced(tmp_path: Path, transport: Transport) -> None:
     """The second listens while the first one still does, on all ports; or on the file."""
     flags: dict[str, Any] = {**HERE, "reuse_port": True, "secure_serving": False, "transport": transport}
@@ -127,12 +123,11 @@ async def test_a_service_is_replaced(tmp_path: Path, transport: Transport) -> No
     assert not path.exists()
 
 
-@pytest.mark.parametrize(("transport", "without_alpn"), [("h2", True), ("grpcio", False)])
-async def test_alpn(authority: Authority, tmp_path: Path, transport: Transport, without_alpn: bool) -> None:
+async def test_alpn(authority: Authority, tmp_path: Path, transport: Transport) -> None:
     """grpcio refuses clients without ALPN, where our own transport takes them."""
     folder = authority.issue("router").write(tmp_path / "tls")
     async with running(build_bbr(BbrSettings(**HERE, transport=transport, cert_path=str(folder)))) as ports:
-        for offered, served in ((["h2"], True), (["http/1.1"], False), ([], without_alpn)):
+        for offered, served in ((["h2"], True), (["http/1.1"], False), ([], transport == "h2")):
             context = ssl.create_default_context(cadata=authority.pem.decode())
             if offered:
                 context.set_alpn_protocols(offered)

@@ -36,6 +36,11 @@ HERE: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _over_each_transport(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(HERE, "transport", transport)
+
+
 class Page:
     """A model server's metrics page."""
 

@@ -1,7 +1,7 @@
 """A model server that is all answer: `python -m tests.bench.backend`.
 
-`POST /answer` gets a small JSON body; `POST /stream` gets a hundred SSE chunks, one at a time, a millisecond apart, so that a
-proxy passes each on by itself.
+`POST /answer` gets a small JSON body; `POST /stream` gets a hundred SSE chunks, each written by itself as soon as the one
+before is out; `POST /paced` gets them a millisecond apart, so that a proxy passes each on alone.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from typing import cast
 
 import uvloop
 
@@ -28,9 +29,9 @@ class _Backend(asyncio.Protocol):
     """HTTP/1.1 as far as a proxy with keep-alive needs it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._buffer = b""
+        self._pause_s = 0.0
         self._loop = asyncio.get_running_loop()
 
     def data_received(self, data: bytes) -> None:
@@ -45,9 +46,10 @@ class _Backend(asyncio.Protocol):
         elif fields.get(b"transfer-encoding") == b"chunked" and not rest.endswith(b"0\r\n\r\n"):
             return
         self._buffer = b""
-        if head.startswith(b"POST /stream"):
+        if head.startswith((b"POST /stream", b"POST /paced")):
             self._transport.write(_STREAM)
-            self._loop.call_later(_PAUSE_S, self._chunk, CHUNKS)
+            self._pause_s = _PAUSE_S if head.startswith(b"POST /paced") else 0.0
+            self._loop.call_later(self._pause_s, self._chunk, CHUNKS)
         else:
             self._transport.write(_ANSWER)
 
@@ -56,7 +58,7 @@ class _Backend(asyncio.Protocol):
             self._transport.write(b"0\r\n\r\n")
             return
         self._transport.write(_CHUNK)
-        self._loop.call_later(_PAUSE_S, self._chunk, left - 1)
+        self._loop.call_later(self._pause_s, self._chunk, left - 1)
 
 
 async def main() -> None:

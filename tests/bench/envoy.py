@@ -23,6 +23,8 @@ from tests.bench.processes import Server, server
 from tests.bench.recorded import chat_body
 from tests.bench.table import Row
 
+_TIMEOUT_S = 120.0
+"""For one load: more is a server that hangs."""
 _TYPES = "type.googleapis.com/envoy.extensions"
 _PORTS = ("--host", "127.0.0.1", "--grpc-port", "0", "--grpc-health-port", "0", "--metrics-port", "0", "--secure-serving=false")
 _MODES: Mapping[str, Mapping[str, str]] = {
@@ -162,6 +164,7 @@ def drive(port: int, path: str, *, requests: int, connections: int, of: Server |
             capture_output=True,
             text=True,
             check=True,
+            timeout=_TIMEOUT_S,
         )
         used_s = (of.cpu_s() if of else 0.0) - before
         times = [int(line.split("\t")[2]) for line in log.read_text().splitlines()]

@@ -33,9 +33,10 @@ def session_stack(
     request: pytest.FixtureRequest,
     envoy_binary: Path,
     session_endpoints: Endpoints,
+    transport: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stack]:
-    stack = Stack(request.param, envoy_binary, session_endpoints, tmp_path_factory.mktemp(request.param))
+    stack = Stack(request.param, envoy_binary, session_endpoints, tmp_path_factory.mktemp(request.param), transport)
     try:
         stack.start()
         yield stack

@@ -159,6 +159,7 @@ class Stack:
         binary: Path,
         endpoints: Ports,
         directory: Path,
+        transport: str = "h2",
         *,
         answers: str = "NONE",
         flags: Sequence[str] = (),
@@ -168,12 +169,15 @@ class Stack:
         """`answers`: the mode in which Envoy sends answers' bodies to the servers; `flags`: more of the servers', `flags_of` of
         some by their command, and `change` edits Envoy's config: together another way to connect the two."""
         self.kind = kind
+        self.transport = transport
         servers = _SERVERS[kind]
         usual = [ENVOY, ADMIN, *(port for server in servers for port in server.ports)]
         taken = endpoints.ports.values()
         self.ports = dict(zip(usual, free_ports(len(usual), taken=taken), strict=True)) | endpoints.ports
         self.servers = {
-            server.name: _child(server, self.ports, directory, (*flags, *flags_of.get(server.command, ())))
+            server.name: _child(
+                server, self.ports, directory, ("--transport", transport, *flags, *flags_of.get(server.command, ()))
+            )
             for server in servers
         }
         self.pages = {server.name: f"http://127.0.0.1:{self.ports[server.ports[2]]}" for server in servers}
@@ -185,7 +189,7 @@ class Stack:
         self._admin = f"http://127.0.0.1:{self.ports[ADMIN]}"
 
     def __repr__(self) -> str:
-        return f"<Stack {self.kind}>"
+        return f"<Stack {self.kind} over {self.transport}>"
 
     @property
     def one_hop(self) -> bool:

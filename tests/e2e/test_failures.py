@@ -84,6 +84,7 @@ def test_error_of_an_endpoint_is_passed_on(stack: Stack) -> None:
     assert answer.endpoint
 
 
+@pytest.mark.every_transport
 def test_client_goes_away(stack: Stack, endpoints: Endpoints) -> None:
     body = json.dumps(chat("phi4", max_tokens=400, **LONG)).encode()
     with raw.connected(stack.url) as connection:
@@ -125,6 +126,7 @@ def test_server_is_killed_and_returns(stack: Stack) -> None:
         until(lambda pool=pool: call(stack.url, CHAT, chat(pool)).status == 200)  # type: ignore[misc]
 
 
+@pytest.mark.every_transport
 def test_server_is_stopped_while_an_answer_streams(stack: Stack) -> None:
     """SIGTERM lets the answer end: its stream is the server's to wait for."""
     body = json.dumps(chat(max_tokens=150, stream_options={"include_usage": True}, **LONG)).encode()

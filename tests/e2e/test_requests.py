@@ -16,7 +16,7 @@ from extproc.demo.traffic import usage_tokens
 from tests.e2e import raw
 from tests.e2e.parts import JSON, Endpoints, Stack, call, chat, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.every_transport]
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 

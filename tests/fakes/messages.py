@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from extproc import names
 from extproc.pb import external_processor_pb2 as pb
+from extproc.transport.codec import Message, joined
 
 JSON_HEADERS = {":method": b"POST", ":path": b"/v1/chat/completions", "content-type": b"application/json"}
 
@@ -96,12 +97,12 @@ def response_trailers() -> bytes:
     return message.SerializeToString()
 
 
-def answers(raws: Sequence[bytes]) -> list[pb.ProcessingResponse]:
+def answers(raws: Sequence[Message]) -> list[pb.ProcessingResponse]:
     """The answers, read."""
-    return [pb.ProcessingResponse.FromString(raw) for raw in raws]
+    return [pb.ProcessingResponse.FromString(joined(raw)) for raw in raws]
 
 
-def kinds(raws: Sequence[bytes]) -> list[str]:
+def kinds(raws: Sequence[Message]) -> list[str]:
     """What the answers are, e.g. `request_headers`."""
     return [answer.WhichOneof("response") or "" for answer in answers(raws)]
 

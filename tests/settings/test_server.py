@@ -69,3 +69,20 @@ def test_clients_are_never_left_unverified_by_accident() -> None:
     assert problems(client_ca_file="ca.crt", secure_serving="false") == [why]
     why = "--client-ca-file: no client can be verified, --grpc-socket is plaintext"
     assert problems(client_ca_file="ca.crt", grpc_socket="/run/x") == [why]
+
+
+class TestHttp2:
+    def test_windows_are_what_http2_can_say(self) -> None:
+        assert problems(initial_stream_window_size="65534", initial_connection_window_size="2Gi") == [
+            "--initial-stream-window-size: expected 65535 (what HTTP/2 starts with) to 2^31-1 (got '65534')",
+            "--initial-connection-window-size: expected 65535 (what HTTP/2 starts with) to 2^31-1 (got '2Gi')",
+        ]
+        assert settings(initial_stream_window_size="65535").initial_stream_window_size == 65_535
+
+    def test_at_least_one_stream(self) -> None:
+        assert problems(max_concurrent_streams="0") == ["--max-concurrent-streams: expected 1 to 2^31-1 (got '0')"]
+
+    def test_an_unknown_transport(self) -> None:
+        (problem,) = problems(transport="http3")
+        assert problem.startswith("--transport: ")
+        assert "'h2'" in problem

@@ -14,7 +14,7 @@ from extproc.observability.metrics import RouterMetrics, StreamMetrics
 from extproc.pb import external_processor_pb2 as pb
 from extproc.protocol import StreamLimits
 from extproc.stages import ModelHeaders
-from extproc.transport.codec import Encoder
+from extproc.transport.codec import Encoder, joined
 from extproc.transport.session import Session
 from tests.app.running import chat, headers_of
 
@@ -32,7 +32,7 @@ class Servicer:
         session = Session(self._director, self._encoder, StreamLimits())
         for request in requests:
             for answer in session.receive(request.SerializeToString()):
-                yield pb.ProcessingResponse.FromString(answer)
+                yield pb.ProcessingResponse.FromString(joined(answer))
         session.closed()
 
 

@@ -16,7 +16,7 @@ from extproc.observability.responses import ResponseMetrics
 from extproc.pb import external_processor_pb2 as pb
 from extproc.protocol import BodyMode, Direction, StreamLimits
 from extproc.stages import Draft
-from extproc.transport.codec import Encoder
+from extproc.transport.codec import Encoder, joined
 from extproc.transport.session import Session
 from tests.fakes import messages
 from tests.fakes.deployment import Deployment
@@ -66,7 +66,7 @@ class Server:
 
 
 def send(session: Session, *raws: bytes) -> list[bytes]:
-    return [answer for raw in raws for answer in session.receive(raw)]
+    return [joined(answer) for raw in raws for answer in session.receive(raw)]
 
 
 def body_of(raws: list[bytes]) -> bytes:

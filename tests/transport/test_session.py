@@ -13,7 +13,7 @@ from extproc.errors import ExtProcError, InternalError, NoEndpoints, ProtocolErr
 from extproc.pb import external_processor_pb2 as pb
 from extproc.protocol import Decide, Finished, StreamLimits
 from extproc.request import scanner_of
-from extproc.transport.codec import Encoder
+from extproc.transport.codec import Encoder, joined
 from extproc.transport.session import Session
 from tests.fakes import messages
 from tests.fakes.decider import FakeDecider
@@ -29,7 +29,7 @@ def session(decider: FakeDecider, limits: StreamLimits = StreamLimits()) -> Sess
 
 
 def send(stream: Session, *raws: bytes) -> list[bytes]:
-    return [answer for raw in raws for answer in stream.receive(raw)]
+    return [joined(answer) for raw in raws for answer in stream.receive(raw)]
 
 
 def immediate(raws: list[bytes]) -> pb.ImmediateResponse:
@@ -182,12 +182,26 @@ class TestEarlyMode:
         assert kinds(send(stream, messages.request_body(b"...", end=True))) == ["request_body"]
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_the_first_message_may_wait_for_the_second(waits: bool) -> None:
+    decider = FakeDecider(DECISION)
+    stream = Session(decider, Encoder(), StreamLimits(), waits=waits)
+    whole = [
+        joined(answer)
+        for raw in (messages.request_headers(), messages.request_body(BODY, end=True))
+        for answer in stream.receive(raw)
+    ]
+    assert kinds(whole) == ["request_headers", "request_body"]
+    alone = Session(decider, Encoder(), StreamLimits(), waits=waits)
+    assert kinds(alone.receive(messages.request_headers(modes=(2, 0)))) == ["request_headers"]  # an answer nobody else gives
+
+
 class TestTheDeadline:
     def test_before_the_decision(self) -> None:
         decider = FakeDecider(DECISION)
         stream = session(decider, StreamLimits(request_timeout_s=2))
         send(stream, messages.request_headers(), messages.request_body(BODY[:5]))
-        answer = immediate(stream.expire())
+        answer = immediate([joined(answer) for answer in stream.expire()])
         assert answer.status.code == 408
         assert orjson.loads(answer.body)["error"]["code"] == "request_timeout"
         assert [error.code for error in decider.errors] == ["request_timeout"]
@@ -197,11 +211,12 @@ class TestTheDeadline:
         assert decider.asked == []
         assert decider.ended == []
 
+    @pytest.mark.parametrize("waits", [False, True])
     @pytest.mark.parametrize("raws", [[], [messages.request_headers()], [messages.request_headers(subset=None)]])
-    def test_before_the_headers_were_read(self, raws: list[bytes]) -> None:
-        stream = session(FakeDecider(DECISION))
+    def test_before_the_headers_were_read(self, raws: list[bytes], waits: bool) -> None:
+        stream = Session(FakeDecider(DECISION), Encoder(), StreamLimits(), waits=waits)
         send(stream, *raws)
-        assert immediate(stream.expire()).status.code == 408
+        assert immediate([joined(answer) for answer in stream.expire()]).status.code == 408
         assert send(stream, messages.request_body(BODY, end=True)) == []
 
     def test_after_the_decision(self) -> None:

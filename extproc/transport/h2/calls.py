@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, Protocol
 
 from extproc import names
 from extproc.errors import ProtocolError
@@ -55,7 +55,9 @@ class Plan(NamedTuple):
     timeout_s: float | None = None
     fault: CallFault | None = None
     http: tuple[int, str] | None = None
-    """Not gRPC at all: an HTTP status, and words for people."""
+    """Not gRPC at all: an HTTP status, and words for people if there may be any."""
+    process: bool = False
+    """An ext_proc stream, and nothing is wrong with it."""
 
 
 def plan_of(fields: Fields) -> Plan:
@@ -63,7 +65,8 @@ def plan_of(fields: Fields) -> Plan:
     values = fields.values
     path = values[":path"]
     if values[":method"] != "POST":
-        return Plan(path, http=(405, "this port speaks gRPC, which is POST over HTTP/2"))
+        text = "this port speaks gRPC, which is POST over HTTP/2" if values[":method"] != "HEAD" else ""
+        return Plan(path, http=(405, text))
     content_type = values.get("content-type", "")
     if not (content_type == "application/grpc" or content_type.startswith(("application/grpc+", "application/grpc;"))):
         return Plan(path, http=(415, "this port speaks gRPC, content-type application/grpc"))
@@ -73,21 +76,31 @@ def plan_of(fields: Fields) -> Plan:
         return Plan(path, fault=fault)
     told = values.get("grpc-timeout")
     try:
-        return Plan(path, None if told is None else timeout_s(told))
+        return Plan(path, None if told is None else timeout_s(told), process=path == _PROCESS)
     except CallFault as fault:
         return Plan(path, fault=fault)
+
+
+class Timer(Protocol):
+    """Something that happens later."""
+
+    def cancel(self) -> None:
+        """Let it not happen."""
+        ...
 
 
 class Call:
     """One call. A subclass says what a message does."""
 
-    __slots__ = ("calls", "messages", "stream")
+    __slots__ = ("calls", "messages", "stream", "timer")
     max_message_bytes = _MAX_HEALTH_BYTES
 
     def __init__(self, calls: Calls, stream: Stream) -> None:
         self.calls = calls
         self.stream = stream
         self.messages: Messages | None = None
+        self.timer: Timer | None = None
+        """Of the call's grpc-timeout."""
 
     def data(self, data: bytes | memoryview, ended: bool) -> None:
         """A piece of the call's messages."""
@@ -97,6 +110,8 @@ class Call:
                 messages = self.messages = Messages()
             for message in messages.feed(data, self.max_message_bytes):
                 self.message(message)
+            if messages.fault is not None:
+                raise messages.fault
             if ended:
                 self.half_closed(truncated=not messages.empty)
         except CallFault as fault:
@@ -116,6 +131,8 @@ class Call:
         stream = self.stream
         if stream.call is self:
             stream.call = None
+            if self.timer is not None:
+                self.timer.cancel()
             self.closed(code.name)
             block = OK_TRAILERS if code is Code.OK and stream.opened else status_block(code, message, opened=stream.opened)
             self.calls.connection.outbox.end(stream, block)
@@ -133,6 +150,7 @@ class ProcessCall(Call):
         self.calls = calls
         self.stream = stream
         self.messages = None
+        self.timer = None
         self.session = session
         self._held = 0
         calls.services.streams.open.value += 1
@@ -145,12 +163,23 @@ class ProcessCall(Call):
         answered = False
         try:
             session, outbox, stream = self.session, connection.outbox, self.stream
-            for raw in self._messages(data):
+            messages, most = self.messages, calls.services.max_message_bytes
+            if messages is not None:
+                raws = messages.feed(data, most)
+            else:
+                # Usually whole messages, and nothing is to be kept.
+                raws, end = whole(data, most)
+                if end < len(data):
+                    messages = self.messages = Messages()
+                    messages.begin(data[end:], most)
+            for raw in raws:
                 for answer in session.receive(raw):
                     answered = True
                     outbox.message(stream, answer)
+            if messages is not None and messages.fault is not None:
+                raise messages.fault
             if ended:
-                if self.messages is None or self.messages.empty:
+                if messages is None or messages.empty:
                     self.finish(Code.OK)
                 else:
                     self.finish(Code.INTERNAL, "the call ended inside a message")
@@ -174,20 +203,6 @@ class ProcessCall(Call):
         if answers:
             self.finish(Code.OK)
 
-    def _messages(self, data: bytes | memoryview) -> list[bytes]:
-        most = self.calls.services.max_message_bytes
-        messages = self.messages
-        if messages is None and data.__class__ is bytes:
-            found, end = whole(data, most)
-            if end == len(data):
-                return found
-            messages = self.messages = Messages()
-            messages.feed(data[end:], most)
-            return found
-        if messages is None:
-            messages = self.messages = Messages()
-        return messages.feed(data, most)
-
     def closed(self, code: str) -> None:
         self.session.closed()
         if self._held:
@@ -197,6 +212,8 @@ class ProcessCall(Call):
         metrics.open.value -= 1
         if code == "OK":
             metrics.ok.value += 1
+        elif code == "CANCELLED":  # how Envoy ends a stream that it needs no more
+            metrics.cancelled.value += 1
         else:
             metrics.streams.child(code).value += 1
 
@@ -277,7 +294,7 @@ class NotGrpc(Call):
         stream.call = None
         allow = [("allow", "POST")] if self._status == 405 else []
         outbox.headers(stream, encode([(":status", str(self._status)), ("content-type", "text/plain"), *allow]))
-        outbox.body(stream, f"{self._text}\n".encode())
+        outbox.body(stream, f"{self._text}\n".encode() if self._text else b"")
         outbox.end(stream, b"")
 
 
@@ -300,7 +317,7 @@ class Calls:
         connection: Connection,
         services: Services,
         wake: Callable[[], None],
-        deadline: Callable[[float, Callable[[], None]], object],
+        deadline: Callable[[float, Callable[[], None]], Timer],
     ) -> None:
         self.connection = connection
         self.services = services
@@ -317,15 +334,18 @@ class Calls:
 
     def receive(self, data: bytes) -> None:
         """Take what was read; what to write is in the connection's outbox then."""
-        for event in self.connection.receive(data):
+        events: list[Any] = self.connection.receive(
+            data
+        )  # mypy does not follow the comparisons of classes, isinstance is slower
+        for event in events:
             kind = event.__class__
             if kind is DataReceived:
-                stream, piece, ended = cast(DataReceived, event)
+                stream, piece, ended = event
                 call = stream.call
                 if call is not None:
                     call.data(piece, ended)
             elif kind is RequestReceived:
-                self._open(*cast(RequestReceived, event))
+                self._open(*event)
             elif isinstance(event, StreamReset):
                 self._reset(event)
             elif isinstance(event, PeerLeaves):
@@ -363,7 +383,7 @@ class Calls:
         assert isinstance(plan, Plan)
         services = self.services
         stream.tick = self.tick
-        if plan.path == _PROCESS and services.decider is not None and plan.fault is None and plan.http is None:
+        if plan.process and services.decider is not None:
             call: Call = ProcessCall(self, stream, Session(services.decider, services.encoder, services.limits))
         elif plan.http is not None:
             call = NotGrpc(self, stream, *plan.http)
@@ -378,7 +398,7 @@ class Calls:
             call = kind(self, stream)
         stream.call = call
         if plan.timeout_s is not None:
-            self._deadline(plan.timeout_s, lambda: self._timed_out(call))
+            call.timer = self._deadline(plan.timeout_s, lambda: self._timed_out(call))
         if ended:
             call.data(b"", True)
 
@@ -400,6 +420,8 @@ class Calls:
         call = stream.call
         if call is not None:
             stream.call = None
+            if call.timer is not None:
+                call.timer.cancel()
             call.closed("CANCELLED")
 
 

@@ -30,6 +30,8 @@ from extproc.transport.h2.table import ON_DATA, ON_HEADERS, ON_RST_STREAM, ON_WI
 _VIEWED: Final = 4096
 """From this size on, data is a view of what was read from the socket."""
 _END_STREAM: Final = f.END_STREAM
+_WHOLE_BLOCK: Final = f.END_HEADERS | f.PADDED | f.PRIORITY_FLAG
+"""Flags that decide whether a frame of HEADERS is a header block and nothing else."""
 _HALF_CLOSED: Final = State.HALF_CLOSED_REMOTE
 
 
@@ -49,6 +51,8 @@ class Connection:
         self.refusing = False
         """The second step of a graceful end was taken."""
         self.ended = False
+        self._last_served = f.LAST_STREAM_ID
+        """What GOAWAY has told the peer, which never grows."""
         self._rest = b""
         self._left = 0
         """Bytes of a DATA frame that are still to come, `_left_for` the stream, None when they are dropped."""
@@ -104,12 +108,13 @@ class Connection:
         """Second step: GOAWAY with the last stream that is served; later ones may be tried elsewhere."""
         if not self.refusing:
             self.refusing = True
-            self.outbox.control(f.goaway(self._book.last_id, ErrorCode.NO_ERROR))
+            self._last_served = self._book.last_id
+            self.outbox.control(f.goaway(self._last_served, ErrorCode.NO_ERROR))
 
     def fail(self, code: ErrorCode, reason: str, message: str) -> ConnectionEnded:
         """End the connection with GOAWAY."""
         self.ended = True
-        self.outbox.control(f.goaway(self._book.last_id, code, message))
+        self.outbox.control(f.goaway(min(self._last_served, self._book.last_id), code, message))
         return ConnectionEnded(code, reason, message)
 
     # -- what the peer says --------------------------------------------------------------------------------------
@@ -135,12 +140,12 @@ class Connection:
                 self._greeted = True
                 at = len(f.PREFACE)
             while size - at >= 9:
-                length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+                high, low, kind, flags, stream_id = f.unpack_head(data, at)
+                length = high << 8 | low
                 if length > f.MAX_FRAME_BYTES:
                     raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame_too_large", f"frame of {length} bytes")
                 begin = at + 9
                 end = begin + length
-                kind, flags = data[at + 3], data[at + 4]
                 is_data = kind == 0 and self._block is None and self.established
                 if end > size:
                     if not is_data or flags & f.PADDED:
@@ -148,11 +153,13 @@ class Connection:
                     # What is there of a piece of body goes on at once: waiting for the rest would copy it.
                     self._left, self._left_for, self._left_ends = end - size, None, flags & _END_STREAM
                     flags, end = 0, size
-                stream_id = int.from_bytes(data[at + 5 : begin], "big") & 0x7FFFFFFF
+                stream_id &= f.LAST_STREAM_ID
                 at = end
                 try:
                     if is_data:
                         self._on_data(flags, stream_id, data, begin, end, length, events)
+                    elif kind == 1 and flags & _WHOLE_BLOCK == f.END_HEADERS and self._block is None and self.established:
+                        self._on_block(stream_id, data[begin:end], flags & _END_STREAM != 0, False, events)
                     else:
                         self._on_frame(kind, flags, stream_id, data[begin:end], events)
                 except StreamFault as fault:
@@ -191,7 +198,8 @@ class Connection:
         if stream is not None and not stream.over:
             ended = self._left == 0 and bool(self._left_ends)
             try:
-                self._piece(stream, data, 0, size, ended, events)
+                self._count(stream, size, ended)
+                events.append(DataReceived(stream, memoryview(data)[:size], ended))
             except StreamFault as fault:
                 self._reset_for(fault, events)
         return size
@@ -217,22 +225,22 @@ class Connection:
             if not self._left:
                 self._empty.count()
         else:
-            self._piece(stream, data, begin, end, ended, events)
+            if ended or stream.expected is not None:
+                self._count(stream, end - begin, ended)
+            piece = data[begin:end] if end - begin < _VIEWED else memoryview(data)[begin:end]
+            events.append(DataReceived(stream, piece, ended))
         if not ended and stream.credit < intake.stream_low:
             intake.grant_stream(stream)
         if self._left:
             self._left_for = stream
 
-    def _piece(self, stream: Stream, data: bytes, begin: int, end: int, ended: bool, events: list[Event]) -> None:
-        if stream.expected is not None:
-            stream.got += end - begin
+    def _count(self, stream: Stream, size: int, ended: bool) -> None:
+        """So much more of the body came. Raises StreamFault when that is not what was announced."""
+        stream.got += size
         if ended:
             self._end_of_peer(stream)
-        events.append(DataReceived(stream, data[begin:end] if end - begin < _VIEWED else memoryview(data)[begin:end], ended))
 
     def _on_headers(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
-        if not stream_id & 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_stream_id", f"HEADERS on stream {stream_id}")
         begin, end = 0, len(payload)
         if flags & f.PADDED:
             begin, end = f.unpadded(payload, begin, end)
@@ -263,6 +271,8 @@ class Connection:
             self._on_block(open_block.stream_id, bytes(open_block.data), open_block.ended, open_block.itself, events)
 
     def _on_block(self, stream_id: int, block: bytes, ended: bool, itself: bool, events: list[Event]) -> None:
+        if not stream_id & 1:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_stream_id", f"HEADERS on stream {stream_id}")
         stream = self.streams.get(stream_id)
         row = ON_HEADERS[stream.state if stream is not None else self._book.state_of(stream_id)]
         if row.do is Do.OPEN:
@@ -433,7 +443,10 @@ class Connection:
 
     def _forget(self, stream: Stream, how: State) -> None:
         self._book.forget(stream, how)
+        given_up = stream.waiting_bytes
         self.outbox.drop(stream)
+        if given_up:
+            self.intake.grant_again()
 
 
 _SETTINGS_ACK: Final = f.frame(Kind.SETTINGS, f.ACK, 0)

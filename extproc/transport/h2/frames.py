@@ -70,8 +70,10 @@ END_HEADERS: Final = 0x4
 PADDED: Final = 0x8
 PRIORITY_FLAG: Final = 0x20
 
-pack_head: Final = struct.Struct(">HBBBI").pack
-"""length >> 8, length & 255, type, flags, stream id."""
+_head: Final = struct.Struct(">HBBBI")
+pack_head: Final = _head.pack
+unpack_head: Final = _head.unpack_from
+"""length >> 8, length & 255, type, flags, stream id (with its reserved bit when read)."""
 pack_message_head: Final = struct.Struct(">HBBBIBI").pack
 """A DATA frame's head and the five bytes before a gRPC message, in one go."""
 _pack_setting: Final = struct.Struct(">HI").pack

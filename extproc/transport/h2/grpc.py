@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from enum import IntEnum
 from functools import lru_cache
 from typing import Final
@@ -62,23 +63,24 @@ def timeout_s(value: str) -> float:
     return int(match[1]) * _UNITS[match[2]]
 
 
-def whole(data: bytes, most: int) -> tuple[list[bytes], int]:
-    """The messages that `data` holds whole, and where the rest begins. Raises CallFault as `Messages.feed`.
+_unpack_prefix: Final = struct.Struct(">BI").unpack_from
+"""The five bytes before a message: flags, length."""
+
+
+def whole(data: bytes | memoryview, most: int) -> tuple[list[bytes], int]:
+    """The messages that `data` holds whole, and where the rest begins, which may be a message that can't be read.
 
     For the usual case, a frame of whole messages, that needs no `Messages`.
     """
     at, size = 0, len(data)
     out: list[bytes] = []
     while size - at >= 5:
-        length = int.from_bytes(data[at + 1 : at + 5], "big")
-        if data[at]:
-            raise _compressed(data[at])
-        if length > most:
-            raise CallFault(Code.RESOURCE_EXHAUSTED, f"message of {length} bytes is larger than the limit of {most}")
+        flag, length = _unpack_prefix(data, at)
         end = at + 5 + length
-        if end > size:
+        if flag or length > most or end > size:
             break
-        out.append(data[at + 5 : end])
+        message = data[at + 5 : end]
+        out.append(message if isinstance(message, bytes) else bytes(message))
         at = end
     return out, at
 
@@ -89,13 +91,15 @@ _SMALL: Final = 1024
 class Messages:
     """The beginning of a message that goes on in later DATA frames."""
 
-    __slots__ = ("_have", "_need", "_parts")
+    __slots__ = ("_have", "_need", "_parts", "fault")
 
     def __init__(self) -> None:
         self._parts: list[bytes | bytearray | memoryview] = []
         self._have = 0
         self._need = 0
         """Bytes until the next message is whole, its five-byte head included; 0 while that is unknown."""
+        self.fault: CallFault | None = None
+        """Why there are no more messages than those that `feed` has returned."""
 
     @property
     def empty(self) -> bool:
@@ -103,7 +107,8 @@ class Messages:
         return self._have == 0
 
     def feed(self, data: bytes | memoryview, most: int) -> list[bytes]:
-        """The messages that are whole now, in order. Raises CallFault for one that is compressed or over `most` bytes."""
+        """The messages that are whole now, in order. One that is compressed or over `most` bytes is a fault: raised, or kept in
+        `fault` when whole messages came before it, so that a call's answers do not depend on how its bytes were cut."""
         whole: bytes | memoryview = data
         if self._have:
             self._keep(data)
@@ -115,11 +120,13 @@ class Messages:
         out: list[bytes] = []
         need = 0
         while size - at >= 5:
-            length = int.from_bytes(whole[at + 1 : at + 5], "big")
-            if whole[at]:
-                raise _compressed(whole[at])
-            if length > most:
-                raise CallFault(Code.RESOURCE_EXHAUSTED, f"message of {length} bytes is larger than the limit of {most}")
+            flag, length = _unpack_prefix(whole, at)
+            if flag or length > most:
+                fault = _unreadable(flag, length, most)
+                if not out:
+                    raise fault
+                self.fault = fault
+                break
             need = length + 5
             if size - at < need:
                 break
@@ -132,6 +139,13 @@ class Messages:
         if at < size:
             self._keep(bytes(whole[at:]))  # a copy: the rest of what was read must not live as long as this
         return out
+
+    def begin(self, data: bytes | memoryview, most: int) -> None:
+        """What stands behind whole messages: a fault in it is kept in `fault`."""
+        try:
+            self.feed(data, most)
+        except CallFault as fault:
+            self.fault = fault
 
     def _keep(self, data: bytes | memoryview) -> None:
         size = len(data)
@@ -147,7 +161,9 @@ class Messages:
             self._parts.append(bytearray(data))
 
 
-def _compressed(flag: int) -> CallFault:
+def _unreadable(flag: int, length: int, most: int) -> CallFault:
+    if flag == 0:
+        return CallFault(Code.RESOURCE_EXHAUSTED, f"message of {length} bytes is larger than the limit of {most}")
     if flag == 1:
         return CallFault(Code.INTERNAL, "compressed message, but the call has no grpc-encoding")
     return CallFault(Code.INTERNAL, f"message with flags {flag:#04x}, expected 0 or 1")

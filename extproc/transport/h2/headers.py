@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -18,6 +19,10 @@ _SIZE_UPDATE: Final = 0x20
 """How a block begins that changes the table's size (RFC 7541 section 6.3)."""
 _PSEUDO: Final = frozenset({":method", ":scheme", ":authority", ":path"})
 _CONNECTION_FIELDS: Final = frozenset({"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"})
+
+
+_NAME: Final = re.compile(r"[!-9;-@\[-~]+")
+"""What a field may be called (RFC 9113 section 8.2.1): visible ASCII without upper case and colons."""
 
 
 class Fields:
@@ -64,14 +69,18 @@ class Fields:
 
 
 def _bad_field(name: str, value: str) -> str | None:
-    if not name or (not name.islower() and name != name.lower()):
-        return "a field name in upper case" if name else "a field without a name"
+    if _NAME.fullmatch(name) is None:
+        if not name:
+            return "a field without a name"
+        return "a field name that is no token" if name == name.lower() else "a field name in upper case"
     if name in _CONNECTION_FIELDS:
         return f"field {name} of HTTP/1.1"
     if name == "te" and value != "trailers":
         return "field te other than trailers"
     if "\0" in value or "\r" in value or "\n" in value:
         return "control characters in a field's value"
+    if value != value.strip(" \t"):
+        return "a field's value with white space at an end"
     return None
 
 
@@ -104,20 +113,17 @@ class KnownBlocks:
     connection."""
 
     def __init__(self) -> None:
-        self._fields: dict[bytes, Fields] = {}
-
-    def get(self, block: bytes) -> Fields | None:
-        return self._fields.get(block)
+        self.fields: dict[bytes, Fields] = {}
 
     def keep(self, block: bytes, fields: Fields) -> None:
         if len(block) > _KEPT_BYTES:
             return
-        if len(self._fields) >= _KEPT_BLOCKS:  # clients with fields of their own in each request
-            self._fields.clear()
-        self._fields[block] = fields
+        if len(self.fields) >= _KEPT_BLOCKS:  # clients with fields of their own in each request
+            self.fields.clear()
+        self.fields[block] = fields
 
     def __len__(self) -> int:
-        return len(self._fields)
+        return len(self.fields)
 
 
 class HeaderReader:
@@ -141,7 +147,7 @@ class HeaderReader:
     def request(self, block: bytes) -> Fields:
         """The fields of a request. Raises ConnectionFault when the block is broken or too large."""
         if self._stateless:
-            found = self._known.get(block)
+            found = self._known.fields.get(block)
             if found is not None:
                 return found
         fields = Fields(self.decode(block))

@@ -25,6 +25,7 @@ from extproc.transport.h2.headers import encode
 from extproc.transport.h2.table import State
 
 _DATA: Final = int(Kind.DATA)
+_HEADERS: Final = int(Kind.HEADERS)
 _GRPC_BLOCK: Final = encode([(":status", "200"), ("content-type", "application/grpc")])
 _GRPC_HEAD: Final = (len(_GRPC_BLOCK) >> 8, len(_GRPC_BLOCK) & 255, int(Kind.HEADERS), END_HEADERS)
 
@@ -142,19 +143,20 @@ class Outbox:
                 return
             stream.opened = True
             out.append(pack_head(*_GRPC_HEAD, stream.id) + _GRPC_BLOCK)
-        pieces = message if isinstance(message, tuple) else (message,)
-        size = 5
-        for piece in pieces:
-            size += len(piece)
+        size = 5 + sum(map(len, message)) if isinstance(message, tuple) else 5 + len(message)
         if stream.waiting is None and size <= stream.window and size <= self.window:
             stream.window -= size
             self.window -= size
-            if size <= self.frame_bytes:
-                out.append(pack_message_head(size >> 8, size & 255, _DATA, 0, stream.id, 0, size - 5))
-                out += pieces
+            if size > self.frame_bytes:
+                self._in_frames(stream.id, message if isinstance(message, tuple) else (message,), size)
+                return
+            out.append(pack_message_head(size >> 8, size & 255, _DATA, 0, stream.id, 0, size - 5))
+            if isinstance(message, tuple):
+                out += message
             else:
-                self._in_frames(stream.id, pieces, size)
+                out.append(message)
             return
+        pieces = message if isinstance(message, tuple) else (message,)
         self._wait(stream, b"\0" + (size - 5).to_bytes(4, "big"), *pieces)
 
     def body(self, stream: Stream, data: bytes) -> None:
@@ -292,7 +294,10 @@ class Outbox:
 
     def _close(self, stream: Stream) -> None:
         block = stream.closing
-        if block:
+        size = len(block) if block else 0
+        if block and size <= self.frame_bytes:
+            self._out.append(pack_head(size >> 8, size & 255, _HEADERS, END_HEADERS | END_STREAM, stream.id) + block)
+        elif block:
             self._out.append(header_frames(stream.id, block, end=True, largest=self.frame_bytes))
         else:
             self._out.append(frame(Kind.DATA, END_STREAM, stream.id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from typing import Final, cast
 
@@ -23,6 +24,8 @@ _KEEPALIVE: Final = b"keepaliv"
 _GOAWAY_WAIT_S: Final = 1.0
 """Between the two GOAWAYs at most: what was on its way when the first one left has come by then."""
 _LEAVE_S: Final = 1.0
+_LAST_TICKS: Final = 2
+"""For a peer that broke a rule to read why: one whole tick at least."""
 
 
 class H2Server:
@@ -133,6 +136,7 @@ class Peer(asyncio.Protocol):
     """One connection on its socket."""
 
     __slots__ = (
+        "_abort_at",
         "_calls",
         "_closing",
         "_connection",
@@ -169,6 +173,8 @@ class Peer(asyncio.Protocol):
         self._draining = False
         self._closing = False
         self._gathers = False
+        self._abort_at = math.inf
+        """The tick at which a connection that is closing is cut, whatever of our last words the peer has not read."""
 
     # -- asyncio's side ------------------------------------------------------------------------------------------
 
@@ -248,7 +254,8 @@ class Peer(asyncio.Protocol):
         """Why the connection can't be kept, if so."""
         limits, tick_s = self._server.limits, self._server.tick_s
         if self._closing:
-            self.abort()  # the peer has had a tick to read our last words
+            if self._ticks >= self._abort_at:
+                self.abort()
             return None
         connection = self._connection
         if self._paused:
@@ -307,7 +314,8 @@ class Peer(asyncio.Protocol):
         if fault is not None:
             if not self._closing:
                 self._count(fault.reason, fault.code, fault.message)
-                self._closing = True  # closed at the next tick: closing with bytes unread would take back our GOAWAY
+                self._closing = True  # not closed yet: closing with bytes unread would take back our GOAWAY
+                self._abort_at = self._ticks + _LAST_TICKS
             return
         if self._draining and self._calls.drain_answered:
             self._connection.refuse_new()
@@ -323,6 +331,7 @@ class Peer(asyncio.Protocol):
             self.abort()
         else:
             self._close()
+            self._abort_at = self._ticks + _LAST_TICKS
 
     def _count(self, reason: str, code: ErrorCode, message: str) -> None:
         self._server.services.transport.faults.child(reason).value += 1
@@ -341,6 +350,9 @@ class Peer(asyncio.Protocol):
             transport.write(out)
 
     def _close(self) -> None:
+        """Close once everything is written, which the peer has as long for as for any answer."""
+        if not self._closing and self._server.limits.read_timeout_s:
+            self._abort_at = self._ticks + self._server.limits.read_timeout_s / self._server.tick_s
         self._closing = True
         if self._transport is not None:
             self._transport.close()

@@ -1,0 +1,40 @@
+"""`--transport`: which transport carries the ExtProc streams in tests that have the fixture `transport`.
+
+Without it, a test runs over both; one with a real Envoy runs over our own, and over both when it is marked `every_transport`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+TRANSPORTS: Final = ("h2", "grpcio")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--transport", choices=[*TRANSPORTS, "both"], help="run tests of servers over this transport only, or over both"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "transport" in metafunc.fixturenames:
+        metafunc.parametrize("transport", transports_of(metafunc), indirect=True, scope="session")
+
+
+def transports_of(metafunc: pytest.Metafunc) -> tuple[str, ...]:
+    """What this test runs over."""
+    asked: str | None = metafunc.config.getoption("--transport")
+    if asked in TRANSPORTS:
+        return (asked,)
+    marks = {mark.name for mark in metafunc.definition.iter_markers()}
+    if asked is None and "e2e" in marks and "every_transport" not in marks:
+        return TRANSPORTS[:1]
+    return TRANSPORTS
+
+
+@pytest.fixture(scope="session")
+def transport(request: pytest.FixtureRequest) -> str:
+    """As `--transport` of our servers has it."""
+    return str(request.param)
