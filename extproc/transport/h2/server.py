@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from extproc.observability.logs import logger
+from extproc.transport.accept import Acceptor
 from extproc.transport.h2.calls import DRAIN_PING, Calls, ProcessCall, Services
 from extproc.transport.h2.connection import Connection
 from extproc.transport.h2.frames import ErrorCode
 from extproc.transport.h2.limits import H2Limits
-from extproc.transport.listen import BACKLOG, Address, Listener, listen
-from extproc.transport.tls import HANDSHAKE_TIMEOUT_S
+from extproc.transport.listen import Address, listen
 
 _log = logger(__name__)
 
@@ -43,44 +43,47 @@ class H2Server:
         ]
         self.tick_s = min([_TICK_S, *(timeout / 4 for timeout in timeouts if timeout)])
         self._peers: set[Peer] = set()
-        self._listeners: list[Listener] = []
-        self._accepting: list[asyncio.Server] = []
+        self._listeners: list[Acceptor] = []
+        self._closed: list[Acceptor] = []
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
         self._draining = False
         self._loop = asyncio.get_running_loop()
 
-    async def start(self, address: Address, tls: ssl.SSLContext | None = None) -> int:
-        """Listen; return the port, 0 for a Unix socket. Raises BindError."""
-        listener = listen(address, self._name)
-        self._listeners.append(listener)
-        timeouts: Any = {"ssl_handshake_timeout": HANDSHAKE_TIMEOUT_S, "ssl_shutdown_timeout": _LEAVE_S} if tls else {}
-        for sock in listener.sockets:
-            server = await self._loop.create_server(lambda: Peer(self), sock=sock, ssl=tls, backlog=BACKLOG, **timeouts)
-            self._accepting.append(server)
+    async def start(self, address: Address, tls: ssl.SSLContext | None = None, *, wait: bool = False) -> int:
+        """Listen; return the port, 0 for a Unix socket. With `wait` nobody can connect before `open`. Raises BindError."""
+        listener = listen(address, self._name, wait=True)
+        acceptor = Acceptor(listener, lambda: Peer(self), tls, shutdown_timeout_s=_LEAVE_S, settled=self._look_if_empty)
+        self._listeners.append(acceptor)
+        if not wait:
+            acceptor.open()
         return listener.port
+
+    def open(self) -> None:
+        """Let connections come to where `start` was told to wait. Raises BindError."""
+        for acceptor in self._listeners:
+            acceptor.open()
 
     async def stop(self, grace_s: float) -> None:
         """Take no new connections and streams, and let the open streams end by themselves for `grace_s` seconds.
 
-        After that, streams whose answer is under way and needs nothing more from us end well, and the others are UNAVAILABLE.
+        Connections that the kernel has accepted for us are taken, and drained as the others are. After `grace_s`, streams that
+        need nothing more from us end well, and the others are UNAVAILABLE.
         """
-        for _ in range(3):  # what the kernel has accepted for us is taken first, or it would be reset
-            await asyncio.sleep(0)
-        for listener in self._listeners:
-            listener.remove()  # while it is surely ours
-        for server in self._accepting:
-            server.close()
-        for listener in self._listeners:
-            listener.close()
+        for acceptor in self._listeners:
+            acceptor.close()
+            self._closed.append(acceptor)
         self._listeners.clear()
-        self._accepting.clear()
         self._draining = True
         for peer in list(self._peers):
             peer.drain()
+        self._look_if_empty()
         if grace_s > 0 and not await self._gone_within(grace_s):
             _log.warning("drain timeout", timeout_s=grace_s, streams=self.services.streams.open.value)
+        await asyncio.sleep(0)  # what was accepted just now has begun, so that it can be ended
+        for acceptor in self._closed:
+            acceptor.abort()
         for peer in list(self._peers):
             peer.leave()
         if not await self._gone_within(_LEAVE_S):
@@ -115,7 +118,12 @@ class H2Server:
         """A connection is gone."""
         self._peers.discard(peer)
         self.services.transport.connections.value -= 1
-        if not self._peers:
+        self._look_if_empty()
+
+    def _look_if_empty(self) -> None:
+        if self._peers or any(acceptor.arriving for acceptor in self._closed):
+            self._empty.clear()
+        else:
             self._empty.set()
 
     def _tick(self) -> None:
