@@ -64,7 +64,24 @@ def _read(reader: HeaderReader, block: bytes) -> dict[str, str] | str | None:
     return fields.fault if fields.fault is not None else fields.values
 
 
+def _updates(block: bytes) -> int:
+    """How many changes of the table's size it begins with (RFC 7541 sections 5.1 and 6.3)."""
+    found = at = 0
+    while at < len(block) and block[at] & 0xE0 == 0x20:
+        at += 1
+        if block[at - 1] == 0x3F:
+            while block[at : at + 1] > b"\x7f":
+                at += 1
+            if at == len(block):
+                break
+            at += 1
+        found += 1
+    return found
+
+
 def _reference(decoder: Decoder, block: bytes) -> dict[str, str] | str | None:
+    if _updates(block) > 16:
+        return None
     try:
         pairs = [(bytes(n).decode("latin-1"), bytes(v).decode("latin-1")) for n, v in decoder.decode(block, raw=True)]
     except (HPACKError, IndexError, ValueError):
@@ -120,6 +137,8 @@ TARGET: Final = Target(
         bytes([3, 9, 1, 0x20, 3, 8, 0, 0, 8, 0, 0, 8, 0, 0]),
         bytes([0, 9, 12]) + b"\x82\x87\x84\x41\x8a\x08\x9d\x5c\x0b\x81\x70\xdc",
         bytes([0, 9, 9]) + b"\x3f\xe1\xff\xff\xff\xff\xff\xff\x01",
+        bytes([0, 9, 20]) + b"\x20" * 20,
+        bytes([0, 9, 20]) + b"\x3f\xe1\x00" * 7,
     ],
     marks=_MARKS,
     modules=["extproc.transport.h2.headers"],
