@@ -359,9 +359,11 @@ class Calls:
 
     def lost(self) -> None:
         """The connection is gone, and all its calls with it."""
-        for stream in list(self.connection.streams.values()):
+        connection = self.connection
+        for stream in list(connection.streams.values()):
             self._gone(stream)
-        self.connection.streams.clear()
+            connection.outbox.drop(stream)
+        connection.streams.clear()
 
     def reset(self, stream: Stream, code: ErrorCode, reason: str) -> None:
         """End a stream that went over a bound in time."""

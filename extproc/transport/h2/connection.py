@@ -413,9 +413,15 @@ class Connection:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_stream_id", "PRIORITY on stream 0")
         self._other.count()
         if len(payload) != 5:
-            raise StreamFault(stream_id, ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "PRIORITY not of 5 bytes")
-        if int.from_bytes(payload[:4], "big") & 0x7FFFFFFF == stream_id:
-            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "bad_priority", "a stream that depends on itself")
+            code, reason, why = ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "PRIORITY not of 5 bytes"
+        elif int.from_bytes(payload[:4], "big") & 0x7FFFFFFF == stream_id:
+            code, reason, why = ErrorCode.PROTOCOL_ERROR, "bad_priority", "a stream that depends on itself"
+        else:
+            return
+        if stream_id in self.streams:
+            raise StreamFault(stream_id, code, reason, why)
+        if self._book.state_of(stream_id) is State.IDLE:  # which may not be reset (RFC 9113 section 6.4)
+            raise ConnectionFault(code, reason, why)
 
     def _on_push_promise(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "push_promise", "PUSH_PROMISE from a client")

@@ -155,6 +155,20 @@ class TestTheOthers:
         assert wire.sent() == []
         assert wire.send(priority(1, 1)) == ["reset 1 PROTOCOL_ERROR bad_priority by us"]
 
+    @pytest.mark.parametrize(
+        ("frame", "end"),
+        [(priority(3, 3), "PROTOCOL_ERROR bad_priority"), (Frame(2, 0, 3, bytes(4)), "FRAME_SIZE_ERROR bad_frame_size")],
+    )
+    def test_a_wrong_priority_of_a_stream_that_is_not_open(self, frame: Frame, end: str) -> None:
+        """RST_STREAM may not be sent for a stream that is idle (RFC 9113 section 6.4), nor twice."""
+        wire = Wire()
+        wire.open(1)
+        assert wire.send(rst(1)) == ["reset 1 CANCEL reset_by_peer"]
+        assert wire.send(frame._replace(stream=1)) == []
+        assert wire.sent() == []
+        assert wire.send(frame) == [f"ended {end}"]
+        assert wire.sent() == [f"GOAWAY 1 {end.split()[0]}"]
+
     @pytest.mark.parametrize("kind", [10, 12, 0xFF])
     def test_unknown_frames_mean_nothing(self, kind: int) -> None:
         wire = Wire()
