@@ -59,11 +59,11 @@ class EventStream:
             whole = b"".join((*parts, whole))
             parts.clear()
         self._held_bytes = 0
-        if end < len(piece):
-            self._hold(piece[end:])
         if self._at_start:
             self._at_start = False
             whole = whole.removeprefix(_BOM)
+        if end < len(piece):
+            self._hold(piece[end:])
         if wanted and wanted not in whole:
             return []
         return [

@@ -113,6 +113,11 @@ def test_events_that_are_too_long_are_passed_over(size: int) -> None:
         assert stream.skipped == 1
 
 
+def test_a_mark_at_the_start_of_a_piece_whose_rest_is_too_long() -> None:
+    stream = EventStream(max_event_bytes=100)
+    assert stream.feed(b"\xef\xbb\xbfdata: 1\n\ndata: " + b"x" * 500) == [ServerSentEvent(b"message", b"1")]
+
+
 @examples(100)
 @given(st.lists(st.sampled_from([3, 50, 150, 400]), max_size=6), st.data())
 def test_the_bound_holds_however_it_is_cut(sizes: list[int], data: st.DataObject) -> None:

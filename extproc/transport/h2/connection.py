@@ -32,6 +32,7 @@ _VIEWED: Final = 4096
 _END_STREAM: Final = f.END_STREAM
 _WHOLE_BLOCK: Final = f.END_HEADERS | f.PADDED | f.PRIORITY_FLAG
 """Flags that decide whether a frame of HEADERS is a header block and nothing else."""
+_OPEN: Final = State.OPEN
 _HALF_CLOSED: Final = State.HALF_CLOSED_REMOTE
 
 
@@ -211,9 +212,9 @@ class Connection:
         if intake.credit < intake.low:
             intake.spent()
         stream = self.streams.get(stream_id)
-        row = ON_DATA[stream.state if stream is not None else self._book.state_of(stream_id)]
-        if row.do is not Do.DATA or stream is None:
-            self._refuse(row, stream_id, "DATA")
+        if stream is None or stream.state is not _OPEN:  # the one state with a row that reads it
+            state = stream.state if stream is not None else self._book.state_of(stream_id)
+            self._refuse(ON_DATA[state], stream_id, "DATA")
             return
         stream.credit -= size
         if stream.credit < 0:
@@ -365,17 +366,22 @@ class Connection:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "SETTINGS not of 6 bytes each")
         self._settings.count()
         self.established = True
+        first_window = self.outbox.first_window
         for at in range(0, len(payload), 6):
             number = int.from_bytes(payload[at : at + 2], "big")
-            self._set(number, int.from_bytes(payload[at + 2 : at + 6], "big"))
-        self.outbox.control(_SETTINGS_ACK)
+            value = int.from_bytes(payload[at + 2 : at + 6], "big")
+            if number == Setting.INITIAL_WINDOW_SIZE:
+                first_window = value
+            self._set(number, value)
+        self.outbox.control(_SETTINGS_ACK)  # before the data that a larger window lets go
+        if first_window != self.outbox.first_window:
+            self.outbox.resize(list(self.streams.values()), first_window)
+            self.intake.grant_again()
 
     def _set(self, number: int, value: int) -> None:
         if number == Setting.INITIAL_WINDOW_SIZE:
             if value > f.MAX_WINDOW:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "bad_setting", "INITIAL_WINDOW_SIZE over 2^31-1")
-            self.outbox.resize(list(self.streams.values()), value)
-            self.intake.grant_again()
         elif number == Setting.MAX_FRAME_SIZE:
             if not f.MAX_FRAME_BYTES <= value < 2**24:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_setting", f"MAX_FRAME_SIZE {value}")
@@ -407,9 +413,15 @@ class Connection:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_stream_id", "PRIORITY on stream 0")
         self._other.count()
         if len(payload) != 5:
-            raise StreamFault(stream_id, ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "PRIORITY not of 5 bytes")
-        if int.from_bytes(payload[:4], "big") & 0x7FFFFFFF == stream_id:
-            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "bad_priority", "a stream that depends on itself")
+            code, reason, why = ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "PRIORITY not of 5 bytes"
+        elif int.from_bytes(payload[:4], "big") & 0x7FFFFFFF == stream_id:
+            code, reason, why = ErrorCode.PROTOCOL_ERROR, "bad_priority", "a stream that depends on itself"
+        else:
+            return
+        if stream_id in self.streams:
+            raise StreamFault(stream_id, code, reason, why)
+        if self._book.state_of(stream_id) is State.IDLE:  # which may not be reset (RFC 9113 section 6.4)
+            raise ConnectionFault(code, reason, why)
 
     def _on_push_promise(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "push_promise", "PUSH_PROMISE from a client")

@@ -86,16 +86,22 @@ def whole(data: bytes | memoryview, most: int) -> tuple[list[bytes], int]:
 
 
 _SMALL: Final = 1024
+_ALIVE_FOR_EACH: Final = 4
+"""Bytes of what was read from a socket that may stay in memory for one byte that is kept, before it is copied out."""
 
 
 class Messages:
     """The beginning of a message that goes on in later DATA frames."""
 
-    __slots__ = ("_have", "_need", "_parts", "fault")
+    __slots__ = ("_alive", "_have", "_need", "_own", "_parts", "fault")
 
     def __init__(self) -> None:
         self._parts: list[bytes | bytearray | memoryview] = []
         self._have = 0
+        self._own = 0
+        """Parts that are no views."""
+        self._alive = 0
+        """Bytes that live because the other parts are views of them."""
         self._need = 0
         """Bytes until the next message is whole, its five-byte head included; 0 while that is unknown."""
         self.fault: CallFault | None = None
@@ -116,6 +122,7 @@ class Messages:
                 return []
             whole = b"".join(self._parts)
             self._parts = []
+            self._own = self._alive = 0
         at, size = 0, len(whole)
         out: list[bytes] = []
         need = 0
@@ -140,6 +147,15 @@ class Messages:
             self._keep(bytes(whole[at:]))  # a copy: the rest of what was read must not live as long as this
         return out
 
+    def goes_on(self, data: bytes | memoryview, size: int) -> bool:
+        """Take a piece that does not end the message that has begun; False when it was not taken."""
+        have = self._have + size
+        if have >= self._need or size < _SMALL:
+            return False
+        self._have = have
+        self._add(data)
+        return True
+
     def begin(self, data: bytes | memoryview, most: int) -> None:
         """What stands behind whole messages: a fault in it is kept in `fault`."""
         try:
@@ -151,7 +167,7 @@ class Messages:
         size = len(data)
         self._have += size
         if size >= _SMALL:
-            self._parts.append(data)
+            self._add(data)
             return
         # Tiny pieces are put together, or each costs many times its size.
         last = self._parts[-1] if self._parts else None
@@ -159,6 +175,26 @@ class Messages:
             last += data
         else:
             self._parts.append(bytearray(data))
+
+    def _add(self, data: bytes | memoryview) -> None:
+        """Keep a piece as it is, unless too much else stays in memory because of it."""
+        parts = self._parts
+        last = parts[-1] if parts else None
+        parts.append(data)
+        if isinstance(data, memoryview) and not (isinstance(last, memoryview) and last.obj is data.obj):
+            self._alive += len(data.obj)  # type: ignore[arg-type]  # bytes
+            if self._alive > _ALIVE_FOR_EACH * self._have + _SMALL:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        """Copy what is kept: a peer may cut its messages so that little of each read is kept, and all of it would live."""
+        parts = self._parts
+        for index in range(self._own, len(parts)):
+            part = parts[index]
+            if isinstance(part, memoryview):
+                parts[index] = bytes(part)
+        self._own = len(parts)
+        self._alive = 0
 
 
 def _unreadable(flag: int, length: int, most: int) -> CallFault:

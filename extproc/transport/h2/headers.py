@@ -17,6 +17,8 @@ _KEPT_BYTES: Final = 1024
 _UPDATE_MASK: Final = 0xE0
 _SIZE_UPDATE: Final = 0x20
 """How a block begins that changes the table's size (RFC 7541 section 6.3)."""
+_MANY_UPDATES: Final = re.compile(rb"(?:[\x20-\x3e]|\x3f[\x80-\xff]*+[\x00-\x7f]){17}")
+"""More of them than anyone has a use for (two, section 4.2). Each costs a microsecond, and a block of 32 KiB is full of them."""
 _PSEUDO: Final = frozenset({":method", ":scheme", ":authority", ":path"})
 _CONNECTION_FIELDS: Final = frozenset({"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"})
 
@@ -158,9 +160,12 @@ class HeaderReader:
     def decode(self, block: bytes) -> list[tuple[str, str]]:
         """Names and values as they came, latin-1. Raises ConnectionFault."""
         decoder = self._decoder
-        if self._acknowledged and not self._stateless and block[:1] and block[0] & _UPDATE_MASK == _SIZE_UPDATE:
-            decoder.max_allowed_table_size = 0  # what it can say now is 0, and so it is for good
-            self._stateless = True
+        if block[:1] and block[0] & _UPDATE_MASK == _SIZE_UPDATE:
+            if _MANY_UPDATES.match(block):
+                raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, "bad_header_block", "header block of table size updates")
+            if self._acknowledged and not self._stateless:
+                decoder.max_allowed_table_size = 0  # what it can say now is 0, and so it is for good
+                self._stateless = True
         try:
             pairs = decoder.decode(block, raw=True)
             return [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in pairs]

@@ -171,6 +171,14 @@ class TestProcess:
         assert len(fake.ended) == 1
         assert wire.services.health.watchers == 0
 
+    def test_a_connection_that_is_lost_with_answers_waiting(self) -> None:
+        wire = CallWire(decider(), INITIAL_WINDOW_SIZE=0)
+        wire.send(headers(1), data(1, REQUEST))
+        outbox = wire.connection.outbox
+        assert outbox.unsent > 0
+        wire.calls.lost()
+        assert (outbox.unsent, outbox.stuck()) == (0, [])
+
     def test_bodies_are_held_until_they_are_answered(self) -> None:
         wire = CallWire(decider())
         intake = wire.connection.intake
@@ -338,7 +346,7 @@ class TestTheConnection:
         assert wire.send(headers(1), data(1, REQUEST, end=True)) == [HEAD]
         assert wire.ended == {"OK": 1}  # our part is done
         out = wire.send(settings(INITIAL_WINDOW_SIZE=1000))
-        assert [line.split()[0] for line in out] == ["DATA", "HEADERS", "SETTINGS"]
+        assert [line.split()[0] for line in out] == ["SETTINGS", "DATA", "HEADERS"]
 
 
 def test_a_large_answer_in_frames() -> None:

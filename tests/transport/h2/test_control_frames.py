@@ -75,6 +75,20 @@ class TestSettings:
         wire.send(settings(INITIAL_WINDOW_SIZE=5))
         assert (one.window, other.window) == (-5, 5)
 
+    def test_are_acknowledged_before_the_data_that_they_let_go(self) -> None:
+        wire = Wire(INITIAL_WINDOW_SIZE=0)
+        (stream,) = wire.open(1)
+        wire.connection.outbox.message(stream, b"x")
+        wire.sent()
+        wire.send(settings(INITIAL_WINDOW_SIZE=5), settings(INITIAL_WINDOW_SIZE=6))
+        assert wire.sent() == ["SETTINGS ack", "DATA 1 b'\\x00\\x00\\x00\\x00\\x01'", "SETTINGS ack", "DATA 1 b'x'"]
+
+    def test_the_last_of_a_setting_counts(self) -> None:
+        wire = Wire()
+        (stream,) = wire.open(1)
+        wire.send(Frame(4, 0, 0, settings(INITIAL_WINDOW_SIZE=1).payload + settings(INITIAL_WINDOW_SIZE=7).payload))
+        assert stream.window == 7
+
     def test_a_window_that_overflows(self) -> None:
         wire = Wire()
         wire.open(1)
@@ -140,6 +154,20 @@ class TestTheOthers:
         assert wire.send(priority(1, 3), priority(99, 1)) == []
         assert wire.sent() == []
         assert wire.send(priority(1, 1)) == ["reset 1 PROTOCOL_ERROR bad_priority by us"]
+
+    @pytest.mark.parametrize(
+        ("frame", "end"),
+        [(priority(3, 3), "PROTOCOL_ERROR bad_priority"), (Frame(2, 0, 3, bytes(4)), "FRAME_SIZE_ERROR bad_frame_size")],
+    )
+    def test_a_wrong_priority_of_a_stream_that_is_not_open(self, frame: Frame, end: str) -> None:
+        """RST_STREAM may not be sent for a stream that is idle (RFC 9113 section 6.4), nor twice."""
+        wire = Wire()
+        wire.open(1)
+        assert wire.send(rst(1)) == ["reset 1 CANCEL reset_by_peer"]
+        assert wire.send(frame._replace(stream=1)) == []
+        assert wire.sent() == []
+        assert wire.send(frame) == [f"ended {end}"]
+        assert wire.sent() == [f"GOAWAY 1 {end.split()[0]}"]
 
     @pytest.mark.parametrize("kind", [10, 12, 0xFF])
     def test_unknown_frames_mean_nothing(self, kind: int) -> None:

@@ -52,6 +52,24 @@ class TestMessages:
         assert feed(messages, *(bytes([byte]) for byte in whole)) == [b"abc", b"", b"d" * 300]
         assert messages.empty
 
+    @pytest.mark.parametrize("size", [1023, 1024, 4096, 16_384])
+    def test_what_is_kept_does_not_keep_much_more_alive(self, size: int) -> None:
+        """A peer may send little of a message in each read, and much that is done with."""
+        messages = Messages()
+        whole = message(bytes(200_000))
+        for at in range(0, 180_000, size):
+            assert messages.feed(memoryview(whole[at : at + size] + bytes(65_536))[:size], 200_000) == []
+            reads = [part.obj for part in messages._parts if isinstance(part, memoryview)]
+            assert sum(len(bytes(read)) for read in reads) <= 4 * (at + size) + 1024
+        assert messages.feed(whole[at + size :], 200_000) == [bytes(200_000)]
+
+    def test_large_pieces_of_one_read_are_not_copied(self) -> None:
+        messages = Messages()
+        read = memoryview(message(bytes(200_000)))
+        for at in range(0, 128_000, 16_000):
+            messages.feed(read[at : at + 16_000], 200_000)
+        assert all(isinstance(part, memoryview) for part in messages._parts[4:])
+
     @given(st.binary(max_size=40), st.integers(1, 44))
     def test_one_that_is_not_whole(self, raw: bytes, cut: int) -> None:
         messages = Messages()

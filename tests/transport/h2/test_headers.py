@@ -118,6 +118,14 @@ class TestAfterTheAcknowledgement:
             read.request(block(encoder=encoder))
         assert caught.value.code is ErrorCode.COMPRESSION_ERROR
 
+    @pytest.mark.parametrize("update", [b"\x20", b"\x3e", b"\x3f\xe1\x1f", b"\x3f\x00"])
+    def test_updates_without_end(self, update: bytes) -> None:
+        """Each costs time, and two are of use at most."""
+        assert reader().request(16 * update + block()).values == dict(GRPC)
+        with pytest.raises(ConnectionFault) as caught:
+            reader().request(17 * update + block())
+        assert (caught.value.code, caught.value.reason) == (ErrorCode.COMPRESSION_ERROR, "bad_header_block")
+
     def test_an_index_into_the_empty_table(self) -> None:
         read = reader()
         read.acknowledged()

@@ -1,0 +1,1 @@
+"""One module for each target; `tests.fuzz.target.SHARES` lists them."""

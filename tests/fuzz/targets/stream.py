@@ -1,0 +1,266 @@
+"""The ext_proc stream through a session: any messages, well formed or not.
+
+Envoy's rules hold, no byte of a body is lost, and what was decided is finished exactly once.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from extproc.domain import Decision, Reply
+from extproc.errors import ExtProcError, InternalError, NoEndpoints, ProtocolError
+from extproc.pb import external_processor_pb2 as pb
+from extproc.protocol import (
+    CHUNK_BYTES,
+    Action,
+    BodyMode,
+    Decide,
+    Direction,
+    ProtocolConfig,
+    RequestBody,
+    RequestTrailers,
+    ResponseBody,
+    ResponseTrailers,
+    StreamLimits,
+)
+from extproc.protocol.table import State
+from extproc.request import scanner_of
+from extproc.response import AnswerReader
+from extproc.transport import codec
+from extproc.transport.codec import Encoder, Message, joined
+from extproc.transport.session import Session
+from tests.fakes.decider import FakeDecider
+from tests.fuzz.exchange import exchange
+from tests.fuzz.source import Source
+from tests.fuzz.target import Target
+
+_MARKS: Final[set[str]] = set()
+_ENCODER: Final = Encoder()
+_FDS: Final = BodyMode.FULL_DUPLEX_STREAMED
+_MARKER: Final = Decision(set_headers=(("x-marker", "true"),))
+_SET: Final = (("X-Gateway-Model-Name", "m"), ("x-gateway-destination-endpoint", "10.0.0.1:8000"))
+_LIMITS: Final = tuple(
+    StreamLimits(most, hold, ProtocolConfig(fallback, _FDS), marker, scanner_of=scan)
+    for most in (64 * 2**20, 150)
+    for hold in (512 * 2**10, 90)
+    for fallback in (_FDS, BodyMode.BUFFERED)
+    for marker in (None, _MARKER)
+    for scan in (None, scanner_of)
+)
+
+
+def _outcome(source: Source) -> Decision | Reply | ExtProcError:
+    kind = source.below(10)
+    if kind == 9:
+        return Reply(200, b"ours")
+    if kind == 8:
+        return NoEndpoints("none")
+    reader = AnswerReader(restore_model=("s", "client")) if kind == 7 else None
+    return Decision(_SET, (), (("k", "v"),), "ticket", "10.0.0.1:8000", reader)
+
+
+class _Account:
+    """What went in and what came out of one stream."""
+
+    def __init__(self) -> None:
+        self.sent = {Direction.REQUEST: bytearray(), Direction.RESPONSE: bytearray()}
+        self.echoed = {Direction.REQUEST: bytearray(), Direction.RESPONSE: bytearray()}
+        self.ended = {Direction.REQUEST: False, Direction.RESPONSE: False}
+        self.over = {Direction.REQUEST: False, Direction.RESPONSE: False}
+        self.echoed_end = {Direction.REQUEST: 0, Direction.RESPONSE: 0}
+        self.kinds: list[str] = []
+        self.immediate = False
+
+    def send(self, raw: bytes) -> None:
+        """Count a message that was taken. After a body's end nothing more of it is passed on."""
+        event = codec.decode(raw)
+        if isinstance(event, RequestBody | ResponseBody):
+            direction = Direction.REQUEST if isinstance(event, RequestBody) else Direction.RESPONSE
+            if not self.over[direction]:
+                self.sent[direction] += event.body
+                self.ended[direction] = self.over[direction] = event.end_of_stream
+        elif isinstance(event, RequestTrailers | ResponseTrailers):
+            self.over[Direction.REQUEST if isinstance(event, RequestTrailers) else Direction.RESPONSE] = True
+
+    def hear(self, answer: Message) -> None:
+        """Read an answer as Envoy does."""
+        assert not self.immediate, "an answer after the last word"
+        message = pb.ProcessingResponse.FromString(joined(answer))
+        kind = message.WhichOneof("response") or ""
+        assert kind
+        self.kinds.append(kind)
+        if kind == "immediate_response":
+            self.immediate = True
+        elif kind in ("request_body", "response_body"):
+            mutation = getattr(message, kind).response.body_mutation
+            if mutation.HasField("streamed_response"):
+                direction = Direction.REQUEST if kind == "request_body" else Direction.RESPONSE
+                piece = mutation.streamed_response
+                assert len(piece.body) <= CHUNK_BYTES
+                assert not self.echoed_end[direction], "a piece after the end"
+                self.echoed[direction] += piece.body
+                self.echoed_end[direction] += piece.end_of_stream
+
+    def check(self, session: Session, *, broken: bool, reads: bool) -> None:
+        """Envoy's rules over the whole stream."""
+        stream = session._stream
+        for half in ("request", "response"):
+            ranks = [
+                ("headers", "body", "trailers").index(kind[len(half) + 1 :]) for kind in self.kinds if kind.startswith(half)
+            ]
+            assert ranks == sorted(ranks), self.kinds
+            assert ranks.count(0) <= 1
+        for direction, mode in (
+            (Direction.REQUEST, stream._config.request_body),
+            (Direction.RESPONSE, stream._config.response_body),
+        ):
+            sent, echoed = self.sent[direction], self.echoed[direction]
+            if mode is not _FDS:
+                assert not echoed
+                continue
+            if direction is Direction.RESPONSE and reads:
+                continue  # what a reader changes is another target's
+            assert sent.startswith(echoed), "bytes that were not sent"
+            decided = stream.request_state in (State.PASSING, State.WATCHING) or direction is Direction.RESPONSE
+            if decided and not broken and not self.immediate:
+                assert echoed == sent, "bytes are lost"
+                assert self.echoed_end[direction] == self.ended[direction]
+
+
+class _LateSession(Session):
+    """Whose decisions come later: when `decide` is said."""
+
+    __slots__ = ("_question",)
+
+    def __init__(self, decider: FakeDecider, limits: StreamLimits) -> None:
+        super().__init__(decider, _ENCODER, limits)
+        self._question: Decide | None = None
+
+    def _perform(self, actions: list[Action], out: list[Message]) -> list[Message]:
+        for action in actions:
+            if isinstance(action, Decide):
+                assert self._question is None
+                self._question = action
+        return super()._perform([action for action in actions if not isinstance(action, Decide)], out)
+
+    def decide(self) -> list[Message]:
+        question, self._question = self._question, None
+        return [] if question is None else self._perform(self._stream.receive(self._decide(question)), [])
+
+
+def run(data: bytes) -> None:
+    source = Source(data)
+    limits = _LIMITS[source.below(len(_LIMITS))]
+    outcome = _outcome(source)
+    decider = FakeDecider(outcome)
+    late = _LateSession(decider, limits) if source.chance(4) else None
+    session = late or Session(decider, _ENCODER, limits, waits=source.chance(2))
+    stream = session._stream
+    expires = source.below(12) if source.chance(8) else 99
+    closes = source.below(12) if source.chance(8) else 99
+    account = _Account()
+    broken = False
+    for number, raw in enumerate(exchange(source)):
+        if number == closes:
+            break
+        if number == expires:
+            for answer in session.expire():
+                account.hear(answer)
+                assert account.immediate
+        before = stream.request_state, stream.response_state
+        try:
+            answers = session.receive(raw)
+            account.send(raw)
+        except ProtocolError:
+            broken = True
+            break
+        if late is not None and source.chance(3):
+            answers += late.decide()
+        for answer in answers:
+            account.hear(answer)
+        after = stream.request_state, stream.response_state
+        if before != after:
+            _MARKS.add(f"{before[0].name} {before[1].name} -> {after[0].name} {after[1].name}")
+        assert stream._held_bytes <= limits.max_body_bytes
+        assert sum(map(len, stream._parts)) <= limits.max_body_bytes
+    if late is not None and source.chance(2) and not broken:
+        for answer in late.decide():
+            account.hear(answer)
+    reads = isinstance(outcome, Decision) and outcome.reader is not None
+    if session._held is None:
+        account.check(session, broken=broken, reads=reads)
+    session.closed()
+    if late is not None:
+        assert late.decide() == []  # given back
+    session.closed()
+    _accounts(decider, outcome)
+    assert stream._parts == [] or stream.request_state is not State.CLOSED
+    _MARKS.add(f"{stream._config.request_body.name} {stream._config.response_body.name} {sorted(set(account.kinds))} {broken}")
+
+
+def _accounts(decider: FakeDecider, outcome: Decision | Reply | ExtProcError) -> None:
+    assert len(decider.asked) <= 1
+    assert all(isinstance(question, Decide) for question in decider.asked)
+    made = len(decider.asked) if isinstance(outcome, Decision) else 0
+    assert len(decider.ended) == made
+    assert len(decider.elsewhere) <= made
+    assert not any(isinstance(error, InternalError) for error in decider.errors)
+
+
+TARGET: Final = Target(
+    run,
+    seeds=[
+        bytes(
+            [
+                limits,
+                outcome,
+                0,
+                0,
+                0,
+                mode,
+                mode2,
+                0,
+                early,
+                0,
+                0,
+                0,
+                ends,
+                words,
+                3,
+                4,
+                5,
+                6,
+                7,
+                8,
+                0,
+                0,
+                0,
+                0,
+                1,
+                3,
+                9,
+                9,
+                9,
+                9,
+            ]
+        )
+        for limits, outcome, mode, mode2, early, ends, words in (
+            *(
+                (0, 0, 0, 0, 0, 0, 0),
+                (1, 0, 0, 0, 0, 0, 1),
+                (1, 0, 0, 0, 3, 2, 1),
+                (31, 7, 0, 0, 0, 1, 1),
+                (8, 9, 4, 4, 0, 0, 0),
+            ),
+            *(
+                (16, 8, 5, 5, 0, 1, 0),
+                (3, 0, 6, 6, 0, 2, 1),
+                (0, 0, 7, 7, 0, 0, 0),
+                (9, 7, 0, 4, 3, 2, 1),
+                (5, 9, 0, 0, 0, 2, 0),
+            ),
+        )
+    ],
+    marks=_MARKS,
+    modules=["extproc.transport.session", "extproc.protocol.stream", "extproc.protocol.early", "extproc.protocol.pieces"],
+)
