@@ -208,9 +208,10 @@ def envoy_rows(rounds: int) -> list[Row]:
                 port = listeners[name, "none"].port
                 take(f"{name} 1", port, "/answer", 1000, 1, target)
                 take(f"{name} 16", port, "/answer", 4000, 16, target)
-                take(f"{name} stream none", port, "/stream", 20, 1, target)
-                take(f"{name} stream bodies", listeners[name, "bodies"].port, "/stream", 20, 1, target)
-                take(f"{name} bodies", listeners[name, "bodies"].port, "/answer", 1000, 1, target)
+                take(f"{name} stream none", port, "/stream", 40, 1, target)
+                take(f"{name} stream bodies", listeners[name, "bodies"].port, "/stream", 40, 1, target)
+                take(f"{name} paced bodies", listeners[name, "bodies"].port, "/paced", 10, 1, target)
+                take(f"{name} bodies", listeners[name, "bodies"].port, "/answer", 500, 1, target)
         return _rows(seen)
 
 
@@ -232,7 +233,11 @@ def _rows(seen: dict[str, list[Seen]]) -> list[Row]:
     rows.append(Row("16 connections, h2", statistics.median(rates), "x grpcio", least=3.0))
     for name in ("h2", "grpcio"):
         none = middle(f"{name} stream none", "cpu_us")
-        chunk = (middle(f"{name} stream bodies", "cpu_us") - middle(f"{name} bodies", "cpu_us")) / CHUNKS
+        chunk, paced = (
+            (middle(f"{name} {how} bodies", "cpu_us") - middle(f"{name} bodies", "cpu_us")) / CHUNKS
+            for how in ("stream", "paced")
+        )
         rows.append(Row(f"100 chunks, bodies not sent to {name}: CPU", none, "µs", 80 if name == "h2" else None))
         rows.append(Row(f"a streamed chunk sent to {name}: CPU", chunk, "µs", 10 if name == "h2" else None))
+        rows.append(Row(f"the same, a chunk each millisecond, {name}: CPU", paced, "µs"))
     return rows

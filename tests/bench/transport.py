@@ -41,6 +41,8 @@ BUDGETS: Mapping[tuple[str, str], float] = {
     ("router", "1 MB, 4 at a time"): 0.5,
     ("picker", "1 KB"): 0.3,
     ("gateway", "1 KB"): 0.35,
+    ("picker", "100 KB"): 0.5,
+    ("gateway", "100 KB"): 0.5,
     **{("router on grpcio", size): 1.3 for size in ("1 KB", "100 KB")},
     **{("picker on grpcio", size): 1.5 for size in ("1 KB", "100 KB")},
     **{("gateway on grpcio", size): 1.6 for size in ("1 KB", "100 KB")},
