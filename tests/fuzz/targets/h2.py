@@ -206,6 +206,11 @@ def _play(sent: bytes, pieces: list[bytes], limits: int, outcome: int, actions: 
     return server, reader
 
 
+_MAY_DEPEND: Final = frozenset(
+    {"bad_stream_state", "useless_frames", "rapid_reset", "empty_data_flood", "bad_padding", "window_ignored"}
+)
+
+
 def _wild(source: Source, *, acts: bool) -> None:
     limits, outcome = source.below(len(LIMITS)), source.below(len(OUTCOMES))
     cuts = Source(source.piece(20))
@@ -218,10 +223,10 @@ def _wild(source: Source, *, acts: bool) -> None:
         return
     whole, as_whole = _play(sent, [sent], limits, outcome, None)
     cut, as_cut = _play(sent, cuts.cut(sent, 9), limits, outcome, None)
-    # A call that we end is over for what comes in later reads, and not yet for what came with it: what a frame on it does, and
-    # whether it counts as useless, is the only thing that may depend on that.
+    # A call that we end is over for what comes in later reads, and not yet for what came with it: what a frame on it does,
+    # whether it is looked into, counts as useless, or is answered with a window, is all that may depend on that.
     reasons = {None if server.calls.fault is None else server.calls.fault.reason for server in (whole, cut)}
-    assert len(reasons) == 1 or reasons & {"bad_stream_state", "useless_frames", "rapid_reset", "empty_data_flood"}
+    assert len(reasons) == 1 or reasons & _MAY_DEPEND
     free = len(reasons) == 1 and whole.connection.outbox.unsent == 0 and cut.connection.outbox.unsent == 0
     assert as_whole.streams.keys() == as_cut.streams.keys()
     taken_back = streams_of(sent, w.RST_STREAM)  # an answer may be overtaken by that
