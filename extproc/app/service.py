@@ -91,12 +91,10 @@ class Service:
         """Why the service is not ready, None when it is. Once ready it stays so until it drains."""
         if self._draining:
             return "draining"
-        if not self._ready:
-            reasons = [reason for pool in self.pools if (reason := pool.unready())]
-            if reasons:
-                return "; ".join(reasons)
-            self._ready = True
-        return None
+        return None if self._ready else self._missing() or "about to listen"
+
+    def _missing(self) -> str:
+        return "; ".join(reason for pool in self.pools if (reason := pool.unready()))
 
     async def run(self, stop: asyncio.Event, started: Callable[[Ports], None] = lambda ports: None) -> None:
         """Serve until `stop` is set, then drain. Raises PortsTaken."""
@@ -121,7 +119,7 @@ class Service:
                 tasks += [group.create_task(_forever(job)) for job in self.background]
                 if self.tls is not None:
                     tasks.append(group.create_task(self.tls.run(), name="TLS"))
-                tasks.append(group.create_task(self._announce_ready(health), name="readiness"))
+                tasks.append(group.create_task(self._announce_ready(servers, health), name="readiness"))
                 grpc = self.settings.grpc_socket or ports.grpc
                 _log.info("started", service=self.name, grpc=grpc, health=ports.health, metrics=ports.metrics)
                 started(ports)
@@ -133,16 +131,18 @@ class Service:
                 self._draining = True
                 health.set_ready(False)
                 _log.info("draining", timeout_s=self.settings.drain_timeout, streams=self.telemetry.streams.open.value)
-                await servers.ext_proc.stop(self.settings.drain_timeout)
+                await servers.drain(self.settings)
                 for task in tasks:
                     task.cancel()
         _log.info("stopped", service=self.name)
 
-    async def _announce_ready(self, health: Health) -> None:
-        reason = self.unready()
-        while reason is not None:
+    async def _announce_ready(self, servers: _Servers, health: Health) -> None:
+        while self._missing():  # noqa: ASYNC110  # pools know nothing of who waits for them
             await asyncio.sleep(_READY_POLL_S)
-            reason = self.unready()
+        if self._draining:
+            return
+        servers.open()
+        self._ready = True
         health.set_ready(True)
         _log.info("ready", service=self.name)
 
@@ -175,6 +175,25 @@ class _Servers:
         if problems:
             raise PortsTaken(problems)
         return ports
+
+    def open(self) -> None:
+        """Let connections come where they had to wait for us to be ready. Raises PortsTaken."""
+        problems = []
+        for each in (self.ext_proc, self.health):
+            try:
+                each.open()
+            except OSError as error:
+                problems.append(error.strerror or str(error))
+        if problems:
+            raise PortsTaken(problems)
+
+    async def drain(self, settings: ServerSettings) -> None:
+        """Go on for --shutdown-delay, then take nothing new and let what is open end within --drain-timeout."""
+        await asyncio.sleep(settings.shutdown_delay)
+        stopping = [self.ext_proc.stop(settings.drain_timeout)]
+        if settings.reuse_port:
+            stopping.append(self.health.stop(0))  # whoever asks on a shared port now means the replacement
+        await asyncio.gather(*stopping)
 
 
 async def _forever(job: Callable[[], Awaitable[None]]) -> None:

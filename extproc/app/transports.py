@@ -27,7 +27,9 @@ class GrpcServer:
     """A gRPC server on one port or socket."""
 
     start: Callable[[], Awaitable[int]]
-    """Listen; the port, 0 for a Unix socket. Raises BindError."""
+    """Take the port or path; the port, 0 for a Unix socket. Raises BindError."""
+    open: Callable[[], None]
+    """Let connections come. Without --reuse-port they come since `start`. Raises BindError."""
     stop: Callable[[float], Awaitable[None]]
     """Take no new streams, and let the open ones end by themselves for so many seconds."""
 
@@ -53,13 +55,21 @@ def grpc_servers(
         reference = ExtProcServer(decider, limits, streams, health, most, reuse_port=reuse_port)
         probe = HealthServer(health, reuse_port=reuse_port)
         return (
-            GrpcServer(lambda: reference.start(address, credentials), reference.stop),
-            GrpcServer(lambda: probe.start(probed), probe.stop),
+            GrpcServer(lambda: reference.start(address, credentials), _open_already, reference.stop),
+            GrpcServer(lambda: probe.start(probed), _open_already, probe.stop),
         )
     services = Services(decider, limits, Encoder(), health, streams, transport, KnownBlocks(), most)
     ours, alive = H2Server(services, _h2_limits(settings)), H2Server(services._replace(decider=None), name="health")
     context = None if tls is None else tls.context()
-    return GrpcServer(lambda: ours.start(address, context), ours.stop), GrpcServer(lambda: alive.start(probed), alive.stop)
+    # Who shares a port gets no connections before it is ready for them.
+    return (
+        GrpcServer(lambda: ours.start(address, context, wait=reuse_port), ours.open, ours.stop),
+        GrpcServer(lambda: alive.start(probed, wait=reuse_port), alive.open, alive.stop),
+    )
+
+
+def _open_already() -> None:
+    """grpcio listens when it binds."""
 
 
 def _h2_limits(settings: ServerSettings) -> H2Limits:

@@ -124,12 +124,17 @@ class ExtProcStream:
 
     @property
     def is_idle(self) -> bool:
-        """The answer's headers have passed, and its body does not come by here, nor does a rest of the request's."""
-        return (
-            self.response_state is State.RESPONSE_BODY
-            and self._config.response_body is BodyMode.NONE
-            and self.request_state is not State.WATCHING
-        )
+        """Nothing more has to come by here: the request is on its way and the answer's body is not sent to us.
+
+        Before the answer's headers Envoy still has something to ask, which it goes on without when we are gone.
+        """
+        if self._config.response_body is not BodyMode.NONE or self.request_state is State.WATCHING:
+            return False
+        if self.response_state is State.RESPONSE_BODY:
+            return True
+        # In full duplex a request that has not ended comes by here.
+        request_has_passed = self._request_ended or self._config.request_body is not _FDS
+        return self.response_state is State.RESPONSE_START and self.request_state is State.PASSING and request_has_passed
 
     @property
     def echoes(self) -> bool:

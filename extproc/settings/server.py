@@ -36,6 +36,12 @@ class ServerSettings(Settings):
     drain_timeout: Duration = setting(
         30.0, "After SIGTERM, how long open streams may go on before they are ended.", default_text="30s"
     )
+    shutdown_delay: Duration = setting(
+        0.0,
+        "After SIGTERM, how long to go on as before, except that health says NOT_SERVING, until the drain begins: the time "
+        "that whoever sends us connections needs to send them elsewhere.",
+        default_text="0s",
+    )
     grpc_socket: str | None = setting(
         None,
         "Path of a Unix socket for the ExtProc service instead of --grpc-port, as in Envoy's `pipe: {path}`; with a leading @ "
@@ -45,7 +51,8 @@ class ServerSettings(Settings):
     reuse_port: bool = setting(
         False,
         "Let another process that also has this flag listen on the same ports, or take over the socket's file: for a "
-        "replacement that starts before the old process stops. Off, a second process is refused.",
+        "replacement that starts before the old process stops. It gets connections when it is ready. Off, a second process is "
+        "refused.",
     )
     secure_serving: bool = setting(
         True, "TLS on the ExtProc port, by a self-signed certificate unless --cert-path has another."

@@ -64,11 +64,17 @@ Address = Tcp | Unix
 
 @dataclass
 class Listener:
-    """Sockets that listen, for `loop.create_server(sock=)`. `port` is 0 for a Unix socket."""
+    """Sockets that listen. `port` is 0 for a Unix socket."""
 
     sockets: list[socket.socket]
     port: int = 0
     _remove: Callable[[], None] = field(default=lambda: None, repr=False)
+    _open: Callable[[], None] = field(default=lambda: None, repr=False)
+
+    def open(self) -> None:
+        """Let connections come, if `listen` was told to wait with that. Raises BindError."""
+        begin, self._open = self._open, lambda: None
+        begin()
 
     def remove(self) -> None:
         """Remove the file only: for sockets that their server closes afterwards."""
@@ -81,11 +87,41 @@ class Listener:
             each.close()
 
 
-def listen(address: Address, service: str) -> Listener:
-    """Listen. Raises BindError, whose message begins with `service` and `port` or `socket`."""
+def listen(address: Address, service: str, *, wait: bool = False) -> Listener:
+    """Listen. Raises BindError, whose message begins with `service` and `port` or `socket`.
+
+    With `wait` the port is bound, or the path looked at, and nobody can connect before `Listener.open`: until then the kernel
+    gives a shared port's connections to the others, and a path leads to the socket that is there.
+    """
     if isinstance(address, Tcp):
         with refusals(address, service):
-            return _listen_tcp(address)
+            listener = _bind_tcp(address)
+    else:
+        listener = Listener([])
+        if wait and not address.path.startswith("@"):
+            with refusals(address, service), _locked(Path(address.path).parent):
+                _check(Path(address.path), address.replace)
+
+    def begin() -> None:
+        try:
+            if isinstance(address, Unix):
+                listener.sockets.append(_listen_unix(address, service))
+                listener._remove = remover(address)
+                return
+            with refusals(address, service):
+                for each in listener.sockets:
+                    each.listen(BACKLOG)
+        except BaseException:
+            listener.close()
+            raise
+
+    listener._open = begin
+    if not wait:
+        listener.open()
+    return listener
+
+
+def _listen_unix(address: Unix, service: str) -> socket.socket:
     with unix_file(address, service) as path:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
@@ -96,13 +132,13 @@ def listen(address: Address, service: str) -> Listener:
         except BaseException:
             listening.close()
             raise
-    return Listener([listening], _remove=remover(address))
+    return listening
 
 
 def try_bind(address: Tcp, service: str) -> None:
     """Bind and let go, for servers that bind by themselves and don't tell why they can't. Raises BindError."""
     with refusals(address, service):
-        _listen_tcp(address, backlog=None).close()
+        _bind_tcp(address).close()
 
 
 @contextlib.contextmanager
@@ -117,7 +153,7 @@ def refusals(address: Address, service: str) -> Iterator[None]:
         raise BindError(number, f"{service} {where}: cannot listen on {address}: {why}") from error
 
 
-def _listen_tcp(address: Tcp, backlog: int | None = BACKLOG) -> Listener:
+def _bind_tcp(address: Tcp) -> Listener:
     """On every address that the host's name has and this machine too, all with the same port."""
     found = socket.getaddrinfo(
         address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
@@ -127,7 +163,7 @@ def _listen_tcp(address: Tcp, backlog: int | None = BACKLOG) -> Listener:
     try:
         for family, _, _, _, where in dict.fromkeys(found):
             try:
-                made = _bound(address, family, (where[0], listener.port, *where[2:]), backlog)
+                made = _bound(address, family, (where[0], listener.port, *where[2:]))
             except OSError as error:
                 if error.errno not in _NOT_HERE:
                     raise
@@ -143,7 +179,7 @@ def _listen_tcp(address: Tcp, backlog: int | None = BACKLOG) -> Listener:
     return listener
 
 
-def _bound(address: Tcp, family: int, where: tuple[Any, ...], backlog: int | None) -> socket.socket:
+def _bound(address: Tcp, family: int, where: tuple[Any, ...]) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -153,8 +189,6 @@ def _bound(address: Tcp, family: int, where: tuple[Any, ...], backlog: int | Non
             # A name with addresses of both kinds gets a socket for each.
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address.host != "::")
         made.bind(where)
-        if backlog is not None:
-            made.listen(backlog)
     except BaseException:
         made.close()
         raise

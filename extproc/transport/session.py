@@ -95,7 +95,7 @@ class Session:
 
     @property
     def may_leave(self) -> bool:
-        """Whether Envoy needs nothing more from us: the answer is under way, and its body is not sent to us."""
+        """Whether Envoy needs nothing more from us: the request has passed, and the answer's body is not sent to us."""
         return self._stream.is_idle
 
     def expire(self) -> list[Message]:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from extproc.demo.envoy import envoy_child
@@ -143,6 +143,13 @@ def send_answers(directory: Path, mode: str) -> None:
     path.write_text(json.dumps(document))
 
 
+class Ports(Protocol):
+    """Whoever stands in for the model servers."""
+
+    ports: dict[int, int]
+    """By their usual ports."""
+
+
 class Stack:
     """Envoy with one of our configs, and the servers that it asks."""
 
@@ -150,7 +157,7 @@ class Stack:
         self,
         kind: str,
         binary: Path,
-        endpoints: Endpoints,
+        endpoints: Ports,
         directory: Path,
         transport: str = "h2",
         *,
@@ -163,7 +170,6 @@ class Stack:
         some by their command, and `change` edits Envoy's config: together another way to connect the two."""
         self.kind = kind
         self.transport = transport
-        self.endpoints = endpoints
         servers = _SERVERS[kind]
         usual = [ENVOY, ADMIN, *(port for server in servers for port in server.ports)]
         taken = endpoints.ports.values()

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-_PAGE = b"".join(
+IDLE_PAGE = b"".join(
     b'# TYPE %s gauge\n%s{engine="0",model_name="m"} 0.0\n' % (name, name)
     for name in (b"vllm:num_requests_waiting", b"vllm:num_requests_running", b"vllm:kv_cache_usage_perc")
 )
@@ -103,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._answer(_PAGE, "text/plain; version=0.0.4")
+        self._answer(IDLE_PAGE, "text/plain; version=0.0.4")
 
     def do_POST(self) -> None:
         body, trailers = b"", {}
@@ -170,8 +170,8 @@ def recorder(port: int, early_answer: bytes = b"") -> Iterator[Recorder]:
                     records.posted.append(seen)
                     self.request.sendall(early_answer)
                 if piece.startswith(b"GET") and not seen:
-                    length = f"content-length: {len(_PAGE)}"
-                    self.request.sendall(f"HTTP/1.1 200 OK\r\n{length}\r\nconnection: close\r\n\r\n".encode() + _PAGE)
+                    length = f"content-length: {len(IDLE_PAGE)}"
+                    self.request.sendall(f"HTTP/1.1 200 OK\r\n{length}\r\nconnection: close\r\n\r\n".encode() + IDLE_PAGE)
                     return
                 seen += piece
             records.left.append(seen)

@@ -29,7 +29,7 @@ def client(stack: Stack) -> Iterator[openai.OpenAI]:
 
 
 @pytest.mark.parametrize("pool", ["llama", "phi4"])
-def test_chat(stack: Stack, pool: str) -> None:
+def test_chat(stack: Stack, endpoints: Endpoints, pool: str) -> None:
     body = json.dumps(chat(pool), indent=1).encode()
     answer = call(stack.url, CHAT, body, {"x-request-id": f"chat-{pool}"})
     assert answer.status == 200, answer
@@ -37,7 +37,7 @@ def test_chat(stack: Stack, pool: str) -> None:
     assert answer.headers["x-sim-body-sha256"] == hashlib.sha256(body).hexdigest()
     assert usage_tokens(answer.body, stream=False) == 5
     assert answer.headers["x-request-id"] == f"chat-{pool}"
-    assert stack.decision(f"chat-{pool}")["endpoint"] == stack.endpoints.address(answer.endpoint)
+    assert stack.decision(f"chat-{pool}")["endpoint"] == endpoints.address(answer.endpoint)
 
 
 def test_completion_and_generated_request_id(stack: Stack) -> None:

@@ -28,6 +28,7 @@ class FakeTransport(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         assert not self.is_closing(), "written after close"
+        assert "write eof" not in self.asked, "written after eof"
         self.out += data
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
@@ -41,6 +42,12 @@ class FakeTransport(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self.asked.append("resume")
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.asked.append("write eof")
 
     def is_closing(self) -> bool:
         return "close" in self.asked or "abort" in self.asked

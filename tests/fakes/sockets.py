@@ -76,6 +76,7 @@ class Socket(Generic[Client]):
                     raise EOFError
                 else:
                     self.lost = True
+                    self._writer.close()  # as any client does
 
     async def until_lost(self) -> None:
         await self.until(lambda: self.lost)

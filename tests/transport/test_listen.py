@@ -211,3 +211,58 @@ def test_abstract(tmp_path: Path) -> None:
         assert answers("\0" + name[1:])
         assert "Address already in use" in refusal(Unix(name))
     listen(Unix(name), "ext_proc").close()
+
+
+class TestWaiting:
+    def test_a_shared_port_is_given_to_those_who_listen(self) -> None:
+        """All connections, and not only those that hash to the right socket."""
+        with listening(Tcp("127.0.0.1", 0, reuse_port=True)) as first:
+            second = listen(Tcp("127.0.0.1", first.port, reuse_port=True), "ext_proc", wait=True)
+            for _ in range(30):
+                with socket.create_connection(("127.0.0.1", first.port)):
+                    first.sockets[0].accept()[0].close()
+            second.open()
+            first.close()
+            with socket.create_connection(("127.0.0.1", second.port)):
+                second.sockets[0].accept()[0].close()
+            second.close()
+
+    def test_a_path_leads_to_who_listens(self, tmp_path: Path) -> None:
+        path = str(tmp_path / "s")
+        with listening(Unix(path, replace=True)) as first:
+            second = listen(Unix(path, replace=True), "ext_proc", wait=True)
+            assert os.listdir(tmp_path) == ["s"]
+            assert answers(path)
+            first.sockets[0].accept()[0].close()
+            second.open()
+            assert answers(path)
+            second.sockets[0].accept()[0].close()
+            with pytest.raises(BlockingIOError):
+                first.sockets[0].accept()
+            first.close()
+            assert answers(path)
+            second.close()
+        assert os.listdir(tmp_path) == []
+
+    def test_what_can_be_seen_to_be_wrong_is_said_before(self, tmp_path: Path) -> None:
+        (tmp_path / "s").write_text("precious")
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            for address in (Tcp("127.0.0.1", port, reuse_port=True), Unix(str(tmp_path / "s"), replace=True)):
+                with pytest.raises(BindError):
+                    listen(address, "ext_proc", wait=True)
+
+    def test_what_is_wrong_later_is_said_then(self, tmp_path: Path) -> None:
+        listener = listen(Unix(str(tmp_path / "s"), replace=True), "ext_proc", wait=True)
+        (tmp_path / "s").write_text("precious")
+        with pytest.raises(BindError, match="not a socket"):
+            listener.open()
+        listener.close()
+        assert (tmp_path / "s").read_text() == "precious"
+
+    def test_never_opened(self, tmp_path: Path) -> None:
+        for address in (Tcp("127.0.0.1", 0), Unix(str(tmp_path / "s"))):
+            listener = listen(address, "ext_proc", wait=True)
+            listener.close()
+            listener.close()
+        assert os.listdir(tmp_path) == []

@@ -279,9 +279,10 @@ class TestTheEnd:
 @pytest.mark.parametrize(
     ("mode", "raws", "may_leave"),
     [
-        (0, [], False),
+        (0, [], True),
         (0, [messages.response_headers()], True),
         (0, [messages.response_headers(end=True)], False),
+        (4, [], False),
         (4, [messages.response_headers()], False),
         (1, [messages.response_headers()], False),
     ],
@@ -290,6 +291,19 @@ def test_envoy_may_be_left_when_the_body_of_the_answer_does_not_come_by(mode: in
     stream = session(FakeDecider(DECISION))
     send(stream, messages.request_headers(end=True, modes=(4, mode)), *raws)
     assert stream.may_leave is may_leave
+
+
+@pytest.mark.parametrize("mode", [2, 3, 4])
+def test_envoy_may_not_be_left_while_the_request_comes_by(mode: int) -> None:
+    stream = session(FakeDecider(DECISION))
+    assert not stream.may_leave
+    send(stream, messages.request_headers(modes=(mode, 0)))
+    assert not stream.may_leave
+    send(stream, messages.request_body(b"{}"))
+    assert stream.may_leave is (mode != 4), "a buffered body is all there is"
+    if mode == 4:
+        send(stream, messages.request_body(b"", end=True))
+        assert stream.may_leave
 
 
 def test_repr_says_where_it_stands() -> None:

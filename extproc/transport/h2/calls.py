@@ -144,7 +144,7 @@ class Call:
 class ProcessCall(Call):
     """One ext_proc stream."""
 
-    __slots__ = ("_held", "session")
+    __slots__ = ("held", "session")
 
     def __init__(self, calls: Calls, stream: Stream, session: Session) -> None:
         self.calls = calls
@@ -152,13 +152,13 @@ class ProcessCall(Call):
         self.messages = None
         self.timer = None
         self.session = session
-        self._held = 0
+        self.held = 0
         calls.services.streams.open.value += 1
 
     def data(self, data: bytes | memoryview, ended: bool) -> None:
         calls, messages = self.calls, self.messages
         connection, size = calls.connection, len(data)
-        self._held += size
+        self.held += size
         connection.intake.held += size
         if messages is not None and not ended and messages.goes_on(data, size):
             return  # most frames of a large body are the middle of a message
@@ -186,8 +186,8 @@ class ProcessCall(Call):
                 else:
                     self.finish(Code.INTERNAL, "the call ended inside a message")
             elif answered:
-                connection.intake.release(self._held)
-                self._held = 0
+                connection.intake.release(self.held)
+                self.held = 0
         except CallFault as fault:
             self.finish(fault.code, fault.message)
         except ProtocolError as error:
@@ -207,9 +207,9 @@ class ProcessCall(Call):
 
     def closed(self, code: str) -> None:
         self.session.closed()
-        if self._held:
-            self.calls.connection.intake.release(self._held)
-            self._held = 0
+        if self.held:
+            self.calls.connection.intake.release(self.held)
+            self.held = 0
         metrics = self.calls.services.streams
         metrics.open.value -= 1
         if code == "OK":
@@ -370,6 +370,14 @@ class Calls:
         self.connection.reset(stream, code)
         self._reset(StreamReset(stream, code, reason, True))
 
+    def shed(self) -> None:
+        """Give up the call that holds most, so that the others can go on."""
+        calls = [stream.call for stream in self.connection.streams.values() if isinstance(stream.call, ProcessCall)]
+        most = max(calls, key=lambda call: call.held, default=None)
+        if most is not None and most.held:
+            self._count_reset("held_too_much", ErrorCode.ENHANCE_YOUR_CALM)
+            most.finish(Code.RESOURCE_EXHAUSTED, "too much is held on this connection")
+
     def leave(self) -> None:
         """Our time is up: streams whose answer is under way and needs nothing more from us end well, so that Envoy lets the
         answer go on; the others are UNAVAILABLE."""
@@ -413,11 +421,14 @@ class Calls:
 
     def _reset(self, event: StreamReset) -> None:
         if event.by_us:
-            self.services.transport.resets.child(event.reason).value += 1
-            if event.reason not in self._told:  # once a connection: the peer decides how often it happens
-                self._told.add(event.reason)
-                _log.warning("stream reset", reason=event.reason, code=ErrorCode(event.code).name)
+            self._count_reset(event.reason, ErrorCode(event.code))
         self._gone(event.stream)
+
+    def _count_reset(self, reason: str, code: ErrorCode) -> None:
+        self.services.transport.resets.child(reason).value += 1
+        if reason not in self._told:  # once a connection: the peer decides how often it happens
+            self._told.add(reason)
+            _log.warning("stream reset", reason=reason, code=code.name)
 
     @staticmethod
     def _gone(stream: Stream) -> None:

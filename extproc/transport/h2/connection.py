@@ -366,17 +366,22 @@ class Connection:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "SETTINGS not of 6 bytes each")
         self._settings.count()
         self.established = True
+        first_window = self.outbox.first_window
         for at in range(0, len(payload), 6):
             number = int.from_bytes(payload[at : at + 2], "big")
-            self._set(number, int.from_bytes(payload[at + 2 : at + 6], "big"))
-        self.outbox.control(_SETTINGS_ACK)
+            value = int.from_bytes(payload[at + 2 : at + 6], "big")
+            if number == Setting.INITIAL_WINDOW_SIZE:
+                first_window = value
+            self._set(number, value)
+        self.outbox.control(_SETTINGS_ACK)  # before the data that a larger window lets go
+        if first_window != self.outbox.first_window:
+            self.outbox.resize(list(self.streams.values()), first_window)
+            self.intake.grant_again()
 
     def _set(self, number: int, value: int) -> None:
         if number == Setting.INITIAL_WINDOW_SIZE:
             if value > f.MAX_WINDOW:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "bad_setting", "INITIAL_WINDOW_SIZE over 2^31-1")
-            self.outbox.resize(list(self.streams.values()), value)
-            self.intake.grant_again()
         elif number == Setting.MAX_FRAME_SIZE:
             if not f.MAX_FRAME_BYTES <= value < 2**24:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_setting", f"MAX_FRAME_SIZE {value}")

@@ -75,6 +75,11 @@ class Intake:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "window_ignored", "more data than the connection's window")
         self._grant()
 
+    @property
+    def starved(self) -> bool:
+        """The connection's window stays shut because of what is held."""
+        return self.credit < self.low and self.held + self._outbox.unsent > self._limits.max_held
+
     def release(self, size: int) -> None:
         """So many bytes are no longer held."""
         self.held -= size

@@ -45,6 +45,9 @@ class H2Limits(NamedTuple):
     window_timeout_s: float = 300.0
     """Of waiting for a window with something to send, after which the stream is reset. Long: behind a proxy the window is as
     slow as the slowest client."""
+    held_timeout_s: float = 5.0
+    """Of a connection's window that is shut because of what is held, after which the call that holds most is given up: bodies
+    that are all incomplete would wait for each other."""
     read_timeout_s: float = 60.0
     """Of waiting for the peer to read from its socket, after which the connection is dropped."""
     resets: Allowance = Allowance(10_000, 1000)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import ssl
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from extproc.observability.logs import logger
+from extproc.transport.accept import Acceptor
 from extproc.transport.h2.calls import DRAIN_PING, Calls, ProcessCall, Services
 from extproc.transport.h2.connection import Connection
 from extproc.transport.h2.frames import ErrorCode
 from extproc.transport.h2.limits import H2Limits
-from extproc.transport.listen import BACKLOG, Address, Listener, listen
-from extproc.transport.tls import HANDSHAKE_TIMEOUT_S
+from extproc.transport.listen import Address, listen
 
 _log = logger(__name__)
 
@@ -25,7 +24,7 @@ _GOAWAY_WAIT_S: Final = 1.0
 """Between the two GOAWAYs at most: what was on its way when the first one left has come by then."""
 _LEAVE_S: Final = 1.0
 _LAST_TICKS: Final = 2
-"""For a peer that broke a rule to read why: one whole tick at least."""
+"""For a peer to close its side: one whole tick at least."""
 
 
 class H2Server:
@@ -39,48 +38,52 @@ class H2Server:
         """How long a request may take to be decided; 0 is for ever."""
         timeouts = [
             *(limits.preface_timeout_s, limits.settings_timeout_s, limits.keepalive_s, limits.keepalive_timeout_s),
-            *(limits.window_timeout_s, limits.read_timeout_s, self.request_timeout_s, limits.idle_timeout_s),
+            *(limits.window_timeout_s, limits.held_timeout_s, limits.read_timeout_s, limits.idle_timeout_s),
+            self.request_timeout_s,
         ]
         self.tick_s = min([_TICK_S, *(timeout / 4 for timeout in timeouts if timeout)])
         self._peers: set[Peer] = set()
-        self._listeners: list[Listener] = []
-        self._accepting: list[asyncio.Server] = []
+        self._listeners: list[Acceptor] = []
+        self._closed: list[Acceptor] = []
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
         self._draining = False
         self._loop = asyncio.get_running_loop()
 
-    async def start(self, address: Address, tls: ssl.SSLContext | None = None) -> int:
-        """Listen; return the port, 0 for a Unix socket. Raises BindError."""
-        listener = listen(address, self._name)
-        self._listeners.append(listener)
-        timeouts: Any = {"ssl_handshake_timeout": HANDSHAKE_TIMEOUT_S, "ssl_shutdown_timeout": _LEAVE_S} if tls else {}
-        for sock in listener.sockets:
-            server = await self._loop.create_server(lambda: Peer(self), sock=sock, ssl=tls, backlog=BACKLOG, **timeouts)
-            self._accepting.append(server)
+    async def start(self, address: Address, tls: ssl.SSLContext | None = None, *, wait: bool = False) -> int:
+        """Listen; return the port, 0 for a Unix socket. With `wait` nobody can connect before `open`. Raises BindError."""
+        listener = listen(address, self._name, wait=True)
+        acceptor = Acceptor(listener, lambda: Peer(self), tls, shutdown_timeout_s=_LEAVE_S, settled=self._look_if_empty)
+        self._listeners.append(acceptor)
+        if not wait:
+            acceptor.open()
         return listener.port
+
+    def open(self) -> None:
+        """Let connections come to where `start` was told to wait. Raises BindError."""
+        for acceptor in self._listeners:
+            acceptor.open()
 
     async def stop(self, grace_s: float) -> None:
         """Take no new connections and streams, and let the open streams end by themselves for `grace_s` seconds.
 
-        After that, streams whose answer is under way and needs nothing more from us end well, and the others are UNAVAILABLE.
+        Connections that the kernel has accepted for us are taken, and drained as the others are. After `grace_s`, streams that
+        need nothing more from us end well, and the others are UNAVAILABLE.
         """
-        for _ in range(3):  # what the kernel has accepted for us is taken first, or it would be reset
-            await asyncio.sleep(0)
-        for listener in self._listeners:
-            listener.remove()  # while it is surely ours
-        for server in self._accepting:
-            server.close()
-        for listener in self._listeners:
-            listener.close()
+        for acceptor in self._listeners:
+            acceptor.close()
+            self._closed.append(acceptor)
         self._listeners.clear()
-        self._accepting.clear()
         self._draining = True
         for peer in list(self._peers):
             peer.drain()
+        self._look_if_empty()
         if grace_s > 0 and not await self._gone_within(grace_s):
             _log.warning("drain timeout", timeout_s=grace_s, streams=self.services.streams.open.value)
+        await asyncio.sleep(0)  # what was accepted just now has begun, so that it can be ended
+        for acceptor in self._closed:
+            acceptor.abort()
         for peer in list(self._peers):
             peer.leave()
         if not await self._gone_within(_LEAVE_S):
@@ -115,7 +118,12 @@ class H2Server:
         """A connection is gone."""
         self._peers.discard(peer)
         self.services.transport.connections.value -= 1
-        if not self._peers:
+        self._look_if_empty()
+
+    def _look_if_empty(self) -> None:
+        if self._peers or any(acceptor.arriving for acceptor in self._closed):
+            self._empty.clear()
+        else:
             self._empty.set()
 
     def _tick(self) -> None:
@@ -128,8 +136,8 @@ class Peer(asyncio.Protocol):
     """One connection on its socket."""
 
     __slots__ = (
-        "_abort_at",
         "_calls",
+        "_closed_at",
         "_closing",
         "_connection",
         "_draining",
@@ -140,6 +148,7 @@ class Peer(asyncio.Protocol):
         "_pinged",
         "_server",
         "_silent",
+        "_starved",
         "_stuck",
         "_ticks",
         "_transport",
@@ -160,13 +169,15 @@ class Peer(asyncio.Protocol):
         self._pinged = False
         self._paused = 0
         """Ticks since the peer stopped reading, 0 while it reads."""
+        self._starved = 0
+        """Ticks since the connection's window is shut because of what is held."""
         self._stuck: dict[int, tuple[int, int]] = {}
         """Streams without a window: the tick since when, and what waited then."""
         self._draining = False
         self._closing = False
         self._gathers = False
-        self._abort_at = math.inf
-        """The tick at which a connection that is closing is cut, whatever of our last words the peer has not read."""
+        self._closed_at = 0
+        """The tick at which it was closed on our side."""
 
     # -- asyncio's side ------------------------------------------------------------------------------------------
 
@@ -246,8 +257,7 @@ class Peer(asyncio.Protocol):
         """Why the connection can't be kept, if so."""
         limits, tick_s = self._server.limits, self._server.tick_s
         if self._closing:
-            if self._ticks >= self._abort_at:
-                self.abort()
+            self._linger()
             return None
         connection = self._connection
         if self._paused:
@@ -275,6 +285,9 @@ class Peer(asyncio.Protocol):
 
     def _look_at_streams(self) -> None:
         connection, calls, server = self._connection, self._calls, self._server
+        self._starved = self._starved + 1 if connection.intake.starved else 0
+        if _over(self._starved, server.tick_s, server.limits.held_timeout_s):
+            calls.shed()
         stuck: dict[int, tuple[int, int]] = {}
         for stream in connection.outbox.stuck():
             since, waited = self._stuck.get(stream.id, (self._ticks, stream.waiting_bytes))
@@ -306,8 +319,7 @@ class Peer(asyncio.Protocol):
         if fault is not None:
             if not self._closing:
                 self._count(fault.reason, fault.code, fault.message)
-                self._closing = True  # not closed yet: closing with bytes unread would take back our GOAWAY
-                self._abort_at = self._ticks + _LAST_TICKS
+                self._close()
             return
         if self._draining and self._calls.drain_answered:
             self._connection.refuse_new()
@@ -323,7 +335,6 @@ class Peer(asyncio.Protocol):
             self.abort()
         else:
             self._close()
-            self._abort_at = self._ticks + _LAST_TICKS
 
     def _count(self, reason: str, code: ErrorCode, message: str) -> None:
         self._server.services.transport.faults.child(reason).value += 1
@@ -334,6 +345,9 @@ class Peer(asyncio.Protocol):
         outbox, transport = self._connection.outbox, self._transport
         if transport is None:
             return
+        if self._closing:
+            outbox.take()  # nothing is said after the end
+            return
         if outbox.large and self._gathers:
             transport.writelines(outbox.take_pieces())
             return
@@ -342,12 +356,27 @@ class Peer(asyncio.Protocol):
             transport.write(out)
 
     def _close(self) -> None:
-        """Close once everything is written, which the peer has as long for as for any answer."""
-        if not self._closing and self._server.limits.read_timeout_s:
-            self._abort_at = self._ticks + self._server.limits.read_timeout_s / self._server.tick_s
+        """Say no more, and go on reading until the peer has closed as well: closing a socket with bytes unread would take back
+        what we said last."""
+        if self._closing:
+            return
         self._closing = True
-        if self._transport is not None:
-            self._transport.close()
+        self._closed_at = self._ticks
+        transport = self._transport
+        if transport is None:
+            return
+        if transport.can_write_eof():
+            transport.write_eof()
+        elif self._calls.fault is None:  # TLS has no half close; the peer of a fault is likely to have bytes under way
+            transport.close()
+
+    def _linger(self) -> None:
+        """End a connection whose peer does not close it: soon when everything is written, else as late as for any answer."""
+        assert self._transport is not None
+        ticks = self._ticks - self._closed_at
+        written = self._transport.get_write_buffer_size() == 0
+        if (written and ticks >= _LAST_TICKS) or _over(ticks, self._server.tick_s, self._server.limits.read_timeout_s):
+            self.abort()
 
 
 def _over(ticks: int, tick_s: float, limit_s: float) -> bool:

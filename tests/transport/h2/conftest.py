@@ -25,6 +25,6 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The server runs on the loop of the product as well."""
     loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-    if item.path.name == "test_server.py":
+    if item.path.name in ("test_server.py", "test_drain.py"):
         loops["uvloop"] = uvloop.new_event_loop
     return loops

@@ -346,7 +346,7 @@ class TestTheConnection:
         assert wire.send(headers(1), data(1, REQUEST, end=True)) == [HEAD]
         assert wire.ended == {"OK": 1}  # our part is done
         out = wire.send(settings(INITIAL_WINDOW_SIZE=1000))
-        assert [line.split()[0] for line in out] == ["DATA", "HEADERS", "SETTINGS"]
+        assert [line.split()[0] for line in out] == ["SETTINGS", "DATA", "HEADERS"]
 
 
 def test_a_large_answer_in_frames() -> None:

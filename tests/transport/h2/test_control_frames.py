@@ -75,6 +75,20 @@ class TestSettings:
         wire.send(settings(INITIAL_WINDOW_SIZE=5))
         assert (one.window, other.window) == (-5, 5)
 
+    def test_are_acknowledged_before_the_data_that_they_let_go(self) -> None:
+        wire = Wire(INITIAL_WINDOW_SIZE=0)
+        (stream,) = wire.open(1)
+        wire.connection.outbox.message(stream, b"x")
+        wire.sent()
+        wire.send(settings(INITIAL_WINDOW_SIZE=5), settings(INITIAL_WINDOW_SIZE=6))
+        assert wire.sent() == ["SETTINGS ack", "DATA 1 b'\\x00\\x00\\x00\\x00\\x01'", "SETTINGS ack", "DATA 1 b'x'"]
+
+    def test_the_last_of_a_setting_counts(self) -> None:
+        wire = Wire()
+        (stream,) = wire.open(1)
+        wire.send(Frame(4, 0, 0, settings(INITIAL_WINDOW_SIZE=1).payload + settings(INITIAL_WINDOW_SIZE=7).payload))
+        assert stream.window == 7
+
     def test_a_window_that_overflows(self) -> None:
         wire = Wire()
         wire.open(1)

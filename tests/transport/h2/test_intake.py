@@ -130,7 +130,7 @@ class TestAPeerThatTakesNothing:
     def test_may_send_again_after_larger_windows(self) -> None:
         wire = self.stinted()
         wire.send(settings(INITIAL_WINDOW_SIZE=1))
-        assert wire.sent() == ["DATA 1 b'\\x00'", "WINDOW_UPDATE 1 +32769", "SETTINGS ack"]
+        assert wire.sent() == ["SETTINGS ack", "DATA 1 b'\\x00'", "WINDOW_UPDATE 1 +32769"]
 
     def test_is_not_granted_anything_for_a_stream_that_is_over(self) -> None:
         wire = self.stinted()

@@ -8,10 +8,12 @@ import pytest
 
 from extproc.transport.h2.frames import ConnectionFault, ErrorCode
 from extproc.transport.h2.limits import Allowance, H2Limits, Meter
+from tests.fakes import messages
 from tests.fakes.clock import FakeClock
 from tests.fakes.http2 import (
     GRPC,
     PREFACE,
+    PROCESS,
     Frame,
     block,
     continuation,
@@ -135,9 +137,9 @@ async def test_a_peer_that_goes_over_a_bound(frames: list[Frame], code: str, rea
     assert "192.0.2.1" in line["peer"]
     wire.send(headers(21))
     wire.wait(1)
-    assert wire.transport.asked == []  # the peer is given time to read why: this tick may have come at once
+    assert wire.transport.asked == ["write eof"]  # the peer is given time to read why: this tick may have come at once
     wire.wait(1)
-    assert wire.transport.asked == ["abort"]
+    assert wire.transport.asked == ["write eof", "abort"]
     wire.lose()
     assert wire.services.streams.open.value == 0
     assert wire.faults == {reason: 1}
@@ -149,6 +151,18 @@ async def test_as_much_as_is_allowed(name: str) -> None:
     wire = PeerWire(TIGHT)
     wire.send(*frames[: -2 if name == "rapid_reset" else -1])
     assert wire.faults == {}
+
+
+async def test_nothing_is_said_after_the_end() -> None:
+    """What else happens to the calls of a connection that failed is of no interest to its peer."""
+    wire = PeerWire()
+    wire.send(headers(1, WATCH), data(1, message()))
+    wire.send(headers(3, with_path(PROCESS, ("grpc-timeout", "1S"))), ping(b""))
+    wire.services.health.set_ready(True)
+    assert wire.wait(1) == []
+    assert wire.send(headers(5)) == []
+    wire.lose()
+    assert (wire.ended, wire.services.health.watchers) == ({"CANCELLED": 1}, 0)
 
 
 async def test_streams_at_once(logged: list[Any]) -> None:
@@ -195,7 +209,7 @@ class TestTime:
         assert told[-1].endswith(code)
         assert wire.faults == {reason: 1}
         assert (logged[-1]["event"], logged[-1]["reason"], logged[-1]["code"]) == ("connection ended", reason, code)
-        assert wire.transport.asked == ["close"]
+        assert wire.transport.asked == ["write eof"]
         return before
 
     @pytest.mark.parametrize("start", [b"", PREFACE[:10], PREFACE, PREFACE + bytes(settings())[:5]])
@@ -228,7 +242,7 @@ class TestTime:
         assert wire.wait(99) == []
         assert wire.wait(1) == ["GOAWAY 2147483647 NO_ERROR", "PING b'draining'"]
         assert wire.send(ping(b"draining", ack=True)) == ["GOAWAY 0 NO_ERROR"]
-        assert wire.transport.asked == ["close"]
+        assert wire.transport.asked == ["write eof"]
         assert wire.faults == {}
 
     async def test_with_a_stream_is_not_idle(self) -> None:
@@ -302,3 +316,21 @@ class TestTime:
 
 async def test_a_socket_buffers_no_more_than_this() -> None:
     assert PeerWire().transport.high == 2**20
+
+
+async def test_bodies_that_wait_for_each_other(logged: list[Any]) -> None:
+    """Two bodies, both incomplete, and no room for more: the larger one is given up."""
+    wire = PeerWire(H2Limits(connection_window=100_000, max_held=50_000))
+    for stream, pieces in ((1, 6), (3, 4)):
+        wire.send(headers(stream), data(stream, message(messages.request_headers())))
+        for _ in range(pieces):
+            wire.send(data(stream, message(messages.request_body(b"x" * 12_000))))
+    wire.sent()
+    assert wire.wait(4) == []
+    told = wire.wait(1)
+    (ended,) = [line for line in told if line.startswith("HEADERS")]
+    assert ended.startswith("HEADERS 1 ")
+    assert "grpc-status=8" in ended
+    assert any(line.startswith("WINDOW_UPDATE 0 ") for line in told)
+    assert wire.wait(20) == []
+    assert (logged[-1]["event"], logged[-1]["reason"]) == ("stream reset", "held_too_much")

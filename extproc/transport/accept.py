@@ -1,0 +1,126 @@
+"""Accepting connections ourselves, so that none is lost when a process stops: what waits is taken, and what is in its TLS
+handshake is waited for. `loop.create_server` forgets both when it is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, Final
+
+from extproc.observability.logs import logger
+from extproc.transport.listen import BACKLOG, Listener
+from extproc.transport.tls import HANDSHAKE_TIMEOUT_S
+
+_log = logger(__name__)
+
+_EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_PAUSE_S: Final = 0.2
+"""Without a file descriptor or memory to accept with, after which it is tried again: the queue keeps who waits."""
+
+
+class Acceptor:
+    """Hands connections on a listener's sockets to the event loop, after the TLS handshake if there is one."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        protocol: Callable[[], asyncio.Protocol],
+        tls: ssl.SSLContext | None,
+        *,
+        shutdown_timeout_s: float,
+        settled: Callable[[], None],
+    ) -> None:
+        """`settled` is called whenever no connection is on its way to its protocol any more."""
+        self._listener = listener
+        self._protocol = protocol
+        self._settled = settled
+        self._loop = asyncio.get_running_loop()
+        self._tls: dict[str, Any] = {}
+        if tls is not None:
+            timeouts = {"ssl_handshake_timeout": HANDSHAKE_TIMEOUT_S, "ssl_shutdown_timeout": shutdown_timeout_s}
+            self._tls = {"ssl": tls, **timeouts}
+        self._arriving: set[asyncio.Task[None]] = set()
+        self._reading: list[socket.socket] = []
+        self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._exhausted = False
+
+    @property
+    def arriving(self) -> int:
+        """Connections that are accepted and have no protocol yet."""
+        return len(self._arriving)
+
+    def open(self) -> None:
+        """Let connections come. Raises BindError."""
+        self._listener.open()
+        for sock in self._listener.sockets:
+            self._read(sock)
+
+    def close(self) -> None:
+        """Take what waits, and let nothing more come. Harmless when done twice."""
+        self._listener.remove()  # from now on nobody finds a Unix socket, so what waits there is all that comes
+        for pause in self._pauses.values():
+            pause.cancel()
+        self._pauses.clear()
+        for sock in self._reading:
+            self._loop.remove_reader(sock)
+            # In one go: what the kernel puts into the queue between the last look and the end is reset.
+            self._take(sock)
+            sock.close()
+        self._reading.clear()
+        self._listener.close()
+
+    def abort(self) -> None:
+        """Give up on connections that are not there yet."""
+        for task in self._arriving:
+            task.cancel()
+
+    def _read(self, sock: socket.socket) -> None:
+        self._pauses.pop(sock, None)
+        if sock not in self._reading:
+            self._reading.append(sock)
+        self._loop.add_reader(sock, self._come, sock)
+
+    def _come(self, sock: socket.socket) -> None:
+        if not self._take(sock):
+            self._loop.remove_reader(sock)
+            self._pauses[sock] = self._loop.call_later(_PAUSE_S, self._read, sock)
+
+    def _take(self, sock: socket.socket) -> bool:
+        """Accept what waits, a backlog at most; whether there was enough of everything to do so."""
+        for _ in range(BACKLOG):
+            try:
+                connection, _ = sock.accept()
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    continue  # it was gone before we came to it: accept(2) passes on the errors of the network
+                if not self._exhausted:
+                    self._exhausted = True
+                    _log.warning("connections have to wait: they can't be accepted", error=error.strerror)
+                return False
+            connection.setblocking(False)
+            task = self._loop.create_task(self._arrive(connection))
+            self._arriving.add(task)
+            task.add_done_callback(self._arrived)
+        self._exhausted = False
+        return True
+
+    async def _arrive(self, connection: socket.socket) -> None:
+        if connection.family != socket.AF_UNIX:
+            with contextlib.suppress(OSError):  # gone already, which the loop will see
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError):  # whoever came did not become a client; the TLS context knows why
+            await self._loop.connect_accepted_socket(self._protocol, connection, **self._tls)
+
+    def _arrived(self, task: asyncio.Task[None]) -> None:
+        self._arriving.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a connection was lost by a fault of ours", exc_info=error)
+        if not self._arriving:
+            self._settled()
