@@ -18,8 +18,10 @@ from extproc.protocol import (
     Direction,
     ProtocolConfig,
     RequestBody,
+    RequestHeaders,
     RequestTrailers,
     ResponseBody,
+    ResponseHeaders,
     ResponseTrailers,
     StreamLimits,
 )
@@ -79,8 +81,10 @@ class _Account:
             if not self.over[direction]:
                 self.sent[direction] += event.body
                 self.ended[direction] = self.over[direction] = event.end_of_stream
-        elif isinstance(event, RequestTrailers | ResponseTrailers):
-            self.over[Direction.REQUEST if isinstance(event, RequestTrailers) else Direction.RESPONSE] = True
+        elif isinstance(event, RequestTrailers | RequestHeaders):
+            self.over[Direction.REQUEST] |= isinstance(event, RequestTrailers) or event.end_of_stream
+        elif isinstance(event, ResponseTrailers | ResponseHeaders):
+            self.over[Direction.RESPONSE] |= isinstance(event, ResponseTrailers) or event.end_of_stream
 
     def hear(self, answer: Message) -> None:
         """Read an answer as Envoy does."""
