@@ -279,8 +279,8 @@ def run(data: bytes) -> None:
     settled()
 
 
-_LARGE: Final = [0, 60, *[0] * 10, *([5] + [14] * 5 + [0]), *[0] * 6, *([5] + [14] * 5 + [0]), *[0] * 30, 0, 0]
-"""Opens a stream whose bodies have 300 KB, both ways."""
+_LARGE: Final = [0, 60, *[0] * 10, *(2, 14, 14, 0), *[0] * 6, *(5, 14, 14, 14, 14, 14, 0), *[0] * 33, 0, 0]
+"""Opens a stream whose bodies have 124 KB and 310 KB."""
 
 TARGET: Final = Target(
     run,
