@@ -1,6 +1,6 @@
 # What a user or CI runs; each target is a script, so that a laptop's run is CI's run.
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check lint e2e bench fuzz test-vllm protos lock clean
+.PHONY: help install demo up test check bench bench-compare fuzz soak test-vllm protos lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,12 @@ bench: install  ## CPU per request, against a bare grpc.aio server in the same r
 fuzz: install  ## 10 million executions of what reads bytes from outside; about 45 minutes of one core
 	@scripts/fuzz
 
+bench-compare: install  ## CPU per stream against an older revision: make bench-compare BASE=v1.0
+	@scripts/bench-compare $(or $(BASE),HEAD)
+
+soak: install  ## Ten minutes of everything mixed at half load through a real Envoy: memory flat, nothing failed
+	@scripts/soak
+
 test-vllm: install  ## Two real vLLM servers and a twin on CPU, behind Envoy and both stages; downloads 6 GB once
 	@scripts/test-vllm
 
@@ -37,3 +43,4 @@ lock:  ## Resolve pyproject.toml into requirements.lock
 
 clean:  ## Remove what the targets above made
 	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	git worktree prune 2>/dev/null || true

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -37,10 +38,21 @@ class Server(NamedTuple):
         return int(match[1]) / 1024
 
 
+def environment(where: Path) -> dict[str, str]:
+    """Ours, with this checkout's packages before those that are installed."""
+    return {**os.environ, "PYTHONPATH": str(where)}
+
+
 @contextlib.contextmanager
-def server(*arguments: str, until: str = "started") -> Iterator[Server]:
-    """`python -m ARGUMENTS`, ready when it logs `until`; ended at the end."""
-    process = subprocess.Popen([sys.executable, "-m", *arguments], stderr=subprocess.PIPE, text=True)
+def server(*arguments: str, until: str = "started", where: Path | None = None) -> Iterator[Server]:
+    """`python -m ARGUMENTS`, ready when it logs `until`; ended at the end. `where`: another checkout to run it from."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=where,
+        env=None if where is None else environment(where),
+    )
     try:
         assert process.stderr is not None
         started: dict[str, Any] = {}

@@ -20,7 +20,7 @@ from tests.fakes.certificates import Authority, common_name, trusting
 pytestmark = pytest.mark.e2e
 
 OURS = ("gateway", "router", "picker-llama", "picker-phi4")
-TIMES = int(os.environ.get("EXTPROC_TEST_RESTARTS", "2"))
+TIMES = int(os.environ.get("EXTPROC_TEST_RESTARTS", "1"))
 """Replacements of each server in a test; more for a longer proof."""
 Start = Callable[..., contextlib.AbstractContextManager[Stack]]
 Change = Callable[[dict[str, Any]], None]

@@ -147,6 +147,8 @@ class Client:
             await self.close()
             return "" if status == kind.status else f"status {status}"
         answer = await _body(first, reader)
+        if b"\r\nconnection: close" in first.lower():  # as Envoy does behind a 400
+            await self.close()
         if kind is KINDS["small"]:
             self._seen.recent_s.append(time.perf_counter() - begun_s)
         if status != kind.status:
