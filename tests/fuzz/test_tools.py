@@ -109,7 +109,8 @@ class TestLines:
         few, many = trace(b""), trace(b"event: e\ndata: x\n\n" * 9)
         assert 0 < few < many
         assert trace.reached < lines.lines_of("extproc.response.sse")
-        (told,) = lines.report(target, [b""])
+        marks, rows, told = lines.report(target._replace(marks={"a"}, wanted=frozenset({"a", "b"})), [b""])
+        assert (marks, rows) == ("1 marks", "1 of 2 rows\n    not b")
         assert "% of" in told
         assert ", not " in told
 

@@ -282,6 +282,11 @@ def run(data: bytes) -> None:
 _LARGE: Final = [0, 60, *[0] * 10, *(2, 14, 14, 0), *[0] * 6, *(5, 14, 14, 14, 14, 14, 0), *[0] * 33, 0, 0]
 """Opens a stream whose bodies have 124 KB and 310 KB."""
 
+_MODULES: Final = (
+    *("connection", "control", "intake", "outbox", "headers", "limits"),
+    *("calls", "call", "plan", "probes", "grpc"),
+)
+
 TARGET: Final = Target(
     run,
     seeds=[
@@ -307,7 +312,7 @@ TARGET: Final = Target(
     ],
     marks=_MARKS,
     modules=[
-        *(f"extproc.transport.h2.{name}" for name in ("connection", "calls", "outbox", "intake", "headers", "limits", "grpc")),
+        *(f"extproc.transport.h2.{name}" for name in _MODULES),
     ],
     tokens=[w.settings(), w.window_update(0, 1), w.frame(w.PING, 0, 0, b"12345678"), w.frame(w.RST_STREAM, 0, 1, b"\0\0\0\0")],
 )
