@@ -23,7 +23,7 @@ def main(name: str, box: str, executions: str, seconds: str, seed: str) -> None:
     folder = corpus.gather(name, corpus.all_of(name, target))
     options = [
         *(f"-runs={executions}", f"-max_total_time={max(1, int(float(seconds)))}", f"-seed={seed}", f"-max_len={MOST_BYTES}"),
-        *("-timeout=60", "-rss_limit_mb=2048", f"-artifact_prefix={folder}.", "-print_final_stats=1"),
+        *("-timeout=86400", "-rss_limit_mb=2048", f"-artifact_prefix={folder}.", "-print_final_stats=1"),
         *("-reload=0", "-verbosity=1"),
     ]
     words = [_escaped(token) for token in target.tokens if 0 < len(token) <= 64]

@@ -129,6 +129,8 @@ class Server:
                 calls.reset(stream, 8, "window_timeout")  # type: ignore[arg-type]  # the number of CANCEL
         elif kind == 8:
             connection.ping(b"keepaliv")
+        elif connection.intake.starved:
+            calls.shed()
 
     def bounds(self) -> None:
         """What is kept is bounded."""

@@ -71,11 +71,16 @@ def _lines(code: CodeType) -> Iterator[int]:
 
 
 def report(target: Target, inputs: Iterable[bytes]) -> list[str]:
-    """What the inputs reach, one line for each module, and which lines they do not."""
+    """What the inputs reach, one line for each module, and which rows and lines they do not."""
     trace = Tracer(target)
     for data in inputs:
         trace(data)
-    told = []
+    told = [f"{len(target.marks)} marks"]
+    if target.wanted:
+        left = sorted(target.wanted - target.marks)
+        told.append(
+            f"{len(target.wanted) - len(left)} of {len(target.wanted)} rows" + "".join(f"\n    not {row}" for row in left)
+        )
     for module in target.modules:
         wanted = lines_of(module)
         missed = sorted(line for _, line in wanted - trace.reached)

@@ -20,6 +20,8 @@ class Target(NamedTuple):
     """The modules under test, whose lines are counted."""
     tokens: Sequence[bytes] = ()
     """Words of the format, for mutations."""
+    wanted: frozenset[str] = frozenset()
+    """Marks that there can be, as far as they are known: rows of a table."""
     steps: tuple[int, int] = (20_000, 200)
     """Lines of the modules that an execution may take: so many, and so many more for each byte of its input. This bounds time
     without a clock."""

@@ -16,14 +16,18 @@ from extproc.protocol import (
     BodyMode,
     Decide,
     Direction,
+    Event,
+    ExtProcStream,
     ProtocolConfig,
     RequestBody,
+    RequestHeaders,
     RequestTrailers,
     ResponseBody,
+    ResponseHeaders,
     ResponseTrailers,
     StreamLimits,
 )
-from extproc.protocol.table import State
+from extproc.protocol.table import REQUEST_ROWS, RESPONSE_EVENTS, RESPONSE_ROWS, State
 from extproc.request import scanner_of
 from extproc.response import AnswerReader
 from extproc.transport import codec
@@ -35,6 +39,7 @@ from tests.fuzz.source import Source
 from tests.fuzz.target import Target
 
 _MARKS: Final[set[str]] = set()
+_ROWS: Final[set[tuple[State, type, State]]] = set()
 _ENCODER: Final = Encoder()
 _FDS: Final = BodyMode.FULL_DUPLEX_STREAMED
 _MARKER: Final = Decision(set_headers=(("x-marker", "true"),))
@@ -79,8 +84,10 @@ class _Account:
             if not self.over[direction]:
                 self.sent[direction] += event.body
                 self.ended[direction] = self.over[direction] = event.end_of_stream
-        elif isinstance(event, RequestTrailers | ResponseTrailers):
-            self.over[Direction.REQUEST if isinstance(event, RequestTrailers) else Direction.RESPONSE] = True
+        elif isinstance(event, RequestTrailers | RequestHeaders):
+            self.over[Direction.REQUEST] |= isinstance(event, RequestTrailers) or event.end_of_stream
+        elif isinstance(event, ResponseTrailers | ResponseHeaders):
+            self.over[Direction.RESPONSE] |= isinstance(event, ResponseTrailers) or event.end_of_stream
 
     def hear(self, answer: Message) -> None:
         """Read an answer as Envoy does."""
@@ -127,6 +134,26 @@ class _Account:
                 assert self.echoed_end[direction] == self.ended[direction]
 
 
+class _Recorded(ExtProcStream):
+    """Marks the rows of the table that are followed."""
+
+    __slots__ = ()
+
+    def receive(self, event: Event) -> list[Action]:
+        before = self.request_state, self.response_state
+        actions = super().receive(event)
+        half = event.__class__ in RESPONSE_EVENTS
+        row = before[half], event.__class__, (self.request_state, self.response_state)[half]
+        if row not in _ROWS:
+            _ROWS.add(row)
+            _MARKS.add(_row(*row))
+        return actions
+
+
+def _row(state: State, event: type, to: State) -> str:
+    return f"row {state.name} {event.__name__} {to.name}"
+
+
 class _LateSession(Session):
     """Whose decisions come later: when `decide` is said."""
 
@@ -155,7 +182,7 @@ def run(data: bytes) -> None:
     decider = FakeDecider(outcome)
     late = _LateSession(decider, limits) if source.chance(4) else None
     session = late or Session(decider, _ENCODER, limits, waits=source.chance(2))
-    stream = session._stream
+    stream = session._stream = _Recorded(limits)
     expires = source.below(12) if source.chance(8) else 99
     closes = source.below(12) if source.chance(8) else 99
     account = _Account()
@@ -167,7 +194,6 @@ def run(data: bytes) -> None:
             for answer in session.expire():
                 account.hear(answer)
                 assert account.immediate
-        before = stream.request_state, stream.response_state
         try:
             answers = session.receive(raw)
             account.send(raw)
@@ -178,9 +204,7 @@ def run(data: bytes) -> None:
             answers += late.decide()
         for answer in answers:
             account.hear(answer)
-        after = stream.request_state, stream.response_state
-        if before != after:
-            _MARKS.add(f"{before[0].name} {before[1].name} -> {after[0].name} {after[1].name}")
+        _MARKS.add(f"{stream.request_state.name} {stream.response_state.name}")
         assert stream._held_bytes <= limits.max_body_bytes
         assert sum(map(len, stream._parts)) <= limits.max_body_bytes
     if late is not None and source.chance(2) and not broken:
@@ -193,6 +217,8 @@ def run(data: bytes) -> None:
     if late is not None:
         assert late.decide() == []  # given back
     session.closed()
+    assert session.expire() == []
+    assert not session.may_leave or stream.request_state is State.CLOSED
     _accounts(decider, outcome)
     assert stream._parts == [] or stream.request_state is not State.CLOSED
     _MARKS.add(f"{stream._config.request_body.name} {stream._config.response_body.name} {sorted(set(account.kinds))} {broken}")
@@ -262,5 +288,6 @@ TARGET: Final = Target(
         )
     ],
     marks=_MARKS,
+    wanted=frozenset(_row(row.state, row.event, row.to) for row in REQUEST_ROWS + RESPONSE_ROWS),
     modules=["extproc.transport.session", "extproc.protocol.stream", "extproc.protocol.early", "extproc.protocol.pieces"],
 )
