@@ -1,6 +1,6 @@
 # What a user or CI runs; each target is a script, so that a laptop's run is CI's run.
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check lint e2e bench bench-compare soak fuzz test-vllm protos lock clean
+.PHONY: help install demo up test check bench bench-compare fuzz soak test-vllm protos lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -23,14 +23,14 @@ check: install  ## Lint, types, import contracts, generated files
 bench: install  ## CPU per request, against a bare grpc.aio server in the same run
 	@scripts/bench
 
+fuzz: install  ## 10 million executions of what reads bytes from outside; about 45 minutes of one core
+	@scripts/fuzz
+
 bench-compare: install  ## CPU per stream against an older revision: make bench-compare BASE=v1.0
 	@scripts/bench-compare $(or $(BASE),HEAD)
 
 soak: install  ## Ten minutes of everything mixed at half load through a real Envoy: memory flat, nothing failed
 	@scripts/soak
-
-fuzz: install  ## 10 million executions of what reads bytes from outside; about 45 minutes of one core
-	@scripts/fuzz
 
 test-vllm: install  ## Two real vLLM servers and a twin on CPU, behind Envoy and both stages; downloads 6 GB once
 	@scripts/test-vllm

@@ -10,7 +10,7 @@ from extproc.observability.metrics import StreamMetrics, TransportMetrics
 from extproc.protocol import StreamLimits
 from extproc.settings.server import ServerSettings
 from extproc.transport.codec import Encoder
-from extproc.transport.h2.calls import Services
+from extproc.transport.h2.call import Services
 from extproc.transport.h2.headers import KnownBlocks
 from extproc.transport.h2.limits import H2Limits
 from extproc.transport.h2.server import H2Server

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from extproc.transport.h2.calls import Services
+from extproc.transport.h2.call import Services
 from extproc.transport.h2.limits import H2Limits
 from extproc.transport.h2.server import H2Server, Peer
 from tests.fakes import http2

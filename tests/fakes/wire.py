@@ -10,7 +10,8 @@ from extproc.observability.metrics import StreamMetrics, TransportMetrics
 from extproc.protocol import StreamLimits
 from extproc.transport.codec import Encoder
 from extproc.transport.h2 import events as e
-from extproc.transport.h2.calls import Calls, Services
+from extproc.transport.h2.call import Services
+from extproc.transport.h2.calls import Calls
 from extproc.transport.h2.connection import Connection
 from extproc.transport.h2.headers import KnownBlocks
 from extproc.transport.h2.limits import H2Limits

@@ -13,7 +13,8 @@ from extproc.observability.instruments import Instruments
 from extproc.observability.metrics import StreamMetrics, TransportMetrics
 from extproc.protocol import StreamLimits
 from extproc.transport.codec import Encoder as AnswerEncoder
-from extproc.transport.h2.calls import Calls, Services
+from extproc.transport.h2.call import Services
+from extproc.transport.h2.calls import Calls
 from extproc.transport.h2.connection import Connection
 from extproc.transport.h2.headers import KnownBlocks
 from extproc.transport.h2.limits import Allowance, H2Limits

@@ -11,16 +11,15 @@ from collections.abc import Callable
 from typing import Final
 
 from extproc.transport.h2 import frames as f
+from extproc.transport.h2.control import Control
 from extproc.transport.h2.events import (
     ConnectionEnded,
     DataReceived,
     Event,
-    PeerLeaves,
-    PingAnswered,
     RequestReceived,
     StreamReset,
 )
-from extproc.transport.h2.frames import ConnectionFault, ErrorCode, Kind, Setting, StreamFault
+from extproc.transport.h2.frames import ConnectionFault, ErrorCode, Kind, StreamFault
 from extproc.transport.h2.headers import Fields, HeaderReader, KnownBlocks, OpenBlock, bad_trailers
 from extproc.transport.h2.intake import Intake, StreamBook
 from extproc.transport.h2.limits import H2Limits, Meter
@@ -45,10 +44,6 @@ class Connection:
         self.intake = Intake(limits, self.outbox)
         self._book = StreamBook()
         self.streams = self._book.open
-        self.established = False
-        """The peer's preface is complete: its first SETTINGS have come."""
-        self.acknowledged = False
-        """The peer has acknowledged our SETTINGS."""
         self.refusing = False
         """The second step of a graceful end was taken."""
         self.ended = False
@@ -61,33 +56,20 @@ class Connection:
         self._left_ends = 0
         self._greeted = False
         self._reader = HeaderReader(limits.max_header_bytes, known)
+        self.control = Control(limits, clock, self.outbox, self.intake, self._reader, self.streams)
         self._block: OpenBlock | None = None
         self._resets = Meter("rapid_reset", limits.resets, clock)
-        self._settings = Meter("settings_flood", limits.settings, clock)
-        self._pings = Meter("ping_flood", limits.pings, clock)
         self._empty = Meter("empty_data_flood", limits.empty_data, clock)
         self._other = Meter("useless_frames", limits.other, clock)
         self._handlers: dict[int, Callable[[int, int, bytes, list[Event]], None]] = {
             Kind.PRIORITY: self._on_priority,
             Kind.RST_STREAM: self._on_rst_stream,
-            Kind.SETTINGS: self._on_settings,
+            Kind.SETTINGS: self.control.on_settings,
             Kind.PUSH_PROMISE: self._on_push_promise,
-            Kind.PING: self._on_ping,
-            Kind.GOAWAY: self._on_goaway,
+            Kind.PING: self.control.on_ping,
+            Kind.GOAWAY: self.control.on_goaway,
             Kind.WINDOW_UPDATE: self._on_window_update,
         }
-        self.outbox.control(
-            f.settings(
-                {
-                    Setting.HEADER_TABLE_SIZE: 0,
-                    Setting.MAX_CONCURRENT_STREAMS: limits.max_streams,
-                    Setting.INITIAL_WINDOW_SIZE: limits.stream_window,
-                    Setting.MAX_HEADER_LIST_SIZE: limits.max_header_bytes,
-                }
-            )
-        )
-        if limits.connection_window > f.FIRST_WINDOW:
-            self.outbox.control(f.window_update(0, limits.connection_window - f.FIRST_WINDOW))
 
     # -- what the layer above says -------------------------------------------------------------------------------
 
@@ -147,7 +129,8 @@ class Connection:
                     raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame_too_large", f"frame of {length} bytes")
                 begin = at + 9
                 end = begin + length
-                is_data = kind == 0 and self._block is None and self.established
+                in_order = self._block is None and self.control.established
+                is_data = kind == 0 and in_order
                 if end > size:
                     if not is_data or flags & f.PADDED:
                         break
@@ -159,7 +142,9 @@ class Connection:
                 try:
                     if is_data:
                         self._on_data(flags, stream_id, data, begin, end, length, events)
-                    elif kind == 1 and flags & _WHOLE_BLOCK == f.END_HEADERS and self._block is None and self.established:
+                    elif (
+                        kind == 1 and flags & _WHOLE_BLOCK == f.END_HEADERS and self._block is None and self.control.established
+                    ):
                         self._on_block(stream_id, data[begin:end], flags & _END_STREAM != 0, False, events)
                     else:
                         self._on_frame(kind, flags, stream_id, data[begin:end], events)
@@ -178,7 +163,7 @@ class Connection:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "broken_header_block", "a frame inside a header block")
             self._on_continuation(flags, payload, events)
             return
-        if not self.established and kind != Kind.SETTINGS:
+        if not self.control.established and kind != Kind.SETTINGS:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "not_http2", "the first frame is not SETTINGS")
         if kind == Kind.HEADERS:
             self._on_headers(flags, stream_id, payload, events)
@@ -352,62 +337,6 @@ class Connection:
         self.outbox.widen_stream(stream, increment)
         self.intake.grant_again()
 
-    def _on_settings(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
-        if stream_id:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_stream_id", f"SETTINGS on stream {stream_id}")
-        if flags & f.ACK:
-            if payload:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "SETTINGS acknowledgement with a payload")
-            if not self.acknowledged:
-                self.acknowledged = True
-                self._reader.acknowledged()
-            return
-        if len(payload) % 6:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "SETTINGS not of 6 bytes each")
-        self._settings.count()
-        self.established = True
-        first_window = self.outbox.first_window
-        for at in range(0, len(payload), 6):
-            number = int.from_bytes(payload[at : at + 2], "big")
-            value = int.from_bytes(payload[at + 2 : at + 6], "big")
-            if number == Setting.INITIAL_WINDOW_SIZE:
-                first_window = value
-            self._set(number, value)
-        self.outbox.control(_SETTINGS_ACK)  # before the data that a larger window lets go
-        if first_window != self.outbox.first_window:
-            self.outbox.resize(list(self.streams.values()), first_window)
-            self.intake.grant_again()
-
-    def _set(self, number: int, value: int) -> None:
-        if number == Setting.INITIAL_WINDOW_SIZE:
-            if value > f.MAX_WINDOW:
-                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "bad_setting", "INITIAL_WINDOW_SIZE over 2^31-1")
-        elif number == Setting.MAX_FRAME_SIZE:
-            if not f.MAX_FRAME_BYTES <= value < 2**24:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_setting", f"MAX_FRAME_SIZE {value}")
-            self.outbox.frame_bytes = min(value, _LARGEST_FRAME)
-        elif number == Setting.ENABLE_PUSH and value > 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_setting", f"ENABLE_PUSH {value}")
-        # The peer's table size does not matter, as our blocks use no table; the rest is for clients.
-
-    def _on_ping(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
-        if stream_id:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_stream_id", f"PING on stream {stream_id}")
-        if len(payload) != 8:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "PING not of 8 bytes")
-        if flags & f.ACK:
-            events.append(PingAnswered(payload))
-            return
-        self._pings.count()
-        self.outbox.control(f.frame(Kind.PING, f.ACK, 0, payload))
-
-    def _on_goaway(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
-        if stream_id:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_stream_id", f"GOAWAY on stream {stream_id}")
-        if len(payload) < 8:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "GOAWAY under 8 bytes")
-        events.append(PeerLeaves(int.from_bytes(payload[4:8], "big")))
-
     def _on_priority(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
         if stream_id == 0:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_stream_id", "PRIORITY on stream 0")
@@ -459,8 +388,3 @@ class Connection:
         self.outbox.drop(stream)
         if given_up:
             self.intake.grant_again()
-
-
-_SETTINGS_ACK: Final = f.frame(Kind.SETTINGS, f.ACK, 0)
-_LARGEST_FRAME: Final = 2**16
-"""Of ours, whatever the peer allows: a frame is a turn."""

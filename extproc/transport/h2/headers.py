@@ -18,7 +18,7 @@ _UPDATE_MASK: Final = 0xE0
 _SIZE_UPDATE: Final = 0x20
 """How a block begins that changes the table's size (RFC 7541 section 6.3)."""
 _MANY_UPDATES: Final = re.compile(rb"(?:[\x20-\x3e]|\x3f[\x80-\xff]*+[\x00-\x7f]){17}")
-"""More of them than anyone has a use for (two, section 4.2). Each costs a microsecond, and a block of 32 KiB is full of them."""
+"""More of them than anyone has a use for (two, section 4.2). Each costs a microsecond, and a block may be full of them."""
 _PSEUDO: Final = frozenset({":method", ":scheme", ":authority", ":path"})
 _CONNECTION_FIELDS: Final = frozenset({"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"})
 

@@ -8,7 +8,8 @@ from typing import Final, cast
 
 from extproc.observability.logs import logger
 from extproc.transport.accept import Acceptor
-from extproc.transport.h2.calls import DRAIN_PING, Calls, ProcessCall, Services
+from extproc.transport.h2.call import ProcessCall, Services
+from extproc.transport.h2.calls import DRAIN_PING, Calls
 from extproc.transport.h2.connection import Connection
 from extproc.transport.h2.frames import ErrorCode
 from extproc.transport.h2.limits import H2Limits
@@ -264,10 +265,10 @@ class Peer(asyncio.Protocol):
             self._paused += 1
             late = _over(self._paused - 1, tick_s, limits.read_timeout_s)
             return (ErrorCode.ENHANCE_YOUR_CALM, "peer_does_not_read") if late else None
-        if not connection.established:
+        if not connection.control.established:
             late = _over(self._ticks, tick_s, limits.preface_timeout_s)
             return (ErrorCode.PROTOCOL_ERROR, "preface_timeout") if late else None
-        if not connection.acknowledged and _over(self._ticks, tick_s, limits.settings_timeout_s):
+        if not connection.control.acknowledged and _over(self._ticks, tick_s, limits.settings_timeout_s):
             return ErrorCode.SETTINGS_TIMEOUT, "settings_timeout"
         self._silent += 1
         if self._silent == 1:

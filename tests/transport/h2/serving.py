@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from extproc.domain import Decision
-from extproc.transport.h2.calls import Services
+from extproc.transport.h2.call import Services
 from extproc.transport.h2.limits import H2Limits
 from extproc.transport.h2.server import H2Server
 from extproc.transport.listen import Tcp

@@ -43,7 +43,7 @@ class TestThePreface:
         heard = [line for byte in whole for line in wire.send(bytes([byte]))]
         assert heard == [REQUEST]
         assert wire.sent() == ["SETTINGS ack"]
-        assert wire.connection.established
+        assert wire.connection.control.established
 
     @pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\n", b"\x16\x03\x01", b"PRI * HTTP/2.1", PREFACE[:-1] + b"x"])
     def test_of_something_else(self, start: bytes) -> None:

@@ -39,9 +39,9 @@ class TestSettings:
     def test_our_own_are_acknowledged_once(self) -> None:
         wire = Wire(greet=False)
         wire.send(PREFACE, settings())
-        assert not wire.connection.acknowledged
+        assert not wire.connection.control.acknowledged
         wire.send(SETTINGS_ACK, SETTINGS_ACK)
-        assert wire.connection.acknowledged
+        assert wire.connection.control.acknowledged
 
     @pytest.mark.parametrize(("value", "largest"), [(16_384, 16_384), (20_000, 20_000), (2**24 - 1, 2**16)])
     def test_the_frames_size(self, value: int, largest: int) -> None:

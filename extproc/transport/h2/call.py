@@ -1,0 +1,183 @@
+"""A call: what its messages do and how it ends; and the call that all this is for, an ext_proc stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
+
+from extproc.errors import ProtocolError
+from extproc.observability.logs import logger
+from extproc.observability.metrics import StreamMetrics, TransportMetrics
+from extproc.protocol import StreamLimits
+from extproc.transport.codec import Encoder
+from extproc.transport.h2.connection import Connection
+from extproc.transport.h2.grpc import OK_TRAILERS, CallFault, Code, Messages, status_block, whole
+from extproc.transport.h2.headers import KnownBlocks
+from extproc.transport.h2.outbox import Stream
+from extproc.transport.health import Health
+from extproc.transport.session import Decider, Session
+
+_log = logger(__name__)
+
+_MAX_SMALL_BYTES: Final = 4096
+
+
+class Services(NamedTuple):
+    """What the connections of a server share. Without a decider only health is served."""
+
+    decider: Decider | None
+    limits: StreamLimits
+    encoder: Encoder
+    health: Health
+    streams: StreamMetrics
+    transport: TransportMetrics
+    known: KnownBlocks
+    max_message_bytes: int
+
+
+class Calling(Protocol):
+    """Where calls live: all calls of one connection."""
+
+    connection: Connection
+    services: Services
+    wake: Callable[[], None]
+    """There is something to write that no read caused."""
+
+
+class Timer(Protocol):
+    """Something that happens later."""
+
+    def cancel(self) -> None:
+        """Let it not happen."""
+        ...
+
+
+class Call:
+    """One call. A subclass says what a message does."""
+
+    __slots__ = ("calls", "messages", "stream", "timer")
+    max_message_bytes = _MAX_SMALL_BYTES
+
+    def __init__(self, calls: Calling, stream: Stream) -> None:
+        self.calls = calls
+        self.stream = stream
+        self.messages: Messages | None = None
+        self.timer: Timer | None = None
+        """Of the call's grpc-timeout."""
+
+    def data(self, data: bytes | memoryview, ended: bool) -> None:
+        """A piece of the call's messages."""
+        try:
+            messages = self.messages
+            if messages is None:
+                messages = self.messages = Messages()
+            for message in messages.feed(data, self.max_message_bytes):
+                self.message(message)
+            if messages.fault is not None:
+                raise messages.fault
+            if ended:
+                self.half_closed(truncated=not messages.empty)
+        except CallFault as fault:
+            self.finish(fault.code, fault.message)
+
+    def message(self, message: bytes) -> None:
+        """A whole message. Raises CallFault."""
+        raise NotImplementedError
+
+    def half_closed(self, *, truncated: bool) -> None:
+        """The peer has sent all; `truncated`: it stopped inside a message."""
+        if truncated:
+            self.finish(Code.INTERNAL, "the call ended inside a message")
+
+    def finish(self, code: Code, message: str = "") -> None:
+        """End the call with a status. Nothing happens when it is over."""
+        stream = self.stream
+        if stream.call is self:
+            stream.call = None
+            if self.timer is not None:
+                self.timer.cancel()
+            self.closed(code.name)
+            block = OK_TRAILERS if code is Code.OK and stream.opened else status_block(code, message, opened=stream.opened)
+            self.calls.connection.outbox.end(stream, block)
+
+    def closed(self, code: str) -> None:
+        """The call is over, by `finish` or because its stream is gone."""
+
+
+class ProcessCall(Call):
+    """One ext_proc stream."""
+
+    __slots__ = ("held", "session")
+
+    def __init__(self, calls: Calling, stream: Stream, session: Session) -> None:
+        self.calls = calls
+        self.stream = stream
+        self.messages = None
+        self.timer = None
+        self.session = session
+        self.held = 0
+        calls.services.streams.open.value += 1
+
+    def data(self, data: bytes | memoryview, ended: bool) -> None:
+        calls, messages = self.calls, self.messages
+        connection, size = calls.connection, len(data)
+        self.held += size
+        connection.intake.held += size
+        if messages is not None and not ended and messages.goes_on(data, size):
+            return  # most frames of a large body are the middle of a message
+        answered = False
+        try:
+            session, outbox, stream = self.session, connection.outbox, self.stream
+            most = calls.services.max_message_bytes
+            if messages is not None:
+                raws = messages.feed(data, most)
+            else:
+                # Usually whole messages, and nothing is to be kept.
+                raws, end = whole(data, most)
+                if end < size:
+                    messages = self.messages = Messages()
+                    messages.begin(data[end:], most)
+            for raw in raws:
+                for answer in session.receive(raw):
+                    answered = True
+                    outbox.message(stream, answer)
+            if messages is not None and messages.fault is not None:
+                raise messages.fault
+            if ended:
+                if messages is None or messages.empty:
+                    self.finish(Code.OK)
+                else:
+                    self.finish(Code.INTERNAL, "the call ended inside a message")
+            elif answered:
+                connection.intake.release(self.held)
+                self.held = 0
+        except CallFault as fault:
+            self.finish(fault.code, fault.message)
+        except ProtocolError as error:
+            _log.warning("stream ended: the peer broke the protocol", error=error.message, session=repr(self.session))
+            self.finish(Code.INVALID_ARGUMENT, error.message)
+        except Exception:
+            _log.exception("stream ended: a fault of ours", session=repr(self.session))
+            self.finish(Code.INTERNAL, "internal error")
+
+    def expire(self) -> None:
+        """The request has had its time to be decided."""
+        answers = self.session.expire()
+        for answer in answers:
+            self.calls.connection.outbox.message(self.stream, answer)
+        if answers:
+            self.finish(Code.OK)
+
+    def closed(self, code: str) -> None:
+        self.session.closed()
+        if self.held:
+            self.calls.connection.intake.release(self.held)
+            self.held = 0
+        metrics = self.calls.services.streams
+        metrics.open.value -= 1
+        if code == "OK":
+            metrics.ok.value += 1
+        elif code == "CANCELLED":  # how Envoy ends a stream that it needs no more
+            metrics.cancelled.value += 1
+        else:
+            metrics.streams.child(code).value += 1
