@@ -43,11 +43,12 @@ def asked_stack(
     request: pytest.FixtureRequest,
     envoy_binary: Path,
     session_endpoints: Endpoints,
+    transport: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stack]:
     way = WAYS[request.param]
     directory = tmp_path_factory.mktemp("aborts")
-    stack = Stack("one-hop", envoy_binary, session_endpoints, directory, answers=way.answers, flags=way.flags)
+    stack = Stack("one-hop", envoy_binary, session_endpoints, directory, transport, answers=way.answers, flags=way.flags)
     try:
         stack.start()
         yield stack

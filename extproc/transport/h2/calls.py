@@ -86,6 +86,8 @@ class Calls:
             self._gone(stream)
             connection.outbox.drop(stream)
         connection.streams.clear()
+        self.wake = _sleep_on
+        connection.release()
 
     def reset(self, stream: Stream, code: ErrorCode, reason: str) -> None:
         """End a stream that went over a bound in time."""
@@ -160,3 +162,7 @@ class Calls:
             if call.timer is not None:
                 call.timer.cancel()
             call.closed("CANCELLED")
+
+
+def _sleep_on() -> None:
+    """Nobody is there to wake."""

@@ -100,6 +100,12 @@ class Connection:
         self.outbox.control(f.goaway(min(self._last_served, self._book.last_id), code, message))
         return ConnectionEnded(code, reason, message)
 
+    def release(self) -> None:
+        """Nothing more comes. What refers to us is let go of, so that the memory is free now: in a circle it would wait for
+        the garbage collector, which has so little to do in a server that it hardly ever looks."""
+        self._handlers = {}
+        self.outbox.release()
+
     # -- what the peer says --------------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> list[Event]:

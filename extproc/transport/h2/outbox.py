@@ -108,6 +108,10 @@ class Outbox:
         self.large = False
         """There are large pieces to write."""
 
+    def release(self) -> None:
+        """Nothing more is written: forget whom to tell about ends."""
+        self._ended = _nobody
+
     def take(self) -> bytes:
         """What is to be written now; nothing is kept."""
         out = self._out
@@ -303,3 +307,7 @@ class Outbox:
             self._out.append(frame(Kind.DATA, END_STREAM, stream.id))
         stream.opened = True
         self._ended(stream)
+
+
+def _nobody(stream: Stream) -> None:
+    """Hears that a stream has ended."""
