@@ -74,21 +74,27 @@ def results(report: Path) -> dict[Case, bool]:
 
 @pytest.mark.parametrize(("tls", "flags"), [(False, ()), (True, ("-t", "-k"))], ids=["plaintext", "tls"])
 async def test_conformance(h2spec: Path, tls: bool, flags: tuple[str, ...], tmp_path: Path) -> None:
+    failed, tests = await run(h2spec, tls, flags, tmp_path / "first.xml")
+    if failed != EXPECTED_TO_FAIL:
+        # On a machine that is busy h2spec may come too late for our last words; what does not conform fails again.
+        failed, tests = await run(h2spec, tls, flags, tmp_path / "second.xml")
+    assert failed == EXPECTED_TO_FAIL
+    assert tests == CASES
+
+
+async def run(h2spec: Path, tls: bool, flags: tuple[str, ...], report: Path) -> tuple[set[Case], int]:
+    """The cases that failed, and how many there were."""
     # Looks often at what is to be closed: without TLS a half close tells the peer at once, with it the peer has to wait.
     server = H2Server(services_of(FakeDecider()), H2Limits(read_timeout_s=0.8))
     port = await server.start(Tcp("127.0.0.1", 0), tls_context() if tls else None)
-    report = tmp_path / "report.xml"
     told = ("-p", str(port), "-P", PROCESS, "-j", str(report), "-o", "4", *flags)
     process = await asyncio.create_subprocess_exec(h2spec, *told, stdout=asyncio.subprocess.DEVNULL)
     try:
-        async with asyncio.timeout(50):
+        async with asyncio.timeout(25):
             await process.wait()
     finally:
         if process.returncode is None:
             process.kill()
         await server.stop(0)
-    found = results(report)
-    failed = {case for case, passed in found.items() if not passed}
-    assert failed == EXPECTED_TO_FAIL
     tests = sum(int(suite.attrib["tests"]) for suite in ElementTree.parse(report).iter("testsuite"))
-    assert tests == CASES
+    return {case for case, passed in results(report).items() if not passed}, tests
