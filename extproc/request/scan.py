@@ -119,6 +119,7 @@ class ModelScanner:
         if data[at] == _CLOSE:
             self._step = ModelScanner._after
             return at + 1
+        self._step = ModelScanner._key  # whole pairs may end with the piece, and then another has to follow
         return self._key(data, at)
 
     def _key(self, data: bytes, at: int) -> int:

@@ -32,6 +32,12 @@ def scan(pieces: Iterable[bytes | memoryview]) -> tuple[str | None, type[ExtProc
     return scanner.model if scanner.known else None, type(error) if error else None
 
 
+@pytest.mark.parametrize("body", [b'{"a":1,}', b'{"a":1,"b":[],}', b'{ "a" : "x" , } ', b'{"model":"m",}'])
+def test_a_comma_before_the_end_wherever_the_body_is_cut(body: bytes) -> None:
+    for at in range(len(body) + 1):
+        assert scan([body[:at], body[at:]])[1] is InvalidBody
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 class TestEverySizeOfPieces:
     @pytest.mark.parametrize(
