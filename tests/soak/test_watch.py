@@ -17,6 +17,8 @@ def test_slope() -> None:
     assert slope_mb_per_hour(growing) == pytest.approx(1.0)
     filling = [Sample(float(second), min(second, 100.0), 0.0, 0) for second in range(600)]
     assert slope_mb_per_hour(filling) == pytest.approx(0.0)
+    busy = [each._replace(rss_mb=each.rss_mb + (second * 7919 % 10) ** 2) for second, each in enumerate(growing)]
+    assert slope_mb_per_hour(busy) == pytest.approx(1.0, abs=0.1)
 
 
 def test_sample() -> None:

@@ -59,7 +59,17 @@ def page(url: str) -> Page:
     )
 
 
+def floors(samples: Sequence[Sample], window_s: float = 10.0) -> list[Sample]:
+    """The sample with the least memory of each window: what stays when the large bodies of the moment are gone."""
+    found: dict[int, Sample] = {}
+    for each in samples:
+        window = int(each.at_s // window_s)
+        if window not in found or each.rss_mb < found[window].rss_mb:
+            found[window] = each
+    return list(found.values())
+
+
 def slope_mb_per_hour(samples: Sequence[Sample], share: float = 0.8) -> float:
-    """How fast the resident memory grows, by least squares over the last `share` of the samples. Needs two of them."""
-    last = samples[-max(2, int(len(samples) * share)) :]
+    """How fast the memory grows, by least squares over the `floors` of the last `share` of the time. Needs a minute."""
+    last = floors([each for each in samples if each.at_s >= samples[-1].at_s * (1 - share)])
     return statistics.linear_regression([each.at_s for each in last], [each.rss_mb for each in last]).slope * 3600
