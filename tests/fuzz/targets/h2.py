@@ -249,17 +249,12 @@ def _wild(source: Source, *, acts: bool) -> None:
     # whether it is looked into, counts as useless, or is answered with a window, is all that may depend on that.
     reasons = {None if server.calls.fault is None else server.calls.fault.reason for server in (whole, cut)}
     assert len(reasons) == 1 or reasons & _MAY_DEPEND
-    free = (
-        len(reasons) == 1
-        and not reasons & _MAY_DEPEND
-        and whole.connection.outbox.unsent == 0
-        and cut.connection.outbox.unsent == 0
-    )
-    assert as_whole.streams.keys() == as_cut.streams.keys() or reasons & _MAY_DEPEND
+    as_far = not reasons & _MAY_DEPEND
+    assert as_whole.streams.keys() == as_cut.streams.keys() or not as_far
+    free = as_far and whole.connection.outbox.unsent == 0 and cut.connection.outbox.unsent == 0
     taken_back = streams_of(sent, w.RST_STREAM)  # an answer may be overtaken by that
     for stream_id in as_whole.streams.keys() & as_cut.streams.keys():
-        one = as_whole.streams[stream_id]
-        _same(one, as_cut.streams[stream_id], free=free and stream_id not in taken_back)
+        _same(as_whole.streams[stream_id], as_cut.streams[stream_id], free=free and stream_id not in taken_back)
     whole.close()
     cut.close()
 
