@@ -229,7 +229,15 @@ def _play(sent: bytes, pieces: list[bytes], limits: int, outcome: int, actions: 
 
 
 _MAY_DEPEND: Final = frozenset(
-    {"bad_stream_state", "useless_frames", "rapid_reset", "empty_data_flood", "bad_padding", "window_ignored"}
+    {
+        "bad_stream_state",
+        "useless_frames",
+        "rapid_reset",
+        "empty_data_flood",
+        "bad_padding",
+        "window_ignored",
+        "window_overflow",
+    }
 )
 
 
