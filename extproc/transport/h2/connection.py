@@ -355,8 +355,9 @@ class Connection:
             return
         if stream_id in self.streams:
             raise StreamFault(stream_id, code, reason, why)
-        if self._book.state_of(stream_id) is State.IDLE:  # which may not be reset (RFC 9113 section 6.4)
-            raise ConnectionFault(code, reason, why)
+        # Nothing is sent on a stream that is idle or over, a reset neither (RFC 9113 sections 5.1 and 6.4), and whether the
+        # answer was quicker than this frame must not decide whether its sender hears of it.
+        raise ConnectionFault(code, reason, why)
 
     def _on_push_promise(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "push_promise", "PUSH_PROMISE from a client")
