@@ -1,6 +1,6 @@
 # What a user or CI runs; each target is a script, so that a laptop's run is CI's run.
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check bench bench-compare fuzz soak test-vllm protos lock clean
+.PHONY: help install demo up test test-compiled compile check bench bench-compare fuzz soak test-vllm protos lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -17,10 +17,16 @@ up: install  ## The same, left running, with curl lines to try
 test: install  ## The default tests, real Envoy included
 	@scripts/test
 
+compile: install  ## A wheel of the package with its hot path compiled, in .cache/compiled; needs a C compiler
+	@scripts/compile
+
+test-compiled: install  ## The default tests again, on what `make compile` made
+	@scripts/test-compiled
+
 check: install  ## Lint, types, import contracts, generated files
 	@scripts/check
 
-bench: install  ## CPU per request, against a bare grpc.aio server in the same run
+bench: install  ## CPU per request of the compiled package, against a bare grpc.aio server in the same run
 	@scripts/bench
 
 fuzz: install  ## 10 million executions of what reads bytes from outside; about 45 minutes of one core

@@ -11,4 +11,12 @@ cli, app, then transport | admin | discovery | scraping, then director and obser
 protocol | request | traffic | scheduling | pool, then settings, domain, errors | names, pb.
 """
 
+import importlib.util
+
 __version__ = "0.1.0"
+
+
+def compiled() -> bool:
+    """Whether what runs for each message is machine code, made of these sources by `scripts/compile`, or Python's bytecode."""
+    spec = importlib.util.find_spec("extproc.transport.session")
+    return spec is not None and spec.origin is not None and not spec.origin.endswith(".py")

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from extproc import compiled
 from extproc.admin import AdminServer, Inside
 from extproc.app.pools import Pool
 from extproc.app.tls import ServerTls
@@ -121,7 +122,8 @@ class Service:
                     tasks.append(group.create_task(self.tls.run(), name="TLS"))
                 tasks.append(group.create_task(self._announce_ready(servers, health), name="readiness"))
                 grpc = self.settings.grpc_socket or ports.grpc
-                _log.info("started", service=self.name, grpc=grpc, health=ports.health, metrics=ports.metrics)
+                where = {"grpc": grpc, "health": ports.health, "metrics": ports.metrics}
+                _log.info("started", service=self.name, **where, compiled=compiled())
                 started(ports)
                 # What exists now lives as long as the process: keep the collector off it.
                 gc.collect()

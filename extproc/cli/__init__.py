@@ -9,7 +9,7 @@ import importlib
 
 import click
 
-from extproc import __version__
+from extproc import __version__, compiled
 
 _COMMANDS = {
     "bbr": "Body-based router: sets X-Gateway-Model-Name from the request body.",
@@ -37,6 +37,8 @@ class _Commands(click.Group):
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(__version__, prog_name="extproc")
+@click.version_option(
+    __version__, prog_name="extproc", message=f"%(prog)s %(version)s ({'compiled' if compiled() else 'not compiled'})"
+)
 def main() -> None:
     """Inference gateway brain for Envoy: which model serves a request, and which endpoint of that model's pool."""

@@ -63,12 +63,13 @@ Made = TypeVar("Made")
 class Family(Generic[Child]):
     """One metric: its children by label values. Bind a child once and keep it."""
 
-    def __init__(self, kind: str, name: str, doc: str, labels: Sequence[str], make: Callable[[], Child]) -> None:
+    def __init__(self, kind: str, name: str, doc: str, labels: Sequence[str], make: Callable[[], Child], most: int) -> None:
         self.kind = kind
         self.name = name
         self.doc = doc
         self.labels = tuple(labels)
         self._make: Callable[[], Child] = make
+        self._most = most
         self._children: dict[tuple[str, ...], Child] = {}
 
     def child(self, *values: str) -> Child:
@@ -77,7 +78,7 @@ class Family(Generic[Child]):
         if found is None:
             if len(values) != len(self.labels):
                 raise ValueError(f"{self.name} has labels {self.labels}, got {values}")
-            if len(self._children) >= MAX_SERIES:
+            if len(self._children) >= self._most:
                 values = tuple(OTHER for _ in values)
             found = self._children.setdefault(values, self._make())
         return found
@@ -105,7 +106,8 @@ class Family(Generic[Child]):
 class Instruments(Collector):
     """All families of a process, as one collector. `before_collect` callbacks refresh what is only read, such as pools."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_series: int = MAX_SERIES) -> None:
+        self._max_series = max_series
         self._families: list[Family[Value] | Family[Histogram]] = []
         self.before_collect: list[Callable[[], None]] = []
         self._once: dict[str, object] = {}
@@ -124,7 +126,7 @@ class Instruments(Collector):
 
     def histogram(self, name: str, doc: str, bounds: Iterable[float], labels: Sequence[str] = ()) -> Family[Histogram]:
         edges = tuple(bounds)
-        family: Family[Histogram] = Family("histogram", name, doc, labels, lambda: Histogram(edges))
+        family: Family[Histogram] = Family("histogram", name, doc, labels, lambda: Histogram(edges), self._max_series)
         self._families.append(family)
         return family
 
@@ -139,7 +141,7 @@ class Instruments(Collector):
         registry.register(self)
 
     def _value(self, kind: str, name: str, doc: str, labels: Sequence[str]) -> Family[Value]:
-        family: Family[Value] = Family(kind, name, doc, labels, Value)
+        family: Family[Value] = Family(kind, name, doc, labels, Value, self._max_series)
         self._families.append(family)
         if not labels:
             family.child()  # shown as 0 before the first event, so that a rate has a beginning

@@ -12,12 +12,12 @@ from typing import Final
 from extproc import __version__
 from extproc.observability.instruments import Family, Histogram, Instruments, Value
 
-DECISION_SECONDS: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
-REQUEST_SECONDS: Final = (
+DECISION_SECONDS: Final[tuple[float, ...]] = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+REQUEST_SECONDS: Final[tuple[float, ...]] = (
     *(0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60),
     *(120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600),
 )
-SIZES: Final = tuple(64 * 2**k for k in range(25))
+SIZES: Final[tuple[float, ...]] = tuple(64 * 2**k for k in range(25))
 
 
 class StreamMetrics:
@@ -66,7 +66,7 @@ class RouterMetrics:
     def __init__(self, instruments: Instruments) -> None:
         instruments.gauge("bbr_info", "Build of the body-based router.", ["commit", "build_ref"]).child(
             "", __version__
-        ).value = 1
+        ).value = 1.0
         self.success = instruments.counter("bbr_success_total", "Requests whose model was found and set as a header.").child()
         not_found = instruments.counter(
             "bbr_body_field_not_found_total", "Requests without the field in their body.", ["field"]
@@ -133,7 +133,7 @@ class PickerMetrics:
         )
         instruments.gauge("inference_extension_info", "Build of the endpoint picker.", ["commit", "build_ref"]).child(
             "", __version__
-        ).value = 1
+        ).value = 1.0
         self.schedule = instruments.histogram(
             "inference_extension_scheduler_e2e_duration_seconds", "Time to pick an endpoint.", DECISION_SECONDS
         ).child()
@@ -217,17 +217,17 @@ class PoolMetrics:
 
     def _refresh(self, name: str, rows: Sequence[PoolRow]) -> None:
         fresh = [row for row in rows if row.fresh]
-        self._members.child(name).value = len(rows)
-        self._ready.child(name).value = len(fresh)
-        self._stale.child(name).value = len(rows) - len(fresh)
+        self._members.child(name).value = float(len(rows))
+        self._ready.child(name).value = float(len(fresh))
+        self._stale.child(name).value = float(len(rows) - len(fresh))
         self._kv.child(name).value = _mean([row.kv_usage for row in fresh])
         self._queue.child(name).value = _mean([row.waiting for row in fresh])
         self._running.child(name).value = _mean([row.running for row in fresh])
         shown = set()
         for row in rows:
             shown.add(row.name)
-            self._in_flight.child(name, row.name).value = row.in_flight
-            self._up.child(name, row.name).value = 0 if row.down else 1
+            self._in_flight.child(name, row.name).value = float(row.in_flight)
+            self._up.child(name, row.name).value = 0.0 if row.down else 1.0
             if row.waiting is not None and row.fresh:
                 self._pod_queue.child(name, row.name).value = row.waiting
             else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -22,8 +22,6 @@ _VIEWED: Final = 16 * 1024
 _CACHED_BYTES: Final = 4096
 """Longer metadata is read each time."""
 
-Piece = TypeVar("Piece", RequestBody, ResponseBody)
-
 
 class Rest(NamedTuple):
     """What stands behind a message's request."""
@@ -36,9 +34,16 @@ class Rest(NamedTuple):
 _parse = pb.ProcessingRequest.FromString
 
 
-def only_body(raw: bytes, make: type[Piece]) -> Piece | None:
-    """The piece of body, when the message has no other request: ProcessingRequest.request_body=4 or response_body=5 with body=1
-    and end_of_stream=2, in this order and shortest form, as Envoy writes it; behind it only what `read_rest` knows. None for
+class HttpBody(NamedTuple):
+    """A piece of body as the wire has it."""
+
+    body: bytes | memoryview
+    end_of_stream: bool
+
+
+def only_request_body(raw: bytes) -> RequestBody | None:
+    """The piece of body, when the message has no other request: ProcessingRequest.request_body=4 with body=1 and
+    end_of_stream=2, in this order and shortest form, as Envoy writes it; behind it only what `read_rest` knows. None for
     anything else, which protobuf then reads.
 
     A large body is not copied here, and twice by protobuf.
@@ -48,24 +53,37 @@ def only_body(raw: bytes, make: type[Piece]) -> Piece | None:
     end = at + length
     if at < 0 or end > size:
         return None
-    if end == size:
-        return _piece(raw, at, end, make)
-    rest = read_rest(raw[end:])
-    if rest is None:
+    piece = _http_body(raw, at, end)
+    if piece is None:
         return None
-    piece = _piece(raw, at, end, make)
-    if rest.subset is None or not isinstance(piece, RequestBody):
-        return piece
-    return piece._replace(subset=rest.subset)
+    body, ends = piece
+    if end == size:
+        return RequestBody(body, ends)
+    rest = read_rest(raw[end:])
+    return None if rest is None else RequestBody(body, ends, rest.subset)
 
 
-def _piece(raw: bytes, at: int, end: int, make: type[Piece]) -> Piece | None:
+def only_response_body(raw: bytes) -> ResponseBody | None:
+    """As `only_request_body`, for ProcessingRequest.response_body=5."""
+    size = len(raw)
+    length, at = read_varint(raw, 1, size)
+    end = at + length
+    if at < 0 or end > size:
+        return None
+    piece = _http_body(raw, at, end)
+    if piece is None or (end < size and read_rest(raw[end:]) is None):
+        return None
+    body, ends = piece
+    return ResponseBody(body, ends)
+
+
+def _http_body(raw: bytes, at: int, end: int) -> HttpBody | None:
     """The HttpBody between two places."""
     if at == end:
-        return make(b"", False)
+        return HttpBody(b"", False)
     ends = raw[end - 2 : end] == b"\x10\x01"
     if ends and at == end - 2:
-        return make(b"", True)
+        return HttpBody(b"", True)
     if raw[at] != 0x0A:
         return None
     length, at = read_varint(raw, at + 1, end)
@@ -74,9 +92,9 @@ def _piece(raw: bytes, at: int, end: int, make: type[Piece]) -> Piece | None:
     # A large piece is only looked at: it is copied when the whole body is put together.
     view = raw if length < _VIEWED else memoryview(raw)
     if at + length == end:
-        return make(view[at:end], False)  # a body that happens to end like end_of_stream
+        return HttpBody(view[at:end], False)  # a body that happens to end like end_of_stream
     if ends and at + length == end - 2:
-        return make(view[at : end - 2], True)
+        return HttpBody(view[at : end - 2], True)
     return None
 
 

@@ -31,8 +31,9 @@ from extproc.protocol import (
 from extproc.protocol.events import Event
 from extproc.transport.byhand import (
     config_of,
-    only_body,
     only_headers,
+    only_request_body,
+    only_response_body,
     only_response_headers,
     read_rest,
     read_varint,
@@ -65,9 +66,9 @@ def decode(raw: bytes) -> Event:
     first = raw[0] if raw else 0
     event: Event | None = None
     if first == _RESPONSE_BODY:
-        event = only_body(raw, ResponseBody)
+        event = only_response_body(raw)
     elif first == _REQUEST_BODY:
-        event = only_body(raw, RequestBody)
+        event = only_request_body(raw)
     elif first == _REQUEST_HEADERS:
         event = only_headers(raw)
     elif first == _RESPONSE_HEADERS:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from extproc import __version__, compiled
 from tests.bench.core import core_rows, pick_rows
 from tests.bench.envoy import envoy_rows
 from tests.bench.scrape import scrape_rows
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--strict", action="store_true", help="exit with 1 when something is over its budget")
     arguments = parser.parse_args()
     wanted = set(arguments.only.split(","))
+    print(f"extproc {__version__}, {'compiled' if compiled() else 'the sources, not compiled'}")
     rows: list[Row] = []
     floor_us: dict[str, float] = {}
 

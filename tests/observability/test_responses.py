@@ -85,8 +85,8 @@ def test_bodies_that_are_not_sent_are_counted_and_said_once(instruments: Instrum
     assert "response_body_mode" in warning.args[0]
 
 
-def test_models_that_clients_invent_are_bounded(instruments: Instruments, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("extproc.observability.instruments.MAX_SERIES", 10)
+def test_models_that_clients_invent_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    instruments = Instruments(max_series=10)
     monkeypatch.setattr("extproc.observability.responses._MOST_MODELS", 10)
     metrics = ResponseMetrics(instruments)
     for number in range(30):

@@ -154,8 +154,8 @@ class Connection:
                         self._on_block(stream_id, data[begin:end], flags & _END_STREAM != 0, False, events)
                     else:
                         self._on_frame(kind, flags, stream_id, data[begin:end], events)
-                except StreamFault as fault:
-                    self._reset_for(fault, events)
+                except StreamFault as stream_fault:
+                    self._reset_for(stream_fault, events)
         except ConnectionFault as fault:
             events.append(self.fail(fault.code, fault.reason, fault.message))
             return events

@@ -8,6 +8,7 @@ import pytest
 
 from extproc.domain import Decision
 from extproc.protocol import StreamLimits
+from extproc.protocol.actions import Decide
 from extproc.transport.h2.frames import ErrorCode
 from extproc.transport.h2.limits import H2Limits
 from tests.fakes import messages
@@ -118,15 +119,13 @@ class TestProcess:
         assert status(out) == "grpc-status=13 grpc-message=the call ended inside a message"
         assert wire.ended == {"INTERNAL": 1}
 
-    def test_a_fault_of_ours(self, logged: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-        wire = CallWire()
-        wire.send(headers(1))
-        call = wire.connection.streams[1].call
-
-        def broken(_: bytes) -> list[bytes]:
+    def test_a_fault_of_ours(self, logged: list[Any]) -> None:
+        def broken(_: Decide) -> Decision:
             raise ZeroDivisionError
 
-        monkeypatch.setattr("extproc.transport.session.Session.receive", lambda self, raw: broken(raw))
+        wire = CallWire(FakeDecider(broken))
+        wire.send(headers(1))
+        call = wire.connection.streams[1].call
         assert status(wire.send(data(1, REQUEST))) == "grpc-status=13 grpc-message=internal error"
         assert (wire.open, wire.ended) == (0, {"INTERNAL": 1})
         assert (logged[0]["log_level"], logged[0]["event"]) == ("error", "stream ended: a fault of ours")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from extproc.domain import Decision
+from extproc.transport.h2.connection import Connection
 from tests.fakes import messages
 from tests.fakes.decider import FakeDecider
 from tests.fakes.http2 import GRPC, block, continuation, data, headers, message, rst, with_path
@@ -24,6 +24,10 @@ def without_collector() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
+
+
+def connections() -> int:
+    return sum(isinstance(thing, Connection) for thing in gc.get_objects())
 
 
 def nothing(wire: PeerWire) -> None:
@@ -74,9 +78,10 @@ def a_fault(wire: PeerWire) -> None:
     ],
 )
 async def test_it_is_free_when_it_is_lost(doing: Callable[[PeerWire], None]) -> None:
+    before = connections()
     wire = PeerWire(services=services_of(FakeDecider(Decision(ticket=object()))))
     doing(wire)
-    left = weakref.ref(wire.peer._connection)
+    assert connections() == before + 1
     wire.peer.connection_lost(None)
     del wire
-    assert left() is None
+    assert connections() == before
