@@ -64,7 +64,7 @@ class ModelRestorer:
         if self._after_backslash:
             went_on = went_on[1:]
         self._held = data[end:]
-        self._after_backslash = data[end - 1 : end] == b"\\"
+        self._after_backslash = end > 0 and data[end - 1] == _BACKSLASH
         return went_on
 
     def _beginning(self, data: bytes, done: int) -> int:

@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from extproc import compiled
 from extproc.response import sse
 from tests.fuzz import corpus, lines
 from tests.fuzz.box import Box
@@ -100,6 +101,7 @@ class TestSource:
         assert b"".join(Source(draws).cut(data)) == data
 
 
+@pytest.mark.skipif(compiled(), reason="what is compiled has no lines")
 class TestLines:
     def test_are_seen_and_counted(self) -> None:
         target = Target(

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from extproc.domain import Decision
+from extproc.domain import Decision, RequestHead
 from extproc.protocol import StreamLimits
-from extproc.protocol.actions import Decide
 from extproc.transport.h2.frames import ErrorCode
 from extproc.transport.h2.limits import H2Limits
 from tests.fakes import messages
@@ -120,13 +119,14 @@ class TestProcess:
         assert wire.ended == {"INTERNAL": 1}
 
     def test_a_fault_of_ours(self, logged: list[Any]) -> None:
-        def broken(_: Decide) -> Decision:
+        def broken(_: RequestHead) -> None:
             raise ZeroDivisionError
 
-        wire = CallWire(FakeDecider(broken))
+        wire = CallWire(services=services_of(FakeDecider(), limits=StreamLimits(scanner_of=broken)))
         wire.send(headers(1))
         call = wire.connection.streams[1].call
-        assert status(wire.send(data(1, REQUEST))) == "grpc-status=13 grpc-message=internal error"
+        request = message(messages.request_headers()) + message(messages.request_body(b"{}"))
+        assert status(wire.send(data(1, request))) == "grpc-status=13 grpc-message=internal error"
         assert (wire.open, wire.ended) == (0, {"INTERNAL": 1})
         assert (logged[0]["log_level"], logged[0]["event"]) == ("error", "stream ended: a fault of ours")
         assert call.stream.call is None
