@@ -75,7 +75,9 @@ def default_of(schema: Schema) -> Any:
     """The value that values.yaml has; maps that are described key by key are made of their keys' defaults."""
     if "default" in schema or schema.get("type") != "object":
         return schema.get("default")
-    return {key: default_of(value) for key, value in schema["properties"].items() if "default" in value or "properties" in value}
+    return {
+        key: default_of(value) for key, value in schema["properties"].items() if "default" in value or "properties" in value
+    }
 
 
 def values_yaml(schema: Schema, depth: int = 0) -> str:
@@ -124,13 +126,37 @@ def table(schema: Schema) -> str:
     return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows(schema)]) + "\n"
 
 
+def envoy_template() -> str:
+    """envoy/one-hop.yaml with the changes of charts/src/envoy.yaml. Raises ValueError for one that no longer fits."""
+    text = (ROOT / "envoy" / "one-hop.yaml").read_text()
+    if "{{" in text:
+        raise ValueError("envoy/one-hop.yaml: two braces would be a template")
+    for change in yaml.safe_load((SOURCE / "envoy.yaml").read_text()):
+        mark = change.get("find") or change.get("from") or change["from_start_to"]
+        before, found, after = text.partition(mark)
+        if not found or mark in after:
+            raise ValueError(f"charts/src/envoy.yaml: expected once in envoy/one-hop.yaml: {mark!r}")
+        if "from_start_to" in change:
+            before = ""
+        text = before + change["replace"] + ("" if "from" in change else after)
+    head = f"""{{{{/* Envoy's bootstrap: envoy/one-hop.yaml with the changes of charts/src/envoy.yaml, {_GENERATED}. */}}}}
+{{{{- define "standalone.envoy" -}}}}
+{{{{- $v := .Values.inferenceExtension -}}}}
+{{{{- $s := $v.sidecar -}}}}
+{{{{- $secure := ne (toString (index $v.flags "secure-serving")) "false" -}}}}
+"""
+    return head + text.rstrip() + "\n{{- end }}\n"
+
+
 def files_of(chart: str) -> dict[Path, str]:
     """Path and text of every generated file of the chart."""
     schema = schema_of(chart)
     folder = CHARTS / chart
     readme = (folder / "README.md").read_text()
     about = yaml.safe_load((folder / "Chart.yaml").read_text())
-    versions = re.sub(r"(?m)^(version|appVersion): .*$", lambda line: f'{line[1]}: "{__version__}"', (folder / "Chart.yaml").read_text())
+    versions = re.sub(
+        r"(?m)^(version|appVersion): .*$", lambda line: f'{line[1]}: "{__version__}"', (folder / "Chart.yaml").read_text()
+    )
     head = f"# Values of the chart {chart}: {about['description']}\n# This file is {_GENERATED}/{chart}.yaml.\n"
     files = {
         folder / "values.yaml": head + values_yaml(schema) + "\n",
@@ -138,6 +164,8 @@ def files_of(chart: str) -> dict[Path, str]:
         folder / "README.md": _TABLE.sub(lambda match: f"{match[1]}{table(schema)}{match[2]}", readme),
         folder / "Chart.yaml": versions,
     }
+    if chart == "standalone":
+        files[folder / "templates" / "_envoy.tpl"] = envoy_template()
     for shared in sorted((SOURCE / "templates").iterdir()):
         note = f"{{{{- /* This file is {_GENERATED}/templates. */}}}}\n"
         files[folder / "templates" / shared.name] = note + shared.read_text().replace("CHART.", f"{chart}.")

@@ -84,3 +84,7 @@ flags:
 {{- $c := include "body-based-routing.context" . | fromYaml -}}
 {{ printf "%s.%s.svc.%s" $c.name .Release.Namespace .Values.clusterDomain }}
 {{- end }}
+
+{{- define "body-based-routing.initContainers" -}}{{- end }}
+
+{{- define "body-based-routing.lifecycle" -}}{{- end }}

@@ -17,6 +17,7 @@ What the charts share. Each chart defines body-based-routing.context, a YAML map
   election    leader election is on
   api         the process talks to the API server
   metricsAuth /metrics asks who reads it
+Beside it: body-based-routing.moreContainers, body-based-routing.initContainers and body-based-routing.lifecycle of our container, each may be empty.
 */}}
 
 {{- define "body-based-routing.labels" -}}
@@ -169,6 +170,10 @@ ports:
 {{ $kind }}:
   {{- include "body-based-routing.probe" (dict "probe" $probe "port" $c.healthPort "service" $service) | nindent 2 }}
 {{- end }}
+{{- end }}
+{{- with include "body-based-routing.lifecycle" . | trim }}
+lifecycle:
+  {{- . | nindent 2 }}
 {{- end }}
 resources:
   {{- toYaml $v.resources | nindent 2 }}

@@ -120,3 +120,7 @@ default-plugins.yaml: |
 {{- if not $new.trafficPolicy.connectionPool }}{{ $_ := unset $new.trafficPolicy "connectionPool" }}{{ end -}}
 {{ toYaml (mergeOverwrite $old $new) }}
 {{- end }}
+
+{{- define "inferencepool.initContainers" -}}{{- end }}
+
+{{- define "inferencepool.lifecycle" -}}{{- end }}

@@ -16,6 +16,7 @@ What the charts share. Each chart defines CHART.context, a YAML map:
   election    leader election is on
   api         the process talks to the API server
   metricsAuth /metrics asks who reads it
+Beside it: CHART.moreContainers, CHART.initContainers and CHART.lifecycle of our container, each may be empty.
 */}}
 
 {{- define "CHART.labels" -}}
@@ -168,6 +169,10 @@ ports:
 {{ $kind }}:
   {{- include "CHART.probe" (dict "probe" $probe "port" $c.healthPort "service" $service) | nindent 2 }}
 {{- end }}
+{{- end }}
+{{- with include "CHART.lifecycle" . | trim }}
+lifecycle:
+  {{- . | nindent 2 }}
 {{- end }}
 resources:
   {{- toYaml $v.resources | nindent 2 }}

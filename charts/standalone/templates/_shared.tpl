@@ -17,6 +17,7 @@ What the charts share. Each chart defines standalone.context, a YAML map:
   election    leader election is on
   api         the process talks to the API server
   metricsAuth /metrics asks who reads it
+Beside it: standalone.moreContainers, standalone.initContainers and standalone.lifecycle of our container, each may be empty.
 */}}
 
 {{- define "standalone.labels" -}}
@@ -169,6 +170,10 @@ ports:
 {{ $kind }}:
   {{- include "standalone.probe" (dict "probe" $probe "port" $c.healthPort "service" $service) | nindent 2 }}
 {{- end }}
+{{- end }}
+{{- with include "standalone.lifecycle" . | trim }}
+lifecycle:
+  {{- . | nindent 2 }}
 {{- end }}
 resources:
   {{- toYaml $v.resources | nindent 2 }}
