@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.k8s.cluster import Cluster, missing
+from tests.k8s.servers import simulator
 
 if os.environ.get("EXTPROC_TEST_K8S") != "1":
     collect_ignore_glob = ["test_*.py"]
@@ -45,6 +46,16 @@ def cluster(session_cluster: Cluster) -> Cluster:
 def namespace(cluster: Cluster) -> str:
     """A new one for each test."""
     return cluster.namespace()
+
+
+@pytest.fixture(scope="session")
+def sim_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a simulated model server at every address 127.x.y.z, so that it can be every pod."""
+    child, port = simulator(tmp_path_factory.mktemp("sim"))
+    try:
+        yield port
+    finally:
+        child.stop()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

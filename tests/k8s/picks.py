@@ -132,7 +132,7 @@ class Traffic:
         return {answer.endpoints[0] for answer in self.answers[-2000:] if answer.sent_s >= since_s and answer.endpoints}
 
     def settles(self, endpoints: Iterable[str], within_s: float = 5.0) -> float:
-        """Wait until just these are picked, each of them. Returns the seconds that it took: to the first pick of the last one of
+        """Wait until just these are picked, each of them. Returns the seconds that it took: to the first pick of the last of
         them, or to the last pick of another."""
         start_s, wanted = time.monotonic(), set(endpoints)
 
