@@ -1,8 +1,8 @@
 """Write the generated files of charts/, or check that they are current (`--check`).
 
-`charts/src/CHART.yaml` is the one source of a chart's values: JSON Schema in YAML with a default on every leaf, from which come
-`values.yaml` (commented), `values.schema.json` and the table in `README.md`. Short forms: `use` takes a fragment of `common.yaml`
-and puts what stands beside it on top; an object with `properties` allows no others unless it says so.
+`charts/src/CHART.yaml` is the one source of a chart's values: JSON Schema in YAML with a default on every leaf, from which
+come `values.yaml` (commented), `values.schema.json` and the table in `README.md`. Short forms: `use` takes a fragment of
+`common.yaml` and puts what stands beside it on top; an object with `properties` allows no others unless it says so.
 
 `charts/src/templates/` is what the charts share. It is copied, with the chart's name in place of `CHART`: a library chart needs
 `helm dependency build`, and GitOps tools leave symbolic links out. Every chart is complete as it stands in git.
@@ -123,6 +123,7 @@ def rows(schema: Schema, prefix: str = "") -> list[str]:
 
 
 def table(schema: Schema) -> str:
+    """The README's table of all values."""
     return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows(schema)]) + "\n"
 
 

@@ -173,7 +173,6 @@ envoy.yaml: |
     - --concurrency
     - {{ $s.concurrency | quote }}
     {{- end }}
-    - --disable-hot-restart
     - --service-cluster
     - {{ .Release.Name }}
     {{- range $s.extraArgs }}
