@@ -28,8 +28,6 @@ from tests.k8s.volumes import SERVICE_ACCOUNT, Paths, Volumes, environment, expa
 
 _ADDRESSES = count(1)
 _OURS: Final = (sys.executable, "-m", "tests.k8s.incluster")
-_FAST: Final = {"period": 0.05}
-"""Probes are made more often than asked for: what a period is for is to ask less, not to find out later."""
 
 
 class Pod:
@@ -177,12 +175,16 @@ class Pod:
         return word
 
     def _until_passes(self, name: str, kind: str, within_s: float) -> None:
-        def passes() -> bool:
-            time.sleep(_FAST["period"])
-            return self.probe(name, kind) == ""
+        last = [""]
 
-        what = f"the {kind} of {self.name}/{name}: {self.probe(name, kind)}\n{self.children[name].tail()}"
-        until(passes, within_s=within_s, what=what)
+        def passes() -> bool:
+            last[0] = self.probe(name, kind)
+            return last[0] == ""
+
+        try:
+            until(passes, within_s=within_s)
+        except AssertionError:
+            raise AssertionError(f"{kind} of {self.name}/{name}: {last[0]}\n{self.children[name].tail()}") from None
 
     def _pre_stop(self, handler: Object) -> None:
         if "sleep" in handler:
