@@ -45,10 +45,13 @@ class Route(NamedTuple):
     """Requests for a model, to endpoints."""
 
     model: str
-    """As X-Gateway-Model-Name has it; empty: all others."""
+    """As `header` has it; empty: all others."""
     endpoints: Sequence[str]
     pool: bool = False
-    """Whether the filter of `istio_pool` picks the endpoint."""
+    """Whether a filter of `istio_pool` picks the endpoint."""
+    picker: int = 0
+    """Which of them, when there are several."""
+    header: str = "X-Gateway-Model-Name"
 
 
 def istio(objects: Sequence[Object], namespace: str) -> Filter:
@@ -242,9 +245,11 @@ def _policy(kind: str, config: Object) -> Object:
 
 def _listener(port: int, filters: Sequence[Filter], routes: Sequence[Route]) -> Object:
     http = "type.googleapis.com/envoy.extensions.filters"
-    configs = [_idle(each.config) if each.config["name"] == _POOL_FILTER else each.config for each in filters]
+    pools = [each.config for each in filters if each.config["name"] == _POOL_FILTER]
+    # One filter for all pools; a route says which picker it asks.
+    configs = [each.config for each in filters if each.config["name"] != _POOL_FILTER] + [_idle(each) for each in pools[:1]]
     router = {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{http}.http.router.v3.Router"}}
-    picks = [each.config["typed_config"] for each in filters if each.config["name"] == _POOL_FILTER]
+    picks = [each["typed_config"] for each in pools]
     manager = {
         "@type": f"{http}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "gateway",
@@ -264,10 +269,10 @@ def _idle(config: Object) -> Object:
 def _route(route: Route, picks: Sequence[Any]) -> Object:
     match: Object = {"prefix": "/"}
     if route.model:
-        match["headers"] = [{"name": "X-Gateway-Model-Name", "string_match": {"exact": route.model}}]
+        match["headers"] = [{"name": route.header, "string_match": {"exact": route.model}}]
     made: Object = {"match": match, "route": {"cluster": _name(route), "timeout": "0s"}}
     if route.pool:
-        (pick,) = picks
+        pick = picks[route.picker]
         overrides = {key: pick[key] for key in ("grpc_service", "processing_mode", "metadata_options")}
         made["typed_per_filter_config"] = {_POOL_FILTER: {"@type": f"{_EXT_PROC}.ExtProcPerRoute", "overrides": {**overrides}}}
     return made

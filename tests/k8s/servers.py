@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,12 @@ class Server:
         return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", page, re.M))
 
 
-def simulator(directory: Path, *, host: str = "0.0.0.0", flags: Sequence[str] = (), name: str = "sim") -> tuple[Child, int]:
+def simulator(
+    directory: Path, *, host: str = "0.0.0.0", port: int = 0, flags: Sequence[str] = ("--model=m",), name: str = "sim"
+) -> tuple[Child, int]:
     """A simulated model server, up, and its port. On 0.0.0.0 it is at every address 127.x.y.z, so every pod can be it."""
-    (port,) = free_ports(1)
-    argv = [sys.executable, "-m", "extproc", "sim", f"--host={host}", f"--port={port}", "--model=m", *flags]
+    port = port or free_ports(1)[0]
+    argv = [sys.executable, "-m", "extproc", "sim", f"--host={host}", f"--port={port}", *flags]
     child = Child(name, argv, directory)
     child.start()
 
@@ -83,3 +86,18 @@ def simulator(directory: Path, *, host: str = "0.0.0.0", flags: Sequence[str] = 
 
     until(up, within_s=20, what=f"{name} is up")
     return child, port
+
+
+@contextmanager
+def simulators(directory: Path, hosts: Sequence[str], flags: Sequence[str]) -> Iterator[list[str]]:
+    """One at each address, all on one port, as pods are; what each says about itself is its address and port."""
+    (port,) = free_ports(1)
+    children: list[Child] = []
+    try:
+        for host in hosts:  # a loop, so that those that did start are stopped when one does not
+            child, _ = simulator(directory, host=host, port=port, flags=flags, name=f"sim-{host}")
+            children.append(child)
+        yield [f"{host}:{port}" for host in hosts]
+    finally:
+        for child in children:
+            child.stop()
