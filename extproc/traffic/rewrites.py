@@ -18,6 +18,7 @@ from itertools import accumulate
 from typing import Final, NamedTuple
 
 MAX_WEIGHT: Final = 1_000_000
+MAX_MODEL_CHARS: Final = 1024
 
 
 class RewriteTarget(NamedTuple):
@@ -74,8 +75,8 @@ class RewriteTable:
     """All rewrites of a pool. Immutable: a change is a new table. One without rules is false."""
 
     def __init__(self, rewrites: Iterable[ModelRewrite] = ()) -> None:
-        """Raise ValueError, which names the object and the rule, when a rule has no targets, a target no name, or a weight is
-        not in 1..1_000_000.
+        """Raise ValueError, which names the object and the rule, when a rule has no targets, a target no usable name, or a
+        weight is not in 1..1_000_000.
         """
         self._exact: dict[str, Split] = {}
         self._generic: Split | None = None
@@ -117,7 +118,10 @@ def _check(rule: RewriteRule, where: str) -> None:
     if not rule.targets:
         raise ValueError(f"{where}.targets is empty; at least one target is needed")
     for index, target in enumerate(rule.targets):
-        if not target.model:
-            raise ValueError(f"{where}.targets[{index}].modelRewrite is empty; expected a model's name")
+        if not 1 <= len(target.model) <= MAX_MODEL_CHARS or any(ord(c) < 32 or ord(c) == 127 for c in target.model):
+            raise ValueError(
+                f"{where}.targets[{index}].modelRewrite is {target.model[:40]!r}; expected a model's name of 1 to "
+                f"{MAX_MODEL_CHARS} characters without control characters"
+            )
         if target.weight is not None and not 1 <= target.weight <= MAX_WEIGHT:
             raise ValueError(f"{where}.targets[{index}].weight is {target.weight}; expected 1 to {MAX_WEIGHT}")
