@@ -25,9 +25,11 @@ from extproc.observability.decisions import DecisionLog, DecisionRecord, Outcome
 from extproc.observability.metrics import ModelMetrics, PickerMetrics, RouterMetrics
 from extproc.observability.responses import ResponseMetrics
 from extproc.pool import PoolStore, Ticket
+from extproc.request.fields import field_text
 from extproc.request.paths import requires_model
 from extproc.response import Measurement
 from extproc.scheduling import Scheduler
+from extproc.settings.router import HeaderRules
 from extproc.traffic import AdapterMap, RouteTable
 
 
@@ -65,7 +67,7 @@ class Draft:
         self.started_s = started_s
         self.set_headers: tuple[tuple[str, str], ...] = ()
         self.remove_headers: tuple[str, ...] = ()
-        self.metadata: tuple[tuple[str, str], ...] = ()
+        self.metadata: tuple[tuple[str, str | tuple[tuple[str, float], ...]], ...] = ()
         self.pool: str | None = None
         self.ticket: InFlight | None = None
         self.destination = ""
@@ -93,10 +95,14 @@ class Stage(Protocol):
 class ModelHeaders:
     """The body-based router: the model and its base model as headers; a client's own copies of them never pass."""
 
-    def __init__(self, metrics: RouterMetrics, adapters: AdapterMap = AdapterMap()) -> None:
+    def __init__(self, metrics: RouterMetrics, adapters: AdapterMap = AdapterMap(), rules: HeaderRules = HeaderRules()) -> None:
         self.adapters = adapters
         """Replaced as a whole when its file changes."""
         self._metrics = metrics
+        self._model_headers = tuple(rule.header for rule in rules.fields if rule.field == "model")
+        self._other = tuple(rule for rule in rules.fields if rule.field != "model")
+        self._base = rules.base_model
+        self._owned = tuple(dict.fromkeys((*names.ROUTER_OWNED, *(rule.header.lower() for rule in rules.fields))))
 
     def run(self, request: InferenceRequest, draft: Draft) -> Reply | None:
         self._headers(request, draft)
@@ -117,13 +123,19 @@ class ModelHeaders:
 
     def _headers(self, request: InferenceRequest, draft: Draft) -> None:
         model = request.model
+        found: list[tuple[str, str]] = []
         if model is not None:
-            draft.set_headers += (
-                (names.MODEL_HEADER, model),
-                (names.BASE_MODEL_HEADER, self.adapters.base_of(model)),
-            )
-        else:
-            draft.remove_headers += _present(names.ROUTER_OWNED, request)
+            found += [(header, model) for header in self._model_headers]
+            if self._base:
+                found.append((names.BASE_MODEL_HEADER, self.adapters.base_of(model)))
+        for field, header in self._other:
+            text = field_text(request.payload, field)
+            if text:
+                found.append((header, text))
+        draft.set_headers += tuple(found)
+        if len(found) < len(self._owned):
+            set_here = {header.lower() for header, _ in found}
+            draft.remove_headers += tuple([name for name in _present(self._owned, request) if name not in set_here])
 
 
 class RouteToPool:
@@ -187,9 +199,13 @@ class PickEndpoint:
         default_pool: str | None = None,
         model_required: bool = False,
         responses: ResponseMetrics | None = None,
+        emit_scores: bool = False,
+        ignore_subset: bool = False,
         clock: Callable[[], float] = time.perf_counter,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        self._emit_scores = emit_scores
+        self._ignore_subset = ignore_subset
         self._pools = pools
         self._default_pool = default_pool
         self._model_required = model_required
@@ -208,7 +224,7 @@ class PickEndpoint:
             metrics.error("", MissingModel.code)
             raise MissingModel(_NO_MODEL, param="model")
         begin_s = self._clock()
-        candidates = _candidates(pool.store, request)
+        candidates = self._candidates(pool.store, request)
         try:
             pick = pool.scheduler.schedule(request, candidates)
         except NoEndpoints as error:
@@ -229,6 +245,9 @@ class PickEndpoint:
         destination = self._destination(candidates, pick.positions)
         draft.set_headers += destination
         draft.metadata += destination
+        if self._emit_scores:
+            points = zip(candidates.endpoints, pick.totals, strict=True)
+            draft.metadata += ((names.SCORES_KEY, tuple([(each.key, float(total)) for each, total in points])),)
         draft.remove_headers += _present(_PICKER_REMOVED, request)
         bound.total.value += 1
         bound.running.value += 1
@@ -243,7 +262,7 @@ class PickEndpoint:
         pool_name, pool = self._pool(draft)
         if self._misses_model(request):
             raise MissingModel(_NO_MODEL, param="model")
-        candidates = _candidates(pool.store, request)
+        candidates = self._candidates(pool.store, request)
         if not candidates.endpoints:
             raise NoEndpoints(_why_none(pool.store, pool_name, request))
         told = pool.scheduler.explain(request, candidates)
@@ -291,6 +310,10 @@ class PickEndpoint:
         name = draft.pool or self._default_pool
         assert name is not None, "a picker without routes has a default pool"
         return name, self._pools[name]
+
+    def _candidates(self, store: PoolStore, request: InferenceRequest) -> Candidates:
+        hints = request.head.subset
+        return store.candidates() if hints is None or self._ignore_subset else store.subset(hints)
 
     def _misses_model(self, request: InferenceRequest) -> bool:
         return (
@@ -350,11 +373,6 @@ _PICKER_REMOVED: Final = tuple(name for name in names.PICKER_OWNED if name != na
 def _present(owned: tuple[str, ...], request: InferenceRequest) -> tuple[str, ...]:
     headers = request.head.headers
     return tuple([name for name in owned if name in headers])
-
-
-def _candidates(store: PoolStore, request: InferenceRequest) -> Candidates:
-    hints = request.head.subset
-    return store.candidates() if hints is None else store.subset(hints)
 
 
 def _why_none(store: PoolStore, pool: str, request: InferenceRequest) -> str:

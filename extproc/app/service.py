@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import signal
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from extproc.admin import AdminServer, Inside
+from extproc.app.metrics_tls import MetricsTls
 from extproc.app.pools import Pool
 from extproc.app.tls import ServerTls
 from extproc.app.transports import GrpcServer, grpc_servers
@@ -84,6 +86,8 @@ class Service:
     background: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     tls: ServerTls | None = None
     """None for plaintext."""
+    metrics_tls: MetricsTls | None = None
+    """Of the metrics port; None for plaintext."""
     _draining: bool = False
     _ready: bool = False
 
@@ -113,12 +117,15 @@ class Service:
             ),
         )
         async with contextlib.AsyncExitStack() as stack:
-            ports = await servers.start(self.settings, stack)
+            context = None if self.metrics_tls is None else self.metrics_tls.context
+            ports = await servers.start(self.settings, stack, context)
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(pool.run(), name=f"pool {pool.store.name}") for pool in self.pools]
                 tasks += [group.create_task(_forever(job)) for job in self.background]
                 if self.tls is not None:
                     tasks.append(group.create_task(self.tls.run(), name="TLS"))
+                if self.metrics_tls is not None:
+                    tasks.append(group.create_task(self.metrics_tls.run(), name="TLS of the metrics port"))
                 tasks.append(group.create_task(self._announce_ready(servers, health), name="readiness"))
                 grpc = self.settings.grpc_socket or ports.grpc
                 _log.info("started", service=self.name, grpc=grpc, health=ports.health, metrics=ports.metrics)
@@ -153,7 +160,7 @@ class _Servers:
     health: GrpcServer
     admin: AdminServer
 
-    async def start(self, settings: ServerSettings, stack: contextlib.AsyncExitStack) -> Ports:
+    async def start(self, settings: ServerSettings, stack: contextlib.AsyncExitStack, metrics: ssl.SSLContext | None) -> Ports:
         """Listen on all ports; raise PortsTaken with every one that can't be had."""
         problems: list[str] = []
 
@@ -170,7 +177,7 @@ class _Servers:
         ports = Ports(
             await bind(self.ext_proc.start()),
             await bind(self.health.start()),
-            await bind(self.admin.start(settings.host, settings.metrics_port, reuse_port=settings.reuse_port)),
+            await bind(self.admin.start(settings.host, settings.metrics_port, reuse_port=settings.reuse_port, tls=metrics)),
         )
         if problems:
             raise PortsTaken(problems)
