@@ -12,6 +12,8 @@ from pathlib import Path
 
 from extproc import names
 from extproc.app.adapters import AdaptersFile
+from extproc.app.cluster import Cluster
+from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import metrics_tls
 from extproc.app.pools import Pool, PoolParts, pool_parts, read_file
 from extproc.app.service import Service, Telemetry
@@ -110,7 +112,21 @@ def build_epp(settings: EppSettings) -> Service:
     # Upstream's picker marks every answer that passed it; its users' checks look for the mark.
     marker = Decision(set_headers=((names.RESPONSE_MARKER_HEADER, "true"),))
     limits = _limits(settings)._replace(on_response_headers=marker)
-    return Service("epp", settings, telemetry, director, limits, [pool], decisions, tls=tls, metrics_tls=admin_tls)
+    cluster = Cluster(settings.kubeconfig) if settings.ha_enable_leader_election else None
+    leadership = None if cluster is None else Leadership(settings, cluster, telemetry.instruments)
+    return Service(
+        "epp",
+        settings,
+        telemetry,
+        director,
+        limits,
+        [pool],
+        decisions,
+        tls=tls,
+        metrics_tls=admin_tls,
+        cluster=cluster,
+        leadership=leadership,
+    )
 
 
 def build_gateway(settings: GatewaySettings) -> Service:

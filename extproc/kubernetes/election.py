@@ -145,14 +145,16 @@ class Election:
         """Somebody else wrote first: look again. Nobody's fault, and nothing else changes."""
         self._known = False
 
-    def released(self) -> dict[str, Any] | None:
-        """The spec that lets the lease go, and the end of leading; None when there is nothing to let go."""
-        led, self.leading = self.leading, False
-        spec = _spec(self._lease)
-        if not led or self._lease is None or self.holder != self.identity:
+    def stop(self) -> None:
+        """Lead no more, whatever the lease says."""
+        self.leading = False
+
+    def release(self) -> dict[str, Any] | None:
+        """The spec that lets the lease go; None when it is not ours."""
+        if self._lease is None or self.holder != self.identity:
             return None
         now = _micro_time(self._wall_clock())
-        return {**spec, "holderIdentity": "", "leaseDurationSeconds": 1, "acquireTime": now, "renewTime": now}
+        return {**_spec(self._lease), "holderIdentity": "", "leaseDurationSeconds": 1, "acquireTime": now, "renewTime": now}
 
     def pause_s(self, random: float) -> float:
         """How long to wait before the next round; `random` is in [0, 1)."""

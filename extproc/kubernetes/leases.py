@@ -103,6 +103,8 @@ class LeaseElection:
         self._sleep = sleep
         self._draw = draw
         self._led = False
+        self._writing = False
+        """Whether a write was begun that nobody knows the end of."""
         self._told_failure = ""
         self._told_holder: str | None = None
         self._events: set[asyncio.Task[None]] = set()
@@ -146,6 +148,7 @@ class LeaseElection:
             else:
                 election.written(await self._write(spec))
         except ApiError as error:
+            self._writing = False
             if error.status in (404, 409):
                 election.conflict()  # of two that wrote one was first, or the lease was deleted
                 if election.leading:
@@ -177,6 +180,7 @@ class LeaseElection:
     async def _write(self, spec: dict[str, Any]) -> Mapping[str, Any]:
         body = self.election.body(spec)
         written: Mapping[str, Any]
+        self._writing = True
         if self.election.exists:
             written = await self._request("PUT", self._name.path, body=body)
         else:
@@ -187,22 +191,42 @@ class LeaseElection:
                 **body,
             }
             written = await self._request("POST", self._name.collection, body=body)
+        self._writing = False
         return written
 
     async def _request(self, method: str, path: str, *, query: Mapping[str, str] = {}, body: object = None) -> Any:
         return await self._requests.request(method, path, query=query, body=body, timeout_s=self.election.patience_s())
 
     async def _release(self) -> None:
-        spec = self.election.released()
+        """Let go at once what is ours, or may be: we are perhaps stopped in the middle of a write that the server took."""
+        election = self.election
+        held = election.leading or self._writing
+        election.stop()
         self._tell()
-        if spec is None:
+        if not held:
             return
         try:
-            body = self.election.body(spec)
-            await self._requests.request("PUT", self._name.path, body=body, timeout_s=_RELEASE_S)
-            _log.info("let the lease go", lease=self._name.name)
-        except (ApiError, ApiUnreachable) as error:
-            _log.warning("could not let the lease go, it will expire", lease=self._name.name, error=str(error))
+            async with asyncio.timeout(_RELEASE_S):
+                if self._writing or not await self._write_release():
+                    election.seen(await self._read())
+                    await self._write_release()
+        except (ApiError, ApiUnreachable, TimeoutError) as error:
+            why = str(error) or f"no answer in {_RELEASE_S:g} s"
+            _log.warning("could not let the lease go, it will expire", lease=self._name.name, error=why)
+
+    async def _write_release(self) -> bool:
+        """False when it was of an older version than the lease has by now."""
+        spec = self.election.release()
+        if spec is None:
+            return True
+        try:
+            self.election.seen(await self._request("PUT", self._name.path, body=self.election.body(spec)))
+        except ApiError as error:
+            if error.status == 409:
+                return False
+            raise
+        _log.info("let the lease go", lease=self._name.name)
+        return True
 
     def _failed(self, reason: str, why: str) -> None:
         self.election.failed(why)

@@ -108,6 +108,9 @@ class ServerSettings(Settings):
         "Without a stream, after which a connection is ended gracefully, with --transport h2. 0 is never.",
         default_text="1h",
     )
+    kubeconfig: str | None = setting(
+        None, "Access to Kubernetes, for what needs it; when unset: KUBECONFIG, the pod's service account, ~/.kube/config."
+    )
     v: int = setting(2, "Verbosity of the logs: 0 warnings, 2 information, 4 and more debug.")
 
     @property
@@ -287,6 +290,25 @@ class EppSettings(PickerSettings):
         (), "Endpoints as host:port, comma separated, for a start without a file. Names are resolved again every 5s."
     )
     pool_name: str = setting("epp", "Name of the pool in metrics and logs.")
+    pool_namespace: str | None = setting(
+        None, "Namespace of the pool and its Lease; that of the service account or the kubeconfig when unset.", env="NAMESPACE"
+    )
+    ha_enable_leader_election: bool = setting(
+        False,
+        "Let one of several replicas lead, by a Lease: the others know the pool, and are NOT_SERVING. Off, every replica "
+        "serves; what they count themselves (requests in flight) is then each replica's own.",
+    )
+    ha_keep_serving: bool = setting(
+        True,
+        "A leader that can't renew its Lease because the API server does not answer goes on, until it sees another leader. "
+        "False: it steps down after 10s, as upstream's exits.",
+    )
+    ha_lease_name: str | None = setting(
+        None,
+        "Name of the Lease. To take over from a picker of upstream's v1.5: "
+        "epp-NAMESPACE-POOL.gateway-api-inference-extension.sigs.k8s.io.",
+        default_text="epp-NAMESPACE-POOL.llm-d.ai",
+    )
 
     feature_gates: tuple[str, ...] = setting(
         (), "Feature gates as name or name=false, beside those of the config. haPopulateNonLeaderDatastore is always on."
