@@ -38,9 +38,13 @@ class PickEndpoint:
         default_pool: str | None = None,
         model_required: bool = False,
         responses: ResponseMetrics | None = None,
+        emit_scores: bool = False,
+        ignore_subset: bool = False,
         clock: Callable[[], float] = time.perf_counter,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        self._emit_scores = emit_scores
+        self._ignore_subset = ignore_subset
         self._pools = pools
         self._default_pool = default_pool
         self._model_required = model_required
@@ -59,7 +63,7 @@ class PickEndpoint:
             metrics.error("", MissingModel.code)
             raise MissingModel(_NO_MODEL, param="model")
         begin_s = self._clock()
-        candidates = _candidates(pool.store, request)
+        candidates = self._candidates(pool.store, request)
         try:
             pick = pool.scheduler.schedule(request, candidates)
         except NoEndpoints as error:
@@ -80,6 +84,9 @@ class PickEndpoint:
         destination = self._destination(candidates, pick.positions)
         draft.set_headers += destination
         draft.metadata += destination
+        if self._emit_scores:
+            points = zip(candidates.endpoints, pick.totals, strict=True)
+            draft.metadata += ((names.SCORES_KEY, tuple([(each.key, float(total)) for each, total in points])),)
         draft.remove_headers += present(_PICKER_REMOVED, request)
         bound.total.value += 1
         bound.running.value += 1
@@ -94,7 +101,7 @@ class PickEndpoint:
         pool_name, pool = self._pool(draft)
         if self._misses_model(request):
             raise MissingModel(_NO_MODEL, param="model")
-        candidates = _candidates(pool.store, request)
+        candidates = self._candidates(pool.store, request)
         if not candidates.endpoints:
             raise NoEndpoints(_why_none(pool.store, pool_name, request))
         told = pool.scheduler.explain(request, candidates)
@@ -142,6 +149,10 @@ class PickEndpoint:
         name = draft.pool or self._default_pool
         assert name is not None, "a picker without routes has a default pool"
         return name, self._pools[name]
+
+    def _candidates(self, store: PoolStore, request: InferenceRequest) -> Candidates:
+        hints = request.head.subset
+        return store.candidates() if hints is None or self._ignore_subset else store.subset(hints)
 
     def _misses_model(self, request: InferenceRequest) -> bool:
         return (
@@ -196,11 +207,6 @@ class PickEndpoint:
 
 _NO_MODEL: Final = "model not found in request body"
 _PICKER_REMOVED: Final = tuple(name for name in names.PICKER_OWNED if name != names.DESTINATION_HEADER)
-
-
-def _candidates(store: PoolStore, request: InferenceRequest) -> Candidates:
-    hints = request.head.subset
-    return store.candidates() if hints is None else store.subset(hints)
 
 
 def _why_none(store: PoolStore, pool: str, request: InferenceRequest) -> str:
