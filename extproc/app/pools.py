@@ -26,6 +26,7 @@ from extproc.scraping.scraper import Scraper
 from extproc.settings.base import SettingsError
 from extproc.settings.engines import CoreMetricsSettings, MetricsSourceSettings
 from extproc.settings.picker import EndpointPickerConfig
+from extproc.traffic import PoolTraffic
 
 _log = logger(__name__)
 
@@ -150,6 +151,8 @@ class Pool:
         self, store: PoolStore, parts: PoolParts, instruments: Instruments, files: FileErrors, *, interval_s: float
     ) -> None:
         self.store = store
+        self.traffic = PoolTraffic()
+        """What the pool's rewrites and objectives say. Discovery replaces its tables."""
         self._metrics = ScrapeMetrics(instruments, store.name)
         PoolMetrics.of(instruments).watch(store.name, self._rows)
         self._scraper = Scraper(parts.fetcher, parts.engines, store, self, interval_s=parts.source.interval or interval_s)
