@@ -56,7 +56,7 @@ def deployed(
     *,
     deployment: str = "",
 ) -> Iterator[tuple[list[Object], list[Pod]]]:
-    """A release's objects, and the pods of its Deployment (of the release's name unless given), ready. Uninstalled at the end."""
+    """A release's objects, and the pods of its Deployment, ready. Uninstalled at the end."""
     helm = Helm(cluster, namespace, directory)
     objects = helm.install(release, chart, values)
     with running(cluster, namespace, deployment or release, directory) as pods:

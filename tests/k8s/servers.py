@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,15 @@ from tests.e2e.parts import call, until
 class Server:
     """`extproc epp`, `bbr` or `gateway`."""
 
-    def __init__(self, command: str, flags: Sequence[str], directory: Path, name: str = "") -> None:
-        """Not started yet. Its log is JSON or text in `child.log`."""
+    def __init__(
+        self, command: str, flags: Sequence[str], directory: Path, name: str = "", *, environment: Mapping[str, str] = {}
+    ) -> None:
+        """Not started yet. `environment`: variables beside ours."""
         self.port, self.health_port, self.metrics_port = free_ports(3)
         ports = [f"--grpc-port={self.port}", f"--grpc-health-port={self.health_port}", f"--metrics-port={self.metrics_port}"]
         argv = [sys.executable, "-m", "extproc", command, "--host=127.0.0.1", "--secure-serving=false", *ports, *flags]
-        self.child = Child(name or command, argv, directory)
+        variables = [f"{key}={value}" for key, value in environment.items()]
+        self.child = Child(name or command, ["/usr/bin/env", *variables, *argv], directory)
         self.page = f"http://127.0.0.1:{self.metrics_port}"
 
     def __repr__(self) -> str:
@@ -48,6 +53,11 @@ class Server:
         answer = call(self.page, "/readyz")
         return "" if answer.status == 200 else answer.body.decode().strip() or str(answer.status)
 
+    def terminate(self) -> None:
+        """SIGTERM, without waiting for its end."""
+        assert self.child.pid is not None
+        os.kill(self.child.pid, signal.SIGTERM)
+
     def stop(self) -> int | None:
         return self.child.stop()
 
@@ -64,6 +74,11 @@ class Server:
         """`/debug/endpoints`: all pools' endpoints by address."""
         pools = json.loads(call(self.page, "/debug/endpoints").body)["pools"]
         return {entry["endpoint"]: entry for pool in pools for entry in pool["endpoints"]}
+
+    def decision(self, request_id: str) -> dict[str, Any]:
+        """What was decided about a request; empty when that is not known."""
+        found = call(self.page, f"/debug/decisions?request_id={request_id}").json["decisions"]
+        return dict(found[0]) if found else {}
 
     def metric(self, name: str) -> float:
         """A metric, summed over its labels."""
