@@ -87,7 +87,7 @@ def test_one_leads_and_the_other_is_warm_and_not_ready(replicas: Replicas) -> No
     leader.wait_ready()
     follower = replicas.other(leader)
     until(lambda: len(follower.endpoints()) == 3, what="the follower knows the pods")
-    assert "leader" in follower.ready()
+    until(lambda: "leader" in follower.ready(), what="the follower is not ready because it does not lead")
 
 
 def test_a_leader_that_is_killed_is_followed_within_the_lease(replicas: Replicas) -> None:
