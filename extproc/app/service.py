@@ -106,6 +106,9 @@ class Service:
             return "draining"
         if not self._ready:
             return self._missing() or "about to listen"
+        lost = [pool.lost() for pool in self.pools]
+        if lost and all(lost):  # with another pool left there is something to serve
+            return "; ".join(filter(None, lost))
         return None if self.leadership is None else self.leadership.unready()
 
     def _missing(self) -> str:
@@ -132,6 +135,8 @@ class Service:
                 stack.push_async_callback(self.cluster.close)
             if self.leadership is not None:
                 await self.leadership.connect()
+            if self.cluster is not None:
+                await self.cluster.connect()
             context = None if self.metrics_tls is None else self.metrics_tls.context
             ports = await servers.start(self.settings, stack, context)
             async with asyncio.TaskGroup() as group:
@@ -167,6 +172,8 @@ class Service:
         self._ready = True
         _log.info("ready", service=self.name, serves=self.unready() is None)
         self._tell(health)
+        for pool in self.pools:
+            pool.changed = lambda: self._tell(health)
         if self.leadership is not None:
             # Not before: who leads and does not know the pool would keep those out who do.
             await self.leadership.run(lambda: self._tell(health))
