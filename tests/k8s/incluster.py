@@ -14,6 +14,7 @@ from extproc.kubernetes.credentials import load_credentials
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     defaults = load_credentials.__kwdefaults__
+    assert defaults is not None
     assert "service_account" in defaults
     defaults["service_account"] = folder
     sys.argv[:] = ["extproc", *sys.argv[2:]]

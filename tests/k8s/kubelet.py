@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,8 +29,6 @@ from tests.k8s.volumes import SERVICE_ACCOUNT, Paths, Volumes, environment, expa
 
 _ADDRESSES = count(1)
 _OURS: Final = (sys.executable, "-m", "tests.k8s.incluster")
-_FAST: Final = {"period": 0.05}
-"""Probes are made more often than asked for: what a period is for is to ask less, not to find out later."""
 
 
 class Pod:
@@ -53,7 +52,10 @@ class Pod:
         fields = self._fields(template["metadata"])
         self._volumes = Volumes(cluster.admin, self.namespace, self.spec, self.directory, fields, token)
         self._own = self._service_account(token)
-        self.containers = {str(each["name"]): each for each in self.spec["containers"]}
+        sidecars = self.spec.get("initContainers", [])
+        assert all(each.get("restartPolicy") == "Always" for each in sidecars), "init containers that end are not played"
+        self._sidecars = [str(each["name"]) for each in sidecars]
+        self.containers = {str(each["name"]): each for each in [*sidecars, *self.spec["containers"]]}
         self.ports = self._ports()
         self.children = self._children(fields)
 
@@ -65,17 +67,17 @@ class Pod:
         return self.ports[container_port]
 
     def start(self) -> None:
-        for child in self.children.values():
-            child.start()
+        """Start the sidecars, each when the one before has started up, and then the others."""
         self._status(ready=False)
+        for name, child in self.children.items():
+            child.start()
+            if name in self._sidecars:
+                self._wait_started(name)
 
     def wait_ready(self) -> None:
         """Wait until the startup and readiness probes pass, for no longer than the kubelet would."""
-        for name, container in self.containers.items():
-            startup = container.get("startupProbe")
-            if startup:
-                allowed_s = _delay_s(startup) + startup.get("periodSeconds", 10) * startup.get("failureThreshold", 3)
-                self._until_passes(name, "startupProbe", allowed_s)
+        for name in self.containers:
+            self._wait_started(name)
         for name in self.containers:
             self._until_passes(name, "readinessProbe", 30)
             assert self.probe(name, "livenessProbe") == "", f"{name} is ready and not alive"
@@ -95,10 +97,13 @@ class Pod:
         """
         with contextlib.suppress(Exception):  # the API server may be down
             self.cluster.admin.delete(f"{self._path}/{self.name}", grace_s=30)
-        for container in self.containers.values():
-            self._pre_stop(container.get("lifecycle", {}).get("preStop", {}))
+        ordinary = [name for name in self.containers if name not in self._sidecars]
+        for name in ordinary:
+            self._pre_stop(self.containers[name])
         grace_s = float(self.spec.get("terminationGracePeriodSeconds", 30))
-        codes = {name: child.stop(grace_s) for name, child in self.children.items()}
+        codes: dict[str, int | None] = {}
+        for name in [*ordinary, *reversed(self._sidecars)]:
+            codes[name] = self.children[name].stop(grace_s)
         self._remove()
         return codes
 
@@ -177,18 +182,38 @@ class Pod:
         return word
 
     def _until_passes(self, name: str, kind: str, within_s: float) -> None:
+        last = [""]
+
         def passes() -> bool:
-            time.sleep(_FAST["period"])
-            return self.probe(name, kind) == ""
+            last[0] = self.probe(name, kind)
+            return last[0] == ""
 
-        what = f"the {kind} of {self.name}/{name}: {self.probe(name, kind)}\n{self.children[name].tail()}"
-        until(passes, within_s=within_s, what=what)
+        try:
+            until(passes, within_s=within_s)
+        except AssertionError:
+            raise AssertionError(f"{kind} of {self.name}/{name}: {last[0]}\n{self.children[name].tail()}") from None
 
-    def _pre_stop(self, handler: Object) -> None:
+    def _wait_started(self, name: str) -> None:
+        startup = self.containers[name].get("startupProbe")
+        if startup:
+            allowed_s = startup.get("periodSeconds", 10) * startup.get("failureThreshold", 3)
+            self._until_passes(name, "startupProbe", startup.get("initialDelaySeconds", 0) + allowed_s)
+
+    def _pre_stop(self, container: Object) -> None:
+        """Raises when it fails, of which the kubelet would only make an event."""
+        handler = container.get("lifecycle", {}).get("preStop", {})
         if "sleep" in handler:
-            time.sleep(min(1.0, float(handler["sleep"]["seconds"])))
+            time.sleep(float(handler["sleep"]["seconds"]))
+        elif "exec" in handler:
+            program, *words = [self._local(word) for word in handler["exec"]["command"]]
+            known = {"python": [sys.executable], "sleep": ["sleep"]}
+            subprocess.run([*known[program], *words], check=True, timeout=30)
         elif handler:
             raise NotImplementedError(f"a preStop of another kind: {handler}")
+
+    def _local(self, text: str) -> str:
+        """`127.0.0.1:9901` with the port that stands for it."""
+        return re.sub(r"(?<=127\.0\.0\.1:)\d+", lambda match: str(self.ports.get(int(match.group()), match.group())), text)
 
     def _status(self, *, ready: bool) -> None:
         condition = {"type": "Ready", "status": "True" if ready else "False"}
@@ -250,10 +275,6 @@ def _assignments(variables: Mapping[str, str]) -> list[str]:
 
 def _sources(volume: Object) -> list[Object]:
     return list(volume.get("projected", {}).get("sources", []))
-
-
-def _delay_s(handler: Object) -> float:
-    return float(handler.get("initialDelaySeconds", 0))
 
 
 def _local_ports(document: Any) -> list[int]:

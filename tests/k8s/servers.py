@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,15 @@ from tests.e2e.parts import call, until
 class Server:
     """`extproc epp`, `bbr` or `gateway`."""
 
-    def __init__(self, command: str, flags: Sequence[str], directory: Path, name: str = "") -> None:
-        """Not started yet. Its log is JSON or text in `child.log`."""
+    def __init__(
+        self, command: str, flags: Sequence[str], directory: Path, name: str = "", *, environment: Mapping[str, str] = {}
+    ) -> None:
+        """Not started yet. `environment`: variables beside ours."""
         self.port, self.health_port, self.metrics_port = free_ports(3)
         ports = [f"--grpc-port={self.port}", f"--grpc-health-port={self.health_port}", f"--metrics-port={self.metrics_port}"]
         argv = [sys.executable, "-m", "extproc", command, "--host=127.0.0.1", "--secure-serving=false", *ports, *flags]
-        self.child = Child(name or command, argv, directory)
+        variables = [f"{key}={value}" for key, value in environment.items()]
+        self.child = Child(name or command, ["/usr/bin/env", *variables, *argv], directory)
         self.page = f"http://127.0.0.1:{self.metrics_port}"
 
     def __repr__(self) -> str:
@@ -47,6 +53,11 @@ class Server:
         answer = call(self.page, "/readyz")
         return "" if answer.status == 200 else answer.body.decode().strip() or str(answer.status)
 
+    def terminate(self) -> None:
+        """SIGTERM, without waiting for its end."""
+        assert self.child.pid is not None
+        os.kill(self.child.pid, signal.SIGTERM)
+
     def stop(self) -> int | None:
         return self.child.stop()
 
@@ -64,16 +75,23 @@ class Server:
         pools = json.loads(call(self.page, "/debug/endpoints").body)["pools"]
         return {entry["endpoint"]: entry for pool in pools for entry in pool["endpoints"]}
 
+    def decision(self, request_id: str) -> dict[str, Any]:
+        """What was decided about a request; empty when that is not known."""
+        found = call(self.page, f"/debug/decisions?request_id={request_id}").json["decisions"]
+        return dict(found[0]) if found else {}
+
     def metric(self, name: str) -> float:
         """A metric, summed over its labels."""
         page = call(self.page, "/metrics").body.decode()
         return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", page, re.M))
 
 
-def simulator(directory: Path, *, host: str = "0.0.0.0", flags: Sequence[str] = (), name: str = "sim") -> tuple[Child, int]:
+def simulator(
+    directory: Path, *, host: str = "0.0.0.0", port: int = 0, flags: Sequence[str] = ("--model=m",), name: str = "sim"
+) -> tuple[Child, int]:
     """A simulated model server, up, and its port. On 0.0.0.0 it is at every address 127.x.y.z, so every pod can be it."""
-    (port,) = free_ports(1)
-    argv = [sys.executable, "-m", "extproc", "sim", f"--host={host}", f"--port={port}", "--model=m", *flags]
+    port = port or free_ports(1)[0]
+    argv = [sys.executable, "-m", "extproc", "sim", f"--host={host}", f"--port={port}", *flags]
     child = Child(name, argv, directory)
     child.start()
 
@@ -83,3 +101,18 @@ def simulator(directory: Path, *, host: str = "0.0.0.0", flags: Sequence[str] = 
 
     until(up, within_s=20, what=f"{name} is up")
     return child, port
+
+
+@contextmanager
+def simulators(directory: Path, hosts: Sequence[str], flags: Sequence[str]) -> Iterator[list[str]]:
+    """One at each address, all on one port, as pods are; what each says about itself is its address and port."""
+    (port,) = free_ports(1)
+    children: list[Child] = []
+    try:
+        for host in hosts:  # a loop, so that those that did start are stopped when one does not
+            child, _ = simulator(directory, host=host, port=port, flags=flags, name=f"sim-{host}")
+            children.append(child)
+        yield [f"{host}:{port}" for host in hosts]
+    finally:
+        for child in children:
+            child.stop()

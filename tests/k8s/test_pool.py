@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from tests.k8s.cluster import Cluster
 from tests.k8s.objects import LABELS, PICKER_RULES, pools_path
 from tests.k8s.picks import traffic
 from tests.k8s.rig import NOTICED_S, POOL, Rig, rigged
-from tests.k8s.servers import simulator
+from tests.k8s.servers import Server, simulator
 
 A, B, C, D = "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"
 
@@ -117,6 +119,76 @@ def test_without_rights_it_says_which_are_missing(cluster: Cluster, namespace: s
         rig.api.patch(path, {"rules": list(PICKER_RULES)})
         rig.server.wait_ready(30)
         assert "Traceback" not in log + rig.server.log()
+    finally:
+        rig.server.stop()
+        rig.line.cut()
+
+
+def test_without_the_crd_it_says_which_is_missing(cluster: Cluster, namespace: str, sim_port: int, tmp_path: Path) -> None:
+    """The pools of the old group are not installed in this cluster."""
+    rig = Rig(cluster, namespace, sim_port, tmp_path)
+    rig.line.mend()
+    rig.server = rig.picker(rig.grant("picker", PICKER_RULES), ["--pool-group=inference.networking.x-k8s.io"])
+    try:
+        rig.server.start()
+        log = rig.server.wait_log(lambda text: "kubectl apply" in text and "inference.networking.x-k8s.io" in text)
+        assert "Traceback" not in log
+        assert rig.server.ready()
+    finally:
+        rig.server.stop()
+        rig.line.cut()
+
+
+def test_pods_without_a_pool(cluster: Cluster, namespace: str, sim_port: int, tmp_path: Path) -> None:
+    """`--endpoint-selector`: the rights on pods are all that it needs."""
+    rig = Rig(cluster, namespace, sim_port, tmp_path)
+    rig.pods.add("a", A)
+    rig.pods.add("b", B, labels={"app": "other"}, member=False)
+    rig.line.mend()
+    flags = [f"--kubeconfig={rig.grant('picker', PICKER_RULES[:1])}", f"--pool-namespace={namespace}"]
+    selection = ["--endpoint-selector=app=vllm", f"--endpoint-target-ports={sim_port}"]
+    rig.server = Server("epp", [*flags, *selection], tmp_path)
+    try:
+        rig.server.start()
+        rig.server.wait_ready()
+        with traffic(rig.server.port, rig.members) as seen:
+            seen.settles(rig.endpoints(A))
+            rig.pods.set_labels("b", LABELS, member=True)
+            assert seen.settles(rig.endpoints(A, B)) < NOTICED_S
+        assert seen.problems() == []
+    finally:
+        rig.server.stop()
+        rig.line.cut()
+
+
+def test_a_gateway_has_many_pools(cluster: Cluster, namespace: str, sim_port: int, tmp_path: Path) -> None:
+    """One by its InferencePool, one by labels, each with its models."""
+    rig = Rig(cluster, namespace, sim_port, tmp_path)
+    rig.create_pool()
+    rig.pods.add("a", A)
+    rig.pods.add("b", B, labels={"app": "other"})
+    rig.line.mend()
+    by_labels = {"selector": {"app": "other"}, "targetPorts": [sim_port], "namespace": namespace}
+    config = {
+        "apiVersion": "extproc.dev/v1alpha1",
+        "kind": "Gateway",
+        "pools": [
+            {"name": "one", "endpoints": {"kubernetes": {"inferencePool": POOL, "namespace": namespace}}},
+            {"name": "two", "endpoints": {"kubernetes": by_labels}},
+        ],
+        "routes": [{"models": ["m1"], "pool": "one"}, {"models": ["m2"], "pool": "two"}],
+    }
+    (tmp_path / "gateway.yaml").write_text(json.dumps(config))
+    flags = [f"--kubeconfig={rig.grant('gateway', PICKER_RULES)}", f"--config-file={tmp_path / 'gateway.yaml'}"]
+    rig.server = Server("gateway", flags, tmp_path)
+    try:
+        rig.server.start()
+        rig.server.wait_ready()
+        with closing(rig.client()) as client:
+            assert set(client.ask(b'{"model": "m1"}').endpoints) == rig.endpoints(A)
+            assert set(client.ask(b'{"model": "m2"}').endpoints) == rig.endpoints(B)
+            rig.pods.add("c", C, labels={"app": "other"})
+            until(lambda: client.ask(b'{"model": "m2"}').endpoints[:1] == (f"{C}:{sim_port}",), within_s=NOTICED_S)
     finally:
         rig.server.stop()
         rig.line.cut()
