@@ -1,6 +1,6 @@
 # What a user or CI runs; each target is a script, so that a laptop's run is CI's run.
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-compiled compile check bench bench-compare fuzz soak test-vllm protos lock clean
+.PHONY: help install demo up test test-compiled compile check bench bench-compare fuzz soak test-vllm test-k8s protos lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ soak: install  ## Ten minutes of everything mixed at half load through a real En
 
 test-vllm: install  ## Two real vLLM servers and a twin on CPU, behind Envoy and both stages; downloads 6 GB once
 	@scripts/test-vllm
+
+test-k8s: install  ## Charts and watchers on a real kube-apiserver; builds it, etcd and helm once with Go, 10 minutes
+	@scripts/test-k8s
 
 protos: install  ## Generate extproc/pb from protos/
 	@scripts/protos

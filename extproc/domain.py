@@ -129,6 +129,8 @@ class Pick(NamedTuple):
 
     positions: Sequence[int]
     score: float
+    totals: Column = []
+    """The total points of each candidate; to read only, and at once."""
 
 
 class BodyPath(Enum):
@@ -163,19 +165,30 @@ class ResponseReader(Protocol):
         ...
 
 
+class Splice(NamedTuple):
+    """Bytes of a body that are replaced: `body[begin:end]` becomes `data`. An insertion has `begin` equal to `end`."""
+
+    begin: int
+    end: int
+    data: bytes
+
+
 class Decision(NamedTuple):
     """What Envoy shall do with the request: go on, with these changes."""
 
     set_headers: tuple[tuple[str, str], ...] = ()
     remove_headers: tuple[str, ...] = ()
-    metadata: tuple[tuple[str, str], ...] = ()
-    """Dynamic metadata of the namespace `envoy.lb`."""
+    metadata: tuple[tuple[str, str | tuple[tuple[str, float], ...]], ...] = ()
+    """Dynamic metadata of the namespace `envoy.lb`: texts, and structs of numbers."""
     ticket: object = None
     """The director's own, to find the request again when it ends."""
     destination: str = ""
     """The endpoint that was picked, `ip:port`; '' when none was."""
     reader: ResponseReader | None = None
     """Whoever reads the response; None lets it pass unread, at the least cost."""
+    splices: tuple[Splice, ...] = ()
+    """Changes to the body that was decided on, or to the beginning of it, in order and apart from each other. What their
+    change of length needs in the headers is in `remove_headers`."""
 
 
 class Reply(NamedTuple):
@@ -204,4 +217,5 @@ __all__ = [
     "Reply",
     "RequestHead",
     "ResponseReader",
+    "Splice",
 ]

@@ -16,6 +16,7 @@ _COMMANDS = {
     "epp": "Endpoint picker of one pool, behind an InferencePool or a standalone Envoy.",
     "gateway": "Both stages on one stream: model to pool to endpoint.",
     "sim": "A simulated vLLM server.",
+    "health": "Ask the server of this container whether it is ready.",
     "demo": "A real Envoy, the gateway and simulated pools, on this machine.",
 }
 

@@ -158,9 +158,9 @@ class Encoder:
         return found
 
     def body(self, direction: Direction, decision: Decision | None, replaced: bytes | None = None) -> bytes:
-        """A BodyResponse outside full duplex, which leaves the body alone or replaces it."""
+        """A BodyResponse outside full duplex, which leaves the piece alone or replaces it."""
         if replaced is not None:
-            return _replaced_body(direction, replaced)
+            return _replaced_body(direction, decision, replaced)
         if decision is None:
             return _PLAIN_BODY[direction]
         key = ("body", direction, *decision[:3])
@@ -259,9 +259,11 @@ def _body(direction: Direction, decision: Decision) -> bytes:
     return message.SerializeToString()
 
 
-def _replaced_body(direction: Direction, body: bytes) -> bytes:
+def _replaced_body(direction: Direction, decision: Decision | None, body: bytes) -> bytes:
     message = pb.ProcessingResponse()
     part = message.request_body if direction is Direction.REQUEST else message.response_body
+    if decision is not None:
+        _common(message, part.response, direction, decision)
     if body:
         part.response.body_mutation.body = body
     else:
@@ -278,7 +280,13 @@ def _common(message: pb.ProcessingResponse, common: pb.CommonResponse, direction
     if decision.metadata:
         space = message.dynamic_metadata.fields[names.LB_NAMESPACE].struct_value
         for key, value in decision.metadata:
-            space.fields[key].string_value = value
+            if isinstance(value, str):
+                space.fields[key].string_value = value
+                continue
+            numbers = space.fields[key].struct_value
+            numbers.SetInParent()
+            for name, number in value:
+                numbers.fields[name].number_value = number
 
 
 def _set_headers(mutation: pb.HeaderMutation, headers: Sequence[tuple[str, str]]) -> None:

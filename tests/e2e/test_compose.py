@@ -97,3 +97,21 @@ def test_dockerfile_copies_what_exists_and_runs_as_nobody() -> None:
     assert re.search(r"^USER (?!0|root)", text, re.M)
     assert re.search(r'^ENTRYPOINT \["extproc"\]$', text, re.M)
     assert "--require-hashes" in text
+
+
+def test_dockerfile_leaves_nothing_that_installs_and_says_how_it_is() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    assert re.search(r'^HEALTHCHECK .* CMD \["extproc", "health"\]$', text, re.M)
+    runtime = text[text.index(" AS runtime") :]
+    assert "pip uninstall" in runtime
+    assert "compileall" in text
+    assert "['kubernetes']" in text, "the image runs in clusters, too"
+
+
+@pytest.mark.parametrize("target", ["bbr", "epp"])
+def test_dockerfile_has_images_that_need_no_subcommand(target: str) -> None:
+    """Upstream's charts and manifests give none."""
+    text = (ROOT / "Dockerfile").read_text()
+    assert f'FROM runtime AS {target}\nENTRYPOINT ["extproc", "{target}"]' in text
+    last = text[text.rindex("\nFROM ") :]
+    assert 'ENTRYPOINT ["extproc"]' in last, "what is built without --target takes subcommands"

@@ -14,6 +14,7 @@ from extproc.pool import PoolStore
 from extproc.request import ParseOptions
 from extproc.scheduling import build_scheduler
 from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
+from extproc.settings.router import HeaderRules
 from extproc.stages import ModelHeaders, PickEndpoint, PoolOfEndpoints, RouteToPool, Stage
 from extproc.traffic import AdapterMap, Route, RouteTable
 from tests.fakes.candidates import endpoints
@@ -55,15 +56,21 @@ class Deployment:
         self.pools[name] = PoolOfEndpoints(store, build_scheduler(picker_config).scheduler(seeded()))
         return store
 
-    def headers(self, adapters: AdapterMap = AdapterMap()) -> ModelHeaders:
-        return ModelHeaders(self.router_metrics, adapters)
+    def headers(self, adapters: AdapterMap = AdapterMap(), rules: HeaderRules = HeaderRules()) -> ModelHeaders:
+        return ModelHeaders(self.router_metrics, adapters, rules)
 
     def routes(self, **models: Sequence[str]) -> RouteToPool:
         """Models by pool."""
         return RouteToPool(RouteTable([Route(tuple(names), pool) for pool, names in models.items()]), 1_700_000_000)
 
     def picker(
-        self, default_pool: str | None = "p", *, model_required: bool = False, responses: ResponseMetrics | None = None
+        self,
+        default_pool: str | None = "p",
+        *,
+        model_required: bool = False,
+        responses: ResponseMetrics | None = None,
+        emit_scores: bool = False,
+        ignore_subset: bool = False,
     ) -> PickEndpoint:
         return PickEndpoint(
             self.pools,
@@ -72,6 +79,8 @@ class Deployment:
             default_pool=default_pool,
             model_required=model_required,
             responses=responses,
+            emit_scores=emit_scores,
+            ignore_subset=ignore_subset,
             clock=self.clock,
             wall_clock=self.clock,
         )
