@@ -185,15 +185,16 @@ def envoy_rows(rounds: int) -> list[Row]:
         servers = {
             name: stack.enter_context(server("extproc", "bbr", *_PORTS, "--transport", name)) for name in ("h2", "grpcio")
         }
-        ports = free_ports(5)
-        plain = Listener(ports[0], 0)
+        bare = stack.enter_context(server("tests.bench.bare"))
+        ports = free_ports(6)
+        plain, least = Listener(ports[0], 0), Listener(ports[5], bare.started["grpc"])
         listeners = {
             ("h2", "none"): Listener(ports[1], servers["h2"].started["grpc"]),
             ("grpcio", "none"): Listener(ports[2], servers["grpcio"].started["grpc"]),
             ("h2", "bodies"): Listener(ports[3], servers["h2"].started["grpc"], "bodies"),
             ("grpcio", "bodies"): Listener(ports[4], servers["grpcio"].started["grpc"], "bodies"),
         }
-        stack.enter_context(running_envoy([plain, *listeners.values()], backend.started["port"]))
+        stack.enter_context(running_envoy([plain, least, *listeners.values()], backend.started["port"]))
         seen: dict[str, list[Seen]] = {}
 
         def take(name: str, port: int, path: str, requests: int, connections: int, of: Server | None = None) -> None:
@@ -204,11 +205,12 @@ def envoy_rows(rounds: int) -> list[Row]:
             if round_ == 1:
                 seen.clear()  # the first round warms up
             take("plain", plain.port, "/answer", 1000, 1)
+            take("bare stream none", least.port, "/stream", 200, 1, bare)
             for name, target in servers.items():
                 port = listeners[name, "none"].port
                 take(f"{name} 1", port, "/answer", 1000, 1, target)
                 take(f"{name} 16", port, "/answer", 4000, 16, target)
-                take(f"{name} stream none", port, "/stream", 40, 1, target)
+                take(f"{name} stream none", port, "/stream", 200, 1, target)
                 take(f"{name} stream bodies", listeners[name, "bodies"].port, "/stream", 40, 1, target)
                 take(f"{name} paced bodies", listeners[name, "bodies"].port, "/paced", 10, 1, target)
                 take(f"{name} bodies", listeners[name, "bodies"].port, "/answer", 500, 1, target)
@@ -231,6 +233,8 @@ def _rows(seen: dict[str, list[Seen]]) -> list[Row]:
         rows.append(Row(f"16 connections, {name}: CPU", middle(f"{name} 16", "cpu_us"), "µs"))
     rates = [a.rate / b.rate for a, b in zip(seen["h2 16"], seen["grpcio 16"], strict=True)]
     rows.append(Row("16 connections, h2", statistics.median(rates), "x grpcio", least=3.0))
+    least = middle("bare stream none", "cpu_us")
+    rows.append(Row("100 chunks, bodies not sent to a bare asyncio.Protocol that answers blindly: CPU", least, "µs"))
     for name in ("h2", "grpcio"):
         none = middle(f"{name} stream none", "cpu_us")
         chunk, paced = (
@@ -238,6 +242,7 @@ def _rows(seen: dict[str, list[Seen]]) -> list[Row]:
             for how in ("stream", "paced")
         )
         rows.append(Row(f"100 chunks, bodies not sent to {name}: CPU", none, "µs", 80 if name == "h2" else None))
+        rows.append(Row(f"100 chunks, bodies not sent to {name}: CPU", none / least, "x bare"))
         rows.append(Row(f"a streamed chunk sent to {name}: CPU", chunk, "µs", 10 if name == "h2" else None))
         rows.append(Row(f"the same, a chunk each millisecond, {name}: CPU", paced, "µs"))
     return rows
