@@ -67,6 +67,15 @@ class Split:
             return self.models[0]
         return self.models[min(bisect_right(shares, draw() * shares[last]), last)]
 
+    def shares(self) -> dict[str, float]:
+        """The part of the requests that each model gets; they add up to 1."""
+        parts: dict[str, float] = dict.fromkeys(self.models, 0.0)
+        below = 0
+        for model, share in zip(self.models, self._shares, strict=True):
+            parts[model] += (share - below) / self._shares[-1]
+            below = share
+        return parts
+
     def __repr__(self) -> str:
         return f"<Split {self.rewrite} to {', '.join(self.models)}>"
 
@@ -88,6 +97,8 @@ class RewriteTable:
                     self._exact.setdefault(model, split)
                 if not rule.models and self._generic is None:
                     self._generic = split
+        self.is_empty = not self._exact and self._generic is None
+        """No rule at all."""
 
     def split_of(self, model: str) -> Split | None:
         """Where requests for the model go, None when no rule is for it; '' is a request that names none."""
@@ -108,7 +119,7 @@ class RewriteTable:
         )
 
     def __bool__(self) -> bool:
-        return bool(self._exact) or self._generic is not None
+        return not self.is_empty
 
     def __repr__(self) -> str:
         return f"<RewriteTable {len(self._exact)} models{' and all others' if self._generic else ''}>"
