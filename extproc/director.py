@@ -86,6 +86,9 @@ class Director:
 
     def finished(self, end: Finished, served: str) -> None:
         """The request of a decision is over."""
+        reader = end.decision.reader
+        if reader is not None and isinstance(reader, AnswerReader) and reader.unrestored:
+            self._metrics.answer_not_restored(reader.unrestored)
         ticket = end.decision.ticket
         if isinstance(ticket, InFlight) and self._picker is not None:
             self._picker.finished(ticket, end.status, served)

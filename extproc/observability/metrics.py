@@ -11,6 +11,9 @@ from typing import Final
 
 from extproc import __version__
 from extproc.observability.instruments import Family, Histogram, Instruments, Value
+from extproc.observability.logs import logger
+
+_log = logger(__name__)
 
 DECISION_SECONDS: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 REQUEST_SECONDS: Final = (
@@ -40,6 +43,22 @@ class StreamMetrics:
             "Request bodies that could not be read for a model, by reason.",
             ["reason"],
         )
+        self._unrestored = instruments.counter(
+            "extproc_answers_not_restored_total",
+            "Answers that name the model that served, not the client's: their body could not be read, by reason.",
+            ["reason"],
+        )
+        self._warned = False
+
+    def answer_not_restored(self, reason: str) -> None:
+        """A rewritten request's answer went on as it was."""
+        self._unrestored.child(reason).value += 1
+        if reason == "body not sent" and not self._warned:
+            self._warned = True
+            _log.warning(
+                "answers to rewritten requests name the model that served them: Envoy does not send response bodies; "
+                "set response_body_mode to FULL_DUPLEX_STREAMED (said once)"
+            )
 
 
 class TransportMetrics:

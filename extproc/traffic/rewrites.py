@@ -129,10 +129,15 @@ def _check(rule: RewriteRule, where: str) -> None:
     if not rule.targets:
         raise ValueError(f"{where}.targets is empty; at least one target is needed")
     for index, target in enumerate(rule.targets):
-        if not 1 <= len(target.model) <= MAX_MODEL_CHARS or any(ord(c) < 32 or ord(c) == 127 for c in target.model):
+        if not 1 <= len(target.model) <= MAX_MODEL_CHARS or not _is_text(target.model):
             raise ValueError(
                 f"{where}.targets[{index}].modelRewrite is {target.model[:40]!r}; expected a model's name of 1 to "
                 f"{MAX_MODEL_CHARS} characters without control characters"
             )
         if target.weight is not None and not 1 <= target.weight <= MAX_WEIGHT:
             raise ValueError(f"{where}.targets[{index}].weight is {target.weight}; expected 1 to {MAX_WEIGHT}")
+
+
+def _is_text(name: str) -> bool:
+    """No control characters, which a form or a path must not hold, and no half of a surrogate pair, which has no UTF-8."""
+    return not any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) <= 0xDFFF for c in name)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from extproc.domain import Decision, InferenceRequest, Splice
+from extproc.domain import BodyPath, Decision, InferenceRequest, Splice
 from extproc.errors import BodyNotSeen, InvalidModel, MissingModel, UnreadableBody
-from extproc.protocol import Decide
+from extproc.protocol import Decide, Finished
 from extproc.request import parse, spliced
 from extproc.stages import Draft
 from extproc.traffic import ModelRewrite, RewriteRule, RewriteTable, RewriteTarget
@@ -198,6 +198,15 @@ class TestBehindIt:
         assert decision.remove_headers == ("content-length",)
         assert spliced(BODY, decision.splices) == b'{"model":"served","messages":[]}'
         assert decision.reader is not None, "the client's name is put back"
+
+    def test_an_answer_that_is_not_sent_to_us_is_counted(self, deployment: Deployment) -> None:
+        deployment.traffic["p"].rewrites = ALIAS
+        decision = self.decide(deployment)
+        assert decision.reader is not None
+        decision.reader.headers(200, {"content-type": b"application/json"}, BodyPath.UNSEEN)
+        deployment.director(deployment.picker()).finished(Finished(decision, 200, True), "")
+        name = "extproc_answers_not_restored_total"
+        assert counted(deployment.instruments, name) == {f'{name}{{reason="body not sent"}}': 1}
 
     def test_metrics_and_the_log_tell_both_models(self, deployment: Deployment) -> None:
         deployment.traffic["p"].rewrites = ALIAS
