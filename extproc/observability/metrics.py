@@ -217,7 +217,9 @@ class RewriteMetrics:
         )
 
     def decided(self, rewrite: str, model: str, target: str) -> None:
-        self._decisions.child(rewrite, model, target).value += 1
+        """`rewrite` is the object's `namespace/name`."""
+        # As upstream, without the namespace: it is the pool's.
+        self._decisions.child(rewrite.rpartition("/")[2], model, target).value += 1
 
 
 class AdmissionMetrics:

@@ -48,7 +48,7 @@ class AdmitByPriority:
             return None
         name, pool = pool_of(self._pools, draft, self._default_pool)
         draft.priority = priority = pool.traffic.objectives.priority_of(objective.decode("latin-1"))
-        if priority < 0 and self._saturation_now(name, pool) >= FULL:
+        if priority < 0 and self._saturation_now(request, name, pool) >= FULL:
             self._metrics.shed(name, priority)
             self._picker_metrics.error(request.model or "", Saturated.code, draft.target_model)
             raise Saturated(_SHED)
@@ -58,12 +58,14 @@ class AdmitByPriority:
         _, pool = pool_of(self._pools, draft, self._default_pool)
         objective = request.head.text(_NEW) or request.head.text(_OLD)
         draft.priority = pool.traffic.objectives.priority_of(objective)
-        saturation = _saturation(pool)
+        saturation = _saturation(pool, request.head.subset)
         if draft.priority < 0 and saturation >= FULL:
             raise Saturated(_SHED)
         return {"objective": objective or None, "priority": draft.priority, "saturation": saturation}
 
-    def _saturation_now(self, name: str, pool: PoolOfEndpoints) -> float:
+    def _saturation_now(self, request: InferenceRequest, name: str, pool: PoolOfEndpoints) -> float:
+        if request.head.subset is not None:
+            return _saturation(pool, request.head.subset)
         now_s = self._clock()
         value, until_s = self._known.get(name, (0.0, 0.0))
         if now_s >= until_s:
@@ -75,5 +77,5 @@ class AdmitByPriority:
 _SHED: Final = "system saturated, sheddable request dropped"
 
 
-def _saturation(pool: PoolOfEndpoints) -> float:
-    return pool.detector.saturation(pool.store.readings())
+def _saturation(pool: PoolOfEndpoints, subset: tuple[str, ...] | None = None) -> float:
+    return pool.detector.saturation(pool.store.readings(subset))

@@ -384,3 +384,6 @@ def test_readings_are_of_those_that_may_be_picked(store: PoolStore, clock: FakeC
     store.page_started(B)
     store.page_failed(B, "refused", down=True)
     assert store.readings() == [Reading(Load(waiting=3), 0.5, 1), Reading(Load(), None, 0)]
+    address = endpoints(3)[2].address
+    assert store.readings([C]) == store.readings([address]) == [Reading(Load(), None, 0)]
+    assert store.readings([]) == []

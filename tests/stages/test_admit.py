@@ -101,6 +101,16 @@ class TestShedding:
         with pytest.raises(Saturated):
             priority(deployment, BATCH)
 
+    @pytest.mark.parametrize(("subset", "shed"), [(0, True), (1, False)])
+    def test_only_endpoints_that_the_proxy_allows_count(self, deployment: Deployment, subset: int, shed: bool) -> None:
+        fill(deployment, FULL, ROOM)
+        asked = BATCH._replace(subset=(endpoints(2)[subset].key,))
+        if not shed:
+            assert priority(deployment, asked) == -10
+            return
+        with pytest.raises(Saturated):
+            priority(deployment, asked)
+
     def test_what_is_known_is_kept_for_a_moment(self, deployment: Deployment) -> None:
         stage = deployment.admission()
         asked = request(head=BATCH)

@@ -73,7 +73,7 @@ class TestTheModelThatServes:
         assert spliced(BODY, draft.splices) == BODY.replace(b'"m"', b'"%s"' % model.encode())
         assert draft.restore_model == (model, "m")
         assert counted(deployment.instruments, DECISIONS) == {
-            f'{DECISIONS}{{model_name="m",model_rewrite_name="ns/r",target_model="{model}"}}': 1
+            f'{DECISIONS}{{model_name="m",model_rewrite_name="r",target_model="{model}"}}': 1
         }
 
     @pytest.mark.parametrize("header", [NEW, OLD])
