@@ -139,6 +139,8 @@ class Pick(NamedTuple):
 
     positions: Sequence[int]
     score: float
+    totals: Column = []
+    """The total points of each candidate; to read only, and at once."""
 
 
 class BodyPath(Enum):
@@ -186,8 +188,8 @@ class Decision(NamedTuple):
 
     set_headers: tuple[tuple[str, str], ...] = ()
     remove_headers: tuple[str, ...] = ()
-    metadata: tuple[tuple[str, str], ...] = ()
-    """Dynamic metadata of the namespace `envoy.lb`."""
+    metadata: tuple[tuple[str, str | tuple[tuple[str, float], ...]], ...] = ()
+    """Dynamic metadata of the namespace `envoy.lb`: texts, and structs of numbers."""
     ticket: object = None
     """The director's own, to find the request again when it ends."""
     destination: str = ""

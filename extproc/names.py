@@ -17,6 +17,8 @@ BASE_MODEL_HEADER: Final = "X-Gateway-Base-Model-Name"
 # Set by the picker stage, as header and as dynamic metadata of the same key (004).
 DESTINATION_HEADER: Final = "x-gateway-destination-endpoint"
 LB_NAMESPACE: Final = "envoy.lb"
+# Only metadata: every candidate's points (llm-d router v0.10, --emit-endpoint-scores).
+SCORES_KEY: Final = "x-gateway-destination-endpoint-scores"
 
 # Told to the picker stage by the proxy (004).
 SUBSET_NAMESPACE: Final = "envoy.lb.subset_hint"

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from extproc.cli.options import env_of, flag_of, shown_default
+from extproc.cli.options import env_of, flag_of, is_hidden, shown_default
 from extproc.protocol.table import REQUEST_ROWS, RESPONSE_ROWS, mermaid
+from extproc.settings import upstream
 from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings
 from extproc.transport.h2 import table as h2_table
 
@@ -29,8 +30,25 @@ def _diagram(which: str) -> str:
 def _flags(model: type[BaseModel]) -> str:
     lines = ["| flag | default | environment | meaning |", "|---|---|---|---|"]
     for field, info in model.model_fields.items():
+        if is_hidden(info):
+            continue
         doc = (info.description or "").replace("|", "\\|")
         lines.append(f"| `--{flag_of(field, info)}` | {shown_default(info) or '–'} | `{env_of(field, info)}` | {doc} |")
+    return "\n".join(lines) + "\n"
+
+
+def _upstream(command: str) -> str:
+    lines = ["| upstream's flag | here | why | use instead | no warning for |", "|---|---|---|---|---|"]
+    for flag in upstream.flags_of(command):
+        quiet = ", ".join(f"`{value}`" for value in flag.quiet)
+        lines.append(f"| `--{flag.flag}` | {flag.kind} | {flag.why} | {flag.instead or '–'} | {quiet or '–'} |")
+    lines += [f"| `--{flag}` | refused | {why} | – | – |" for flag, why in upstream.REFUSED.get(command, {}).items()]
+    return "\n".join(lines) + "\n"
+
+
+def _variables() -> str:
+    lines = ["| variable | of | why it has no effect | use instead |", "|---|---|---|---|"]
+    lines += [f"| `{row.name}` | {', '.join(row.commands)} | {row.why} | {row.instead or '–'} |" for row in upstream.VARIABLES]
     return "\n".join(lines) + "\n"
 
 
@@ -41,6 +59,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "bbr-flags": lambda: _flags(BbrSettings),
     "epp-flags": lambda: _flags(EppSettings),
     "gateway-flags": lambda: _flags(GatewaySettings),
+    "bbr-upstream": lambda: _upstream("bbr"),
+    "epp-upstream": lambda: _upstream("epp"),
+    "upstream-variables": _variables,
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from extproc.domain import Endpoint, InferenceRequest, Load, Reply, RequestHead
 from extproc.errors import ExtProcError, MissingModel, NoEndpoints, UnknownModel, UnreadableBody
+from extproc.settings.router import FieldRule, HeaderRules
 from extproc.stages import Draft, InFlight, Stage
 from extproc.traffic import AdapterMap
 from tests.fakes.candidates import endpoints
@@ -70,6 +71,16 @@ class TestModelHeaders:
     def test_counts(self, deployment: Deployment, what: InferenceRequest, expected: dict[str, float]) -> None:
         run(deployment.headers(), what)
         assert counts(deployment, "bbr") == expected
+
+    def test_only_what_plugins_name_and_nobody_elses(self, deployment: Deployment) -> None:
+        rules = HeaderRules(
+            (FieldRule("model", "X-Model"), FieldRule("user", "X-User"), FieldRule("n", "X-N")), base_model=False
+        )
+        spoofed = head(x_user="other", x_n="1", x_gateway_base_model_name="other")
+        body: dict[str, object] = {"model": "m", "user": "u", "n": {}}
+        draft, _ = run(deployment.headers(self.ADAPTERS, rules), request("m", head=spoofed, payload=body))
+        assert draft.set_headers == (("X-Model", "m"), ("X-User", "u"))
+        assert draft.remove_headers == ("x-gateway-base-model-name", "x-n")
 
     def test_new_adapters_count_at_once(self, deployment: Deployment) -> None:
         stage = deployment.headers()
@@ -238,6 +249,26 @@ class TestPickEndpoint:
         for subset in ((B,), ("10.0.0.2",)):
             draft, _ = run(deployment.picker(), request(head=head(subset=subset)))
             assert draft.set_headers == ((DESTINATION, B),)
+
+    def test_unless_it_is_told_not_to(self, deployment: Deployment) -> None:
+        """--disable-endpoint-subset-filter."""
+        deployment.add_pool("p")
+        for subset in ((), ("10.9.9.9",)):
+            draft, _ = run(deployment.picker(ignore_subset=True), request(head=head(subset=subset)))
+            assert draft.destination in (A, B)
+
+    def test_scores_as_metadata(self, deployment: Deployment) -> None:
+        """--emit-endpoint-scores: every candidate's points; the destination stays as it is."""
+        store = deployment.add_pool("p")
+        store.page_started(A)
+        store.page_read(A, Load(waiting=5, running=1, kv_usage=0.5))
+        draft, _ = run(deployment.picker(emit_scores=True), request())
+        assert draft.metadata[0] == (DESTINATION, B)
+        name, points = draft.metadata[1]
+        assert name == "x-gateway-destination-endpoint-scores"
+        assert isinstance(points, tuple)
+        assert dict(points) == {A: 1.0, B: 4.0}
+        assert run(deployment.picker(), request())[0].metadata[1:] == ()
 
     @pytest.mark.parametrize(
         ("subset", "said"),

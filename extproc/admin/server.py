@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import json
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -66,10 +67,10 @@ class AdminServer:
         )
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
 
-    async def start(self, host: str, port: int, *, reuse_port: bool = False) -> int:
+    async def start(self, host: str, port: int, *, reuse_port: bool = False, tls: ssl.SSLContext | None = None) -> int:
         """Listen; return the port. Raises OSError with the port's name and number."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, reuse_port=reuse_port)
+        site = web.TCPSite(self._runner, host, port, reuse_port=reuse_port, ssl_context=tls)
         try:
             await site.start()
         except OSError as error:

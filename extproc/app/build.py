@@ -12,9 +12,14 @@ from pathlib import Path
 
 from extproc import names
 from extproc.app.adapters import AdaptersFile
+from extproc.app.cluster import Cluster
+from extproc.app.kubernetes import WatchedAdapters, picker_source, wants_config_maps, why_kubernetes
+from extproc.app.leadership import Leadership
+from extproc.app.metrics_tls import metrics_tls
 from extproc.app.pools import Pool, PoolParts, pool_parts, read_file
 from extproc.app.service import Service, Telemetry
 from extproc.app.tls import server_tls
+from extproc.app.upstream import with_parameters
 from extproc.director import Director
 from extproc.domain import Decision
 from extproc.observability.decisions import DecisionLog
@@ -38,9 +43,10 @@ def build_bbr(settings: BbrSettings) -> Service:
     """The body-based router. Raises SettingsError."""
     telemetry = Telemetry()
     metrics = RouterMetrics(telemetry.instruments)
-    headers = ModelHeaders(metrics)
+    headers = ModelHeaders(metrics, rules=settings.headers)
     problems: list[str] = []
     tls = server_tls(settings, telemetry.instruments, telemetry.files, problems)
+    admin_tls = metrics_tls(settings, telemetry.files, problems)
     background: list[Callable[[], Awaitable[None]]] = []
     try:
         background = _watch_adapters(settings.adapters_file, "--adapters-file", headers, telemetry)
@@ -48,11 +54,26 @@ def build_bbr(settings: BbrSettings) -> Service:
         problems += error.problems
     if problems:
         raise SettingsError(problems)
+    cluster = watched = None
+    if wants_config_maps(settings):
+        cluster = Cluster(settings.kubeconfig, telemetry.instruments, why="--adapter-configmaps")
+        watched = WatchedAdapters(settings, headers, cluster)
     options = ParseOptions(settings.invalid_json_passes, settings.text_models, settings.max_inflated_body_bytes)
     director = Director([headers], telemetry.streams, router_metrics=metrics, options=options)
     mode = BodyMode.FULL_DUPLEX_STREAMED if settings.streaming else BodyMode.BUFFERED
     limits = _limits(settings)._replace(fallback=ProtocolConfig(mode, mode))
-    return Service("bbr", settings, telemetry, director, limits, background=background, tls=tls)
+    return Service(
+        "bbr",
+        settings,
+        telemetry,
+        director,
+        limits,
+        background=background,
+        tls=tls,
+        metrics_tls=admin_tls,
+        cluster=cluster,
+        adapters=watched,
+    )
 
 
 def build_epp(settings: EppSettings) -> Service:
@@ -69,8 +90,11 @@ def build_epp(settings: EppSettings) -> Service:
             config, warnings = load_picker_config(settings.config_text)
     except SettingsError as error:
         problems += [p if p.startswith("--config-file") else prefix + p for p in error.problems]
+    config, more = with_parameters(config, settings.upstream_parameters)
+    warnings += more
     telemetry = Telemetry()
     tls = server_tls(settings, telemetry.instruments, telemetry.files, problems)
+    admin_tls = metrics_tls(settings, telemetry.files, problems)
     parts = None
     try:
         parts = pool_parts(
@@ -80,6 +104,7 @@ def build_epp(settings: EppSettings) -> Service:
             static_path="--endpoints",
             file=None,
             base=Path.cwd(),
+            kubernetes=picker_source(settings),
         )
     except SettingsError as error:
         problems += error.problems
@@ -87,7 +112,9 @@ def build_epp(settings: EppSettings) -> Service:
         raise SettingsError(problems)
     for warning in warnings:
         _log.warning("config", warning=prefix + warning)
-    pool = _pool(settings.pool_name, parts, settings, telemetry)
+    needs_cluster = settings.ha_enable_leader_election or parts.kubernetes is not None
+    cluster = Cluster(settings.kubeconfig, telemetry.instruments, why=why_kubernetes(settings)) if needs_cluster else None
+    pool = _pool(settings.pool, parts, settings, telemetry, cluster)
     decisions = DecisionLog()
     options = ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes)
     stages = _picking({pool.store.name: _of_stages(pool, parts)}, settings, telemetry, decisions, options, pool.store.name)
@@ -95,7 +122,22 @@ def build_epp(settings: EppSettings) -> Service:
     # Upstream's picker marks every answer that passed it; its users' checks look for the mark.
     marker = Decision(set_headers=((names.RESPONSE_MARKER_HEADER, "true"),))
     limits = _limits(settings)._replace(on_response_headers=marker)
-    return Service("epp", settings, telemetry, director, limits, [pool], decisions, tls=tls)
+    leadership = None
+    if settings.ha_enable_leader_election and cluster is not None:
+        leadership = Leadership(settings, cluster, telemetry.instruments)
+    return Service(
+        "epp",
+        settings,
+        telemetry,
+        director,
+        limits,
+        [pool],
+        decisions,
+        tls=tls,
+        metrics_tls=admin_tls,
+        cluster=cluster,
+        leadership=leadership,
+    )
 
 
 def build_gateway(settings: GatewaySettings) -> Service:
@@ -105,6 +147,7 @@ def build_gateway(settings: GatewaySettings) -> Service:
     telemetry = Telemetry()
     problems: list[str] = []
     tls = server_tls(settings, telemetry.instruments, telemetry.files, problems)
+    admin_tls = metrics_tls(settings, telemetry.files, problems)
     try:
         config = load_gateway_config(read_file(settings.config_file, "--config-file"))
     except SettingsError as error:
@@ -144,6 +187,7 @@ def build_gateway(settings: GatewaySettings) -> Service:
         decisions,
         background,
         tls,
+        admin_tls,
     )
 
 
@@ -185,9 +229,10 @@ def _gateway_parts(config: GatewayConfig, base: Path, prefix: str, problems: lis
     return parts
 
 
-def _pool(name: str, parts: PoolParts, settings: PickerSettings, telemetry: Telemetry) -> Pool:
+def _pool(name: str, parts: PoolParts, settings: PickerSettings, telemetry: Telemetry, cluster: Cluster | None = None) -> Pool:
     store = PoolStore(name, time.monotonic, stale_after_s=settings.metrics_staleness_threshold)
-    return Pool(store, parts, telemetry.instruments, telemetry.files, interval_s=settings.refresh_metrics_interval)
+    interval_s = settings.refresh_metrics_interval
+    return Pool(store, parts, telemetry.instruments, telemetry.files, interval_s=interval_s, cluster=cluster)
 
 
 def _of_stages(pool: Pool, parts: PoolParts) -> PoolOfEndpoints:
@@ -207,7 +252,13 @@ def _picking(
     metrics = PickerMetrics(telemetry.instruments)
     return [
         RewriteModel(pools, RewriteMetrics(telemetry.instruments), random.random, default_pool=only, options=options),
-        AdmitByPriority(pools, AdmissionMetrics(telemetry.instruments), metrics, default_pool=only),
+        AdmitByPriority(
+            pools,
+            AdmissionMetrics(telemetry.instruments),
+            metrics,
+            default_pool=only,
+            ignore_subset=settings.disable_endpoint_subset_filter,
+        ),
         PickEndpoint(
             pools,
             metrics,
@@ -215,6 +266,8 @@ def _picking(
             default_pool=only,
             model_required=only is not None,
             responses=_responses(settings, telemetry),
+            emit_scores=settings.emit_endpoint_scores,
+            ignore_subset=settings.disable_endpoint_subset_filter,
         ),
     ]
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import signal
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,6 +14,10 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from extproc.admin import AdminServer, Inside
+from extproc.app.cluster import Cluster
+from extproc.app.kubernetes import WatchedAdapters
+from extproc.app.leadership import Leadership
+from extproc.app.metrics_tls import MetricsTls
 from extproc.app.pools import Pool
 from extproc.app.tls import ServerTls
 from extproc.app.transports import GrpcServer, grpc_servers
@@ -84,20 +89,38 @@ class Service:
     background: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     tls: ServerTls | None = None
     """None for plaintext."""
+    metrics_tls: MetricsTls | None = None
+    """Of the metrics port; None for plaintext."""
+    cluster: Cluster | None = None
+    """Access to Kubernetes; None where nothing needs it."""
+    adapters: WatchedAdapters | None = None
+    """The router's ConfigMaps; None where it has none."""
+    leadership: Leadership | None = None
+    """Who of several replicas serves; None: each does."""
     _draining: bool = False
     _ready: bool = False
 
     def unready(self) -> str | None:
-        """Why the service is not ready, None when it is. Once ready it stays so until it drains."""
+        """Why the service is not ready, None when it is.
+
+        What it must know, it must know once: then it stays ready until it drains, unless another replica leads.
+        """
         if self._draining:
             return "draining"
-        return None if self._ready else self._missing() or "about to listen"
+        if not self._ready:
+            return self._missing() or "about to listen"
+        lost = [pool.lost() for pool in self.pools]
+        if lost and all(lost):  # with another pool left there is something to serve
+            return "; ".join(filter(None, lost))
+        return None if self.leadership is None else self.leadership.unready()
 
     def _missing(self) -> str:
-        return "; ".join(reason for pool in self.pools if (reason := pool.unready()))
+        reasons = [pool.unready() for pool in self.pools]
+        reasons.append(None if self.adapters is None else self.adapters.unready())
+        return "; ".join(filter(None, reasons))
 
     async def run(self, stop: asyncio.Event, started: Callable[[Ports], None] = lambda ports: None) -> None:
-        """Serve until `stop` is set, then drain. Raises PortsTaken."""
+        """Serve until `stop` is set, then drain. Raises PortsTaken, and SettingsError when Kubernetes is out of reach."""
         health = Health()
         telemetry = self.telemetry
         servers = _Servers(
@@ -113,12 +136,25 @@ class Service:
             ),
         )
         async with contextlib.AsyncExitStack() as stack:
-            ports = await servers.start(self.settings, stack)
+            if self.cluster is not None:
+                stack.push_async_callback(self.cluster.close)
+            if self.leadership is not None:
+                await self.leadership.connect()
+            if self.adapters is not None:
+                await self.adapters.connect()
+            elif self.cluster is not None:
+                await self.cluster.connect()
+            context = None if self.metrics_tls is None else self.metrics_tls.context
+            ports = await servers.start(self.settings, stack, context)
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(pool.run(), name=f"pool {pool.store.name}") for pool in self.pools]
                 tasks += [group.create_task(_forever(job)) for job in self.background]
+                if self.adapters is not None:
+                    tasks.append(group.create_task(self.adapters.run(), name="adapters"))
                 if self.tls is not None:
                     tasks.append(group.create_task(self.tls.run(), name="TLS"))
+                if self.metrics_tls is not None:
+                    tasks.append(group.create_task(self.metrics_tls.run(), name="TLS of the metrics port"))
                 tasks.append(group.create_task(self._announce_ready(servers, health), name="readiness"))
                 grpc = self.settings.grpc_socket or ports.grpc
                 _log.info("started", service=self.name, grpc=grpc, health=ports.health, metrics=ports.metrics)
@@ -131,7 +167,7 @@ class Service:
                 self._draining = True
                 health.set_ready(False)
                 _log.info("draining", timeout_s=self.settings.drain_timeout, streams=self.telemetry.streams.open.value)
-                await servers.drain(self.settings)
+                await asyncio.gather(servers.drain(self.settings), self._let_go())
                 for task in tasks:
                     task.cancel()
         _log.info("stopped", service=self.name)
@@ -143,8 +179,21 @@ class Service:
             return
         servers.open()
         self._ready = True
-        health.set_ready(True)
-        _log.info("ready", service=self.name)
+        _log.info("ready", service=self.name, serves=self.unready() is None)
+        self._tell(health)
+        for pool in self.pools:
+            pool.changed = lambda: self._tell(health)
+        if self.leadership is not None:
+            # Not before: who leads and does not know the pool would keep those out who do.
+            await self.leadership.run(lambda: self._tell(health))
+
+    def _tell(self, health: Health) -> None:
+        """Health is to say what is so now."""
+        health.set_ready(self.unready() is None)
+
+    async def _let_go(self) -> None:
+        if self.leadership is not None:
+            await self.leadership.let_go()
 
 
 @dataclass(frozen=True)
@@ -153,7 +202,7 @@ class _Servers:
     health: GrpcServer
     admin: AdminServer
 
-    async def start(self, settings: ServerSettings, stack: contextlib.AsyncExitStack) -> Ports:
+    async def start(self, settings: ServerSettings, stack: contextlib.AsyncExitStack, metrics: ssl.SSLContext | None) -> Ports:
         """Listen on all ports; raise PortsTaken with every one that can't be had."""
         problems: list[str] = []
 
@@ -170,7 +219,7 @@ class _Servers:
         ports = Ports(
             await bind(self.ext_proc.start()),
             await bind(self.health.start()),
-            await bind(self.admin.start(settings.host, settings.metrics_port, reuse_port=settings.reuse_port)),
+            await bind(self.admin.start(settings.host, settings.metrics_port, reuse_port=settings.reuse_port, tls=metrics)),
         )
         if problems:
             raise PortsTaken(problems)

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from extproc.app import build_gateway, serve
-from extproc.cli.options import command
-from extproc.observability import logs
+from extproc.app import build_gateway
+from extproc.cli.servers import server
 from extproc.settings.server import GatewaySettings
 
-
-def run(settings: GatewaySettings) -> int:
-    """Serve until a signal says stop."""
-    logs.configure(settings.v)
-    return serve(build_gateway(settings))
-
-
-COMMAND = command(GatewaySettings, run, check=build_gateway, name="gateway", short_help="Router and picker.")
+COMMAND = server(GatewaySettings, build_gateway, name="gateway", short_help="Router and picker.")

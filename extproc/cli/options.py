@@ -6,15 +6,20 @@ import difflib
 import os
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
 from pydantic.fields import FieldInfo
 
+from extproc.cli.go_style import go_style
+from extproc.settings import upstream
 from extproc.settings.base import Settings, SettingsError, validate
 
 Model = TypeVar("Model", bound=Settings)
+
+Text = str | tuple[str, ...]
+"""What was given for a flag; several texts when it may be repeated."""
 
 USAGE_ERROR = 2
 
@@ -26,30 +31,43 @@ def command(
     name: str,
     short_help: str,
     check: Callable[[Model], object] | None = None,
+    warn: Callable[[Model, Sequence[str]], None] = lambda settings, warnings: None,
 ) -> click.Command:
     """A click command whose options are the fields of `model`; `run` gets the validated settings, returns the exit code.
 
     `check` reads the files that settings name and raises SettingsError. When flags are wrong it is asked too, with the flags
-    that are right, so that what is wrong with files is said in the same breath.
+    that are right, so that what is wrong with files is said in the same breath. `warn` gets a line for each flag of upstream's
+    that has another meaning here or none, before `run`.
     """
 
     def callback(**raw: Any) -> None:
         context = click.get_current_context()
-        flags = {k: v for k, v in raw.items() if v is not None}
+        given = {k: v for k, v in raw.items() if v not in (None, ())}
+        told = upstream.translate(name, {k.removeprefix(_OLD): v for k, v in given.items() if k.startswith(_OLD)})
+        flags = {k: v for k, v in given.items() if not k.startswith(_OLD)}
+        renamed = {k: v for k, v in told.values.items() if k not in flags}
+        more = {"upstream_parameters": told.parameters} if told.parameters else {}
         try:
-            settings = from_text(model, flags, os.environ, context.args)
+            settings = from_text(model, {**flags, **renamed}, os.environ, context.args, command=name, more=more)
+            if told.problems:
+                raise SettingsError([])
         except SettingsError as error:
-            fail(error.problems + _problems_of_the_rest(model, flags, check), hint=f"Try 'extproc {name} --help'.")
+            problems = error.problems + told.problems + _problems_of_the_rest(model, flags, check)
+            fail(problems, hint=f"Try 'extproc {name} --help'.")
+        warn(settings, [*context.meta.get(_SPELLING, ()), *told.warnings, *upstream.variable_warnings(name, os.environ)])
         try:
             code = run(settings)
         except SettingsError as error:
             fail(error.problems, hint=f"Try 'extproc {name} --help'.")
         raise SystemExit(code or 0)
 
-    return click.Command(
+    made = _Command(
         name,
         callback=callback,
-        params=[_option(field, info) for field, info in model.model_fields.items()],
+        params=[
+            *(_option(field, info) for field, info in model.model_fields.items() if not is_hidden(info)),
+            *(_old_option(flag) for flag in upstream.flags_of(name)),
+        ],
         help=model.__doc__,
         short_help=short_help,
         context_settings={
@@ -59,13 +77,48 @@ def command(
             "max_content_width": 120,
         },
     )
+    made.takes = {
+        **{flag_of(field, info): _is_bool(info) for field, info in model.model_fields.items() if not is_hidden(info)},
+        **{flag.flag: flag.boolean for flag in upstream.flags_of(name)},
+    }
+    return made
 
 
-def _problems_of_the_rest(model: type[Model], flags: Mapping[str, str], check: Callable[[Model], object] | None) -> list[str]:
+class _Command(click.Command):
+    """Takes flags as Go does, and lists upstream's at the end of the help."""
+
+    takes: Mapping[str, bool] = {}
+    """Every flag without dashes, and whether it may stand without a value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        args, ctx.meta[_SPELLING] = go_style(args, self.takes)
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(ctx, formatter)
+        flags = upstream.flags_of(self.name or "")
+        rows = [(kind, ", ".join(f"--{flag.flag}" for flag in flags if flag.kind is kind)) for kind in upstream.Kind]
+        if flags:
+            with formatter.section("Upstream's flags that are accepted with a warning; docs/configuration.md says why"):
+                formatter.write_dl([(str(kind), names) for kind, names in rows if names])
+
+
+_OLD = "upstream:"
+_SPELLING = "extproc.spelling"
+
+
+def _old_option(flag: upstream.UpstreamFlag) -> click.Option:
+    optional: dict[str, Any] = {"flag_value": "true", "is_flag": False} if flag.boolean else {}
+    option = click.Option([f"--{flag.flag}"], hidden=True, **optional)
+    option.name = _OLD + flag.flag
+    return option
+
+
+def _problems_of_the_rest(model: type[Model], flags: Mapping[str, Text], check: Callable[[Model], object] | None) -> list[str]:
     """What `check` finds with those flags that are right by themselves."""
     if check is None:
         return []
-    good: dict[str, str] = {}
+    good: dict[str, Text] = {}
     for field, text in flags.items():
         try:
             from_text(model, {**good, field: text}, {}, [])
@@ -90,11 +143,24 @@ def fail(problems: list[str], *, hint: str = "") -> typing.NoReturn:
     raise SystemExit(USAGE_ERROR)
 
 
-def from_text(model: type[Model], flags: Mapping[str, str], environ: Mapping[str, str], extra: list[str]) -> Model:
-    """Settings from flag texts over environment variables over defaults. Raises SettingsError with every problem."""
-    values: dict[str, Any] = {}
+def from_text(
+    model: type[Model],
+    flags: Mapping[str, Text],
+    environ: Mapping[str, str],
+    extra: list[str],
+    *,
+    command: str = "",
+    more: Mapping[str, object] = {},
+) -> Model:
+    """Settings from flag texts over environment variables over defaults. Raises SettingsError with every problem.
+
+    `more` are values of hidden fields; `command` is whose flags of upstream's are known.
+    """
+    values: dict[str, Any] = dict(more)
     labels: dict[str, str] = {}
     for field, info in model.model_fields.items():
+        if is_hidden(info):
+            continue
         labels[field] = f"--{flag_of(field, info)}"
         variable = env_of(field, info)
         if field in flags:
@@ -102,7 +168,7 @@ def from_text(model: type[Model], flags: Mapping[str, str], environ: Mapping[str
         elif environ.get(variable):
             labels[field] = f"{variable} (environment)"
             values[field] = _typed(environ[variable], info)
-    problems = _unexpected(model, extra)
+    problems = _unexpected(model, extra, command)
     try:
         settings = validate(model, values, labels=labels)
     except SettingsError as error:
@@ -110,6 +176,11 @@ def from_text(model: type[Model], flags: Mapping[str, str], environ: Mapping[str
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def is_hidden(info: FieldInfo) -> bool:
+    """Whether the field has no flag."""
+    return bool(_extra(info).get("hidden"))
 
 
 def flag_of(field: str, info: FieldInfo) -> str:
@@ -140,6 +211,7 @@ def _option(field: str, info: FieldInfo) -> click.Option:
     optional: dict[str, Any] = {"flag_value": "true", "is_flag": False} if _is_bool(info) else {}
     return click.Option(
         [f"--{flag_of(field, info)}", field],
+        multiple=bool(_extra(info).get("repeated")),
         help=f"{info.description}{shown}",
         metavar=_metavar(info),
         **optional,
@@ -179,18 +251,26 @@ def _metavar(info: FieldInfo) -> str:
     return {bool: "[true|false]", int: "N", float: "X"}.get(annotation, "TEXT")
 
 
-def _typed(text: str, info: FieldInfo) -> object:
+def _typed(text: Text, info: FieldInfo) -> object:
+    if not isinstance(text, str):
+        return list(text)
+    if _extra(info).get("repeated"):
+        return [line for line in text.splitlines() if line.strip()]
     if typing.get_origin(_annotation(info)) in (tuple, list):
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
 
 
-def _unexpected(model: type[Settings], extra: list[str]) -> list[str]:
-    known = [f"--{flag_of(field, info)}" for field, info in model.model_fields.items()]
+def _unexpected(model: type[Settings], extra: list[str], command: str) -> list[str]:
+    known = [f"--{flag_of(field, info)}" for field, info in model.model_fields.items() if not is_hidden(info)]
+    known += [f"--{flag.flag}" for flag in upstream.flags_of(command)]
+    refused = upstream.REFUSED.get(command, {})
     problems = []
     for argument in extra:
         flag = argument.split("=", 1)[0]
-        if flag.startswith("-"):
+        if flag.lstrip("-") in refused:
+            problems.append(f"{flag}: {refused[flag.lstrip('-')]}")
+        elif flag.startswith("-"):
             near = difflib.get_close_matches(flag, known, 1)
             problems.append(f"{flag}: unknown flag" + (f", did you mean {near[0]}?" if near else ""))
         else:

@@ -57,7 +57,7 @@ class Profile:
         """Pick among the candidates, of which there is at least one."""
         totals = self._totals(request, candidates)
         positions = self.picker.pick(totals, candidates, random)
-        return Pick(positions, float(totals[positions[0]]))
+        return Pick(positions, float(totals[positions[0]]), totals)
 
     def _totals(self, request: InferenceRequest, candidates: Candidates) -> Column:
         if candidates.stamp is not self._stamp:

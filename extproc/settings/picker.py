@@ -6,6 +6,7 @@ because a picker that silently ignores a plugin makes other choices than its own
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import yaml
@@ -145,6 +146,20 @@ DEFAULT_PICKER: Final = EndpointPickerConfig.model_validate(
 """Upstream's default without its prefix-cache-scorer."""
 
 
+ALWAYS_ON: Final = "haPopulateNonLeaderDatastore"
+"""The feature gate whose feature we always have: who is not the leader knows the pool all the same."""
+
+
+def check_gates(gates: Sequence[str]) -> list[tuple[int, str]]:
+    """What is wrong with feature gates, each with its place: all that are on but one are not available."""
+    problems = []
+    for index, gate in enumerate(gates):
+        name, _, value = gate.partition("=")
+        if value.lower() != "false" and name != ALWAYS_ON:
+            problems.append((index, f"{name!r} is not available in this version"))
+    return problems
+
+
 def load_yaml(text: str) -> Any:
     """One YAML (or JSON) document. Raises SettingsError with place and problem."""
     try:
@@ -184,10 +199,7 @@ def picker_config(document: dict[str, Any], prefix: str = "") -> tuple[EndpointP
             problems.append(f"{prefix}saturationDetector: pluginRef and thresholds exclude each other")
         if config.flow_control.saturation_detector is not None:
             problems.append(f"{prefix}saturationDetector: excludes flowControl.saturationDetector")
-    for index, gate in enumerate(config.feature_gates):
-        name, _, value = gate.partition("=")
-        if value.lower() != "false" and name != "haPopulateNonLeaderDatastore":
-            problems.append(f"{prefix}featureGates[{index}]: {name!r} is not available in this version")
+    problems += [f"{prefix}featureGates[{index}]: {problem}" for index, problem in check_gates(config.feature_gates)]
     if problems:
         raise SettingsError(problems)
     return config, warnings

@@ -56,7 +56,7 @@ class Draft:
         self.complete = complete
         self.set_headers: tuple[tuple[str, str], ...] = ()
         self.remove_headers: tuple[str, ...] = ()
-        self.metadata: tuple[tuple[str, str], ...] = ()
+        self.metadata: tuple[tuple[str, str | tuple[tuple[str, float], ...]], ...] = ()
         self.pool: str | None = None
         self.ticket: InFlight | None = None
         self.destination = ""

@@ -31,9 +31,13 @@ class PickEndpoint:
         default_pool: str | None = None,
         model_required: bool = False,
         responses: ResponseMetrics | None = None,
+        emit_scores: bool = False,
+        ignore_subset: bool = False,
         clock: Callable[[], float] = time.perf_counter,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        self._emit_scores = emit_scores
+        self._ignore_subset = ignore_subset
         self._pools = pools
         self._default_pool = default_pool
         self._model_required = model_required
@@ -55,7 +59,7 @@ class PickEndpoint:
             metrics.error("", MissingModel.code)
             raise MissingModel(_NO_MODEL, param="model")
         begin_s = self._clock()
-        candidates = _candidates(pool.store, request)
+        candidates = self._candidates(pool.store, request)
         try:
             pick = pool.scheduler.schedule(request, candidates)
         except NoEndpoints as error:
@@ -78,6 +82,9 @@ class PickEndpoint:
         destination = self._destination(candidates, pick.positions)
         draft.set_headers += destination
         draft.metadata += destination
+        if self._emit_scores:
+            points = zip(candidates.endpoints, pick.totals, strict=True)
+            draft.metadata += ((names.SCORES_KEY, tuple([(each.key, float(total)) for each, total in points])),)
         if not _PICKER_REMOVED.isdisjoint(request.head.headers):
             draft.remove_headers += tuple(sorted(_PICKER_REMOVED.intersection(request.head.headers)))
         bound.total.value += 1
@@ -95,7 +102,7 @@ class PickEndpoint:
             request = request._replace(model=draft.target_model)
         elif self._misses_model(request):
             raise MissingModel(_NO_MODEL, param="model")
-        candidates = _candidates(pool.store, request)
+        candidates = self._candidates(pool.store, request)
         if not candidates.endpoints:
             raise NoEndpoints(_why_none(pool.store, pool_name, request))
         told = pool.scheduler.explain(request, candidates)
@@ -138,6 +145,10 @@ class PickEndpoint:
             self._metrics.error(ticket.model, "ModelServerError", ticket.target_model)
         if ticket.measurement is not None and self._responses is not None:
             self._responses.ended(ticket.model, ticket.measurement, now_s, ticket.target_model)
+
+    def _candidates(self, store: PoolStore, request: InferenceRequest) -> Candidates:
+        hints = request.head.subset
+        return store.candidates() if hints is None or self._ignore_subset else store.subset(hints)
 
     def _misses_model(self, request: InferenceRequest) -> bool:
         return (
@@ -199,11 +210,6 @@ _PICKER_REMOVED: Final = frozenset(
     - {names.DESTINATION_HEADER}
 )
 """Upstream lets these pass to the model server, as it only leaves them out of what it sets."""
-
-
-def _candidates(store: PoolStore, request: InferenceRequest) -> Candidates:
-    hints = request.head.subset
-    return store.candidates() if hints is None else store.subset(hints)
 
 
 def _why_none(store: PoolStore, pool: str, request: InferenceRequest) -> str:

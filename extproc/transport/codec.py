@@ -279,7 +279,13 @@ def _common(message: pb.ProcessingResponse, common: pb.CommonResponse, direction
     if decision.metadata:
         space = message.dynamic_metadata.fields[names.LB_NAMESPACE].struct_value
         for key, value in decision.metadata:
-            space.fields[key].string_value = value
+            if isinstance(value, str):
+                space.fields[key].string_value = value
+                continue
+            numbers = space.fields[key].struct_value
+            numbers.SetInParent()
+            for name, number in value:
+                numbers.fields[name].number_value = number
 
 
 def _set_headers(mutation: pb.HeaderMutation, headers: Sequence[tuple[str, str]]) -> None:

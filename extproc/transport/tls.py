@@ -41,7 +41,7 @@ class Policy:
     """Go's names; empty for the default. Of TLS 1.2 only: those of 1.3 are always on."""
 
 
-def server_context(identity: Identity, policy: Policy, authorities: bytes | None = None) -> ssl.SSLContext:
+def server_context(identity: Identity, policy: Policy, authorities: bytes | None = None, *, alpn: str = ALPN) -> ssl.SSLContext:
     """A context with this certificate. With `authorities` (PEM) clients must have a certificate which one of them signed.
 
     Raises SettingsError for what OpenSSL does not take, such as a key that is too short, and when there is nothing to hand it
@@ -52,7 +52,7 @@ def server_context(identity: Identity, policy: Policy, authorities: bytes | None
     tls13_only = policy.min_version == "VersionTLS13" or (policy.cipher_suites and not suites)
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if tls13_only else ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION  # RFC 9113, 9.2.1
-    context.set_alpn_protocols([ALPN])
+    context.set_alpn_protocols([alpn])
     try:
         context.set_ciphers(":".join([suite.openssl for suite in suites] or DEFAULT_SUITES))
         with _as_file(identity.key.pem + b"\n" + identity.chain.pem) as path:
@@ -101,6 +101,21 @@ def _as_file(data: bytes) -> Iterator[str]:
         file_in_memory.write(data)
         file_in_memory.flush()
         yield f"/proc/self/fd/{number}"
+
+
+class PlainExchangeableContext(ssl.SSLContext):
+    """As ExchangeableContext, for servers that take clients with any ALPN."""
+
+    current: ssl.SSLContext
+
+    def __new__(cls, current: ssl.SSLContext) -> PlainExchangeableContext:
+        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+
+    def __init__(self, current: ssl.SSLContext) -> None:
+        self.current = current
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        return self.current.wrap_bio(*args, **kwargs)
 
 
 class ExchangeableContext(ssl.SSLContext):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Literal
 
 import click
 import pytest
+import structlog
 from click.testing import CliRunner, Result
 from pydantic import model_validator
 
+from extproc.app import Service
 from extproc.cli.options import command, env_of, flag_of, from_text
 from extproc.settings.base import Duration, Port, Settings, SettingsError, Size, setting
+from extproc.settings.server import BbrSettings, EppSettings, ServerSettings
 
 
 class Example(Settings):
@@ -218,3 +222,88 @@ def test_wrong_flags_and_wrong_files_are_said_together(capsys: pytest.CaptureFix
     assert "--metrics-port:" in said
     assert "--v: expected 0 or more (got '-1')" in said
     assert "--adapters-file: /nowhere/at.all: No such file or directory" in said
+
+
+class TestUpstream:
+    """Command lines of upstream's, on the real commands."""
+
+    def start(self, monkeypatch: pytest.MonkeyPatch, command: str, *arguments: str) -> tuple[ServerSettings, list[str]]:
+        """The settings, and what was said at start."""
+        seen: list[ServerSettings] = []
+
+        def serve(service: Service) -> int:
+            seen.append(service.settings)
+            return 0
+
+        monkeypatch.setattr("extproc.cli.servers.serve", serve)
+        monkeypatch.setattr("extproc.observability.logs.configure", lambda verbosity: None)
+        module = importlib.import_module(f"extproc.cli.{command}")
+        with structlog.testing.capture_logs() as logs:
+            result = CliRunner().invoke(module.COMMAND, arguments)
+        assert result.exit_code == 0, result.output
+        return seen[0], [line["warning"] for line in logs if line["event"] == "flag"]
+
+    def test_a_chart_s_router(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings, warnings = self.start(
+            monkeypatch, "bbr", "--streaming", "--v=3", "--secure-serving=false", "--tracing=false", "--zap-encoder=json"
+        )
+        assert isinstance(settings, BbrSettings)
+        assert (settings.streaming, settings.v, settings.secure_serving) == (True, 3, False)
+        assert warnings == []
+
+    def test_plugins_may_come_several_times(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        first = 'body-field-to-header:m:{"fieldName":"model","headerName":"X-Gateway-Model-Name"}'
+        settings, _ = self.start(monkeypatch, "bbr", "--plugin", first, "--plugin", "base-model-to-header:b")
+        assert isinstance(settings, BbrSettings)
+        assert settings.plugin == (first, "base-model-to-header:b")
+
+    @pytest.mark.parametrize("spelling", [["-v=3"], ["-v", "3"], ["-v3"], ["--v", "3"], ["--zap-log-level=3"]])
+    def test_verbosity(self, monkeypatch: pytest.MonkeyPatch, spelling: list[str]) -> None:
+        settings, warnings = self.start(monkeypatch, "bbr", *spelling)
+        assert settings.v == 3
+        assert len(warnings) == (spelling == ["--zap-log-level=3"])
+
+    def test_one_dash_and_the_spelling_before_v1(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings, warnings = self.start(monkeypatch, "bbr", "-streaming", "-grpcPort", "9", "--grpc-health-port", "8")
+        assert isinstance(settings, BbrSettings)
+        assert (settings.streaming, settings.grpc_port, settings.grpc_health_port) == (True, 9, 8)
+        assert warnings == ["--grpcPort still works: flags have dashes since v1.0; use --grpc-port"]
+
+    def test_a_value_may_look_like_a_flag(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings, _ = self.start(monkeypatch, "bbr", "--host", "-v", "--v=1")
+        assert (settings.host, settings.v) == ("-v", 1)
+
+    def test_a_flag_of_ours_goes_before_its_older_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings, _ = self.start(monkeypatch, "bbr", "--zap-log-level=debug", "--v=1")
+        assert settings.v == 1
+
+    def test_a_pickers_flags(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings, warnings = self.start(
+            monkeypatch,
+            "epp",
+            "--endpoints=127.0.0.1:1",
+            "--allow-experimental-plugins",
+            "--model-server-metrics-path=/m",
+            "--feature-gates=haPopulateNonLeaderDatastore=true",
+        )
+        assert isinstance(settings, EppSettings)
+        assert settings.upstream_parameters == {"metrics-data-source": {"path": "/m"}}
+        assert [line.split()[0] for line in warnings] == ["--allow-experimental-plugins", "--model-server-metrics-path"]
+
+    def test_problems_are_said_with_all_others(self) -> None:
+        module = importlib.import_module("extproc.cli.bbr")
+        result = CliRunner().invoke(module.COMMAND, ["--zap-log-level=x", "--tracin=1", "--config-file=x", "--metrics-port=y"])
+        assert result.exit_code == 2
+        said = result.stderr
+        assert "--zap-log-level: expected debug" in said
+        assert "--tracin: unknown flag, did you mean --tracing?" in said
+        assert "--config-file: PayloadProcessorConfig is not read; use --plugin" in said
+        assert "--metrics-port:" in said
+
+    def test_help_lists_them_at_the_end(self) -> None:
+        module = importlib.import_module("extproc.cli.epp")
+        text = " ".join(CliRunner().invoke(module.COMMAND, ["--help"]).stdout.split())
+        listed = text[text.index("Upstream's flags that are accepted with a warning") :]
+        assert "--tracing" in listed
+        assert "removed upstream --enable-multi-engine" in listed
+        assert "upstream-parameters" not in text

@@ -14,6 +14,7 @@ from extproc.pool import PoolStore
 from extproc.request import ParseOptions
 from extproc.scheduling import build_scheduler
 from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
+from extproc.settings.router import HeaderRules
 from extproc.stages import AdmitByPriority, ModelHeaders, PickEndpoint, PoolOfEndpoints, RewriteModel, RouteToPool, Stage
 from extproc.traffic import AdapterMap, PoolTraffic, Route, RouteTable
 from tests.fakes.candidates import endpoints
@@ -61,8 +62,8 @@ class Deployment:
         self.pools[name] = PoolOfEndpoints(store, blueprint.scheduler(seeded()), blueprint.detector(0.05), self.traffic[name])
         return store
 
-    def headers(self, adapters: AdapterMap = AdapterMap()) -> ModelHeaders:
-        return ModelHeaders(self.router_metrics, adapters)
+    def headers(self, adapters: AdapterMap = AdapterMap(), rules: HeaderRules = HeaderRules()) -> ModelHeaders:
+        return ModelHeaders(self.router_metrics, adapters, rules)
 
     def routes(self, **models: Sequence[str]) -> RouteToPool:
         """Models by pool."""
@@ -78,13 +79,24 @@ class Deployment:
         chance = draw or seeded()
         return RewriteModel(self.pools, self.rewrite_metrics, chance, default_pool=default_pool, options=options)
 
-    def admission(self, default_pool: str | None = "p") -> AdmitByPriority:
+    def admission(self, default_pool: str | None = "p", *, ignore_subset: bool = False) -> AdmitByPriority:
         return AdmitByPriority(
-            self.pools, self.admission_metrics, self.picker_metrics, default_pool=default_pool, clock=self.clock
+            self.pools,
+            self.admission_metrics,
+            self.picker_metrics,
+            default_pool=default_pool,
+            ignore_subset=ignore_subset,
+            clock=self.clock,
         )
 
     def picker(
-        self, default_pool: str | None = "p", *, model_required: bool = False, responses: ResponseMetrics | None = None
+        self,
+        default_pool: str | None = "p",
+        *,
+        model_required: bool = False,
+        responses: ResponseMetrics | None = None,
+        emit_scores: bool = False,
+        ignore_subset: bool = False,
     ) -> PickEndpoint:
         return PickEndpoint(
             self.pools,
@@ -93,6 +105,8 @@ class Deployment:
             default_pool=default_pool,
             model_required=model_required,
             responses=responses,
+            emit_scores=emit_scores,
+            ignore_subset=ignore_subset,
             clock=self.clock,
             wall_clock=self.clock,
         )

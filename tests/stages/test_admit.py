@@ -111,6 +111,11 @@ class TestShedding:
         with pytest.raises(Saturated):
             priority(deployment, asked)
 
+    def test_the_subset_may_be_ignored(self, deployment: Deployment) -> None:
+        fill(deployment, FULL, ROOM)
+        asked = request(head=BATCH._replace(subset=(endpoints(2)[0].key,)))
+        assert deployment.admission(ignore_subset=True).run(asked, Draft(0.0)) is None
+
     def test_what_is_known_is_kept_for_a_moment(self, deployment: Deployment) -> None:
         stage = deployment.admission()
         asked = request(head=BATCH)

@@ -360,6 +360,15 @@ class TestAnswers:
         space = answer.dynamic_metadata.fields[names.LB_NAMESPACE].struct_value
         assert space.fields["x-gateway-destination-endpoint"].string_value == "10.0.0.1:8000"
 
+    def test_metadata_of_numbers(self) -> None:
+        decision = Decision(metadata=(("a", "x"), ("scores", (("10.0.0.1:8000", 1.5), ("[::1]:1", 0.0))), ("none", ())))
+        answer = pb.ProcessingResponse.FromString(codec.Encoder().headers(REQUEST, decision))
+        space = answer.dynamic_metadata.fields[names.LB_NAMESPACE].struct_value
+        scores = space.fields["scores"].struct_value.fields
+        assert {key: value.number_value for key, value in scores.items()} == {"10.0.0.1:8000": 1.5, "[::1]:1": 0.0}
+        assert space.fields["none"].HasField("struct_value")
+        assert space.fields["a"].string_value == "x"
+
     def test_an_empty_decision_has_a_mutation(self) -> None:
         """Envoy ignores clear_route_cache without one."""
         answer = pb.ProcessingResponse.FromString(codec.Encoder().headers(REQUEST, EMPTY_DECISION))
