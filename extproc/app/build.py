@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from extproc import names
 from extproc.app.adapters import AdaptersFile
 from extproc.app.cluster import Cluster
-from extproc.app.kubernetes import picker_source, why_kubernetes
+from extproc.app.kubernetes import WatchedAdapters, picker_source, wants_config_maps, why_kubernetes
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import metrics_tls
 from extproc.app.pools import Pool, PoolParts, pool_parts, read_file
@@ -24,7 +24,7 @@ from extproc.director import Director
 from extproc.domain import Decision
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.logs import logger
-from extproc.observability.metrics import PickerMetrics, RouterMetrics
+from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics
 from extproc.observability.responses import ResponseMetrics
 from extproc.pool import PoolStore
 from extproc.protocol import BodyMode, ProtocolConfig, StreamLimits
@@ -33,7 +33,7 @@ from extproc.settings.base import SettingsError
 from extproc.settings.gateway import GatewayConfig, load_gateway_config, scheduling_of
 from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
 from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings, PickerSettings, ServerSettings
-from extproc.stages import ModelHeaders, PickEndpoint, PoolOfEndpoints, RouteToPool
+from extproc.stages import AdmitByPriority, ModelHeaders, PickEndpoint, PoolOfEndpoints, RewriteModel, RouteToPool, Stage
 from extproc.traffic import Route, RouteTable
 
 _log = logger(__name__)
@@ -54,11 +54,26 @@ def build_bbr(settings: BbrSettings) -> Service:
         problems += error.problems
     if problems:
         raise SettingsError(problems)
+    cluster = watched = None
+    if wants_config_maps(settings):
+        cluster = Cluster(settings.kubeconfig, telemetry.instruments, why="--adapter-configmaps")
+        watched = WatchedAdapters(settings, headers, cluster)
     options = ParseOptions(settings.invalid_json_passes, settings.text_models, settings.max_inflated_body_bytes)
     director = Director([headers], telemetry.streams, router_metrics=metrics, options=options)
     mode = BodyMode.FULL_DUPLEX_STREAMED if settings.streaming else BodyMode.BUFFERED
     limits = _limits(settings)._replace(fallback=ProtocolConfig(mode, mode))
-    return Service("bbr", settings, telemetry, director, limits, background=background, tls=tls, metrics_tls=admin_tls)
+    return Service(
+        "bbr",
+        settings,
+        telemetry,
+        director,
+        limits,
+        background=background,
+        tls=tls,
+        metrics_tls=admin_tls,
+        cluster=cluster,
+        adapters=watched,
+    )
 
 
 def build_epp(settings: EppSettings) -> Service:
@@ -101,18 +116,9 @@ def build_epp(settings: EppSettings) -> Service:
     cluster = Cluster(settings.kubeconfig, telemetry.instruments, why=why_kubernetes(settings)) if needs_cluster else None
     pool = _pool(settings.pool, parts, settings, telemetry, cluster)
     decisions = DecisionLog()
-    picker = PickEndpoint(
-        {pool.store.name: PoolOfEndpoints(pool.store, parts.blueprint.scheduler(random.random))},
-        PickerMetrics(telemetry.instruments),
-        decisions,
-        default_pool=pool.store.name,
-        model_required=True,
-        responses=_responses(settings, telemetry),
-        emit_scores=settings.emit_endpoint_scores,
-        ignore_subset=settings.disable_endpoint_subset_filter,
-    )
     options = ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes)
-    director = Director([picker], telemetry.streams, options=options)
+    stages = _picking({pool.store.name: _of_stages(pool, parts)}, settings, telemetry, decisions, options, pool.store.name)
+    director = Director(stages, telemetry.streams, options=options)
     # Upstream's picker marks every answer that passed it; its users' checks look for the mark.
     marker = Decision(set_headers=((names.RESPONSE_MARKER_HEADER, "true"),))
     limits = _limits(settings)._replace(on_response_headers=marker)
@@ -161,20 +167,15 @@ def build_gateway(settings: GatewaySettings) -> Service:
         raise SettingsError(problems)
     pools = {name: _pool(name, built, settings, telemetry) for name, built in parts.items()}
     decisions = DecisionLog()
-    picker = PickEndpoint(
-        {name: PoolOfEndpoints(pool.store, parts[name].blueprint.scheduler(random.random)) for name, pool in pools.items()},
-        PickerMetrics(telemetry.instruments),
-        decisions,
-        responses=_responses(settings, telemetry),
-        emit_scores=settings.emit_endpoint_scores,
-        ignore_subset=settings.disable_endpoint_subset_filter,
-    )
+    options = ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes)
+    of_stages = {name: _of_stages(pool, parts[name]) for name, pool in pools.items()}
+    picking = _picking(of_stages, settings, telemetry, decisions, options)
     table = RouteTable([Route(tuple(route.models), route.pool) for route in config.routes])
     director = Director(
-        [headers, RouteToPool(table, int(time.time())), picker],
+        [headers, RouteToPool(table, int(time.time())), *picking],
         telemetry.streams,
         router_metrics=router_metrics,
-        options=ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes),
+        options=options,
     )
     return Service(
         "gateway",
@@ -232,6 +233,43 @@ def _pool(name: str, parts: PoolParts, settings: PickerSettings, telemetry: Tele
     store = PoolStore(name, time.monotonic, stale_after_s=settings.metrics_staleness_threshold)
     interval_s = settings.refresh_metrics_interval
     return Pool(store, parts, telemetry.instruments, telemetry.files, interval_s=interval_s, cluster=cluster)
+
+
+def _of_stages(pool: Pool, parts: PoolParts) -> PoolOfEndpoints:
+    blueprint = parts.blueprint
+    return PoolOfEndpoints(pool.store, blueprint.scheduler(random.random), blueprint.detector(pool.interval_s), pool.traffic)
+
+
+def _picking(
+    pools: Mapping[str, PoolOfEndpoints],
+    settings: PickerSettings,
+    telemetry: Telemetry,
+    decisions: DecisionLog,
+    options: ParseOptions,
+    only: str | None = None,
+) -> list[Stage]:
+    """The stages from a pool to an endpoint. `only`: there is one pool and no route to it, an endpoint picker."""
+    metrics = PickerMetrics(telemetry.instruments)
+    return [
+        RewriteModel(pools, RewriteMetrics(telemetry.instruments), random.random, default_pool=only, options=options),
+        AdmitByPriority(
+            pools,
+            AdmissionMetrics(telemetry.instruments),
+            metrics,
+            default_pool=only,
+            ignore_subset=settings.disable_endpoint_subset_filter,
+        ),
+        PickEndpoint(
+            pools,
+            metrics,
+            decisions,
+            default_pool=only,
+            model_required=only is not None,
+            responses=_responses(settings, telemetry),
+            emit_scores=settings.emit_endpoint_scores,
+            ignore_subset=settings.disable_endpoint_subset_filter,
+        ),
+    ]
 
 
 def _responses(settings: PickerSettings, telemetry: Telemetry) -> ResponseMetrics | None:
