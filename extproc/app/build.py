@@ -13,6 +13,7 @@ from pathlib import Path
 from extproc import names
 from extproc.app.adapters import AdaptersFile
 from extproc.app.cluster import Cluster
+from extproc.app.guard import metrics_guard
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import metrics_tls
 from extproc.app.pools import Pool, PoolParts, pool_parts, read_file
@@ -57,7 +58,19 @@ def build_bbr(settings: BbrSettings) -> Service:
     director = Director([headers], telemetry.streams, router_metrics=metrics, options=options)
     mode = BodyMode.FULL_DUPLEX_STREAMED if settings.streaming else BodyMode.BUFFERED
     limits = _limits(settings)._replace(fallback=ProtocolConfig(mode, mode))
-    return Service("bbr", settings, telemetry, director, limits, background=background, tls=tls, metrics_tls=admin_tls)
+    cluster = Cluster(settings.kubeconfig)
+    return Service(
+        "bbr",
+        settings,
+        telemetry,
+        director,
+        limits,
+        background=background,
+        tls=tls,
+        metrics_tls=admin_tls,
+        cluster=cluster,
+        guard=metrics_guard(settings, cluster, telemetry.instruments),
+    )
 
 
 def build_epp(settings: EppSettings) -> Service:
@@ -112,8 +125,8 @@ def build_epp(settings: EppSettings) -> Service:
     # Upstream's picker marks every answer that passed it; its users' checks look for the mark.
     marker = Decision(set_headers=((names.RESPONSE_MARKER_HEADER, "true"),))
     limits = _limits(settings)._replace(on_response_headers=marker)
-    cluster = Cluster(settings.kubeconfig) if settings.ha_enable_leader_election else None
-    leadership = None if cluster is None else Leadership(settings, cluster, telemetry.instruments)
+    cluster = Cluster(settings.kubeconfig)
+    elects = settings.ha_enable_leader_election
     return Service(
         "epp",
         settings,
@@ -125,7 +138,8 @@ def build_epp(settings: EppSettings) -> Service:
         tls=tls,
         metrics_tls=admin_tls,
         cluster=cluster,
-        leadership=leadership,
+        guard=metrics_guard(settings, cluster, telemetry.instruments),
+        leadership=Leadership(settings, cluster, telemetry.instruments) if elects else None,
     )
 
 
@@ -171,6 +185,7 @@ def build_gateway(settings: GatewaySettings) -> Service:
         router_metrics=router_metrics,
         options=ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes),
     )
+    cluster = Cluster(settings.kubeconfig)
     return Service(
         "gateway",
         settings,
@@ -182,6 +197,8 @@ def build_gateway(settings: GatewaySettings) -> Service:
         background,
         tls,
         admin_tls,
+        cluster,
+        metrics_guard(settings, cluster, telemetry.instruments),
     )
 
 

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from extproc.admin import AdminServer, Inside
 from extproc.app.cluster import Cluster
+from extproc.app.guard import MetricsGuard
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import MetricsTls
 from extproc.app.pools import Pool
@@ -92,6 +93,8 @@ class Service:
     """Of the metrics port; None for plaintext."""
     cluster: Cluster | None = None
     """Access to Kubernetes; None where nothing needs it."""
+    guard: MetricsGuard | None = None
+    """Who may read /metrics and /debug; None: everybody."""
     leadership: Leadership | None = None
     """Who of several replicas serves; None: each does."""
     _draining: bool = False
@@ -124,12 +127,15 @@ class Service:
                     {pool.store.name: pool.store for pool in self.pools},
                     self.decisions,
                     self.director.explain,
-                )
+                ),
+                self.guard,
             ),
         )
         async with contextlib.AsyncExitStack() as stack:
             if self.cluster is not None:
                 stack.push_async_callback(self.cluster.close)
+            if self.guard is not None:
+                await self.guard.connect()
             if self.leadership is not None:
                 await self.leadership.connect()
             context = None if self.metrics_tls is None else self.metrics_tls.context
