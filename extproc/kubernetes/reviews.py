@@ -118,9 +118,14 @@ class Reviews:
             why = f"{user.name} has no right to {verb} the nonResourceURL {path}"
             return "denied", Refusal(403, why)
         except ApiError as error:
-            return "error", Refusal(500, self._failed(_why(error)))
+            # What the server said names our account, and whoever reads this has not shown who they are.
+            why = _advice(error)
+            self._failed(f"{why}: {error.message or error.reason}")
+            return "error", Refusal(500, why)
         except ApiUnreachable as error:
-            return "error", Refusal(503, self._failed(f"the API server can't be asked: {error}"))
+            why = "the API server can't be asked about this token"
+            self._failed(f"{why}: {error}")
+            return "error", Refusal(503, why)
 
     async def _user(self, key: bytes, token: str) -> User | None:
         found = self._users.get((key,), lambda user: KNOWN_S if user else UNKNOWN_S)
@@ -172,12 +177,11 @@ class Reviews:
         status = answer.get("status") if isinstance(answer, dict) else None
         return status if isinstance(status, dict) else {}
 
-    def _failed(self, why: str) -> str:
+    def _failed(self, why: str) -> None:
         """Said once until it changes, for a scraper asks every few seconds."""
         if why != self._told:
             self._told = why
             _log.warning("tokens of scrapers can't be checked", error=why)
-        return why
 
     def _well(self) -> None:
         if self._told:
@@ -198,11 +202,11 @@ def _user_of(user: dict[str, Any]) -> User:
     )
 
 
-def _why(error: ApiError) -> str:
+def _advice(error: ApiError) -> str:
     if error.status != 403:
-        return f"the API server refuses to check tokens: {error}"
+        return f"the API server refuses to check tokens ({error.status} {error.reason})"
     return (
         "no right to create tokenreviews.authentication.k8s.io and subjectaccessreviews.authorization.k8s.io in the cluster "
-        "(the ClusterRole system:auth-delegator has it; the charts grant it with metrics.auth), or turn the check off by "
-        f"--metrics-endpoint-auth=false: {error.message}"
+        "(the charts grant it with rbac.create=true and monitoring.prometheus.auth.enabled=true; the ClusterRole "
+        "system:auth-delegator has it); --metrics-endpoint-auth=false turns the check off"
     )

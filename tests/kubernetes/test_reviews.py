@@ -176,12 +176,14 @@ async def test_when_the_server_is_away_only_who_was_let_in_lately(
 @pytest.mark.parametrize("resource", [TOKENS, ACCESS])
 async def test_without_the_right_to_ask(reviews: Reviews, asked: Asked, fake: FakeKube, resource: str) -> None:
     fake.forbidden.add(("create", resource))
-    refusal = await reviews.refusal("Bearer good", "GET", "/metrics")
+    with structlog.testing.capture_logs() as logs:
+        refusal = await reviews.refusal("Bearer good", "GET", "/metrics")
     assert refusal is not None
     assert refusal.status == 500
     assert "no right to create tokenreviews.authentication.k8s.io and subjectaccessreviews" in refusal.text
     assert "--metrics-endpoint-auth=false" in refusal.text
-    assert resource.partition(".")[0] in refusal.text
+    assert "cannot create" not in refusal.text, "what names our account is for the log"
+    assert f'cannot create resource "{resource.partition(".")[0]}"' in logs[0]["error"]
 
 
 async def test_a_failing_server_lets_nobody_in(reviews: Reviews, asked: Asked, fake: FakeKube) -> None:
