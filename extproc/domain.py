@@ -165,6 +165,14 @@ class ResponseReader(Protocol):
         ...
 
 
+class Splice(NamedTuple):
+    """Bytes of a body that are replaced: `body[begin:end]` becomes `data`. An insertion has `begin` equal to `end`."""
+
+    begin: int
+    end: int
+    data: bytes
+
+
 class Decision(NamedTuple):
     """What Envoy shall do with the request: go on, with these changes."""
 
@@ -178,6 +186,9 @@ class Decision(NamedTuple):
     """The endpoint that was picked, `ip:port`; '' when none was."""
     reader: ResponseReader | None = None
     """Whoever reads the response; None lets it pass unread, at the least cost."""
+    splices: tuple[Splice, ...] = ()
+    """Changes to the body that was decided on, or to the beginning of it, in order and apart from each other. What their
+    change of length needs in the headers is in `remove_headers`."""
 
 
 class Reply(NamedTuple):
@@ -206,4 +217,5 @@ __all__ = [
     "Reply",
     "RequestHead",
     "ResponseReader",
+    "Splice",
 ]

@@ -10,6 +10,8 @@
     │   ├── RequestTimeout        408 request_timeout
     │   ├── BodyTooLarge          413 body_too_large
     │   └── UnreadableBody        415 unsupported_encoding
+    ├── Saturated                 429 pool_saturated, dropped reason rejected-saturated
+    ├── BodyNotSeen               500 body_not_seen: the proxy's configuration is at fault
     ├── NoEndpoints               503 no_endpoints, dropped reason rejected-no-endpoints
     ├── DecisionTimeout           504 decision_timeout
     ├── InternalError             500 internal_error: a fault of ours, kept from the client
@@ -96,6 +98,21 @@ class UnreadableBody(RequestError):
 
     status = 415
     code = "unsupported_encoding"
+
+
+class Saturated(ExtProcError):
+    """The pool has no room for a request that may be shed (priority below 0)."""
+
+    status = 429
+    code = "pool_saturated"
+    type = "rate_limit_error"
+    dropped_reason = "rejected-saturated"
+
+
+class BodyNotSeen(ExtProcError):
+    """The request's model may have to be changed, and the proxy is configured not to send the body."""
+
+    code = "body_not_seen"
 
 
 class NoEndpoints(ExtProcError):

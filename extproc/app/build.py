@@ -13,7 +13,7 @@ from pathlib import Path
 from extproc import names
 from extproc.app.adapters import AdaptersFile
 from extproc.app.cluster import Cluster
-from extproc.app.guard import metrics_guard
+from extproc.app.kubernetes import picker_source, why_kubernetes
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import metrics_tls
 from extproc.app.pools import Pool, PoolParts, pool_parts, read_file
@@ -58,19 +58,7 @@ def build_bbr(settings: BbrSettings) -> Service:
     director = Director([headers], telemetry.streams, router_metrics=metrics, options=options)
     mode = BodyMode.FULL_DUPLEX_STREAMED if settings.streaming else BodyMode.BUFFERED
     limits = _limits(settings)._replace(fallback=ProtocolConfig(mode, mode))
-    cluster = Cluster(settings.kubeconfig)
-    return Service(
-        "bbr",
-        settings,
-        telemetry,
-        director,
-        limits,
-        background=background,
-        tls=tls,
-        metrics_tls=admin_tls,
-        cluster=cluster,
-        guard=metrics_guard(settings, cluster, telemetry.instruments),
-    )
+    return Service("bbr", settings, telemetry, director, limits, background=background, tls=tls, metrics_tls=admin_tls)
 
 
 def build_epp(settings: EppSettings) -> Service:
@@ -101,6 +89,7 @@ def build_epp(settings: EppSettings) -> Service:
             static_path="--endpoints",
             file=None,
             base=Path.cwd(),
+            kubernetes=picker_source(settings),
         )
     except SettingsError as error:
         problems += error.problems
@@ -108,7 +97,9 @@ def build_epp(settings: EppSettings) -> Service:
         raise SettingsError(problems)
     for warning in warnings:
         _log.warning("config", warning=prefix + warning)
-    pool = _pool(settings.pool_name, parts, settings, telemetry)
+    needs_cluster = settings.ha_enable_leader_election or parts.kubernetes is not None
+    cluster = Cluster(settings.kubeconfig, telemetry.instruments, why=why_kubernetes(settings)) if needs_cluster else None
+    pool = _pool(settings.pool, parts, settings, telemetry, cluster)
     decisions = DecisionLog()
     picker = PickEndpoint(
         {pool.store.name: PoolOfEndpoints(pool.store, parts.blueprint.scheduler(random.random))},
@@ -125,8 +116,9 @@ def build_epp(settings: EppSettings) -> Service:
     # Upstream's picker marks every answer that passed it; its users' checks look for the mark.
     marker = Decision(set_headers=((names.RESPONSE_MARKER_HEADER, "true"),))
     limits = _limits(settings)._replace(on_response_headers=marker)
-    cluster = Cluster(settings.kubeconfig)
-    elects = settings.ha_enable_leader_election
+    leadership = None
+    if settings.ha_enable_leader_election and cluster is not None:
+        leadership = Leadership(settings, cluster, telemetry.instruments)
     return Service(
         "epp",
         settings,
@@ -138,8 +130,7 @@ def build_epp(settings: EppSettings) -> Service:
         tls=tls,
         metrics_tls=admin_tls,
         cluster=cluster,
-        guard=metrics_guard(settings, cluster, telemetry.instruments),
-        leadership=Leadership(settings, cluster, telemetry.instruments) if elects else None,
+        leadership=leadership,
     )
 
 
@@ -185,7 +176,6 @@ def build_gateway(settings: GatewaySettings) -> Service:
         router_metrics=router_metrics,
         options=ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes),
     )
-    cluster = Cluster(settings.kubeconfig)
     return Service(
         "gateway",
         settings,
@@ -197,8 +187,6 @@ def build_gateway(settings: GatewaySettings) -> Service:
         background,
         tls,
         admin_tls,
-        cluster,
-        metrics_guard(settings, cluster, telemetry.instruments),
     )
 
 
@@ -240,9 +228,10 @@ def _gateway_parts(config: GatewayConfig, base: Path, prefix: str, problems: lis
     return parts
 
 
-def _pool(name: str, parts: PoolParts, settings: PickerSettings, telemetry: Telemetry) -> Pool:
+def _pool(name: str, parts: PoolParts, settings: PickerSettings, telemetry: Telemetry, cluster: Cluster | None = None) -> Pool:
     store = PoolStore(name, time.monotonic, stale_after_s=settings.metrics_staleness_threshold)
-    return Pool(store, parts, telemetry.instruments, telemetry.files, interval_s=settings.refresh_metrics_interval)
+    interval_s = settings.refresh_metrics_interval
+    return Pool(store, parts, telemetry.instruments, telemetry.files, interval_s=interval_s, cluster=cluster)
 
 
 def _responses(settings: PickerSettings, telemetry: Telemetry) -> ResponseMetrics | None:

@@ -22,11 +22,12 @@ def wants_guard(settings: ServerSettings, environ: Mapping[str, str] = os.enviro
     return settings.metrics_endpoint_auth
 
 
-def metrics_guard(settings: ServerSettings, cluster: Cluster, instruments: Instruments) -> MetricsGuard | None:
-    """None when everybody may read."""
+def metrics_guard(settings: ServerSettings, cluster: Cluster | None, instruments: Instruments) -> MetricsGuard | None:
+    """None when everybody may read. Asks by `cluster`, or by a connection of its own where nothing else needs one."""
     if not wants_guard(settings):
         return None
-    return MetricsGuard(cluster, instruments, required=settings.metrics_endpoint_auth is True)
+    asks = cluster or Cluster(settings.kubeconfig, instruments)
+    return MetricsGuard(asks, instruments, required=settings.metrics_endpoint_auth is True)
 
 
 class MetricsGuard:
@@ -53,6 +54,10 @@ class MetricsGuard:
             return
         self._closed = None
         _log.info("/metrics and /debug need a token", checked_by="TokenReview, SubjectAccessReview")
+
+    async def close(self) -> None:
+        """Let the connection go."""
+        await self._cluster.close()
 
     async def refusal(self, authorization: str, method: str, path: str) -> Refusal | None:
         """As Reviews."""

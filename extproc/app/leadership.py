@@ -41,7 +41,7 @@ class Leadership:
         client = await self._cluster.connect("--ha-enable-leader-election")
         settings = self._settings
         namespace = settings.pool_namespace or client.namespace
-        name = settings.ha_lease_name or f"epp-{namespace}-{settings.pool_name}.llm-d.ai"
+        name = settings.ha_lease_name or f"epp-{namespace}-{settings.pool}.llm-d.ai"
         # As controller-runtime's: a name for people, and something that no other process has.
         identity = f"{self._environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4()}"
         self._election = LeaseElection(

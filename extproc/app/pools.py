@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
 from pydantic import BaseModel
 
+from extproc.app.cluster import Cluster
 from extproc.app.watching import FileErrors
 from extproc.discovery.file import FileDiscovery, FileDiscoverySettings
+from extproc.discovery.kubernetes.endpoints import KubernetesDiscovery, KubernetesSource
 from extproc.discovery.static import StaticDiscovery, Target, parse_targets
 from extproc.domain import Endpoint
 from extproc.observability.instruments import Instruments
@@ -26,6 +28,7 @@ from extproc.scraping.scraper import Scraper
 from extproc.settings.base import SettingsError
 from extproc.settings.engines import CoreMetricsSettings, MetricsSourceSettings
 from extproc.settings.picker import EndpointPickerConfig
+from extproc.traffic import PoolTraffic
 
 _log = logger(__name__)
 
@@ -34,6 +37,13 @@ DATA_LAYER_TYPES: Final[Mapping[str, PluginType]] = {
     "core-metrics-extractor": PluginType("data layer", CoreMetricsSettings),
     "file-discovery": PluginType("data layer", FileDiscoverySettings),
 }
+
+_NO_SOURCE: Final = (
+    "expected at least one endpoint; or --pool-name for the pods of an InferencePool, --endpoint-selector, or "
+    "file-discovery in the config"
+)
+_NAMED: Final = 20
+"""Endpoints that a log line names; of more it says how many."""
 
 Parameters = TypeVar("Parameters", bound=BaseModel)
 
@@ -48,6 +58,7 @@ class PoolParts:
     fetcher: HttpFetcher
     targets: tuple[Target, ...]
     file: FileDiscoverySettings | None
+    kubernetes: KubernetesSource | None = None
 
 
 def pool_parts(
@@ -58,11 +69,12 @@ def pool_parts(
     static_path: str,
     file: str | None,
     base: Path,
+    kubernetes: KubernetesSource | None = None,
 ) -> PoolParts:
     """Check everything about a pool. Raises SettingsError with every problem.
 
-    Endpoints come from `static`, from `file` (relative to `base`, watched), or from the config's file-discovery; exactly one
-    of them must be given.
+    Endpoints come from `static`, from `file` (relative to `base`, watched), from the config's file-discovery, or from
+    `kubernetes`; exactly one of them must be given, but an InferencePool gives way to another source: its name is then a name.
     """
     problems: list[str] = []
     blueprint: Blueprint | None = None
@@ -90,15 +102,19 @@ def pool_parts(
             problems += [p if p.startswith(prefix) else prefix + p for p in error.problems]
     if file is not None:
         discovery = FileDiscoverySettings.model_validate({"path": str(base / file), "watchFile": True})
+    if kubernetes is not None and kubernetes.selection is None and (static or discovery is not None):
+        kubernetes = None
     if discovery is not None and static:
         problems.append(f"{static_path}: excludes file-discovery in the config")
-    elif discovery is None and not static and not problems:
-        problems.append(f"{static_path}: expected at least one endpoint, or file-discovery in the config")
+    elif discovery is not None and kubernetes is not None:
+        problems.append("--endpoint-selector: excludes file-discovery in the config")
+    elif discovery is None and not static and kubernetes is None and not problems:
+        problems.append(f"{static_path}: {_NO_SOURCE}")
     if discovery is not None:
         problems += _file_problems(discovery)
     if problems or blueprint is None or engines is None or fetcher is None:
         raise SettingsError(problems)
-    return PoolParts(blueprint, engines, source, fetcher, targets, discovery)
+    return PoolParts(blueprint, engines, source, fetcher, targets, discovery, kubernetes)
 
 
 def _only(blueprint: Blueprint, kind: type[Parameters], prefix: str, problems: list[str]) -> Parameters | None:
@@ -147,9 +163,22 @@ class Pool:
     """Runs a pool: endpoints come in from discovery, pages from scraping; both end in the store."""
 
     def __init__(
-        self, store: PoolStore, parts: PoolParts, instruments: Instruments, files: FileErrors, *, interval_s: float
+        self,
+        store: PoolStore,
+        parts: PoolParts,
+        instruments: Instruments,
+        files: FileErrors,
+        *,
+        interval_s: float,
+        cluster: Cluster | None = None,
     ) -> None:
         self.store = store
+        self.changed: Callable[[], None] = lambda: None
+        """Called when the pool's endpoints changed."""
+        self._cluster = cluster
+        self._keys: frozenset[str] = frozenset()
+        self.traffic = PoolTraffic()
+        """What the pool's rewrites and objectives say. Discovery replaces its tables."""
         self._metrics = ScrapeMetrics(instruments, store.name)
         PoolMetrics.of(instruments).watch(store.name, self._rows)
         self._scraper = Scraper(parts.fetcher, parts.engines, store, self, interval_s=parts.source.interval or interval_s)
@@ -157,7 +186,10 @@ class Pool:
         self._file = parts.file.path if parts.file is not None else None
         self._discovery = self._discover(parts)
 
-    def _discover(self, parts: PoolParts) -> FileDiscovery | StaticDiscovery:
+    def _discover(self, parts: PoolParts) -> FileDiscovery | StaticDiscovery | KubernetesDiscovery:
+        if parts.kubernetes is not None:
+            assert self._cluster is not None, "a pool of Kubernetes needs access to it"
+            return KubernetesDiscovery(parts.kubernetes, self, self._cluster.contact, self._cluster.errors)
         if parts.file is None:
             return StaticDiscovery(parts.targets, self, on_error=self._name_failed)
         path = parts.file.path
@@ -173,33 +205,51 @@ class Pool:
     async def run(self) -> None:
         """Discover and scrape until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._discovery.run(), name=f"discovery {self.store.name}")
+            group.create_task(self._run_discovery(), name=f"discovery {self.store.name}")
             group.create_task(self._scraper.run(), name=f"scraping {self.store.name}")
 
+    async def _run_discovery(self) -> None:
+        if isinstance(self._discovery, KubernetesDiscovery):
+            assert self._cluster is not None, "a pool of Kubernetes needs access to it"
+            client = self._cluster.client
+            await self._discovery.run(client, client.namespace)
+        else:
+            await self._discovery.run()
+
     def unready(self) -> str | None:
-        """Why the pool can't be picked from yet, None when every endpoint was asked once."""
-        views = self.store.describe()
-        if not views:
+        """Why the pool can't be picked from yet, None when every endpoint was asked once.
+
+        A pool of Kubernetes may have no endpoints: that its pods are all gone is an answer, and requests get a 503.
+        """
+        if isinstance(self._discovery, KubernetesDiscovery):
+            if why := self._discovery.unready():
+                return why
+        elif not len(self.store):
             return f"pool {self.store.name!r} has no endpoints yet"
+        views = self.store.describe()
         untried = sum(view.age_s is None and view.failure is None for view in views)
         return f"pool {self.store.name!r}: {untried} of {len(views)} endpoints not asked yet" if untried else None
+
+    def lost(self) -> str | None:
+        """Why a pool that was ready is none any more: its InferencePool was deleted."""
+        return self._discovery.unready() if isinstance(self._discovery, KubernetesDiscovery) else None
 
     # -- as the sink of discovery ------------------------------------------------------------------------------------
 
     def replace_endpoints(self, endpoints: Sequence[Endpoint]) -> None:
-        before = {view.endpoint.key for view in self.store.describe()}
+        before, self._keys = self._keys, frozenset(endpoint.key for endpoint in endpoints)
         self.store.replace_endpoints(endpoints)
         self._scraper.update(endpoints)
         if self._file is not None:
             self._files.good(self._file)
-        now = {endpoint.key for endpoint in endpoints}
         _log.info(
             "endpoints changed",
             pool=self.store.name,
-            endpoints=len(now),
-            added=sorted(now - before),
-            removed=sorted(before - now),
+            endpoints=len(self._keys),
+            added=_few(self._keys - before),
+            removed=_few(before - self._keys),
         )
+        self.changed()
 
     def _name_failed(self, name: str, problem: str | None) -> None:
         if problem is None:
@@ -245,3 +295,8 @@ class Pool:
             )
             for view in self.store.describe()
         ]
+
+
+def _few(keys: frozenset[str]) -> list[str] | int:
+    """For a log line: the keys, or how many they are."""
+    return sorted(keys) if len(keys) <= _NAMED else len(keys)

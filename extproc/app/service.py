@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from extproc.admin import AdminServer, Inside
 from extproc.app.cluster import Cluster
-from extproc.app.guard import MetricsGuard
+from extproc.app.guard import metrics_guard
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import MetricsTls
 from extproc.app.pools import Pool
@@ -93,8 +93,6 @@ class Service:
     """Of the metrics port; None for plaintext."""
     cluster: Cluster | None = None
     """Access to Kubernetes; None where nothing needs it."""
-    guard: MetricsGuard | None = None
-    """Who may read /metrics and /debug; None: everybody."""
     leadership: Leadership | None = None
     """Who of several replicas serves; None: each does."""
     _draining: bool = False
@@ -109,6 +107,9 @@ class Service:
             return "draining"
         if not self._ready:
             return self._missing() or "about to listen"
+        lost = [pool.lost() for pool in self.pools]
+        if lost and all(lost):  # with another pool left there is something to serve
+            return "; ".join(filter(None, lost))
         return None if self.leadership is None else self.leadership.unready()
 
     def _missing(self) -> str:
@@ -118,6 +119,7 @@ class Service:
         """Serve until `stop` is set, then drain. Raises PortsTaken, and SettingsError when Kubernetes is out of reach."""
         health = Health()
         telemetry = self.telemetry
+        guard = metrics_guard(self.settings, self.cluster, telemetry.instruments)
         servers = _Servers(
             *grpc_servers(self.settings, self.tls, self.director, self.limits, telemetry.streams, telemetry.transport, health),
             AdminServer(
@@ -128,14 +130,16 @@ class Service:
                     self.decisions,
                     self.director.explain,
                 ),
-                self.guard,
+                guard,
             ),
         )
         async with contextlib.AsyncExitStack() as stack:
+            if guard is not None:
+                stack.push_async_callback(guard.close)
+                await guard.connect()
             if self.cluster is not None:
                 stack.push_async_callback(self.cluster.close)
-            if self.guard is not None:
-                await self.guard.connect()
+                await self.cluster.connect()
             if self.leadership is not None:
                 await self.leadership.connect()
             context = None if self.metrics_tls is None else self.metrics_tls.context
@@ -173,6 +177,8 @@ class Service:
         self._ready = True
         _log.info("ready", service=self.name, serves=self.unready() is None)
         self._tell(health)
+        for pool in self.pools:
+            pool.changed = lambda: self._tell(health)
         if self.leadership is not None:
             # Not before: who leads and does not know the pool would keep those out who do.
             await self.leadership.run(lambda: self._tell(health))

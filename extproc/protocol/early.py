@@ -26,6 +26,10 @@ class Scanner(Protocol):
         """Read on. An error is final: before `known` the body has to be read whole, after it nothing more may pass."""
         ...
 
+    def seal(self) -> None:
+        """What has been read was changed on its way: nothing of it may come again, not even the same."""
+        ...
+
 
 ScannerOf: TypeAlias = Callable[[RequestHead], Scanner | None]
 """A scanner for the body of a request; None when only the whole body can tell."""
@@ -47,6 +51,10 @@ class Watch:
     def known(self) -> bool:
         """It can be decided now."""
         return self.error is None and self._scanner.known
+
+    def seal(self) -> None:
+        """The body's beginning goes on changed."""
+        self._scanner.seal()
 
     def read(self, piece: bytes | memoryview) -> None:
         """Look at the next piece, once."""

@@ -36,6 +36,7 @@ from extproc.protocol.events import (
 )
 from extproc.protocol.limits import StreamLimits
 from extproc.protocol.pieces import chunks, path_of, read_piece, without
+from extproc.protocol.splices import changed, changed_replies
 from extproc.protocol.table import REQUEST_ROWS, RESPONSE_EVENTS, RESPONSE_ROWS, State, rules_of
 
 _FDS: Final = BodyMode.FULL_DUPLEX_STREAMED
@@ -229,7 +230,7 @@ class ExtProcStream:
 
     def _keep(self, event: RequestBody) -> None:
         self._pieces += 1
-        if event.body:
+        if event.body or self._config.request_body is BodyMode.STREAMED:  # there each piece has its answer
             self._parts.append(event.body)
             self._held_bytes += len(event.body)
         if event.subset is not None and self._head is not None:
@@ -272,7 +273,6 @@ class ExtProcStream:
 
     def _instead(self, answer: Reply | ExtProcError) -> Actions:
         self._drop_body()
-        self._deferred = []
         return [ReplyImmediately(answer)]
 
     def _defer(self, event: RequestBody | RequestTrailers) -> Actions:
@@ -299,27 +299,33 @@ class ExtProcStream:
         assert isinstance(decision, Decision)
         self._decision = decision
         mode = self._config.request_body
+        splices = decision.splices
+        if splices and self._watch is not None:
+            self._watch.seal()
         actions: Actions
         if mode in _BUFFERED and self._pieces:
-            actions = [ReplyBody(Direction.REQUEST, decision)]
+            actions = [ReplyBody(Direction.REQUEST, decision, changed(self._taken, splices) if splices else None)]
         else:
             actions = [ReplyHeaders(Direction.REQUEST, decision)]
             if self._pieces:
-                if mode is _FDS:
-                    actions += chunks(Direction.REQUEST, self._taken, ends=self._request_ended and not self._trailers_end)
+                ends = self._request_ended and not self._trailers_end
+                if splices:
+                    actions += changed_replies(self._taken, splices, None if mode is _FDS else self._parts, ends=ends)
+                elif mode is _FDS:
+                    actions += chunks(Direction.REQUEST, self._taken, ends=ends)
                 else:
                     actions += [ReplyBody(Direction.REQUEST)] * self._pieces
             if self._trailers_end:
                 actions.append(ReplyTrailers(Direction.REQUEST))
+        deferred = self._deferred
         self._drop_body()
-        if self._deferred:
-            deferred, self._deferred = self._deferred, []
-            for late in deferred:
-                actions += self.receive(late)
+        for late in deferred:
+            actions += self.receive(late)
         return actions
 
     def _drop_body(self) -> None:
         self._parts = []
+        self._deferred = []
         self._taken = _NO_BYTES
         self._held_bytes = 0
 
@@ -374,10 +380,8 @@ class ExtProcStream:
     # -- the end -------------------------------------------------------------------------------------------------
 
     def _finish(self, event: object) -> Actions:
-        if self._parts:
+        if self._parts or self._deferred:
             self._drop_body()
-        if self._deferred:
-            self._deferred = []
         return self._finish_once(complete=False)
 
     def _finish_once(self, *, complete: bool) -> Actions:

@@ -1,9 +1,11 @@
 """From bytes to an InferenceRequest: which model does this request name?
 
-This package may not import asyncio, grpc, protobuf, logging or any room beside it. It reads bodies and never changes them.
+This package may not import asyncio, grpc, protobuf, logging or any room beside it. It reads bodies; `rename` tells
+what changes in one whose model gets another name.
 """
 
-from extproc.request.parse import ParseOptions, parse
+from extproc.request.parse import ParseOptions, checked_model, parse
+from extproc.request.rename import Renamed, renamed, spliced
 from extproc.request.scan import scanner_of
 
-__all__ = ["ParseOptions", "parse", "scanner_of"]
+__all__ = ["ParseOptions", "Renamed", "checked_model", "parse", "renamed", "scanner_of", "spliced"]

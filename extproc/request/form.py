@@ -37,23 +37,34 @@ def model_of_form(content_type: bytes, body: bytes, *, complete: bool) -> str | 
 
     `complete` False allows a body that is cut anywhere. Raises InvalidBody when the body is no form.
     """
+    fields = model_fields(content_type, body, complete=complete)
+    if not fields:
+        return None
+    begin, end, charset = fields[-1]
+    return _text(body[begin : min(end, begin + _MAX_FIELD_BYTES + 1)], charset)
+
+
+def model_fields(content_type: bytes, body: bytes, *, complete: bool) -> list[tuple[int, int, str]]:
+    """Where the values of the fields called `model` begin and end, and Python's name of their charset; in order.
+
+    As for model_of_form, which reads the last.
+    """
     options = parameters(content_type)
     _refuse_extended(options, b"boundary")
     boundary = options.get(b"boundary")
     charset = _charset(options)
     if not boundary:
         raise InvalidBody("multipart/form-data without a boundary in content-type")
-    found: tuple[bytes, str] | None = None
+    found: list[tuple[int, int, str]] = []
     try:
         for head, begin, end in _parts(body, b"\r\n--" + boundary):
             part = _content_type_of_model(head)
             if part is not None:
-                value = body[begin : min(end, begin + _MAX_FIELD_BYTES + 1)]
-                found = value, _charset(part) if b"charset" in part else charset
+                found.append((begin, end, _charset(part) if b"charset" in part else charset))
     except InvalidBody:
         if complete:
             raise
-    return None if found is None else _text(*found)
+    return found
 
 
 def parameters(header: bytes) -> dict[bytes, bytes]:

@@ -33,7 +33,7 @@ _SHORT: Final = 256
 MAX_MODEL_BYTES: Final = 4096
 """Longest model name: Envoy fails a request whose headers outgrow its limit (60 KiB unless set) with a bare 500."""
 
-_FORM: Final = b"multipart/form-data"
+FORM: Final = b"multipart/form-data"
 _CUT: Final = "the proxy sends only the beginning of the body"
 
 
@@ -57,7 +57,7 @@ def parse(
     """
     path, named = path_and_model(head)
     if named is not None:
-        return InferenceRequest(head, path, _checked(named, "path"), len(body or b""), empty_model=not named)
+        return InferenceRequest(head, path, checked_model(named, "path"), len(body or b""), empty_model=not named)
     if not body:
         unread = "the proxy does not send the body" if body is None else None
         return InferenceRequest(head, path, unread=unread)
@@ -79,8 +79,8 @@ def _encoded(
     try:
         inflated = inflate(body, codings, complete=complete, max_bytes=options.max_inflated_bytes)
     except (InvalidBody, BodyTooLarge) as error:
-        kind = _media_type(content_type)
-        is_read = _says_json(kind) or kind == _FORM
+        kind = media_type(content_type)
+        is_read = _says_json(kind) or kind == FORM
         if not is_read or (options.invalid_json_passes and isinstance(error, InvalidBody)):
             return InferenceRequest(head, path, body_bytes=len(body), unread=told)
         raise
@@ -92,11 +92,13 @@ def _encoded(
 def _plain(
     head: RequestHead, path: str, body: bytes, content_type: bytes, complete: bool, options: ParseOptions
 ) -> InferenceRequest:
-    kind = _media_type(content_type)
-    if kind == _FORM:
+    kind = media_type(content_type)
+    if kind == FORM:
         model = model_of_form(content_type, body, complete=complete)
         unread = _CUT if model is None and not complete else None
-        return InferenceRequest(head, path, _checked(model, "form field"), len(body), unread=unread, empty_model=model == "")
+        return InferenceRequest(
+            head, path, checked_model(model, "form field"), len(body), unread=unread, empty_model=model == ""
+        )
     return _json(head, path, body, kind, complete, options)
 
 
@@ -119,7 +121,7 @@ _seen_path = lru_cache(maxsize=1024)(_path_and_model)
 
 
 @lru_cache(maxsize=256)
-def _media_type(content_type: bytes) -> bytes:
+def media_type(content_type: bytes) -> bytes:
     """Without parameters, lower case."""
     return content_type.partition(b";")[0].strip().lower()
 
@@ -178,16 +180,16 @@ def _byte(body: bytes, error: orjson.JSONDecodeError) -> int:
 
 def _model(value: object, options: ParseOptions) -> str | None:
     if isinstance(value, str):
-        return _checked(value, "model")
+        return checked_model(value, "model")
     if value is None:
         return None
     if options.text_of_other_types and isinstance(value, int | float):
         with suppress(ValueError):  # NaN and Infinity have no text in JSON, and very long integers none in Python
-            return _checked(json.dumps(value, allow_nan=False), "model")
+            return checked_model(json.dumps(value, allow_nan=False), "model")
     raise InvalidModel(f"'model' must be a string, not {_kind_of(value)}", param="model")
 
 
-def _checked(model: str | None, source: str) -> str | None:
+def checked_model(model: str | None, source: str) -> str | None:
     """The model if it can be a header's value, None when it is empty."""
     if not model:
         return None

@@ -7,6 +7,7 @@ later can be seen; a body that is known in full is parsed instead, where the las
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 import orjson
@@ -25,27 +26,39 @@ _NESTED: Final = re.compile(_STRING + rb'|[\[\]{}"]', re.DOTALL)
 
 def model_of_prefix(body: bytes) -> object | None:
     """The value of the first top-level `model` that the prefix holds whole; None when it holds none."""
-    at = _skip_space(body, len(_BOM) if body.startswith(_BOM) else 0)
-    if body[at : at + 1] != b"{":
-        return None
-    at += 1
+    for begin, end in models_of_prefix(body):
+        try:
+            value: object = orjson.loads(body[begin:end])
+        except orjson.JSONDecodeError:
+            return None
+        return value
+    return None
+
+
+def models_of_prefix(body: bytes) -> Iterator[tuple[int, int]]:
+    """Where the values of the top-level `model` keys begin and end, of those that the prefix holds whole."""
+    at = begin_of_object(body)
+    if at is None:
+        return
     while True:
         key = _KEY.match(body, at)
         if key is None:
-            return None
+            return
         end = _end_of_value(body, key.end())
         if end is None:
-            return None
+            return
         if _is_model(key[1]):
-            try:
-                value: object = orjson.loads(body[key.end() : end])
-            except orjson.JSONDecodeError:
-                return None
-            return value
+            yield key.end(), end
         at = _skip_space(body, end)
         if body[at : at + 1] != b",":
-            return None
+            return
         at += 1
+
+
+def begin_of_object(body: bytes) -> int | None:
+    """Where the keys of the object begin, None when the body is no object."""
+    at = _skip_space(body, len(_BOM) if body.startswith(_BOM) else 0)
+    return at + 1 if body[at : at + 1] == b"{" else None
 
 
 def _is_model(quoted: bytes) -> bool:

@@ -64,12 +64,27 @@ _Step: TypeAlias = Callable[["ModelScanner", bytes, int], int]
 class ModelScanner:
     """Reads one body. `known` once its first `model` was seen whole; from then on every later one must be the same."""
 
-    __slots__ = ("_base", "_depth", "_error", "_escaped", "_held", "_is_model", "_step", "known", "model")
+    __slots__ = (
+        "_base",
+        "_depth",
+        "_error",
+        "_escaped",
+        "_held",
+        "_is_model",
+        "_sealed",
+        "_step",
+        "_value_at",
+        "known",
+        "model",
+        "spans",
+    )
 
     def __init__(self) -> None:
         self.known = False
         self.model = ""
         """The first one, once known."""
+        self.spans: list[tuple[int, int]] = []
+        """Where the values of all `model` keys so far begin and end, quotes included."""
         self._step: _Step = ModelScanner._begin
         self._depth = 0
         self._escaped = False
@@ -78,6 +93,8 @@ class ModelScanner:
         self._held = b""
         """Of the key, or of a model's value, as far as it came."""
         self._base = 0
+        self._value_at = 0
+        self._sealed = False
         self._error: ExtProcError | None = None
 
     def __repr__(self) -> str:
@@ -100,6 +117,10 @@ class ModelScanner:
             self._error = error
         self._base += size
         return self._error
+
+    def seal(self) -> None:
+        """From now on every `model` is an error, also one that is the same: the first was changed on its way."""
+        self._sealed = True
 
     # Each step reads from `at`, which is inside `data`, and returns where the next one goes on.
 
@@ -163,6 +184,8 @@ class ModelScanner:
         first = data[at]
         if first == _QUOTE:
             self._held = b""
+            if self._is_model:
+                self._value_at = self._base + at
             self._step = ModelScanner._in_value
             return at + 1
         if self._is_model:
@@ -187,6 +210,7 @@ class ModelScanner:
             return end
         if self._is_model:
             self._named(at)
+            self.spans.append((self._value_at, self._base + end + 1))
         self._step = ModelScanner._next
         return end + 1
 
@@ -273,7 +297,7 @@ class ModelScanner:
     def _named(self, at: int) -> None:
         model = self._text(at)
         if self.known:
-            if model != self.model:
+            if model != self.model or self._sealed:
                 raise self._conflict()
         elif not model:
             raise InvalidModel("'model' is empty", param="model")
@@ -303,6 +327,9 @@ class NamedByPath:
 
     def feed(self, piece: bytes | memoryview) -> None:
         """All is well."""
+
+    def seal(self) -> None:
+        """The body is not changed for its model."""
 
 
 _NAMED_BY_PATH: Final = NamedByPath()

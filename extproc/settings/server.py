@@ -9,6 +9,7 @@ from pydantic import field_validator, model_validator
 from extproc.settings.base import Duration, FileMode, Port, Settings, Size, setting
 from extproc.settings.picker import check_gates
 from extproc.settings.router import HeaderRules, parse_plugins
+from extproc.settings.selection import check_ports, parse_selector
 from extproc.settings.tls import MinVersion, check_suites
 
 _FIRST_WINDOW = 65_535
@@ -287,7 +288,8 @@ class PickerSettings(ServerSettings):
 class EppSettings(PickerSettings):
     """Endpoint picker: scores the endpoints of one pool and returns x-gateway-destination-endpoint.
 
-    Takes upstream's EndpointPickerConfig. Endpoints come from --endpoints or from the config's file-discovery.
+    Takes upstream's EndpointPickerConfig. Endpoints come from one source: an InferencePool (--pool-name), pods by their labels
+    (--endpoint-selector), --endpoints, or the config's file-discovery.
     """
 
     config_file: str | None = setting(None, "EndpointPickerConfig, YAML.")
@@ -295,7 +297,22 @@ class EppSettings(PickerSettings):
     endpoints: tuple[str, ...] = setting(
         (), "Endpoints as host:port, comma separated, for a start without a file. Names are resolved again every 5s."
     )
-    pool_name: str = setting("epp", "Name of the pool in metrics and logs.")
+    pool_name: str | None = setting(
+        None,
+        "Name of the InferencePool whose pods are picked from. With another source of endpoints it is the pool's name in "
+        "metrics and logs only, epp when unset.",
+    )
+    pool_group: Literal["inference.networking.k8s.io", "inference.networking.x-k8s.io"] = setting(
+        "inference.networking.k8s.io", "API group of the InferencePool: v1, or v1alpha2 of the x-k8s.io group."
+    )
+    endpoint_selector: str | None = setting(
+        None,
+        "Pick from the pods that have these labels (name=value, comma separated), instead of an InferencePool's; they serve "
+        "at --endpoint-target-ports.",
+    )
+    endpoint_target_ports: tuple[int, ...] = setting(
+        (), "1 to 8 ports of each pod of --endpoint-selector; several are several endpoints (data-parallel ranks)."
+    )
     pool_namespace: str | None = setting(
         None, "Namespace of the pool and its Lease; that of the service account or the kubeconfig when unset.", env="NAMESPACE"
     )
@@ -320,6 +337,31 @@ class EppSettings(PickerSettings):
         (), "Feature gates as name or name=false, beside those of the config. haPopulateNonLeaderDatastore is always on."
     )
     upstream_parameters: dict[str, dict[str, str]] = setting({}, "Plugin parameters that flags of upstream's set.", hidden=True)
+
+    @property
+    def pool(self) -> str:
+        """The pool's name in metrics, logs and the Lease."""
+        return self.pool_name or "epp"
+
+    @field_validator("endpoint_selector")
+    @classmethod
+    def _selector(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_selector(value)
+        return value
+
+    @field_validator("endpoint_target_ports")
+    @classmethod
+    def _target_ports(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        return check_ports(value)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> EppSettings:
+        if (self.endpoint_selector is None) != (not self.endpoint_target_ports):
+            raise ValueError("--endpoint-selector and --endpoint-target-ports need each other")
+        if self.endpoint_selector is not None and self.endpoints:
+            raise ValueError("--endpoints and --endpoint-selector exclude each other")
+        return self
 
     @field_validator("feature_gates")
     @classmethod

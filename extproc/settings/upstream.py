@@ -276,6 +276,8 @@ VARIABLES: Final[tuple[UpstreamVariable, ...]] = (
     UpstreamVariable("SD_*", EPP, "upstream's saturation detector took it, and takes plugin parameters now"),
     UpstreamVariable("GRPC_PORT", EPP, _BOUND, "--grpc-port or EXTPROC_GRPC_PORT"),
     UpstreamVariable("GRPC_HEALTH_PORT", EPP, _BOUND, "--grpc-health-port or EXTPROC_GRPC_HEALTH_PORT"),
+    UpstreamVariable("POOL_NAME", EPP, _BOUND, "--pool-name or EXTPROC_POOL_NAME"),
+    UpstreamVariable("POOL_NAMESPACE", EPP, _BOUND, "--pool-namespace or NAMESPACE"),
     UpstreamVariable("MODEL_SERVER_METRICS_*", EPP, _BOUND, f"the plugin {METRICS_SOURCE}"),
     UpstreamVariable("DESTINATION_ENDPOINT_HINT_KEY", EPP, _BOUND, "x-gateway-destination-endpoint, which is fixed"),
     UpstreamVariable("REFRESH_METRICS_INTERVAL", EPP, _BOUND, "--refresh-metrics-interval"),

@@ -1,9 +1,24 @@
-"""From a model's name to what serves it: adapters to base models, models to pools.
+"""From a model's name to what serves it: adapters to base models, models to pools, models to the ones that serve instead;
+and from an objective's name to its priority.
 
 This package may not import asyncio, grpc, protobuf, logging or any room beside it.
 """
 
 from extproc.traffic.adapters import AdapterMap
+from extproc.traffic.objectives import ObjectiveTable
+from extproc.traffic.objects import PoolTraffic
+from extproc.traffic.rewrites import ModelRewrite, RewriteRule, RewriteTable, RewriteTarget, Split
 from extproc.traffic.routes import Route, RouteTable
 
-__all__ = ["AdapterMap", "Route", "RouteTable"]
+__all__ = [
+    "AdapterMap",
+    "ModelRewrite",
+    "ObjectiveTable",
+    "PoolTraffic",
+    "RewriteRule",
+    "RewriteTable",
+    "RewriteTarget",
+    "Route",
+    "RouteTable",
+    "Split",
+]

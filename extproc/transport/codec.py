@@ -157,9 +157,9 @@ class Encoder:
         return found
 
     def body(self, direction: Direction, decision: Decision | None, replaced: bytes | None = None) -> bytes:
-        """A BodyResponse outside full duplex, which leaves the body alone or replaces it."""
+        """A BodyResponse outside full duplex, which leaves the piece alone or replaces it."""
         if replaced is not None:
-            return _replaced_body(direction, replaced)
+            return _replaced_body(direction, decision, replaced)
         if decision is None:
             return _PLAIN_BODY[direction]
         key = ("body", direction, *decision[:3])
@@ -258,9 +258,11 @@ def _body(direction: Direction, decision: Decision) -> bytes:
     return message.SerializeToString()
 
 
-def _replaced_body(direction: Direction, body: bytes) -> bytes:
+def _replaced_body(direction: Direction, decision: Decision | None, body: bytes) -> bytes:
     message = pb.ProcessingResponse()
     part = message.request_body if direction is Direction.REQUEST else message.response_body
+    if decision is not None:
+        _common(message, part.response, direction, decision)
     if body:
         part.response.body_mutation.body = body
     else:

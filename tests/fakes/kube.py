@@ -63,31 +63,31 @@ class FakeKube:
         self.token_review: Callable[[Json], Json] = lambda _: {"authenticated": False}
         self.access_review: Callable[[Json], Json] = lambda _: {"allowed": False}
         self._watches: set[_Watch] = set()
-        self._killed = asyncio.Event()
-        self._runner: web.AppRunner | None = None
+        self._server: web.Server | None = None
+        self._listener: asyncio.Server | None = None
 
     # -- being there -------------------------------------------------------------------------------------------------
 
     async def start(self) -> int:
         """Listen: on port 0 the first time, on the same port ever after."""
-        self._killed.clear()
-        app = web.Application(client_max_size=2**22)
-        app.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0, handler_cancellation=True)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
-        await site.start()
-        server: Any = site._server
-        self.port = server.sockets[0].getsockname()[1]
+        loop = asyncio.get_running_loop()
+        self._server = web.Server(self._handle, access_log=None, handler_cancellation=True)
+        self._listener = await loop.create_server(self._server, "127.0.0.1", self.port, reuse_address=True)
+        self.port = self._listener.sockets[0].getsockname()[1]
         return self.port
 
     async def kill(self) -> None:
         """Gone at once, connections and all."""
-        self.cut()
-        self._killed.set()
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        if self._listener is None or self._server is None:
+            return
+        self._listener.close()
+        while self._server.connections or self._watches:  # connections on their way in come late
+            for connection in list(self._server.connections):
+                if connection.transport is not None:
+                    connection.transport.abort()
+            self.cut()
+            await asyncio.sleep(0)
+        self._listener = self._server = None
 
     def cut(self) -> None:
         """Break every watch in the middle."""
@@ -160,12 +160,11 @@ class FakeKube:
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         query = dict(request.query)
         self.requests.append((request.method, request.path, query))
         if self.silent:
-            await self._killed.wait()
-            return _status(503, "Killed", "")
+            await asyncio.Event().wait()
         if self.latency_s:
             await asyncio.sleep(self.latency_s)
         if self.token is not None and request.headers.get("authorization") != f"Bearer {self.token}":
@@ -175,7 +174,7 @@ class FakeKube:
             return _status(404, "NotFound", "the server could not find the requested resource")
         return await self._serve(request, place, query)
 
-    async def _serve(self, request: web.Request, place: Place, query: dict[str, str]) -> web.StreamResponse:
+    async def _serve(self, request: web.BaseRequest, place: Place, query: dict[str, str]) -> web.StreamResponse:
         verb = _verb(request.method, place, query)
         resource = place.resource
         if failure := self.failures.get(resource):
@@ -216,13 +215,16 @@ class FakeKube:
             metadata["continue"] = orjson.dumps([version, *matching[-1][0]]).decode()
         return _json({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": [obj for _, obj in matching]})
 
-    async def _watch(self, request: web.Request, place: Place, query: Mapping[str, str]) -> web.StreamResponse:
+    async def _watch(self, request: web.BaseRequest, place: Place, query: Mapping[str, str]) -> web.StreamResponse:
         since = int(query.get("resourceVersion") or self.version)
         if since < self.oldest and not self.expire_as_event:
             return _status(410, "Expired", f"too old resource version: {since} ({self.oldest})")
         response = web.StreamResponse()
         response.content_type = "application/json"
-        await response.prepare(request)
+        try:
+            await response.prepare(request)
+        except ConnectionError:
+            return response
         watch = _Watch(place, query)
         self._watches.add(watch)
         if since < self.oldest:

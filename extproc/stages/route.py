@@ -1,0 +1,55 @@
+"""The gateway's routes."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+
+from extproc.domain import InferenceRequest, Reply
+from extproc.errors import MissingModel, UnknownModel, UnreadableBody
+from extproc.stages.draft import Draft
+from extproc.traffic import RouteTable
+
+
+class RouteToPool:
+    """The gateway's routes: which pool serves the model. Lists the models itself."""
+
+    def __init__(self, table: RouteTable, started_unix_s: int) -> None:
+        self._table = table
+        self._created = started_unix_s
+
+    def run(self, request: InferenceRequest, draft: Draft) -> Reply | None:
+        path = request.path
+        if path.startswith("/v1/models") and request.model is None and request.head.headers.get(":method") == b"GET":
+            return self._models(path)
+        draft.pool = self._pool(request)
+        return None
+
+    def explain(self, request: InferenceRequest, draft: Draft) -> dict[str, Any]:
+        reply = self.run(request, draft)
+        return {"answered": reply.status} if reply else {"pool": draft.pool}
+
+    def _pool(self, request: InferenceRequest) -> str:
+        if request.model is not None:
+            return self._table.pool_of(request.model)
+        if self._table.only_pool is not None and not request.unread:
+            return self._table.only_pool
+        if request.unread and request.unread.startswith("content-encoding"):
+            raise UnreadableBody(f"the model can't be read from a body with {request.unread}; send it without, or as gzip")
+        why = f" ({request.unread})" if request.unread else ""
+        raise MissingModel(f"the request names no model{why}; name one of: {self._table.listed()}", param="model")
+
+    def _models(self, path: str) -> Reply | None:
+        """`GET /v1/models` and `/v1/models/{model}` in OpenAI's shape, over all pools."""
+        name = unquote(path.removeprefix("/v1/models").strip("/"))  # OpenAI's client sends `meta-llama%2FLlama`
+        if not name:
+            listing = {"object": "list", "data": [self._card(model) for model in self._table.models]}
+            return Reply(200, orjson.dumps(listing), details="extproc_models")
+        if name in self._table.models:
+            return Reply(200, orjson.dumps(self._card(name)), details="extproc_models")
+        raise UnknownModel(f"The model `{name}` does not exist. Available models: {self._table.listed()}", param="model")
+
+    def _card(self, model: str) -> dict[str, object]:
+        return {"id": model, "object": "model", "created": self._created, "owned_by": "extproc"}

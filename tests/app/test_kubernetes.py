@@ -1,0 +1,133 @@
+"""Servers that find their endpoints in Kubernetes, whole, against a fake API server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extproc.app import build_epp
+from extproc.settings.base import SettingsError
+from extproc.settings.server import EppSettings
+from tests.app.running import chat, exchange, headers_of, running, until
+from tests.app.test_service import HERE, get, health
+from tests.fakes.kube import FakeKube
+from tests.fakes.kube_objects import POOLS, pod, pool
+
+DESTINATION = "x-gateway-destination-endpoint"
+BODY = b'{"model": "m", "messages": []}'
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeKube]:
+    fake = FakeKube()
+    await fake.start()
+    yield fake
+    await fake.kill()
+
+
+def epp(fake: FakeKube, tmp_path: Path, **flags: Any) -> EppSettings:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(fake.kubeconfig())
+    return EppSettings(**{**HERE, "kubeconfig": str(kubeconfig), **flags})
+
+
+async def ready(port: int) -> bool:
+    return (await get(port, "/readyz"))[0] == 200
+
+
+async def picked(port: int) -> str:
+    return headers_of((await exchange(port, chat(BODY)))[0])[DESTINATION]
+
+
+async def test_a_picker_follows_its_pool(fake: FakeKube, tmp_path: Path) -> None:
+    async with running(build_epp(epp(fake, tmp_path, pool_name="vllm"))) as ports:
+        await until(lambda: said(ports.metrics, "InferencePool default/vllm not found"))
+        assert await health(ports.health, "") == "NOT_SERVING"
+        fake.put("pods", pod("a", "127.0.0.2"))
+        fake.put("pods", pod("b", "127.0.0.3"))
+        fake.put(POOLS, pool(ports=(1,)))
+        await until(lambda: ready(ports.metrics))
+        assert await health(ports.health, "") == "SERVING"
+        assert await picked(ports.grpc) in {"127.0.0.2:1", "127.0.0.3:1"}
+        fake.delete("pods", "a")
+        await until(lambda: left(ports.metrics, "127.0.0.2"))
+        assert {await picked(ports.grpc) for _ in range(5)} == {"127.0.0.3:1"}
+        fake.delete(POOLS, "vllm")
+        await until(lambda: said(ports.metrics, "InferencePool default/vllm was deleted"))
+        assert await health(ports.health, "") == "NOT_SERVING"
+        fake.put(POOLS, pool(ports=(2,)))
+        await until(lambda: ready(ports.metrics))
+        assert await picked(ports.grpc) == "127.0.0.3:2"
+
+
+async def said(port: int, reason: str) -> bool:
+    return reason in (await get(port, "/readyz"))[1]
+
+
+async def left(port: int, address: str) -> bool:
+    return address not in (await get(port, "/debug/endpoints"))[1]
+
+
+async def test_a_pool_without_pods_is_ready_and_has_no_endpoints(fake: FakeKube, tmp_path: Path) -> None:
+    fake.put(POOLS, pool())
+    async with running(build_epp(epp(fake, tmp_path, pool_name="vllm"))) as ports:
+        await until(lambda: ready(ports.metrics))
+        answers = await exchange(ports.grpc, chat(BODY))
+
+        assert answers[0].immediate_response.status.code == 503
+
+
+async def test_pods_without_a_pool(fake: FakeKube, tmp_path: Path) -> None:
+    fake.put("pods", pod("a", "127.0.0.2", namespace="models"))
+    settings = epp(fake, tmp_path, endpoint_selector="app=vllm", endpoint_target_ports=[1], pool_namespace="models")
+    async with running(build_epp(settings)) as ports:
+        await until(lambda: ready(ports.metrics))
+        assert await picked(ports.grpc) == "127.0.0.2:1"
+
+
+async def test_the_api_server_goes_and_what_is_known_serves(fake: FakeKube, tmp_path: Path) -> None:
+    fake.put(POOLS, pool(ports=(1,)))
+    fake.put("pods", pod("a", "127.0.0.2"))
+    async with running(build_epp(epp(fake, tmp_path, pool_name="vllm"))) as ports:
+        await until(lambda: ready(ports.metrics))
+        await fake.kill()
+        await asyncio.sleep(0)
+        assert await picked(ports.grpc) == "127.0.0.2:1"
+        assert await ready(ports.metrics)
+
+
+async def test_other_sources_need_no_kubernetes(tmp_path: Path) -> None:
+    service = build_epp(EppSettings(**HERE, endpoints=("127.0.0.2:1",), pool_name="named"))
+
+    assert service.cluster is None
+    assert service.pools[0].store.name == "named"
+
+
+async def test_no_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = build_epp(EppSettings(**HERE, pool_name="vllm", kubeconfig=str(tmp_path / "none")))
+
+    with pytest.raises(SettingsError, match=r"--pool-name: --kubeconfig: .*none: no such file"):
+        await service.run(asyncio.Event())
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        ({}, "--endpoints: expected at least one endpoint; or --pool-name"),
+        ({"endpoint_selector": "a=b"}, "--endpoint-selector and --endpoint-target-ports need each other"),
+        ({"endpoint_target_ports": [1]}, "need each other"),
+        ({"endpoint_selector": "a", "endpoint_target_ports": [1]}, "expected name=value"),
+        ({"endpoint_selector": "a=b", "endpoint_target_ports": [1, 1]}, "a port is there twice"),
+        ({"endpoint_selector": "a=b", "endpoint_target_ports": list(range(1, 10))}, "expected 1 to 8 ports"),
+        ({"endpoint_selector": "a=b", "endpoint_target_ports": [0]}, "expected a port in 1..65535"),
+        ({"endpoint_selector": "a=b", "endpoint_target_ports": [1], "endpoints": ["1.1.1.1:1"]}, "exclude each other"),
+        ({"pool_name": "x", "pool_group": "apps"}, "inference.networking.k8s.io"),
+    ],
+)
+def test_flags_that_do_not_fit(flags: dict[str, Any], problem: str) -> None:
+    with pytest.raises((SettingsError, ValueError), match=problem):
+        build_epp(EppSettings(**HERE, **flags))
