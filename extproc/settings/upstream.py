@@ -142,6 +142,7 @@ _STDERR: Final = "logs are JSON lines on standard error, with times in RFC 3339"
 
 FLAGS: Final[tuple[UpstreamFlag, ...]] = (
     UpstreamFlag("zap-log-level", BOTH, Kind.RENAMED, "there is one verbosity", "--v", rename=_zap_level),
+    UpstreamFlag("log-level", BBR, Kind.RENAMED, "the charts before v1.0 set it", "--v", rename=_zap_level),
     UpstreamFlag("zap-encoder", BOTH, Kind.NO_EFFECT, _STDERR, quiet=("json",)),
     UpstreamFlag("zap-time-encoding", BOTH, Kind.NO_EFFECT, _STDERR, quiet=("rfc3339", "rfc3339nano", "iso8601")),
     UpstreamFlag("zap-devel", BOTH, Kind.NO_EFFECT, _STDERR, boolean=True, quiet=("false",)),
@@ -298,6 +299,8 @@ def translate(command: str, given: Mapping[str, str]) -> Translated:
         text = given.get(each.flag)
         if text is None:
             continue
+        if len(text) > 1 and text[0] == text[-1] == '"':
+            text = text[1:-1]  # upstream's chart (v1.5) writes --flag="value" in YAML, so the quotes are part of it
         try:
             renamed = each.rename(text) if each.rename is not None else None
         except ValueError as error:
