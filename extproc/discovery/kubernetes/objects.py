@@ -105,7 +105,9 @@ class TrafficObjects:
 
     def _tell(self, kind: str) -> None:
         new, old = self._kinds[kind]
-        chosen = new if new.there else old
+        chosen, other = (new, old) if new.there else (old, new)
+        for key in other.problems.keys() - chosen.problems.keys():
+            self._errors.forget(kind, key)
         for key in {**chosen.good, **chosen.problems}:
             self._errors.check(kind, key, chosen.problems.get(key))
         found: dict[PoolRef, dict[Key, Any]] = {ref: {} for ref in self._pools}
