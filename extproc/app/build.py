@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from extproc import names
 from extproc.app.adapters import AdaptersFile
 from extproc.app.cluster import Cluster
-from extproc.app.kubernetes import WatchedAdapters, picker_source, wants_config_maps, why_kubernetes
+from extproc.app.kubernetes import WatchedAdapters, picker_source, wants_config_maps, watch_objects, why_kubernetes
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import metrics_tls
 from extproc.app.pools import Pool, PoolParts, pool_parts, read_file
@@ -133,6 +134,7 @@ def build_epp(settings: EppSettings) -> Service:
         limits,
         [pool],
         decisions,
+        _objects([pool], cluster),
         tls=tls,
         metrics_tls=admin_tls,
         cluster=cluster,
@@ -270,6 +272,10 @@ def _picking(
             ignore_subset=settings.disable_endpoint_subset_filter,
         ),
     ]
+
+
+def _objects(pools: Sequence[Pool], cluster: Cluster | None) -> list[Callable[[], Awaitable[None]]]:
+    return [] if cluster is None else [partial(watch_objects, pools, cluster)]
 
 
 def _responses(settings: PickerSettings, telemetry: Telemetry) -> ResponseMetrics | None:

@@ -107,6 +107,23 @@ def test_renewals_keep_it(server: Server, clock: FakeClock) -> None:
         clock.advance(2)
 
 
+def test_a_renewal_counts_from_the_look_before_it_was_seen(clock: FakeClock) -> None:
+    """So that who dies right after it is replaced within the lease; after a longer pause, from half a second before."""
+    for pause_s, counted_s in ((0.4, 0.4), (5.0, 0.6)):
+        server = Server()
+        a, b = Candidate(server, clock, "a"), Candidate(server, clock, "b")
+        a.round()
+        b.round()
+        assert server.lease is not None
+        server.lease = {**server.lease, "spec": {**server.lease["spec"], "renewTime": "later"}}
+        clock.advance(pause_s)
+        b.round()
+        clock.advance(14.99 - counted_s)
+        assert not b.round()
+        clock.advance(0.02)
+        assert b.round()
+
+
 def test_the_holder_s_own_duration_counts(server: Server, clock: FakeClock) -> None:
     server.write({"metadata": {}, "spec": {"holderIdentity": "other", "leaseDurationSeconds": 60}})
     b = Candidate(server, clock, "b")
@@ -165,6 +182,32 @@ def test_out_of_contact_a_leader_goes_on_until_it_sees_another(server: Server, c
     assert a.election.out_of_contact
     assert b.round()
     assert not a.round()
+
+
+def test_when_contact_is_back_the_leader_of_before_comes_first(server: Server, clock: FakeClock) -> None:
+    """The follower saw no renewal because it saw nothing."""
+    a, b = Candidate(server, clock, "a"), Candidate(server, clock, "b")
+    a.round()
+    b.round()
+    for _ in range(10):
+        clock.advance(2)
+        a.round(contact=False)
+        b.round(contact=False)
+    assert not b.round()
+    clock.advance(1.9)
+    assert a.round()
+    assert not b.round()
+
+
+def test_when_contact_is_back_and_the_leader_is_not(server: Server, clock: FakeClock) -> None:
+    a, b = Candidate(server, clock, "a"), Candidate(server, clock, "b")
+    a.round()
+    b.round()
+    clock.advance(20)
+    b.round(contact=False)
+    assert not b.round()
+    clock.advance(4)
+    assert b.round()
 
 
 def test_out_of_contact_and_nobody_came(server: Server, clock: FakeClock) -> None:
