@@ -184,6 +184,7 @@ async def test_a_crd_that_is_missing(tmp_path: Path) -> None:
             await found.it.until(lambda: "CRD" in (found.discovery.unready() or ""))
             fake.missing.clear()
             await found.ready()
+            await found.it.until(lambda: set(found.it.metric("extproc_kubernetes_in_sync").values()) == {1})
 
     assert [entry["event"] for entry in logs if entry["log_level"] != "debug"] == [
         "Kubernetes resource can't be watched",

@@ -61,8 +61,7 @@ def test_anything_anywhere_in_an_object(kind: str, data: st.DataObject) -> None:
         return  # the reflector lets no such thing pass
     try:
         found = read(obj["it"])
-    except ObjectProblem as problem:
-        assert "\n" not in str(problem)
+    except ObjectProblem:
         return
     if kind == "pod" and found is not None:
         assert len(endpoints_of(found, (8000, 9000))) <= 2
@@ -102,7 +101,8 @@ def test_several_config_maps_always_make_a_map(found: list[Adapters]) -> None:
     [
         (
             {},
-            "spec.selector.matchLabels: expected at least one label (got None); spec.targetPorts: expected 1 to 8 ports (got 0)",
+            "spec.selector.matchLabels: expected at least one label (got None); "
+            "spec.targetPorts: expected 1 to 8 ports (got 0)",
         ),
         (pool(labels={"a b": "c"}), "spec.selector.matchLabels: expected a label's name (got 'a b')"),
         (pool(labels={"a": "b,c=d"}), "spec.selector.matchLabels: expected a value for label 'a' (got 'b,c=d')"),
