@@ -13,7 +13,7 @@ from pathlib import Path
 from extproc import names
 from extproc.app.adapters import AdaptersFile
 from extproc.app.cluster import Cluster
-from extproc.app.kubernetes import picker_source, why_kubernetes
+from extproc.app.kubernetes import WatchedAdapters, picker_source, wants_config_maps, why_kubernetes
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import metrics_tls
 from extproc.app.pools import Pool, PoolParts, pool_parts, read_file
@@ -54,11 +54,26 @@ def build_bbr(settings: BbrSettings) -> Service:
         problems += error.problems
     if problems:
         raise SettingsError(problems)
+    cluster = watched = None
+    if wants_config_maps(settings):
+        cluster = Cluster(settings.kubeconfig, telemetry.instruments, why="--adapter-configmaps")
+        watched = WatchedAdapters(settings, headers, cluster)
     options = ParseOptions(settings.invalid_json_passes, settings.text_models, settings.max_inflated_body_bytes)
     director = Director([headers], telemetry.streams, router_metrics=metrics, options=options)
     mode = BodyMode.FULL_DUPLEX_STREAMED if settings.streaming else BodyMode.BUFFERED
     limits = _limits(settings)._replace(fallback=ProtocolConfig(mode, mode))
-    return Service("bbr", settings, telemetry, director, limits, background=background, tls=tls, metrics_tls=admin_tls)
+    return Service(
+        "bbr",
+        settings,
+        telemetry,
+        director,
+        limits,
+        background=background,
+        tls=tls,
+        metrics_tls=admin_tls,
+        cluster=cluster,
+        adapters=watched,
+    )
 
 
 def build_epp(settings: EppSettings) -> Service:

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from extproc.app.cluster import Cluster
+from extproc.discovery.kubernetes.adapters import AdapterConfigMaps
 from extproc.discovery.kubernetes.endpoints import KubernetesSource
 from extproc.discovery.kubernetes.pools import Selection
+from extproc.observability.logs import logger
+from extproc.settings.base import SettingsError
 from extproc.settings.selection import parse_selector
-from extproc.settings.server import EppSettings
+from extproc.settings.server import BbrSettings, EppSettings
+from extproc.stages import ModelHeaders
+from extproc.traffic import AdapterMap
+
+_log = logger(__name__)
+
+CONFIG_MAPS_WITHIN_S: Final = 10.0
+"""How long a router waits for its ConfigMaps before it serves without them."""
 
 
 def picker_source(settings: EppSettings) -> KubernetesSource | None:
@@ -24,3 +40,54 @@ def why_kubernetes(settings: EppSettings) -> str:
     if settings.ha_enable_leader_election:
         return "--ha-enable-leader-election"
     return "--endpoint-selector" if settings.endpoint_selector is not None else "--pool-name"
+
+
+class WatchedAdapters:
+    """The router's ConfigMaps: `run` in the background, `unready` while they are waited for.
+
+    A router without them still finds models, so neither an API server that is away at start nor a missing right keeps it down
+    for long: after `within_s` it serves, base models unknown, until the ConfigMaps are there.
+    """
+
+    def __init__(self, settings: BbrSettings, headers: ModelHeaders, cluster: Cluster) -> None:
+        self._must = settings.adapter_configmaps == "true"
+        self._headers = headers
+        self._given_up = False
+        self.within_s = CONFIG_MAPS_WITHIN_S
+        self._cluster = cluster
+        self._maps = AdapterConfigMaps(self._changed, cluster.contact, cluster.errors, namespace=settings.namespace or "")
+
+    def unready(self) -> str | None:
+        """None when the ConfigMaps are known, or not waited for any longer."""
+        return None if self._given_up else self._maps.unready()
+
+    async def connect(self) -> None:
+        """Raises SettingsError when Kubernetes was asked for and is out of reach; with `auto` that is a line in the log."""
+        try:
+            await self._cluster.connect()
+        except SettingsError as error:
+            if self._must:
+                raise
+            self._given_up = True
+            _log.warning("no ConfigMaps of adapters, base models are unknown", problems=error.problems)
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        if self._given_up:
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._maps.run(self._cluster.client), name="watch adapters")
+            await asyncio.sleep(self.within_s)
+            if (why := self._maps.unready()) is not None:
+                self._given_up = True
+                _log.warning("serving without ConfigMaps of adapters, base models are unknown until they are read", why=why)
+
+    def _changed(self, adapters: AdapterMap) -> None:
+        self._headers.adapters = adapters
+
+
+def wants_config_maps(settings: BbrSettings, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether ConfigMaps are to be watched."""
+    if settings.adapter_configmaps == "auto":
+        return bool(environ.get("KUBERNETES_SERVICE_HOST")) and settings.adapters_file is None
+    return settings.adapter_configmaps == "true"

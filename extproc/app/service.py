@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from extproc.admin import AdminServer, Inside
 from extproc.app.cluster import Cluster
+from extproc.app.kubernetes import WatchedAdapters
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import MetricsTls
 from extproc.app.pools import Pool
@@ -92,6 +93,8 @@ class Service:
     """Of the metrics port; None for plaintext."""
     cluster: Cluster | None = None
     """Access to Kubernetes; None where nothing needs it."""
+    adapters: WatchedAdapters | None = None
+    """The router's ConfigMaps; None where it has none."""
     leadership: Leadership | None = None
     """Who of several replicas serves; None: each does."""
     _draining: bool = False
@@ -112,7 +115,9 @@ class Service:
         return None if self.leadership is None else self.leadership.unready()
 
     def _missing(self) -> str:
-        return "; ".join(reason for pool in self.pools if (reason := pool.unready()))
+        reasons = [pool.unready() for pool in self.pools]
+        reasons.append(None if self.adapters is None else self.adapters.unready())
+        return "; ".join(filter(None, reasons))
 
     async def run(self, stop: asyncio.Event, started: Callable[[Ports], None] = lambda ports: None) -> None:
         """Serve until `stop` is set, then drain. Raises PortsTaken, and SettingsError when Kubernetes is out of reach."""
@@ -135,13 +140,17 @@ class Service:
                 stack.push_async_callback(self.cluster.close)
             if self.leadership is not None:
                 await self.leadership.connect()
-            if self.cluster is not None:
+            if self.adapters is not None:
+                await self.adapters.connect()
+            elif self.cluster is not None:
                 await self.cluster.connect()
             context = None if self.metrics_tls is None else self.metrics_tls.context
             ports = await servers.start(self.settings, stack, context)
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(pool.run(), name=f"pool {pool.store.name}") for pool in self.pools]
                 tasks += [group.create_task(_forever(job)) for job in self.background]
+                if self.adapters is not None:
+                    tasks.append(group.create_task(self.adapters.run(), name="adapters"))
                 if self.tls is not None:
                     tasks.append(group.create_task(self.tls.run(), name="TLS"))
                 if self.metrics_tls is not None:

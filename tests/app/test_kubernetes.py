@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from extproc.app import build_epp
+from extproc.app import build_bbr, build_epp
 from extproc.settings.base import SettingsError
-from extproc.settings.server import EppSettings
+from extproc.settings.server import BbrSettings, EppSettings
 from tests.app.running import chat, exchange, headers_of, running, until
 from tests.app.test_service import HERE, get, health
 from tests.fakes.kube import FakeKube
-from tests.fakes.kube_objects import POOLS, pod, pool
+from tests.fakes.kube_objects import POOLS, config_map, pod, pool
 
 DESTINATION = "x-gateway-destination-endpoint"
 BODY = b'{"model": "m", "messages": []}'
@@ -131,3 +131,63 @@ async def test_no_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_flags_that_do_not_fit(flags: dict[str, Any], problem: str) -> None:
     with pytest.raises((SettingsError, ValueError), match=problem):
         build_epp(EppSettings(**HERE, **flags))
+
+
+def bbr(fake: FakeKube, tmp_path: Path, **flags: Any) -> BbrSettings:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(fake.kubeconfig())
+    return BbrSettings(**{**HERE, "kubeconfig": str(kubeconfig), "adapter_configmaps": "true", **flags})
+
+
+async def base_of(port: int, model: str) -> str:
+    answers = await exchange(port, chat(f'{{"model": "{model}"}}'.encode()))
+    return headers_of(answers[0])["x-gateway-base-model-name"]
+
+
+async def based(port: int, model: str, base: str) -> bool:
+    return await base_of(port, model) == base
+
+
+async def test_a_router_follows_its_config_maps(fake: FakeKube, tmp_path: Path) -> None:
+    fake.put("configmaps", config_map("m", "llama", "[a]"))
+    async with running(build_bbr(bbr(fake, tmp_path))) as ports:
+        await until(lambda: ready(ports.metrics))
+        assert await base_of(ports.grpc, "a") == "llama"
+        fake.put("configmaps", config_map("m", "llama", "[b]"))
+        await until(lambda: based(ports.grpc, "b", "llama"))
+        assert await base_of(ports.grpc, "a") == ""
+
+
+async def test_a_router_without_the_right_serves(fake: FakeKube, tmp_path: Path) -> None:
+    fake.forbidden.add(("*", "configmaps"))
+    async with running(build_bbr(bbr(fake, tmp_path))) as ports:
+        await until(lambda: ready(ports.metrics))
+        assert await base_of(ports.grpc, "a") == ""
+        assert 'reason="forbidden"' in (await get(ports.metrics, "/metrics"))[1]
+
+
+async def test_a_router_waits_only_a_while(fake: FakeKube, tmp_path: Path) -> None:
+    fake.silent = True
+    service = build_bbr(bbr(fake, tmp_path))
+    assert service.adapters is not None
+    service.adapters.within_s = 0.2
+    async with running(service) as ports:
+        assert await said(ports.metrics, "ConfigMaps of adapters not listed yet")
+        await until(lambda: ready(ports.metrics))
+        assert await base_of(ports.grpc, "a") == ""
+
+
+async def test_config_maps_where_they_are_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    assert build_bbr(BbrSettings(**HERE)).adapters is None
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")  # a pod without a token of its service account
+    async with running(build_bbr(BbrSettings(**HERE))) as ports:
+        await until(lambda: ready(ports.metrics))
+    with pytest.raises(SettingsError, match="--adapter-configmaps: no access to Kubernetes"):
+        await build_bbr(BbrSettings(**HERE, adapter_configmaps="true")).run(asyncio.Event())
+
+
+def test_two_sources_of_adapters() -> None:
+    with pytest.raises(ValueError, match="--adapters-file and --adapter-configmaps=true exclude each other"):
+        BbrSettings(**HERE, adapters_file="a.yaml", adapter_configmaps="true")
