@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from extproc import names
 from extproc.app.adapters import AdaptersFile
 from extproc.app.cluster import Cluster
-from extproc.app.kubernetes import WatchedAdapters, picker_source, wants_config_maps, why_kubernetes
+from extproc.app.kubernetes import WatchedAdapters, picker_source, wants_config_maps, watch_objects, why_kubernetes
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import metrics_tls
 from extproc.app.pools import Pool, PoolParts, pool_parts, read_file
@@ -142,6 +143,7 @@ def build_epp(settings: EppSettings) -> Service:
         limits,
         [pool],
         decisions,
+        _objects([pool], cluster),
         tls=tls,
         metrics_tls=admin_tls,
         cluster=cluster,
@@ -247,6 +249,10 @@ def _pool(name: str, parts: PoolParts, settings: PickerSettings, telemetry: Tele
     store = PoolStore(name, time.monotonic, stale_after_s=settings.metrics_staleness_threshold)
     interval_s = settings.refresh_metrics_interval
     return Pool(store, parts, telemetry.instruments, telemetry.files, interval_s=interval_s, cluster=cluster)
+
+
+def _objects(pools: Sequence[Pool], cluster: Cluster | None) -> list[Callable[[], Awaitable[None]]]:
+    return [] if cluster is None else [partial(watch_objects, pools, cluster)]
 
 
 def _responses(settings: PickerSettings, telemetry: Telemetry) -> ResponseMetrics | None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from extproc.app.cluster import Cluster
+from extproc.app.pools import Pool
 from extproc.discovery.kubernetes.adapters import AdapterConfigMaps
 from extproc.discovery.kubernetes.endpoints import KubernetesSource
+from extproc.discovery.kubernetes.objects import TrafficObjects
 from extproc.discovery.kubernetes.pools import Selection
+from extproc.discovery.kubernetes.traffic import PoolRef
 from extproc.observability.logs import logger
 from extproc.settings.base import SettingsError
 from extproc.settings.selection import parse_selector
 from extproc.settings.server import BbrSettings, EppSettings
 from extproc.stages import ModelHeaders
-from extproc.traffic import AdapterMap
+from extproc.traffic import AdapterMap, PoolTraffic
 
 _log = logger(__name__)
 
@@ -84,6 +87,19 @@ class WatchedAdapters:
 
     def _changed(self, adapters: AdapterMap) -> None:
         self._headers.adapters = adapters
+
+
+async def watch_objects(pools: Sequence[Pool], cluster: Cluster) -> None:
+    """Objectives and rewrites of the pools of Kubernetes, one watch of each kind for a namespace; until cancelled."""
+    found: dict[str, dict[PoolRef, PoolTraffic]] = {}
+    for pool in pools:
+        if pool.source is not None:
+            namespace = pool.source.namespace or cluster.client.namespace
+            found.setdefault(namespace, {})[PoolRef(pool.source.group, pool.source.name)] = pool.traffic
+    async with asyncio.TaskGroup() as group:
+        for namespace, tables in found.items():
+            objects = TrafficObjects(tables, cluster.contact, cluster.errors, namespace=namespace)
+            group.create_task(objects.run(cluster.client), name=f"objects of {namespace}")
 
 
 def wants_config_maps(settings: BbrSettings, environ: Mapping[str, str] = os.environ) -> bool:
