@@ -8,6 +8,8 @@
 | GET /debug/endpoints | every endpoint with its signals and their age |
 | GET /debug/decisions?request_id=&limit= | the last decisions, newest first |
 | POST /debug/explain | a request in, the decision with every candidate's signals and points out; nothing is sent or counted |
+
+With a guard, /metrics and /debug need a bearer token.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ import json
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
 
@@ -48,12 +51,31 @@ class Inside:
     explain: Callable[[RequestHead, bytes | None], dict[str, Any]] | None = None
 
 
+class Refused(Protocol):
+    """Why somebody may not read a page."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def text(self) -> str: ...
+
+
+class Guard(Protocol):
+    """Knows who may read pages."""
+
+    async def refusal(self, authorization: str, method: str, path: str) -> Refused | None:
+        """None for a yes. Raises nothing."""
+        ...
+
+
 class AdminServer:
     """Serves the pages."""
 
-    def __init__(self, inside: Inside) -> None:
+    def __init__(self, inside: Inside, guard: Guard | None = None) -> None:
         self._inside = inside
-        app = web.Application(client_max_size=_MAX_EXPLAIN_BYTES)
+        middlewares = [] if guard is None else [_guarded(guard)]
+        app = web.Application(client_max_size=_MAX_EXPLAIN_BYTES, middlewares=middlewares)
         app.add_routes(
             [
                 web.get("/", self._index),
@@ -133,6 +155,23 @@ class AdminServer:
             return _json({"error": f"{problem}: {_EXPLAIN_HELP}"}, 400)
         head, body = _request(asked)
         return _json(self._inside.explain(head, body))
+
+
+_OPEN: Final = ("/", "/healthz", "/readyz")
+"""What kubelets and people may see without a token."""
+
+
+def _guarded(guard: Guard) -> Middleware:
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path not in _OPEN:
+            refused = await guard.refusal(request.headers.get("Authorization", ""), request.method, request.path)
+            if refused is not None:
+                headers = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else {}
+                return web.Response(status=refused.status, text=f"{refused.text}\n", headers=headers)
+        return await handler(request)
+
+    return check
 
 
 class _Named:

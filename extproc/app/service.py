@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from extproc.admin import AdminServer, Inside
 from extproc.app.cluster import Cluster
+from extproc.app.guard import metrics_guard
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import MetricsTls
 from extproc.app.pools import Pool
@@ -118,6 +119,7 @@ class Service:
         """Serve until `stop` is set, then drain. Raises PortsTaken, and SettingsError when Kubernetes is out of reach."""
         health = Health()
         telemetry = self.telemetry
+        guard = metrics_guard(self.settings, self.cluster, telemetry.instruments)
         servers = _Servers(
             *grpc_servers(self.settings, self.tls, self.director, self.limits, telemetry.streams, telemetry.transport, health),
             AdminServer(
@@ -127,16 +129,19 @@ class Service:
                     {pool.store.name: pool.store for pool in self.pools},
                     self.decisions,
                     self.director.explain,
-                )
+                ),
+                guard,
             ),
         )
         async with contextlib.AsyncExitStack() as stack:
+            if guard is not None:
+                stack.push_async_callback(guard.close)
+                await guard.connect()
             if self.cluster is not None:
                 stack.push_async_callback(self.cluster.close)
+                await self.cluster.connect()
             if self.leadership is not None:
                 await self.leadership.connect()
-            if self.cluster is not None:
-                await self.cluster.connect()
             context = None if self.metrics_tls is None else self.metrics_tls.context
             ports = await servers.start(self.settings, stack, context)
             async with asyncio.TaskGroup() as group:

@@ -247,7 +247,7 @@ def _metavar(info: FieldInfo) -> str:
     if any("parse_size_bytes" in repr(m) for m in info.metadata):
         return "SIZE"
     if typing.get_origin(annotation) in (tuple, list):
-        return "A,B,..."
+        return "TEXT" if _extra(info).get("repeated") else "A,B,..."
     return {bool: "[true|false]", int: "N", float: "X"}.get(annotation, "TEXT")
 
 

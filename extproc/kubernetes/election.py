@@ -61,6 +61,7 @@ class Election:
         self._known = False
         """Whether anything was seen, so that None means that there is none."""
         self._changed_s = 0.0
+        self._not_before_s = 0.0
         self._renewed_s = 0.0
 
     def __repr__(self) -> str:
@@ -83,8 +84,12 @@ class Election:
 
     def seen(self, lease: Lease | None) -> None:
         """The lease as it is now, None when there is none. A leader who is not its holder leads no more."""
+        now_s = self._clock()
+        if self.failing_since_s is not None:
+            # The holder may have been cut off as we were; it is back, too, and comes within its pause.
+            self._not_before_s = now_s + 2 * self.timing.retry_s
         if not self._known or _spec(lease) != _spec(self._lease):
-            self._changed_s = self._clock()
+            self._changed_s = now_s
         self._lease, self._known = lease, True
         if self.leading and self.holder not in ("", self.identity):
             self.leading = False
@@ -96,7 +101,7 @@ class Election:
         spec = _spec(self._lease)
         now = _micro_time(self._wall_clock())
         mine = self.holder == self.identity
-        if self.holder and not mine and self._clock() - self._changed_s < self._held_for_s(spec):
+        if self.holder and not mine and self._clock() < self._free_at_s():
             return None
         transitions = int(spec.get("leaseTransitions") or 0)
         return {
@@ -166,8 +171,7 @@ class Election:
         pause_s = timing.look_s * (1 + JITTER * random)
         if not self.holder:
             return pause_s
-        left_s = self._changed_s + self._held_for_s(_spec(self._lease)) - self._clock()
-        return min(pause_s, max(left_s, 0.01))
+        return min(pause_s, max(self._free_at_s() - self._clock(), 0.01))
 
     def patience_s(self) -> float:
         """How long a request may take: a strict leader must know by its deadline."""
@@ -177,10 +181,11 @@ class Election:
         left_s = self._renewed_s + timing.renew_deadline_s - self._clock()
         return max(0.1, min(timing.renew_deadline_s / 2, left_s))
 
-    def _held_for_s(self, spec: Mapping[str, Any]) -> float:
-        """The holder's own duration: it may have other settings than we."""
-        seconds = spec.get("leaseDurationSeconds")
-        return float(seconds) if isinstance(seconds, int | float) and seconds > 0 else self.timing.lease_s
+    def _free_at_s(self) -> float:
+        """When another's lease may be taken. Its own duration counts: the holder may have other settings than we."""
+        seconds = _spec(self._lease).get("leaseDurationSeconds")
+        held_s = float(seconds) if isinstance(seconds, int | float) and seconds > 0 else self.timing.lease_s
+        return max(self._changed_s + held_s, self._not_before_s)
 
 
 def _spec(lease: Lease | None) -> dict[str, Any]:

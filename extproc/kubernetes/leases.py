@@ -293,6 +293,6 @@ def _advice(error: ApiError, lease: LeaseName) -> str:
     if error.status == 403:
         return (
             f"no right to get, create and update leases.coordination.k8s.io in namespace {lease.namespace!r} "
-            f"(charts grant it when replicas are more than 1): {error.message}"
+            f"(the charts grant it with rbac.create=true when leader election is on): {error.message}"
         )
     return str(error)

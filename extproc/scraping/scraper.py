@@ -122,8 +122,10 @@ class Scraper:
         for key in [key for key in self._members if key not in wanted]:
             self._stop(self._members.pop(key))
         for key, endpoint in wanted.items():
-            extractor = self._engines.of(endpoint.labels)
             member = self._members.get(key)
+            if member is not None and member.endpoint is endpoint:
+                continue
+            extractor = self._engines.of(endpoint.labels)
             if member is not None:
                 member.endpoint = endpoint
                 member.extractor = extractor

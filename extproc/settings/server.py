@@ -73,6 +73,12 @@ class ServerSettings(Settings):
         "Cipher suites of TLS 1.2 by their names in Go, such as TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256; those of TLS 1.3 are "
         "always on. Empty: the ones with ECDHE and AES-GCM or ChaCha20.",
     )
+    metrics_endpoint_auth: bool | None = setting(
+        None,
+        "Ask the API server whether who reads /metrics or /debug may: a bearer token (TokenReview) with the right to get that "
+        "path (SubjectAccessReview). /healthz and /readyz are always open.",
+        default_text="true in a cluster, else false",
+    )
     metrics_cert_dir: str | None = setting(
         None, "Directory with tls.crt and tls.key (PEM, watched) for the metrics port, which then speaks TLS."
     )

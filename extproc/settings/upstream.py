@@ -142,6 +142,7 @@ _STDERR: Final = "logs are JSON lines on standard error, with times in RFC 3339"
 
 FLAGS: Final[tuple[UpstreamFlag, ...]] = (
     UpstreamFlag("zap-log-level", BOTH, Kind.RENAMED, "there is one verbosity", "--v", rename=_zap_level),
+    UpstreamFlag("log-level", BBR, Kind.RENAMED, "the charts before v1.0 set it", "--v", rename=_zap_level),
     UpstreamFlag("zap-encoder", BOTH, Kind.NO_EFFECT, _STDERR, quiet=("json",)),
     UpstreamFlag("zap-time-encoding", BOTH, Kind.NO_EFFECT, _STDERR, quiet=("rfc3339", "rfc3339nano", "iso8601")),
     UpstreamFlag("zap-devel", BOTH, Kind.NO_EFFECT, _STDERR, boolean=True, quiet=("false",)),
@@ -276,6 +277,8 @@ VARIABLES: Final[tuple[UpstreamVariable, ...]] = (
     UpstreamVariable("SD_*", EPP, "upstream's saturation detector took it, and takes plugin parameters now"),
     UpstreamVariable("GRPC_PORT", EPP, _BOUND, "--grpc-port or EXTPROC_GRPC_PORT"),
     UpstreamVariable("GRPC_HEALTH_PORT", EPP, _BOUND, "--grpc-health-port or EXTPROC_GRPC_HEALTH_PORT"),
+    UpstreamVariable("POOL_NAME", EPP, _BOUND, "--pool-name or EXTPROC_POOL_NAME"),
+    UpstreamVariable("POOL_NAMESPACE", EPP, _BOUND, "--pool-namespace or NAMESPACE"),
     UpstreamVariable("MODEL_SERVER_METRICS_*", EPP, _BOUND, f"the plugin {METRICS_SOURCE}"),
     UpstreamVariable("DESTINATION_ENDPOINT_HINT_KEY", EPP, _BOUND, "x-gateway-destination-endpoint, which is fixed"),
     UpstreamVariable("REFRESH_METRICS_INTERVAL", EPP, _BOUND, "--refresh-metrics-interval"),
@@ -296,6 +299,8 @@ def translate(command: str, given: Mapping[str, str]) -> Translated:
         text = given.get(each.flag)
         if text is None:
             continue
+        if len(text) > 1 and text[0] == text[-1] == '"':
+            text = text[1:-1]  # upstream's chart (v1.5) writes --flag="value" in YAML, so the quotes are part of it
         try:
             renamed = each.rename(text) if each.rename is not None else None
         except ValueError as error:

@@ -28,11 +28,11 @@ HERE: dict[str, Any] = {
 
 @pytest.fixture
 def service(transport: str) -> Service:
-    return build_epp(EppSettings(**HERE, transport=transport))
+    return build_epp(EppSettings.model_validate({**HERE, "transport": transport}))
 
 
-def name_of(status: int) -> str:
-    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(status))  # type: ignore[arg-type]
+def name_of(status: Any) -> str:
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(status))
 
 
 async def checked(stub: Any, service: str) -> str:

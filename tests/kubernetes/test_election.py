@@ -167,6 +167,32 @@ def test_out_of_contact_a_leader_goes_on_until_it_sees_another(server: Server, c
     assert not a.round()
 
 
+def test_when_contact_is_back_the_leader_of_before_comes_first(server: Server, clock: FakeClock) -> None:
+    """The follower saw no renewal because it saw nothing."""
+    a, b = Candidate(server, clock, "a"), Candidate(server, clock, "b")
+    a.round()
+    b.round()
+    for _ in range(10):
+        clock.advance(2)
+        a.round(contact=False)
+        b.round(contact=False)
+    assert not b.round()
+    clock.advance(1.9)
+    assert a.round()
+    assert not b.round()
+
+
+def test_when_contact_is_back_and_the_leader_is_not(server: Server, clock: FakeClock) -> None:
+    a, b = Candidate(server, clock, "a"), Candidate(server, clock, "b")
+    a.round()
+    b.round()
+    clock.advance(20)
+    b.round(contact=False)
+    assert not b.round()
+    clock.advance(4)
+    assert b.round()
+
+
 def test_out_of_contact_and_nobody_came(server: Server, clock: FakeClock) -> None:
     a = Candidate(server, clock, "a")
     a.round()

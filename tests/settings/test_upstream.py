@@ -115,6 +115,43 @@ def test_metrics_flags_become_plugins() -> None:
     assert engine["runningRequestsSpec"] == "vllm:num_requests_running"
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {
+                "total-queued-requests-metric": '"sglang:num_queue_reqs"',
+                "total-running-requests-metric": '"sglang:num_running_reqs"',
+                "kv-cache-usage-percentage-metric": '"sglang:token_usage"',
+                "cache-info-metric": '"sglang:cache_config_info"',
+            },
+            {"queuedRequestsSpec": "sglang:num_queue_reqs", "loraSpec": "vllm:lora_requests_info"},
+        ),
+        (
+            {
+                "total-queued-requests-metric": "nv_trt_llm_request_metrics{request_type=waiting}",
+                "total-running-requests-metric": "nv_trt_llm_request_metrics{request_type=scheduled}",
+                "kv-cache-usage-percentage-metric": "nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=fraction}",
+                "lora-info-metric": "",
+            },
+            {"queuedRequestsSpec": "nv_trt_llm_request_metrics{request_type=waiting}", "loraSpec": None},
+        ),
+    ],
+    ids=["sglang", "triton"],
+)
+def test_what_upstream_s_chart_says_of_engines(given: dict[str, str], said: dict[str, str | None]) -> None:
+    """As the chart of v1.5 renders it, quotes and all."""
+    from extproc.app.upstream import with_parameters
+    from extproc.settings.engines import CoreMetricsSettings
+
+    told = translate("epp", given)
+    assert told.problems == []
+    config, _ = with_parameters(EndpointPickerConfig.model_validate({}), told.parameters)
+    (engine,) = CoreMetricsSettings.model_validate(config.plugins[0].parameters).engine_configs
+    specs = {"queuedRequestsSpec": engine.queued_requests_spec, "loraSpec": engine.lora_spec}
+    assert {key: None if spec is None else str(spec) for key, spec in specs.items()} == said
+
+
 def test_a_plugin_in_the_config_goes_before_flags() -> None:
     from extproc.app.upstream import with_parameters
 
