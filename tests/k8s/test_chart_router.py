@@ -83,6 +83,13 @@ def test_envoy_gateway() -> None:
     objects = rendered("body-based-routing", "provider: {name: envoy-gateway}")
     (ext_proc,) = only(objects, "EnvoyExtensionPolicy")["spec"]["extProc"]
     assert ext_proc["processingMode"] == {"request": {"body": "FullDuplexStreamed"}}
+    route = only(objects, "HTTPRoute")["spec"]
+    assert route["rules"][0]["matches"] == [{"path": {"type": "PathPrefix", "value": "/"}}], (
+        "the extension is asked on routes only"
+    )
+    assert "HTTPRoute" not in kinds(
+        rendered("body-based-routing", "provider: {name: envoy-gateway, envoyGateway: {firstRoute: false}}")
+    )
     assert flags(objects)["secure-serving"] == "false", "it would want to know who signed our certificate"
     known = rendered(
         "body-based-routing",

@@ -61,7 +61,7 @@ flags:
   endpoint-target-ports: {{ include "standalone.targetPorts" . | quote }}
   {{- end }}
   {{- end }}
-  {{- if $v.tracing.enabled }}
+  {{- if and $v.tracing.enabled (not $many) }}
   tracing: true
   {{- end }}
   {{- if $v.tls.secretName }}
