@@ -14,7 +14,7 @@ from pathlib import Path
 from extproc import names
 from extproc.app.adapters import AdaptersFile
 from extproc.app.cluster import Cluster
-from extproc.app.kubernetes import WatchedAdapters, picker_source, wants_config_maps, watch_objects, why_kubernetes
+from extproc.app.kubernetes import WatchedAdapters, picker_source, pool_source, wants_config_maps, watch_objects, why_kubernetes
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import metrics_tls
 from extproc.app.pools import Pool, PoolParts, pool_parts, read_file
@@ -168,15 +168,18 @@ def build_gateway(settings: GatewaySettings) -> Service:
     headers = ModelHeaders(router_metrics)
     parts = _gateway_parts(config, path.parent, prefix, problems)
     background: list[Callable[[], Awaitable[None]]] = []
-    if config.adapters_file is not None:
-        try:
-            adapters = str(path.parent / config.adapters_file)
-            background = _watch_adapters(adapters, prefix + "adaptersFile", headers, telemetry)
-        except SettingsError as error:
-            problems += error.problems
+    try:
+        adapters = None if config.adapters_file is None else str(path.parent / config.adapters_file)
+        background = _watch_adapters(adapters, prefix + "adaptersFile", headers, telemetry)
+    except SettingsError as error:
+        problems += error.problems
     if problems:
         raise SettingsError(problems)
-    pools = {name: _pool(name, built, settings, telemetry) for name, built in parts.items()}
+    needs_cluster = any(built.kubernetes is not None for built in parts.values())
+    why = prefix + "pools[].endpoints.kubernetes"
+    cluster = Cluster(settings.kubeconfig, telemetry.instruments, why=why) if needs_cluster else None
+    pools = {name: _pool(name, built, settings, telemetry, cluster) for name, built in parts.items()}
+    background += _objects(list(pools.values()), cluster)
     decisions = DecisionLog()
     picker = PickEndpoint(
         {name: PoolOfEndpoints(pool.store, parts[name].blueprint.scheduler(random.random)) for name, pool in pools.items()},
@@ -204,6 +207,7 @@ def build_gateway(settings: GatewaySettings) -> Service:
         background,
         tls,
         admin_tls,
+        cluster=cluster,
     )
 
 
@@ -229,6 +233,7 @@ def _gateway_parts(config: GatewayConfig, base: Path, prefix: str, problems: lis
                 static_path=f"{prefix}pools[{index}].endpoints.static",
                 file=spec.endpoints.file,
                 base=base,
+                kubernetes=pool_source(spec),
             )
         except SettingsError as error:
             # A common `scheduling` is checked once for each pool; its problems are said once.

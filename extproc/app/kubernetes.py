@@ -16,6 +16,7 @@ from extproc.discovery.kubernetes.pools import Selection
 from extproc.discovery.kubernetes.traffic import PoolRef
 from extproc.observability.logs import logger
 from extproc.settings.base import SettingsError
+from extproc.settings.gateway import PoolSpec
 from extproc.settings.selection import parse_selector
 from extproc.settings.server import BbrSettings, EppSettings
 from extproc.stages import ModelHeaders
@@ -36,6 +37,18 @@ def picker_source(settings: EppSettings) -> KubernetesSource | None:
     if settings.pool_name is not None and not settings.endpoints:
         return KubernetesSource(namespace, settings.pool_name, settings.pool_group)
     return None
+
+
+def pool_source(spec: PoolSpec) -> KubernetesSource | None:
+    """A gateway's pool; None when it is elsewhere."""
+    where = spec.endpoints.kubernetes
+    if where is None:
+        return None
+    namespace = where.namespace or ""
+    if where.selector is not None:
+        selection = Selection(tuple(sorted(where.selector.items())), where.target_ports or ())
+        return KubernetesSource(namespace, spec.name, selection=selection)
+    return KubernetesSource(namespace, where.inference_pool or "")
 
 
 def why_kubernetes(settings: EppSettings) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from extproc.app import build_bbr, build_epp
+from extproc.app import build_bbr, build_epp, build_gateway
 from extproc.settings.base import SettingsError
-from extproc.settings.server import BbrSettings, EppSettings
+from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings
 from tests.app.running import chat, exchange, headers_of, running, until
 from tests.app.test_service import HERE, get, health
+from tests.discovery.kubernetes.test_objects import objective
 from tests.fakes.kube import FakeKube
 from tests.fakes.kube_objects import POOLS, config_map, pod, pool
 
@@ -191,3 +192,68 @@ async def test_config_maps_where_they_are_not_asked_for(tmp_path: Path, monkeypa
 def test_two_sources_of_adapters() -> None:
     with pytest.raises(ValueError, match="--adapters-file and --adapter-configmaps=true exclude each other"):
         BbrSettings(**HERE, adapters_file="a.yaml", adapter_configmaps="true")
+
+
+GATEWAY = """
+apiVersion: extproc.dev/v1alpha1
+kind: Gateway
+pools:
+  - {name: llama, endpoints: {kubernetes: {inferencePool: vllm}}}
+  - {name: phi, endpoints: {kubernetes: {selector: {app: phi}, targetPorts: [1], namespace: other}}}
+  - {name: here, endpoints: {static: ["127.0.0.9:1"]}}
+routes:
+  - {models: [m], pool: llama}
+  - {models: [p], pool: phi}
+  - {models: [h], pool: here}
+"""
+
+
+def gateway(fake: FakeKube, tmp_path: Path, text: str) -> GatewaySettings:
+    (tmp_path / "kubeconfig").write_text(fake.kubeconfig())
+    (tmp_path / "gateway.yaml").write_text(text)
+    return GatewaySettings(
+        **{**HERE, "kubeconfig": str(tmp_path / "kubeconfig"), "config_file": str(tmp_path / "gateway.yaml")}
+    )
+
+
+async def test_a_gateway_with_pools_of_kubernetes(fake: FakeKube, tmp_path: Path) -> None:
+    fake.put(POOLS, pool(ports=(1,)))
+    fake.put("pods", pod("a", "127.0.0.2"))
+    fake.put("pods", pod("b", "127.0.0.3", namespace="other", labels={"app": "phi"}))
+    async with running(build_gateway(gateway(fake, tmp_path, GATEWAY))) as ports:
+        await until(lambda: ready(ports.metrics))
+        for model, key in (("m", "127.0.0.2:1"), ("p", "127.0.0.3:1"), ("h", "127.0.0.9:1")):
+            answers = await exchange(ports.grpc, chat(f'{{"model": "{model}"}}'.encode()))
+            assert headers_of(answers[0])[DESTINATION] == key
+        fake.delete(POOLS, "vllm")
+        await until(lambda: left(ports.metrics, "127.0.0.2"))
+        assert await ready(ports.metrics)  # the other pools serve
+        answers = await exchange(ports.grpc, chat(BODY))
+        assert answers[0].immediate_response.status.code == 503
+
+
+@pytest.mark.parametrize(
+    ("where", "problem"),
+    [
+        ("{}", "expected exactly one of inferencePool and selector"),
+        ("{inferencePool: a, selector: {a: b}, targetPorts: [1]}", "expected exactly one of inferencePool and selector"),
+        ("{selector: {a: b}}", "selector and targetPorts need each other"),
+        ("{selector: {}, targetPorts: [1]}", "expected at least one label"),
+        ("{selector: {a: b}, targetPorts: [1, 1]}", "a port is there twice"),
+        ("{inferencePool: a, pool: b}", "unknown key"),
+    ],
+)
+def test_gateway_configs_that_do_not_fit(fake: FakeKube, tmp_path: Path, where: str, problem: str) -> None:
+    with pytest.raises(SettingsError, match=rf"pools\[0\]\.endpoints\.kubernetes.*{problem}"):
+        build_gateway(gateway(fake, tmp_path, GATEWAY.replace("{inferencePool: vllm}", where)))
+
+
+async def test_objects_reach_the_pool(fake: FakeKube, tmp_path: Path) -> None:
+    fake.put(POOLS, pool(ports=(1,)))
+    fake.put("inferenceobjectives.llm-d.ai", objective("urgent", 5))
+    service = build_epp(epp(fake, tmp_path, pool_name="vllm"))
+    async with running(service) as ports:
+        await until(lambda: ready(ports.metrics))
+        async with asyncio.timeout(5):
+            while service.pools[0].traffic.objectives.priority_of("urgent") != 5:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
