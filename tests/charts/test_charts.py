@@ -122,3 +122,12 @@ def test_standalones_envoy_is_the_one_hop_config_but_for_what_a_pod_needs() -> N
     assert differing == {"type", "lb_policy", "original_dst_lb_config", "load_balancing_policy", "load_assignment"}
     assert "use_http_header" not in endpoints["original_dst_lb_config"], "a client can write a header"
     assert set(clusters) - set(expected) == {"admin"}
+
+
+def test_links_of_the_pages_lead_somewhere() -> None:
+    pages = [*(ROOT / "docs" / "kubernetes").glob("*.md"), *CHARTS.glob("**/README.md")]
+    assert len(pages) > 8
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+)(?:#[\w-]+)?\)", page.read_text()):
+            if not target.startswith("http") and target != "discovery.md":
+                assert (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
