@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from extproc import names
 from extproc.app.adapters import AdaptersFile
 from extproc.app.cluster import Cluster
-from extproc.app.kubernetes import picker_source, why_kubernetes
+from extproc.app.kubernetes import WatchedAdapters, picker_source, pool_source, wants_config_maps, watch_objects, why_kubernetes
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import metrics_tls
 from extproc.app.pools import Pool, PoolParts, pool_parts, read_file
@@ -54,11 +55,26 @@ def build_bbr(settings: BbrSettings) -> Service:
         problems += error.problems
     if problems:
         raise SettingsError(problems)
+    cluster = watched = None
+    if wants_config_maps(settings):
+        cluster = Cluster(settings.kubeconfig, telemetry.instruments, why="--adapter-configmaps")
+        watched = WatchedAdapters(settings, headers, cluster)
     options = ParseOptions(settings.invalid_json_passes, settings.text_models, settings.max_inflated_body_bytes)
     director = Director([headers], telemetry.streams, router_metrics=metrics, options=options)
     mode = BodyMode.FULL_DUPLEX_STREAMED if settings.streaming else BodyMode.BUFFERED
     limits = _limits(settings)._replace(fallback=ProtocolConfig(mode, mode))
-    return Service("bbr", settings, telemetry, director, limits, background=background, tls=tls, metrics_tls=admin_tls)
+    return Service(
+        "bbr",
+        settings,
+        telemetry,
+        director,
+        limits,
+        background=background,
+        tls=tls,
+        metrics_tls=admin_tls,
+        cluster=cluster,
+        adapters=watched,
+    )
 
 
 def build_epp(settings: EppSettings) -> Service:
@@ -127,6 +143,7 @@ def build_epp(settings: EppSettings) -> Service:
         limits,
         [pool],
         decisions,
+        _objects([pool], cluster),
         tls=tls,
         metrics_tls=admin_tls,
         cluster=cluster,
@@ -151,15 +168,18 @@ def build_gateway(settings: GatewaySettings) -> Service:
     headers = ModelHeaders(router_metrics)
     parts = _gateway_parts(config, path.parent, prefix, problems)
     background: list[Callable[[], Awaitable[None]]] = []
-    if config.adapters_file is not None:
-        try:
-            adapters = str(path.parent / config.adapters_file)
-            background = _watch_adapters(adapters, prefix + "adaptersFile", headers, telemetry)
-        except SettingsError as error:
-            problems += error.problems
+    try:
+        adapters = None if config.adapters_file is None else str(path.parent / config.adapters_file)
+        background = _watch_adapters(adapters, prefix + "adaptersFile", headers, telemetry)
+    except SettingsError as error:
+        problems += error.problems
     if problems:
         raise SettingsError(problems)
-    pools = {name: _pool(name, built, settings, telemetry) for name, built in parts.items()}
+    needs_cluster = any(built.kubernetes is not None for built in parts.values())
+    why = prefix + "pools[].endpoints.kubernetes"
+    cluster = Cluster(settings.kubeconfig, telemetry.instruments, why=why) if needs_cluster else None
+    pools = {name: _pool(name, built, settings, telemetry, cluster) for name, built in parts.items()}
+    background += _objects(list(pools.values()), cluster)
     decisions = DecisionLog()
     picker = PickEndpoint(
         {name: PoolOfEndpoints(pool.store, parts[name].blueprint.scheduler(random.random)) for name, pool in pools.items()},
@@ -187,6 +207,7 @@ def build_gateway(settings: GatewaySettings) -> Service:
         background,
         tls,
         admin_tls,
+        cluster=cluster,
     )
 
 
@@ -212,6 +233,7 @@ def _gateway_parts(config: GatewayConfig, base: Path, prefix: str, problems: lis
                 static_path=f"{prefix}pools[{index}].endpoints.static",
                 file=spec.endpoints.file,
                 base=base,
+                kubernetes=pool_source(spec),
             )
         except SettingsError as error:
             # A common `scheduling` is checked once for each pool; its problems are said once.
@@ -232,6 +254,10 @@ def _pool(name: str, parts: PoolParts, settings: PickerSettings, telemetry: Tele
     store = PoolStore(name, time.monotonic, stale_after_s=settings.metrics_staleness_threshold)
     interval_s = settings.refresh_metrics_interval
     return Pool(store, parts, telemetry.instruments, telemetry.files, interval_s=interval_s, cluster=cluster)
+
+
+def _objects(pools: Sequence[Pool], cluster: Cluster | None) -> list[Callable[[], Awaitable[None]]]:
+    return [] if cluster is None else [partial(watch_objects, pools, cluster)]
 
 
 def _responses(settings: PickerSettings, telemetry: Telemetry) -> ResponseMetrics | None:

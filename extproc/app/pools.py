@@ -176,6 +176,8 @@ class Pool:
         self.changed: Callable[[], None] = lambda: None
         """Called when the pool's endpoints changed."""
         self._cluster = cluster
+        self.source = parts.kubernetes
+        """Where in Kubernetes the pool is; None when it is elsewhere."""
         self._keys: frozenset[str] = frozenset()
         self.traffic = PoolTraffic()
         """What the pool's rewrites and objectives say. Discovery replaces its tables."""

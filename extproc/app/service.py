@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from extproc.admin import AdminServer, Inside
 from extproc.app.cluster import Cluster
 from extproc.app.guard import metrics_guard
+from extproc.app.kubernetes import WatchedAdapters
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import MetricsTls
 from extproc.app.pools import Pool
@@ -93,6 +94,8 @@ class Service:
     """Of the metrics port; None for plaintext."""
     cluster: Cluster | None = None
     """Access to Kubernetes; None where nothing needs it."""
+    adapters: WatchedAdapters | None = None
+    """The router's ConfigMaps; None where it has none."""
     leadership: Leadership | None = None
     """Who of several replicas serves; None: each does."""
     _draining: bool = False
@@ -113,7 +116,9 @@ class Service:
         return None if self.leadership is None else self.leadership.unready()
 
     def _missing(self) -> str:
-        return "; ".join(reason for pool in self.pools if (reason := pool.unready()))
+        reasons = [pool.unready() for pool in self.pools]
+        reasons.append(None if self.adapters is None else self.adapters.unready())
+        return "; ".join(filter(None, reasons))
 
     async def run(self, stop: asyncio.Event, started: Callable[[Ports], None] = lambda ports: None) -> None:
         """Serve until `stop` is set, then drain. Raises PortsTaken, and SettingsError when Kubernetes is out of reach."""
@@ -139,7 +144,7 @@ class Service:
                 await guard.connect()
             if self.cluster is not None:
                 stack.push_async_callback(self.cluster.close)
-                await self.cluster.connect()
+                await (self.adapters or self.cluster).connect()
             if self.leadership is not None:
                 await self.leadership.connect()
             context = None if self.metrics_tls is None else self.metrics_tls.context
@@ -147,6 +152,8 @@ class Service:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(pool.run(), name=f"pool {pool.store.name}") for pool in self.pools]
                 tasks += [group.create_task(_forever(job)) for job in self.background]
+                if self.adapters is not None:
+                    tasks.append(group.create_task(self.adapters.run(), name="adapters"))
                 if self.tls is not None:
                     tasks.append(group.create_task(self.tls.run(), name="TLS"))
                 if self.metrics_tls is not None:

@@ -61,6 +61,7 @@ class Election:
         self._known = False
         """Whether anything was seen, so that None means that there is none."""
         self._changed_s = 0.0
+        self._looked_s = 0.0
         self._not_before_s = 0.0
         self._renewed_s = 0.0
 
@@ -88,8 +89,13 @@ class Election:
         if self.failing_since_s is not None:
             # The holder may have been cut off as we were; it is back, too, and comes within its pause.
             self._not_before_s = now_s + 2 * self.timing.retry_s
-        if not self._known or _spec(lease) != _spec(self._lease):
+        if not self._known:
             self._changed_s = now_s
+        elif _spec(lease) != _spec(self._lease):
+            # It changed after the last look. Counted from then, a holder that dies right after a renewal is replaced within
+            # its lease; that takes half a second off the time between the holder's deadline and the end of its lease.
+            self._changed_s = max(self._looked_s, now_s - self.timing.look_s * (1 + JITTER))
+        self._looked_s = now_s
         self._lease, self._known = lease, True
         if self.leading and self.holder not in ("", self.identity):
             self.leading = False

@@ -41,6 +41,16 @@ def parse_adapters(text: str) -> dict[str, list[str]]:
     return adapters
 
 
+def parse_config_map(document: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Base model and adapters of one ConfigMap, whose `data.adapters` may be a list already. Raises SettingsError."""
+    problems: list[str] = []
+    found = list(_config_map(document, "", problems))
+    if problems:
+        raise SettingsError(problems)
+    ((_, base, names),) = found
+    return base, list(dict.fromkeys(names))
+
+
 def yaml_problem(error: Exception) -> str:
     """What is wrong and where, in one line, without quoting the file."""
     if isinstance(error, RecursionError):

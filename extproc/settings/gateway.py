@@ -7,6 +7,8 @@ pools:
     endpoints: {static: ["127.0.0.1:8101", "127.0.0.1:8102"]}
   - name: phi4
     endpoints: {file: endpoints.yaml}
+  - name: qwen
+    endpoints: {kubernetes: {inferencePool: vllm-qwen}}   # or {selector: {app: vllm-qwen}, targetPorts: [8000]}
 routes:
   - models: ["meta-llama/Llama-3.1-8B-Instruct"]
     pool: llama
@@ -24,22 +26,55 @@ from pydantic import Field, field_validator, model_validator
 
 from extproc.settings.base import Settings, SettingsError, validate
 from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, load_yaml, picker_config
+from extproc.settings.selection import check_labels, check_ports
 
 API_VERSION: Final = "extproc.dev/v1alpha1"
 
 
+class KubernetesSpec(Settings):
+    """Pods: of an InferencePool, or by their labels."""
+
+    inference_pool: str | None = Field(None, alias="inferencePool", min_length=1)
+    """Name of an InferencePool of inference.networking.k8s.io."""
+    selector: dict[str, str] | None = None
+    """Labels that all must match."""
+    target_ports: tuple[int, ...] | None = Field(None, alias="targetPorts")
+    """1 to 8 ports of each pod of the selector."""
+    namespace: str | None = Field(None, min_length=1)
+    """That of the service account or the kubeconfig when unset."""
+
+    @field_validator("selector")
+    @classmethod
+    def _labels(cls, value: dict[str, str] | None) -> dict[str, str] | None:
+        return None if value is None else dict(check_labels(value))
+
+    @field_validator("target_ports")
+    @classmethod
+    def _ports(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return None if value is None else check_ports(value)
+
+    @model_validator(mode="after")
+    def _pool_or_pods(self) -> KubernetesSpec:
+        if (self.inference_pool is None) == (self.selector is None):
+            raise ValueError("expected exactly one of inferencePool and selector")
+        if (self.selector is None) != (self.target_ports is None):
+            raise ValueError("selector and targetPorts need each other")
+        return self
+
+
 class EndpointsSpec(Settings):
-    """Where a pool's endpoints come from: exactly one of the two."""
+    """Where a pool's endpoints come from: exactly one of these."""
 
     static: list[str] | None = None
     """`host:port` each."""
     file: str | None = None
     """A file-discovery file, relative to the config; watched."""
+    kubernetes: KubernetesSpec | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> EndpointsSpec:
-        if (self.static is None) == (self.file is None):
-            raise ValueError("expected exactly one of static and file")
+        if sum(source is not None for source in (self.static, self.file, self.kubernetes)) != 1:
+            raise ValueError("expected exactly one of static, file and kubernetes")
         return self
 
 

@@ -216,6 +216,14 @@ class BbrSettings(ServerSettings):
         "File that says which LoRA adapters sit on which base model: upstream's ConfigMap, several of them, or a mapping "
         "of base model to list of adapters. Watched.",
     )
+    adapter_configmaps: Literal["auto", "true", "false"] = setting(
+        "auto",
+        "Learn the adapters from ConfigMaps with upstream's label (inference.networking.k8s.io/bbr-managed=true, or that of "
+        "another version). auto: in a cluster, unless --adapters-file is given.",
+    )
+    namespace: str | None = setting(
+        None, "Namespace whose ConfigMaps of adapters count; all namespaces when unset.", flag="namespace", env="NAMESPACE"
+    )
     early: bool = setting(False, _EARLY)
     text_models: bool = setting(
         False,
@@ -228,6 +236,12 @@ class BbrSettings(ServerSettings):
         "base-model-to-header. Without any: the model and its base model.",
         repeated=True,
     )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> BbrSettings:
+        if self.adapters_file is not None and self.adapter_configmaps == "true":
+            raise ValueError("--adapters-file and --adapter-configmaps=true exclude each other")
+        return self
 
     @property
     def headers(self) -> HeaderRules:

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from extproc.app import build_epp
+from extproc.app import build_bbr, build_epp, build_gateway
 from extproc.settings.base import SettingsError
-from extproc.settings.server import EppSettings
+from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings
 from tests.app.running import chat, exchange, headers_of, running, until
 from tests.app.test_service import HERE, get, health
+from tests.discovery.kubernetes.test_objects import objective
 from tests.fakes.kube import FakeKube
-from tests.fakes.kube_objects import POOLS, pod, pool
+from tests.fakes.kube_objects import POOLS, config_map, pod, pool
 
 DESTINATION = "x-gateway-destination-endpoint"
 BODY = b'{"model": "m", "messages": []}'
@@ -131,3 +132,128 @@ async def test_no_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_flags_that_do_not_fit(flags: dict[str, Any], problem: str) -> None:
     with pytest.raises((SettingsError, ValueError), match=problem):
         build_epp(EppSettings(**HERE, **flags))
+
+
+def bbr(fake: FakeKube, tmp_path: Path, **flags: Any) -> BbrSettings:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(fake.kubeconfig())
+    return BbrSettings(**{**HERE, "kubeconfig": str(kubeconfig), "adapter_configmaps": "true", **flags})
+
+
+async def base_of(port: int, model: str) -> str:
+    answers = await exchange(port, chat(f'{{"model": "{model}"}}'.encode()))
+    return headers_of(answers[0])["x-gateway-base-model-name"]
+
+
+async def based(port: int, model: str, base: str) -> bool:
+    return await base_of(port, model) == base
+
+
+async def test_a_router_follows_its_config_maps(fake: FakeKube, tmp_path: Path) -> None:
+    fake.put("configmaps", config_map("m", "llama", "[a]"))
+    async with running(build_bbr(bbr(fake, tmp_path))) as ports:
+        await until(lambda: ready(ports.metrics))
+        assert await base_of(ports.grpc, "a") == "llama"
+        fake.put("configmaps", config_map("m", "llama", "[b]"))
+        await until(lambda: based(ports.grpc, "b", "llama"))
+        assert await base_of(ports.grpc, "a") == ""
+
+
+async def test_a_router_without_the_right_serves(fake: FakeKube, tmp_path: Path) -> None:
+    fake.forbidden.add(("*", "configmaps"))
+    async with running(build_bbr(bbr(fake, tmp_path))) as ports:
+        await until(lambda: ready(ports.metrics))
+        assert await base_of(ports.grpc, "a") == ""
+        assert 'reason="forbidden"' in (await get(ports.metrics, "/metrics"))[1]
+
+
+async def test_a_router_waits_only_a_while(fake: FakeKube, tmp_path: Path) -> None:
+    fake.silent = True
+    service = build_bbr(bbr(fake, tmp_path))
+    assert service.adapters is not None
+    service.adapters.within_s = 0.2
+    async with running(service) as ports:
+        assert await said(ports.metrics, "ConfigMaps of adapters not listed yet")
+        await until(lambda: ready(ports.metrics))
+        assert await base_of(ports.grpc, "a") == ""
+
+
+async def test_config_maps_where_they_are_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    assert build_bbr(BbrSettings(**HERE)).adapters is None
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")  # a pod without a token of its service account
+    async with running(build_bbr(BbrSettings(**HERE))) as ports:
+        await until(lambda: ready(ports.metrics))
+    with pytest.raises(SettingsError, match="--adapter-configmaps: no access to Kubernetes"):
+        await build_bbr(BbrSettings(**HERE, adapter_configmaps="true")).run(asyncio.Event())
+
+
+def test_two_sources_of_adapters() -> None:
+    with pytest.raises(ValueError, match="--adapters-file and --adapter-configmaps=true exclude each other"):
+        BbrSettings(**HERE, adapters_file="a.yaml", adapter_configmaps="true")
+
+
+GATEWAY = """
+apiVersion: extproc.dev/v1alpha1
+kind: Gateway
+pools:
+  - {name: llama, endpoints: {kubernetes: {inferencePool: vllm}}}
+  - {name: phi, endpoints: {kubernetes: {selector: {app: phi}, targetPorts: [1], namespace: other}}}
+  - {name: here, endpoints: {static: ["127.0.0.9:1"]}}
+routes:
+  - {models: [m], pool: llama}
+  - {models: [p], pool: phi}
+  - {models: [h], pool: here}
+"""
+
+
+def gateway(fake: FakeKube, tmp_path: Path, text: str) -> GatewaySettings:
+    (tmp_path / "kubeconfig").write_text(fake.kubeconfig())
+    (tmp_path / "gateway.yaml").write_text(text)
+    return GatewaySettings(
+        **{**HERE, "kubeconfig": str(tmp_path / "kubeconfig"), "config_file": str(tmp_path / "gateway.yaml")}
+    )
+
+
+async def test_a_gateway_with_pools_of_kubernetes(fake: FakeKube, tmp_path: Path) -> None:
+    fake.put(POOLS, pool(ports=(1,)))
+    fake.put("pods", pod("a", "127.0.0.2"))
+    fake.put("pods", pod("b", "127.0.0.3", namespace="other", labels={"app": "phi"}))
+    async with running(build_gateway(gateway(fake, tmp_path, GATEWAY))) as ports:
+        await until(lambda: ready(ports.metrics))
+        for model, key in (("m", "127.0.0.2:1"), ("p", "127.0.0.3:1"), ("h", "127.0.0.9:1")):
+            answers = await exchange(ports.grpc, chat(f'{{"model": "{model}"}}'.encode()))
+            assert headers_of(answers[0])[DESTINATION] == key
+        fake.delete(POOLS, "vllm")
+        await until(lambda: left(ports.metrics, "127.0.0.2"))
+        assert await ready(ports.metrics)  # the other pools serve
+        answers = await exchange(ports.grpc, chat(BODY))
+        assert answers[0].immediate_response.status.code == 503
+
+
+@pytest.mark.parametrize(
+    ("where", "problem"),
+    [
+        ("{}", "expected exactly one of inferencePool and selector"),
+        ("{inferencePool: a, selector: {a: b}, targetPorts: [1]}", "expected exactly one of inferencePool and selector"),
+        ("{selector: {a: b}}", "selector and targetPorts need each other"),
+        ("{selector: {}, targetPorts: [1]}", "expected at least one label"),
+        ("{selector: {a: b}, targetPorts: [1, 1]}", "a port is there twice"),
+        ("{inferencePool: a, pool: b}", "unknown key"),
+    ],
+)
+def test_gateway_configs_that_do_not_fit(fake: FakeKube, tmp_path: Path, where: str, problem: str) -> None:
+    with pytest.raises(SettingsError, match=rf"pools\[0\]\.endpoints\.kubernetes.*{problem}"):
+        build_gateway(gateway(fake, tmp_path, GATEWAY.replace("{inferencePool: vllm}", where)))
+
+
+async def test_objects_reach_the_pool(fake: FakeKube, tmp_path: Path) -> None:
+    fake.put(POOLS, pool(ports=(1,)))
+    fake.put("inferenceobjectives.llm-d.ai", objective("urgent", 5))
+    service = build_epp(epp(fake, tmp_path, pool_name="vllm"))
+    async with running(service) as ports:
+        await until(lambda: ready(ports.metrics))
+        async with asyncio.timeout(5):
+            while service.pools[0].traffic.objectives.priority_of("urgent") != 5:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)

@@ -92,9 +92,8 @@ async def _measure(port: int, pipe: Connection, pods: int, rate: float, seconds:
     assert isinstance(discovery, KubernetesDiscovery)
     task = asyncio.ensure_future(discovery.run(client, "default"))  # without scraping, which costs what it costs
     await known.wait()
-    print(
-        f"{len(store)} pods known after {time.perf_counter() - begin_s:.3f} s (import and credentials {connected_s - begin_s:.3f})"
-    )
+    took_s, connecting_s = time.perf_counter() - begin_s, connected_s - begin_s
+    print(f"{len(store)} pods known after {took_s:.3f} s ({connecting_s:.3f} of it import and credentials)")
     await asyncio.sleep(_SETTLE_S)
     for label, on in (("idle", False), (f"{rate:g} events/s", True)):
         if on:
@@ -112,7 +111,7 @@ async def _measure(port: int, pipe: Connection, pods: int, rate: float, seconds:
 
 def main(arguments: Sequence[str]) -> None:
     """Measure once."""
-    pods, rate, seconds = [*map(float, arguments), *(1000, 50, 10)[len(arguments) :]]
+    pods, rate, seconds = (float(argument) for argument in (arguments or ("1000", "50", "10")))
     configure(0)
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=_server, args=(theirs, int(pods), rate), daemon=True)

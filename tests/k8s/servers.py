@@ -45,7 +45,10 @@ class Server:
         until(alive, within_s=20, what=f"{self.child.name} is alive")
 
     def wait_ready(self, within_s: float = 20.0) -> None:
-        until(lambda: self.ready() == "", within_s=within_s, what=f"{self.child.name} is ready\n{self.child.tail()}")
+        try:
+            until(lambda: self.ready() == "", within_s=within_s)
+        except AssertionError:
+            raise AssertionError(f"{self.child.name}: {self.ready()}, for {within_s:.0f} s\n{self.child.tail()}") from None
 
     def ready(self) -> str:
         """Why it is not ready; empty when it is."""

@@ -107,6 +107,23 @@ def test_renewals_keep_it(server: Server, clock: FakeClock) -> None:
         clock.advance(2)
 
 
+def test_a_renewal_counts_from_the_look_before_it_was_seen(clock: FakeClock) -> None:
+    """So that who dies right after it is replaced within the lease; after a longer pause, from half a second before."""
+    for pause_s, counted_s in ((0.4, 0.4), (5.0, 0.6)):
+        server = Server()
+        a, b = Candidate(server, clock, "a"), Candidate(server, clock, "b")
+        a.round()
+        b.round()
+        assert server.lease is not None
+        server.lease = {**server.lease, "spec": {**server.lease["spec"], "renewTime": "later"}}
+        clock.advance(pause_s)
+        b.round()
+        clock.advance(14.99 - counted_s)
+        assert not b.round()
+        clock.advance(0.02)
+        assert b.round()
+
+
 def test_the_holder_s_own_duration_counts(server: Server, clock: FakeClock) -> None:
     server.write({"metadata": {}, "spec": {"holderIdentity": "other", "leaseDurationSeconds": 60}})
     b = Candidate(server, clock, "b")

@@ -1,0 +1,157 @@
+"""ConfigMaps that say which LoRA adapters sit on which base model, for the router.
+
+Several may name one base model. Where two disagree, the older ConfigMap is right, and the younger has a problem; a base model
+is never somebody's adapter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final, NamedTuple
+
+from extproc.discovery.document import load_document
+from extproc.discovery.kubernetes.problems import ObjectErrors
+from extproc.discovery.kubernetes.reading import Json, ObjectProblem, created_s, mapping
+from extproc.kubernetes.contact import ApiContact
+from extproc.kubernetes.reflector import Api, Change, Key, Reflector, Resource
+from extproc.observability.logs import logger
+from extproc.settings.adapters import parse_config_map
+from extproc.settings.base import SettingsError
+from extproc.traffic import AdapterMap
+
+_log = logger(__name__)
+
+KIND: Final = "ConfigMap"
+LABELS: Final = (
+    "inference.networking.k8s.io/bbr-managed=true",
+    "inference-gateway.k8s.io/managed=true",
+    "inference.llm-d.ai/ipp-managed=true",
+)
+"""Of upstream's router 1.4 and 1.5, of 1.3, and of llm-d's payload processor: each marks a ConfigMap of adapters."""
+
+
+class Adapters(NamedTuple):
+    """What one ConfigMap says."""
+
+    base: str
+    adapters: tuple[str, ...]
+    created_s: float
+
+
+def read_adapters(obj: Json) -> Adapters:
+    """Raises ObjectProblem with everything that is wrong."""
+    data = mapping(obj, "data")
+    listed = data.get("adapters")
+    try:
+        if isinstance(listed, str):  # read here: PyYAML's own parser would stop the process for seconds at 1 MiB
+            try:
+                listed = load_document(listed.encode("utf-8", "surrogatepass")) if listed.strip() else None
+            except SettingsError as error:
+                raise SettingsError([f"data.adapters: {problem}" for problem in error.problems]) from None
+        base, names = parse_config_map({"data": {**data, "adapters": listed}})
+    except SettingsError as error:
+        raise ObjectProblem("; ".join(error.problems)) from None
+    return Adapters(base, tuple(names), created_s(obj))
+
+
+def merge(found: Iterable[tuple[Key, Adapters]]) -> tuple[dict[str, list[str]], dict[Key, str]]:
+    """Base model to adapters, without conflicts; and what is wrong with the ConfigMaps that lost one."""
+    ordered = sorted(found, key=lambda item: (item[1].created_s, item[0]))
+    merged: dict[str, list[str]] = {each.base: [] for _, each in ordered}
+    owner: dict[str, tuple[Key, str]] = {}
+    problems: dict[Key, list[str]] = {}
+    for key, each in ordered:
+        for name in each.adapters:
+            if name == each.base:
+                continue
+            if name in merged:
+                problems.setdefault(key, []).append(f"adapter {name!r} is a base model itself")
+                continue
+            first, base = owner.setdefault(name, (key, each.base))
+            if base != each.base:
+                words = f"adapter {name!r} belongs to base model {base!r} by the older ConfigMap {first[0]}/{first[1]}"
+                problems.setdefault(key, []).append(words)
+            elif name not in merged[base]:
+                merged[base].append(name)
+    return merged, {key: "; ".join(lines[:5]) for key, lines in problems.items()}
+
+
+class AdapterConfigMaps:
+    """Gives the sink a new map whenever the ConfigMaps say something else. One watch for each label: the server filters."""
+
+    def __init__(
+        self,
+        sink: Callable[[AdapterMap], None],
+        contact: ApiContact,
+        errors: ObjectErrors,
+        *,
+        namespace: str = "",
+        reflector: Callable[..., Reflector] = Reflector,
+    ) -> None:
+        """`namespace`: '' is all of them."""
+        self._sink = sink
+        self._contact = contact
+        self._errors = errors
+        self._namespace = namespace
+        self._reflector = reflector
+        self._reflectors: list[Reflector] = []
+        self._seen: dict[Key, set[str]] = {}
+        """By which labels a ConfigMap is selected."""
+        self._good: dict[Key, Adapters] = {}
+        self._unreadable: dict[Key, str] = {}
+        self._told: dict[str, list[str]] = {}
+
+    def __repr__(self) -> str:
+        return f"<AdapterConfigMaps {len(self._good)} ConfigMaps, {len(self._told)} base models>"
+
+    def unready(self) -> str | None:
+        """Why the ConfigMaps are not known, None when they were listed or the server refuses us for good."""
+        if not self._reflectors:
+            return "ConfigMaps of adapters not read yet"
+        if all(reflector.settled for reflector in self._reflectors):
+            return None
+        return "ConfigMaps of adapters not listed yet"
+
+    async def run(self, api: Api) -> None:
+        """Watch until cancelled."""
+        for label in LABELS:
+            resource = Resource("configmaps", namespace=self._namespace, labels=label)
+            watched = self._contact.watched(resource, name=label.partition("=")[0])
+            self._reflectors.append(self._reflector(api, resource, partial(self._changed, label), watched))
+        async with asyncio.TaskGroup() as group:
+            for reflector in self._reflectors:
+                group.create_task(reflector.run(), name=f"watch configmaps {reflector.resource.labels}")
+
+    def _changed(self, label: str, change: Change) -> None:
+        for key in change.gone:
+            labels = self._seen.get(key, set())
+            labels.discard(label)
+            if not labels:  # gone, or it lost its last label
+                self._seen.pop(key, None)
+                self._good.pop(key, None)
+                self._unreadable.pop(key, None)
+                self._errors.forget(KIND, key)
+        for key, obj in change.put.items():
+            self._seen.setdefault(key, set()).add(label)
+            try:
+                self._good[key] = read_adapters(obj)
+                self._unreadable.pop(key, None)
+            except ObjectProblem as problem:
+                self._unreadable[key] = str(problem)
+        self._tell()
+
+    def _tell(self) -> None:
+        merged, conflicts = merge(self._good.items())
+        for key in self._seen:
+            unreadable = self._unreadable.get(key)
+            if unreadable is not None:
+                self._errors.check(KIND, key, unreadable)
+            else:
+                self._errors.check(KIND, key, conflicts.get(key), effect="what conflicts is ignored")
+        if merged != self._told:
+            self._told = merged
+            self._sink(AdapterMap(merged))
+            names = sum(map(len, merged.values()))
+            _log.info("adapters changed", base_models=len(merged), adapters=names, config_maps=len(self._good))
