@@ -57,8 +57,13 @@ def recorder(stack: Stack, endpoints: Endpoints, early_answer: bytes = b"") -> A
     address = endpoints.address("phi4-3")
     until(lambda: stack.known()[address]["state"] == "down")
     found = raw.recorder(endpoints.port_of["phi4-3"], early_answer)
-    until(lambda: stack.known()[endpoints.address("phi4-2")]["signals"]["waiting"]["value"] == 50)
+    until(lambda: all(waiting(stack, endpoints.address(name)) == 50 for name in ("phi4-1", "phi4-2")))
     return found
+
+
+def waiting(stack: Stack, address: str) -> float | None:
+    value: float | None = stack.known()[address]["signals"]["waiting"]["value"]
+    return value
 
 
 def fresh(stack: Stack, endpoints: Endpoints) -> None:
