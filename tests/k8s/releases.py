@@ -27,7 +27,8 @@ class Helm:
 
     def __call__(self, *words: str) -> str:
         """What it prints. Raises HelmFailed."""
-        home = {name: str(self._directory / name) for name in ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")}
+        names = ("HOME", "HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")
+        home = {name: str(self._directory / name) for name in names}
         command = [str(BIN / "helm"), *words, *self._flags]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=home)
         if done.returncode:

@@ -10,9 +10,13 @@ import yaml
 
 from tests.k8s.api import Object, path_of
 from tests.k8s.cluster import Cluster
-from tests.k8s.helm import CHARTS, NAMES, helm, kinds, only, rendered, values_of
+from tests.k8s.helm import CHARTS, NAMES, container, helm, kinds, only, rendered, values_of
 
 VARIANTS: Final[dict[str, dict[str, Any]]] = yaml.safe_load((Path(__file__).parent / "variants.yaml").read_text())
+UPSTREAM: Final[dict[str, dict[str, Any]]] = yaml.safe_load((Path(__file__).parent / "upstream.yaml").read_text())
+_FILES: Final = [
+    pytest.param(chart, values, id=f"{chart}: {name}") for chart in NAMES for name, values in UPSTREAM[chart].items()
+]
 _CASES: Final = [
     pytest.param(chart, values, id=f"{chart}: {name}") for chart in NAMES for name, values in VARIANTS[chart].items()
 ]
@@ -30,6 +34,22 @@ def test_every_object_is_accepted(
     """With the real schemas, unknown fields refused: nothing is pruned in silence."""
     for each in rendered(chart, yaml.safe_dump(values), namespace=namespace):
         cluster.admin.apply(path_of(each, namespace, plurals), each, dryRun="All", fieldValidation="Strict")
+
+
+@pytest.mark.parametrize(("chart", "values"), _FILES)
+def test_values_files_of_upstreams_charts(
+    cluster: Cluster, namespace: str, plurals: dict[tuple[str, str], tuple[str, bool]], chart: str, values: dict[str, Any]
+) -> None:
+    objects = rendered(chart, yaml.safe_dump(values), least=False, namespace=namespace)
+    for each in objects:
+        cluster.admin.apply(path_of(each, namespace, plurals), each, dryRun="All", fieldValidation="Strict")
+    image = values["bbr" if chart == "body-based-routing" else "inferenceExtension"]["image"]
+    assert str(container(objects)["image"]).endswith(f":{image['tag']}"), "whose image is the values' business"
+    ports = [port["name"] for port in only(objects, "Service")["spec"]["ports"]]
+    assert len(ports) == len(set(ports))
+    if "InferencePool" in kinds(objects):
+        numbers = [port["number"] for port in only(objects, "InferencePool")["spec"]["targetPorts"]]
+        assert numbers == [port["number"] for port in values["inferencePool"].get("targetPorts", [{"number": 8000}])]
 
 
 class TestLifecycle:
@@ -86,6 +106,7 @@ class TestLifecycle:
         for chart, release, selector in (
             ("body-based-routing", "body-based-router", {"app": "body-based-router"}),
             ("inferencepool", "vllm-llama", {"inferencepool": "vllm-llama-epp"}),
+            ("standalone", "models", {"inferencepool": "models-epp"}),
         ):
             deployment = only(rendered(chart, release=release, namespace=namespace), "Deployment")
             assert deployment["spec"]["selector"]["matchLabels"] == selector

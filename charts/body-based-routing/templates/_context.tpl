@@ -41,7 +41,7 @@ flags:
   adapter-configmaps: {{ $v.adapterConfigMaps }}
   drain-timeout: {{ int $v.drainTimeoutSeconds }}s
   shutdown-delay: {{ int $v.shutdownDelaySeconds }}s
-  {{- if $v.tracing.enabled }}
+  {{- if or $v.tracing.enabled $v.trace.enabled }}
   tracing: true
   {{- end }}
   {{- if $v.tls.secretName }}

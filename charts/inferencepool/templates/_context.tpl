@@ -48,7 +48,7 @@ flags:
   {{- if $election }}
   ha-enable-leader-election: true
   {{- end }}
-  {{- if $v.tracing.enabled }}
+  {{- if or $v.tracing.enabled $v.trace.enabled }}
   tracing: true
   {{- end }}
   {{- if $v.tls.secretName }}

@@ -117,7 +117,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 - name: POD_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 {{- with $v.tracing }}
-{{- if .enabled }}
+{{- if or .enabled $v.trace.enabled }}
 - name: POD_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - name: NODE_NAME
@@ -136,7 +136,12 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
   value: k8s.namespace.name=$(POD_NAMESPACE),k8s.node.name=$(NODE_NAME),k8s.pod.name=$(POD_NAME)
 {{- end }}
 {{- end }}
-{{- range concat $v.env $v.extraEnv }}
+{{- $env := $v.env }}
+{{- if kindIs "map" $env }}
+{{- $env = list }}
+{{- range $name, $value := $v.env }}{{ $env = append $env (dict "name" $name "value" (toString $value)) }}{{ end }}
+{{- end }}
+{{- range concat $env $v.extraEnv }}
 - {{ toYaml . | nindent 2 | trim }}
 {{- end }}
 {{- end }}

@@ -11,7 +11,8 @@ name: {{ $name }}
 container: {{ ternary "gateway" "epp" $many }}
 command: {{ ternary "gateway" "epp" $many }}
 selector:
-  standalone: {{ $name }}
+  # As upstream's, so that its release can be changed to this chart in place.
+  {{ ternary "inferencepool" "epp" $v.endpointsServer.createInferencePool }}: {{ $name }}
 grpcPort: {{ int $v.extProcPort }}
 healthPort: {{ int $v.grpcHealthPort }}
 appProtocol: http2
@@ -61,7 +62,7 @@ flags:
   endpoint-target-ports: {{ include "standalone.targetPorts" . | quote }}
   {{- end }}
   {{- end }}
-  {{- if and $v.tracing.enabled (not $many) }}
+  {{- if and (or $v.tracing.enabled $v.trace.enabled) (not $many) }}
   tracing: true
   {{- end }}
   {{- if $v.tls.secretName }}

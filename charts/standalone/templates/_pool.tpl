@@ -1,10 +1,15 @@
 {{- /* This file is made by scripts/charts.py of charts/src/templates. */}}
 {{/* Objects of a pool, for the charts that have one. */}}
 
-{{/* The ports of inferencePool as a list of numbers. */}}
+{{/*
+The ports of inferencePool as a list of numbers. Upstream's values have targetPorts and targetPortNumber side by side, the latter for
+v1alpha2; its first chart had only the latter.
+*/}}
 {{- define "standalone.poolPorts" -}}
 {{- $p := .Values.inferencePool -}}
-{{- if $p.targetPortNumber }}
+{{- $old := eq $p.apiVersion "inference.networking.x-k8s.io/v1alpha2" -}}
+{{- $untouched := and (eq (len $p.targetPorts) 1) (eq (int (first $p.targetPorts).number) 8000) -}}
+{{- if and $p.targetPortNumber (or $old $untouched) }}
 - {{ int $p.targetPortNumber }}
 {{- else }}
 {{- range $p.targetPorts }}
