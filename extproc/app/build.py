@@ -263,7 +263,13 @@ def _picking(
     metrics = PickerMetrics(telemetry.instruments)
     return [
         RewriteModel(pools, RewriteMetrics(telemetry.instruments), random.random, default_pool=only, options=options),
-        AdmitByPriority(pools, AdmissionMetrics(telemetry.instruments), metrics, default_pool=only),
+        AdmitByPriority(
+            pools,
+            AdmissionMetrics(telemetry.instruments),
+            metrics,
+            default_pool=only,
+            ignore_subset=settings.disable_endpoint_subset_filter,
+        ),
         PickEndpoint(
             pools,
             metrics,

@@ -29,12 +29,14 @@ class AdmitByPriority:
         picker_metrics: PickerMetrics,
         *,
         default_pool: str | None = None,
+        ignore_subset: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pools = pools
         self._metrics = metrics
         self._picker_metrics = picker_metrics
         self._default_pool = default_pool
+        self._ignore_subset = ignore_subset
         self._clock = clock
         self._known: dict[str, tuple[float, float]] = {}
         """Saturation by pool, and until when it is believed."""
@@ -58,20 +60,25 @@ class AdmitByPriority:
         _, pool = pool_of(self._pools, draft, self._default_pool)
         objective = request.head.text(_NEW) or request.head.text(_OLD)
         draft.priority = pool.traffic.objectives.priority_of(objective)
-        saturation = _saturation(pool, request.head.subset)
+        saturation = _saturation(pool, self._subset(request))
         if draft.priority < 0 and saturation >= FULL:
             raise Saturated(_SHED)
         return {"objective": objective or None, "priority": draft.priority, "saturation": saturation}
 
     def _saturation_now(self, request: InferenceRequest, name: str, pool: PoolOfEndpoints) -> float:
-        if request.head.subset is not None:
-            return _saturation(pool, request.head.subset)
+        subset = self._subset(request)
+        if subset is not None:
+            return _saturation(pool, subset)
         now_s = self._clock()
         value, until_s = self._known.get(name, (0.0, 0.0))
         if now_s >= until_s:
             value = _saturation(pool)
             self._known[name] = (value, now_s + _KEPT_S)
         return value
+
+    def _subset(self, request: InferenceRequest) -> tuple[str, ...] | None:
+        """As for the pick: what the proxy allows, unless that is ignored."""
+        return None if self._ignore_subset else request.head.subset
 
 
 _SHED: Final = "system saturated, sheddable request dropped"
