@@ -50,7 +50,7 @@ class Director:
             request = request._replace(body_bytes=max(request.body_bytes, _announced_bytes(head)))
         if request.unread is not None:
             metrics.unread.child(_reason(request.unread)).value += 1
-        draft = Draft(started_s)
+        draft = Draft(started_s, body, complete)
         for stage in self._stages:
             reply = stage.run(request, draft)
             if reply is not None:
@@ -64,7 +64,15 @@ class Director:
         reader: AnswerReader | None = None
         if draft.measurement is not None or draft.restore_model is not None:
             reader = AnswerReader(draft.measurement, draft.restore_model)
-        return Decision(draft.set_headers, draft.remove_headers, draft.metadata, draft.ticket, draft.destination, reader)
+        return Decision(
+            draft.set_headers,
+            draft.remove_headers,
+            draft.metadata,
+            draft.ticket,
+            draft.destination,
+            reader,
+            draft.splices,
+        )
 
     def refused(self, error: ExtProcError) -> None:
         """Count a request that we answered with an error."""
@@ -78,6 +86,9 @@ class Director:
 
     def finished(self, end: Finished, served: str) -> None:
         """The request of a decision is over."""
+        reader = end.decision.reader
+        if reader is not None and isinstance(reader, AnswerReader) and reader.unrestored:
+            self._metrics.answer_not_restored(reader.unrestored)
         ticket = end.decision.ticket
         if isinstance(ticket, InFlight) and self._picker is not None:
             self._picker.finished(ticket, end.status, served)
@@ -85,7 +96,7 @@ class Director:
     def explain(self, head: RequestHead, body: bytes | None) -> dict[str, Any]:
         """What `decide` would say now, step by step; nothing is counted or sent. Never raises ExtProcError."""
         told: dict[str, Any] = {"request_id": head.text(names.REQUEST_ID_HEADER)}
-        draft = Draft(self._clock())
+        draft = Draft(self._clock(), body)
         try:
             request = parse(head, body, options=self._options)
             told |= {"path": request.path, "model": request.model, "body_bytes": request.body_bytes}

@@ -69,6 +69,16 @@ class Load(NamedTuple):
     max_loras: int | None = None
 
 
+class Reading(NamedTuple):
+    """What is known of an endpoint that may be picked."""
+
+    load: Load
+    age_s: float | None
+    """Seconds since its page was read, None when it never was."""
+    in_flight: int
+    """Requests picked here that have not ended."""
+
+
 class RequestHead(NamedTuple):
     """An HTTP request as far as its headers tell. Header names are lower case, values raw bytes as they came."""
 
@@ -214,6 +224,7 @@ __all__ = [
     "InferenceRequest",
     "Load",
     "Pick",
+    "Reading",
     "Reply",
     "RequestHead",
     "ResponseReader",

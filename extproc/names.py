@@ -48,6 +48,11 @@ PICKER_OWNED: Final = (
     "x-kv-cache-source-host-port",
 )
 
+# What clients, or a router before us, tell the picker stage (llm-d router): the name it has now, and the older one.
+OBJECTIVE_HEADERS: Final = ("x-llm-d-inference-objective", "x-gateway-inference-objective")
+REWRITE_HEADERS: Final = ("x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite")
+FAIRNESS_HEADERS: Final = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
+
 # gRPC services.
 EXT_PROC_SERVICE: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
 EXT_PROC_METHOD: Final = f"/{EXT_PROC_SERVICE}/Process"

@@ -9,6 +9,7 @@ import pytest
 
 from extproc import errors
 from extproc.errors import (
+    BodyNotSeen,
     BodyTooLarge,
     ConflictingModel,
     DecisionTimeout,
@@ -21,6 +22,7 @@ from extproc.errors import (
     ProtocolError,
     RequestError,
     RequestTimeout,
+    Saturated,
     UnknownModel,
     UnreadableBody,
 )
@@ -39,6 +41,8 @@ TABLE: list[tuple[type[ExtProcError], int, str, str, str | None]] = [
     (RequestTimeout, 408, "request_timeout", CLIENT, None),
     (BodyTooLarge, 413, "body_too_large", CLIENT, None),
     (UnreadableBody, 415, "unsupported_encoding", CLIENT, None),
+    (Saturated, 429, "pool_saturated", "rate_limit_error", "rejected-saturated"),
+    (BodyNotSeen, 500, "body_not_seen", SERVER, None),
     (NoEndpoints, 503, "no_endpoints", SERVER, "rejected-no-endpoints"),
     (DecisionTimeout, 504, "decision_timeout", SERVER, None),
     (InternalError, 500, "internal_error", SERVER, None),
@@ -76,7 +80,8 @@ def test_every_error_has_a_row() -> None:
 
 def test_errors_the_client_can_mend_are_one_family() -> None:
     for error, status, _, kind, _ in TABLE:
-        assert issubclass(error, RequestError) == (kind == CLIENT) == (400 <= status < 500)
+        # 429: the request is fine, and may be sent again.
+        assert issubclass(error, RequestError) == (kind == CLIENT) == (400 <= status < 500 and status != 429)
     assert not issubclass(ProtocolError, RequestError)
 
 

@@ -267,6 +267,8 @@ def _decision(record: DecisionRecord) -> dict[str, Any]:
         "at": record.at_s,
         "request_id": record.request_id,
         "model": record.model,
+        "target_model": record.target_model or record.model,
+        "priority": record.priority,
         "pool": record.pool,
         "endpoint": record.endpoint.key,
         "name": record.endpoint.name,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from extproc.director import Director
 from extproc.domain import Decision
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.logs import logger
-from extproc.observability.metrics import PickerMetrics, RouterMetrics
+from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics
 from extproc.observability.responses import ResponseMetrics
 from extproc.pool import PoolStore
 from extproc.protocol import BodyMode, ProtocolConfig, StreamLimits
@@ -34,7 +34,7 @@ from extproc.settings.base import SettingsError
 from extproc.settings.gateway import GatewayConfig, load_gateway_config, scheduling_of
 from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
 from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings, PickerSettings, ServerSettings
-from extproc.stages import ModelHeaders, PickEndpoint, PoolOfEndpoints, RouteToPool
+from extproc.stages import AdmitByPriority, ModelHeaders, PickEndpoint, PoolOfEndpoints, RewriteModel, RouteToPool, Stage
 from extproc.traffic import Route, RouteTable
 
 _log = logger(__name__)
@@ -117,18 +117,9 @@ def build_epp(settings: EppSettings) -> Service:
     cluster = Cluster(settings.kubeconfig, telemetry.instruments, why=why_kubernetes(settings)) if needs_cluster else None
     pool = _pool(settings.pool, parts, settings, telemetry, cluster)
     decisions = DecisionLog()
-    picker = PickEndpoint(
-        {pool.store.name: PoolOfEndpoints(pool.store, parts.blueprint.scheduler(random.random))},
-        PickerMetrics(telemetry.instruments),
-        decisions,
-        default_pool=pool.store.name,
-        model_required=True,
-        responses=_responses(settings, telemetry),
-        emit_scores=settings.emit_endpoint_scores,
-        ignore_subset=settings.disable_endpoint_subset_filter,
-    )
     options = ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes)
-    director = Director([picker], telemetry.streams, options=options)
+    stages = _picking({pool.store.name: _of_stages(pool, parts)}, settings, telemetry, decisions, options, pool.store.name)
+    director = Director(stages, telemetry.streams, options=options)
     # Upstream's picker marks every answer that passed it; its users' checks look for the mark.
     marker = Decision(set_headers=((names.RESPONSE_MARKER_HEADER, "true"),))
     limits = _limits(settings)._replace(on_response_headers=marker)
@@ -181,20 +172,15 @@ def build_gateway(settings: GatewaySettings) -> Service:
     pools = {name: _pool(name, built, settings, telemetry, cluster) for name, built in parts.items()}
     background += _objects(list(pools.values()), cluster)
     decisions = DecisionLog()
-    picker = PickEndpoint(
-        {name: PoolOfEndpoints(pool.store, parts[name].blueprint.scheduler(random.random)) for name, pool in pools.items()},
-        PickerMetrics(telemetry.instruments),
-        decisions,
-        responses=_responses(settings, telemetry),
-        emit_scores=settings.emit_endpoint_scores,
-        ignore_subset=settings.disable_endpoint_subset_filter,
-    )
+    options = ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes)
+    of_stages = {name: _of_stages(pool, parts[name]) for name, pool in pools.items()}
+    picking = _picking(of_stages, settings, telemetry, decisions, options)
     table = RouteTable([Route(tuple(route.models), route.pool) for route in config.routes])
     director = Director(
-        [headers, RouteToPool(table, int(time.time())), picker],
+        [headers, RouteToPool(table, int(time.time())), *picking],
         telemetry.streams,
         router_metrics=router_metrics,
-        options=ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes),
+        options=options,
     )
     return Service(
         "gateway",
@@ -258,6 +244,43 @@ def _pool(name: str, parts: PoolParts, settings: PickerSettings, telemetry: Tele
 
 def _objects(pools: Sequence[Pool], cluster: Cluster | None) -> list[Callable[[], Awaitable[None]]]:
     return [] if cluster is None else [partial(watch_objects, pools, cluster)]
+
+
+def _of_stages(pool: Pool, parts: PoolParts) -> PoolOfEndpoints:
+    blueprint = parts.blueprint
+    return PoolOfEndpoints(pool.store, blueprint.scheduler(random.random), blueprint.detector(pool.interval_s), pool.traffic)
+
+
+def _picking(
+    pools: Mapping[str, PoolOfEndpoints],
+    settings: PickerSettings,
+    telemetry: Telemetry,
+    decisions: DecisionLog,
+    options: ParseOptions,
+    only: str | None = None,
+) -> list[Stage]:
+    """The stages from a pool to an endpoint. `only`: there is one pool and no route to it, an endpoint picker."""
+    metrics = PickerMetrics(telemetry.instruments)
+    return [
+        RewriteModel(pools, RewriteMetrics(telemetry.instruments), random.random, default_pool=only, options=options),
+        AdmitByPriority(
+            pools,
+            AdmissionMetrics(telemetry.instruments),
+            metrics,
+            default_pool=only,
+            ignore_subset=settings.disable_endpoint_subset_filter,
+        ),
+        PickEndpoint(
+            pools,
+            metrics,
+            decisions,
+            default_pool=only,
+            model_required=only is not None,
+            responses=_responses(settings, telemetry),
+            emit_scores=settings.emit_endpoint_scores,
+            ignore_subset=settings.disable_endpoint_subset_filter,
+        ),
+    ]
 
 
 def _responses(settings: PickerSettings, telemetry: Telemetry) -> ResponseMetrics | None:

@@ -181,9 +181,11 @@ class Pool:
         self._keys: frozenset[str] = frozenset()
         self.traffic = PoolTraffic()
         """What the pool's rewrites and objectives say. Discovery replaces its tables."""
+        self.interval_s = parts.source.interval or interval_s
+        """From one page of an endpoint to the next."""
         self._metrics = ScrapeMetrics(instruments, store.name)
         PoolMetrics.of(instruments).watch(store.name, self._rows)
-        self._scraper = Scraper(parts.fetcher, parts.engines, store, self, interval_s=parts.source.interval or interval_s)
+        self._scraper = Scraper(parts.fetcher, parts.engines, store, self, interval_s=self.interval_s)
         self._files = files
         self._file = parts.file.path if parts.file is not None else None
         self._discovery = self._discover(parts)

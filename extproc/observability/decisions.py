@@ -31,6 +31,10 @@ class DecisionRecord(NamedTuple):
     """Seconds since the epoch."""
     request_id: str
     model: str | None
+    """As the client named it."""
+    target_model: str | None
+    """The one that serves instead, None when it is `model`."""
+    priority: int
     pool: str
     endpoint: Endpoint
     fallbacks: tuple[str, ...]

@@ -11,6 +11,9 @@ from typing import Final
 
 from extproc import __version__
 from extproc.observability.instruments import Family, Histogram, Instruments, Value
+from extproc.observability.logs import logger
+
+_log = logger(__name__)
 
 DECISION_SECONDS: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 REQUEST_SECONDS: Final = (
@@ -40,6 +43,22 @@ class StreamMetrics:
             "Request bodies that could not be read for a model, by reason.",
             ["reason"],
         )
+        self._unrestored = instruments.counter(
+            "extproc_answers_not_restored_total",
+            "Answers that name the model that served, not the client's: their body could not be read, by reason.",
+            ["reason"],
+        )
+        self._warned = False
+
+    def answer_not_restored(self, reason: str) -> None:
+        """A rewritten request's answer went on as it was."""
+        self._unrestored.child(reason).value += 1
+        if reason == "body not sent" and not self._warned:
+            self._warned = True
+            _log.warning(
+                "answers to rewritten requests name the model that served them: Envoy does not send response bodies; "
+                "set response_body_mode to FULL_DUPLEX_STREAMED (said once)"
+            )
 
 
 class TransportMetrics:
@@ -152,25 +171,27 @@ class PickerMetrics:
             "Requests answered by another endpoint than the picked one (a retry, a fallback).",
             ["name"],
         )
-        self._models: dict[str, ModelMetrics] = {}
+        self._models: dict[str | tuple[str, str], ModelMetrics] = {}
         self._by_endpoint: dict[tuple[str, str], Value] = {}
 
-    def model(self, name: str) -> ModelMetrics:
-        """The bound children of a model; '' for requests without one."""
-        found = self._models.get(name)
+    def model(self, name: str, target: str | None = None) -> ModelMetrics:
+        """The bound children of a model ('' for requests without one) and of the one that serves it, None for itself."""
+        key = name if target is None else (name, target)
+        found = self._models.get(key)
         if found is None:
+            labels = (name, name if target is None else target)
             found = ModelMetrics(
-                self._total.child(name, name),
-                self._size.child(name, name),
-                self._duration.child(name, name),
+                self._total.child(*labels),
+                self._size.child(*labels),
+                self._duration.child(*labels),
                 self._running.child(name),
             )
             if len(self._models) < 1000:
-                self._models[name] = found
+                self._models[key] = found
         return found
 
-    def error(self, model: str, code: str) -> None:
-        self._errors.child(model, model, code).value += 1
+    def error(self, model: str, code: str, target: str | None = None) -> None:
+        self._errors.child(model, target or model, code).value += 1
 
     def attempt_failed(self, model: str) -> None:
         self._attempts.child("failure", model, "", "", "").value += 1
@@ -183,6 +204,51 @@ class PickerMetrics:
             if len(self._by_endpoint) < 1000:
                 self._by_endpoint[(model, key)] = child
         child.value += 1
+
+
+class RewriteMetrics:
+    """What rewrites were decided."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._decisions = instruments.counter(
+            "inference_extension_model_rewrite_decisions_total",
+            "Requests for which a rewrite chose the model that serves them.",
+            ["model_rewrite_name", "model_name", "target_model"],
+        )
+
+    def decided(self, rewrite: str, model: str, target: str) -> None:
+        """`rewrite` is the object's `namespace/name`."""
+        # As upstream, without the namespace: it is the pool's.
+        self._decisions.child(rewrite.rpartition("/")[2], model, target).value += 1
+
+
+class AdmissionMetrics:
+    """Pools that are full, and what was shed for it."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._shed = instruments.counter(
+            "extproc_requests_shed_total",
+            "Requests with a priority below 0 that were answered with 429 because their pool was full.",
+            ["name", "priority"],
+        )
+        self._saturation = instruments.gauge(
+            "inference_extension_flow_control_pool_saturation",
+            "How full a pool is, by its saturation detector; from 1 on it sheds.",
+            ["inference_pool"],
+        )
+        self._instruments = instruments
+
+    def watch(self, pool: str, saturation: Callable[[], float]) -> None:
+        """Show this pool; `saturation` is asked when someone looks."""
+        gauge = self._saturation.child(pool)
+
+        def refresh() -> None:
+            gauge.value = saturation()
+
+        self._instruments.before_collect.append(refresh)
+
+    def shed(self, pool: str, priority: int) -> None:
+        self._shed.child(pool, str(priority)).value += 1
 
 
 class PoolMetrics:

@@ -36,16 +36,16 @@ class ModelResponses:
 
     __slots__ = ("cached_tokens", "input_tokens", "itl", "ntpot", "output_tokens", "size", "tpot", "ttft", "ttft_streaming")
 
-    def __init__(self, families: ResponseMetrics, name: str) -> None:
-        self.size = families.sizes.child(name, name)
-        self.input_tokens = families.input_tokens.child(name, name)
-        self.output_tokens = families.output_tokens.child(name, name)
-        self.cached_tokens = families.cached_tokens.child(name, name)
-        self.ttft = families.ttft.child(name, name, "false")
-        self.ttft_streaming = families.ttft.child(name, name, "true")
-        self.tpot = families.tpot.child(name, name)
-        self.itl = families.itl.child(name, name)
-        self.ntpot = families.ntpot.child(name, name)
+    def __init__(self, families: ResponseMetrics, *labels: str) -> None:
+        self.size = families.sizes.child(*labels)
+        self.input_tokens = families.input_tokens.child(*labels)
+        self.output_tokens = families.output_tokens.child(*labels)
+        self.cached_tokens = families.cached_tokens.child(*labels)
+        self.ttft = families.ttft.child(*labels, "false")
+        self.ttft_streaming = families.ttft.child(*labels, "true")
+        self.tpot = families.tpot.child(*labels)
+        self.itl = families.itl.child(*labels)
+        self.ntpot = families.ntpot.child(*labels)
 
 
 class ResponseMetrics:
@@ -87,26 +87,27 @@ class ResponseMetrics:
         self._unread = instruments.counter(
             "extproc_responses_unread_total", "Answers whose usage could not be read, by reason.", ["reason"]
         )
-        self._models: dict[str, ModelResponses] = {}
+        self._models: dict[str | tuple[str, str], ModelResponses] = {}
         self._warned = False
 
-    def model(self, name: str) -> ModelResponses:
-        """The bound children of a model; '' for requests without one."""
-        found = self._models.get(name)
+    def model(self, name: str, target: str | None = None) -> ModelResponses:
+        """The bound children of a model ('' for requests without one) and of the one that serves it, None for itself."""
+        key = name if target is None else (name, target)
+        found = self._models.get(key)
         if found is None:
-            found = ModelResponses(self, name)
+            found = ModelResponses(self, name, name if target is None else target)
             if len(self._models) < _MOST_MODELS:
-                self._models[name] = found
+                self._models[key] = found
         return found
 
-    def ended(self, model: str, told: Measurement, ended_s: float) -> None:
+    def ended(self, model: str, told: Measurement, ended_s: float, target: str | None = None) -> None:
         """Take in what was measured of an answer that ended now, whether it was whole or not."""
         if told.unread:
             self._count_unread(told.unread)
         ttft_s = told.times.ttft_s()
         if ttft_s is None:
             return
-        bound = self.model(model)
+        bound = self.model(model, target)
         bound.size.observe(told.size_bytes)
         (bound.ttft_streaming if told.streaming else bound.ttft).observe(ttft_s)
         prompt, completion, cached = told.usage

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from extproc.domain import Candidates, Endpoint, Load
+from extproc.domain import Candidates, Endpoint, Load, Reading
 from extproc.pool.columns import make_column
 from extproc.pool.member import Member, MemberView
 
@@ -158,6 +158,17 @@ class PoolStore:
         member.released(ticket.generation)
         if member.slot >= 0:
             self._write_in_flight(member)
+
+    def readings(self, hints: Iterable[str] | None = None) -> list[Reading]:
+        """What is known of every endpoint that may be picked now; `hints` as for `subset`, None for all."""
+        self.candidates()
+        now_s = self._clock()
+        wanted = None if hints is None else set(hints)
+        return [
+            Reading(member.load, None if member.read_at_s is None else now_s - member.read_at_s, member.in_flight)
+            for member in self._eligible
+            if wanted is None or member.endpoint.key in wanted or member.endpoint.address in wanted
+        ]
 
     # -- for people ----------------------------------------------------------------------------------------------
 

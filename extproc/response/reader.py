@@ -74,23 +74,28 @@ class Measurement:
 class AnswerReader:
     """A `ResponseReader` of the domain. `restore_model`: the served name, and the name that the client used."""
 
-    __slots__ = ("_heard", "_measurement", "_restore_model", "_restorer")
+    __slots__ = ("_heard", "_measurement", "_restore_model", "_restorer", "unrestored")
 
     def __init__(self, measurement: Measurement | None = None, restore_model: tuple[str, str] | None = None) -> None:
         self._measurement = measurement
         self._restore_model = restore_model
         self._restorer: ModelRestorer | None = None
         self._heard: Measurement | None = None
+        self.unrestored = ""
+        """Why the client's name could not be put back: 'body not sent', 'content-encoding'; '' when it was, or need not be."""
 
     def headers(self, status: int, headers: Mapping[str, bytes], path: BodyPath) -> tuple[str, ...]:
         """The names of headers that no longer hold: the length, if it may change, and digests of the body."""
         measurement = self._measurement
         if measurement is not None and measurement.headers(status, headers, path):
             self._heard = measurement
-        if self._restore_model is None or path not in _SEEN or is_encoded(headers) or status == 206:
+        if self._restore_model is None or path is BodyPath.EMPTY or status == 206:
             return ()
         kind = media_type(headers)
         if kind != _EVENT_STREAM and not is_json(kind):
+            return ()
+        if path not in _SEEN or is_encoded(headers):
+            self.unrestored = "content-encoding" if path in _SEEN else "body not sent"
             return ()
         served, client = self._restore_model
         restorer = ModelRestorer(served, client, event_stream=kind == _EVENT_STREAM, may_hold=path is BodyPath.FREE)

@@ -5,6 +5,15 @@ upstream's EndpointPickerConfig; each reads the candidates' columns and nothing 
 """
 
 from extproc.scheduling.build import Blueprint, build_scheduler
+from extproc.scheduling.saturation import SaturationDetector
 from extproc.scheduling.scheduler import Explanation, Profile, Scheduler, WeightedScorer
 
-__all__ = ["Blueprint", "Explanation", "Profile", "Scheduler", "WeightedScorer", "build_scheduler"]
+__all__ = [
+    "Blueprint",
+    "Explanation",
+    "Profile",
+    "SaturationDetector",
+    "Scheduler",
+    "WeightedScorer",
+    "build_scheduler",
+]

@@ -5,12 +5,21 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
 from pydantic import BaseModel, ValidationError
 
 from extproc.scheduling.plugins import pickers, scorers
 from extproc.scheduling.plugins.base import NoParameters, Picker, Random, Scorer
+from extproc.scheduling.saturation import (
+    ConcurrencyDetector,
+    ConcurrencyParameters,
+    SaturationDetector,
+    UtilizationDetector,
+    UtilizationParameters,
+    default_detector,
+)
 from extproc.scheduling.scheduler import Profile, Scheduler, WeightedScorer
 from extproc.settings.base import SettingsError, explain
 from extproc.settings.picker import EndpointPickerConfig, PluginSpec, ProfileSpec
@@ -21,8 +30,10 @@ class PluginType(NamedTuple):
 
     family: str
     parameters: type[BaseModel]
-    make: Callable[[Any], Any] | None = None
+    make: Callable[..., Any] | None = None
 
+
+_DETECTOR: Final = "saturation detector"
 
 PLUGIN_TYPES: Final[Mapping[str, PluginType]] = {
     "queue-scorer": PluginType("scorer", NoParameters, scorers.QueueScorer),
@@ -32,6 +43,8 @@ PLUGIN_TYPES: Final[Mapping[str, PluginType]] = {
     "max-score-picker": PluginType("picker", pickers.PickerParameters, pickers.MaxScorePicker),
     "random-picker": PluginType("picker", pickers.PickerParameters, pickers.RandomPicker),
     "weighted-random-picker": PluginType("picker", pickers.PickerParameters, pickers.WeightedRandomPicker),
+    "utilization-detector": PluginType(_DETECTOR, UtilizationParameters, UtilizationDetector),
+    "concurrency-detector": PluginType(_DETECTOR, ConcurrencyParameters, ConcurrencyDetector),
     "single-profile-handler": PluginType("profile handler", NoParameters),
     # Bodies are told apart by path and content type, so these are accepted and change nothing.
     "openai-parser": PluginType("parser", NoParameters),
@@ -52,6 +65,8 @@ class Blueprint:
     """By plugin name, for the types that the caller brought along."""
     types: Mapping[str, str] = field(default_factory=dict)
     """Plugin name to type."""
+    detector: Callable[[float], SaturationDetector] = default_detector
+    """Makes the saturation detector, for pages that are read every so many seconds."""
 
     def scheduler(self, random: Random) -> Scheduler:
         """A new scheduler with its own state."""
@@ -84,6 +99,7 @@ class _Builder:
             self._plugin(f"{self._prefix}plugins[{index}]", spec)
         profile = self._profile()
         chosen = self._chosen(profile)
+        detector = self._detector()
         self._references()
         if self._problems:
             raise SettingsError(self._problems)
@@ -101,7 +117,30 @@ class _Builder:
             picker=picker_specs[0] if picker_specs else pickers.MaxScorePicker,
             parameters={ref: model for ref, (kind, model) in self._plugins.items() if kind.family == "data layer"},
             types=dict(self._type_names),
+            detector=detector,
         )
+
+    def _detector(self) -> Callable[[float], SaturationDetector]:
+        """The one that is referred to, else the only one that is listed, else the default."""
+        old = self._config.saturation_detector
+        if old is not None and old.plugin_ref is None:
+            try:
+                return partial(UtilizationDetector, UtilizationParameters.model_validate(old.thresholds()))
+            except ValidationError as error:
+                self._problems += explain(error, prefix=f"{self._prefix}saturationDetector.")
+        ref = self._config.detector_ref
+        listed = [name for name, (kind, _) in self._plugins.items() if kind.family == _DETECTOR]
+        if ref is None and len(listed) > 1:
+            names = ", ".join(listed)
+            self._problems.append(
+                f"{self._prefix}plugins: more than one {_DETECTOR}: {names}; "
+                "name one in flowControl.saturationDetector.pluginRef"
+            )
+        chosen = self._plugins.get(ref if ref is not None else listed[0] if listed else "")
+        if chosen is None or chosen[0].family != _DETECTOR:  # told by _references
+            return default_detector
+        kind, parameters = chosen
+        return partial(cast(Callable[..., SaturationDetector], kind.make), parameters)
 
     def _plugin(self, path: str, spec: PluginSpec) -> None:
         kind = self._types.get(spec.type)
@@ -170,6 +209,8 @@ class _Builder:
             ]
         if layer.discovery and layer.discovery.ref:
             refs.append(("dataLayer.discovery.pluginRef", layer.discovery.ref, "data layer"))
+        if self._config.detector_ref is not None:
+            refs.append((self._config.detector_path, self._config.detector_ref, _DETECTOR))
         for path, ref, family in refs:
             if self._known(self._prefix + path, ref) and self._family(ref) not in (family, None):
                 self._problems.append(f"{self._prefix}{path}: {ref!r} is a {self._family(ref)}, expected a {family} plugin")

@@ -85,6 +85,25 @@ class RequestHandlerSpec(Settings):
     parsers: list[PluginRef] = []
 
 
+class FlowControlSpec(Settings):
+    """When requests that may be shed are."""
+
+    saturation_detector: PluginRef | None = Field(None, alias="saturationDetector")
+
+
+class OldSaturationDetectorSpec(Settings):
+    """What stood at the top of the file before `flowControl`: a plugin, or the thresholds of the only one there was."""
+
+    plugin_ref: str | None = Field(None, alias="pluginRef")
+    queue_depth_threshold: int | None = Field(None, alias="queueDepthThreshold")
+    kv_cache_util_threshold: float | None = Field(None, alias="kvCacheUtilThreshold")
+    metrics_staleness_threshold: str | None = Field(None, alias="metricsStalenessThreshold")
+
+    def thresholds(self) -> dict[str, Any]:
+        """Those that are given, by their keys in YAML."""
+        return self.model_dump(by_alias=True, exclude={"plugin_ref"}, exclude_none=True)
+
+
 class EndpointPickerConfig(Settings):
     """The whole file."""
 
@@ -95,6 +114,19 @@ class EndpointPickerConfig(Settings):
     scheduling_profiles: list[ProfileSpec] = Field([], alias="schedulingProfiles")
     data_layer: DataLayerSpec = Field(default_factory=lambda: DataLayerSpec.model_validate({}), alias="dataLayer")
     request_handler: RequestHandlerSpec = Field(RequestHandlerSpec(), alias="requestHandler")
+    flow_control: FlowControlSpec = Field(default_factory=lambda: FlowControlSpec.model_validate({}), alias="flowControl")
+    saturation_detector: OldSaturationDetectorSpec | None = Field(None, alias="saturationDetector")
+
+    @property
+    def detector_ref(self) -> str | None:
+        """The plugin that says how full the pool is, None for the default."""
+        new, old = self.flow_control.saturation_detector, self.saturation_detector
+        return new.plugin_ref if new else old.plugin_ref if old else None
+
+    @property
+    def detector_path(self) -> str:
+        """Where it is named."""
+        return ("flowControl." if self.flow_control.saturation_detector else "") + "saturationDetector.pluginRef"
 
 
 DEFAULT_PICKER: Final = EndpointPickerConfig.model_validate(
@@ -160,6 +192,13 @@ def picker_config(document: dict[str, Any], prefix: str = "") -> tuple[EndpointP
         problems.append(f"{prefix}apiVersion: expected one of {', '.join(API_VERSIONS)} (got {version!r})")
     if document.get("kind", KIND) != KIND:
         problems.append(f"{prefix}kind: expected {KIND} (got {document.get('kind')!r})")
+    old = config.saturation_detector
+    if old is not None:
+        warnings.append(f"{prefix}saturationDetector: deprecated, use flowControl.saturationDetector.pluginRef and a plugin")
+        if old.plugin_ref is not None and old.thresholds():
+            problems.append(f"{prefix}saturationDetector: pluginRef and thresholds exclude each other")
+        if config.flow_control.saturation_detector is not None:
+            problems.append(f"{prefix}saturationDetector: excludes flowControl.saturationDetector")
     problems += [f"{prefix}featureGates[{index}]: {problem}" for index, problem in check_gates(config.feature_gates)]
     if problems:
         raise SettingsError(problems)

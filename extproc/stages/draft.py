@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from extproc.domain import InferenceRequest, Reply
+from extproc.domain import InferenceRequest, Reply, Splice
 from extproc.observability.decisions import Outcome
 from extproc.observability.metrics import ModelMetrics
 from extproc.pool import PoolStore, Ticket
@@ -22,6 +22,8 @@ class InFlight:
     """Changes when another endpoint turns out to serve the request."""
     metrics: ModelMetrics
     model: str
+    target_model: str | None
+    """The model that serves the request, None when it is `model`."""
     started_s: float
     outcome: Outcome
     measurement: Measurement | None = None
@@ -31,19 +33,27 @@ class Draft:
     """A decision while the stages work on it."""
 
     __slots__ = (
+        "body",
+        "complete",
         "destination",
         "measurement",
         "metadata",
         "pool",
+        "priority",
         "remove_headers",
         "restore_model",
         "set_headers",
+        "splices",
         "started_s",
+        "target_model",
         "ticket",
     )
 
-    def __init__(self, started_s: float) -> None:
+    def __init__(self, started_s: float, body: bytes | None = None, complete: bool = True) -> None:
+        """`body` and `complete` as in Decide."""
         self.started_s = started_s
+        self.body = body
+        self.complete = complete
         self.set_headers: tuple[tuple[str, str], ...] = ()
         self.remove_headers: tuple[str, ...] = ()
         self.metadata: tuple[tuple[str, str | tuple[tuple[str, float], ...]], ...] = ()
@@ -54,6 +64,11 @@ class Draft:
         """Wants to be told of the response."""
         self.restore_model: tuple[str, str] | None = None
         """The served name and the client's, which the response is to name instead."""
+        self.target_model: str | None = None
+        """The model that serves the request instead of the one that it names."""
+        self.splices: tuple[Splice, ...] = ()
+        self.priority = 0
+        """More is more important; below 0 may be shed."""
 
 
 class Stage(Protocol):

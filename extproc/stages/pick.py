@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from extproc import names
 from extproc.domain import Candidates, InferenceRequest, Reply
@@ -15,15 +15,8 @@ from extproc.observability.responses import ResponseMetrics
 from extproc.pool import PoolStore
 from extproc.request.paths import requires_model
 from extproc.response import Measurement
-from extproc.scheduling import Scheduler
-from extproc.stages.draft import Draft, InFlight, present
-
-
-class PoolOfEndpoints(NamedTuple):
-    """A pool as the picker sees it."""
-
-    store: PoolStore
-    scheduler: Scheduler
+from extproc.stages.draft import Draft, InFlight
+from extproc.stages.pools import Pools, pool_of
 
 
 class PickEndpoint:
@@ -31,7 +24,7 @@ class PickEndpoint:
 
     def __init__(
         self,
-        pools: Mapping[str, PoolOfEndpoints],
+        pools: Pools,
         metrics: PickerMetrics,
         log: DecisionLog,
         *,
@@ -57,9 +50,12 @@ class PickEndpoint:
 
     def run(self, request: InferenceRequest, draft: Draft) -> Reply | None:
         model = request.model or ""
-        pool_name, pool = self._pool(draft)
+        target = draft.target_model
+        pool_name, pool = pool_of(self._pools, draft, self._default_pool)
         metrics = self._metrics
-        if self._misses_model(request):
+        if target is not None:
+            request = request._replace(model=target)  # what is chosen for is what will be served
+        elif self._misses_model(request):
             metrics.error("", MissingModel.code)
             raise MissingModel(_NO_MODEL, param="model")
         begin_s = self._clock()
@@ -67,19 +63,21 @@ class PickEndpoint:
         try:
             pick = pool.scheduler.schedule(request, candidates)
         except NoEndpoints as error:
-            metrics.attempt_failed(model)
-            metrics.error(model, error.code)
+            metrics.attempt_failed(target or model)
+            metrics.error(model, error.code, target)
             raise NoEndpoints(_why_none(pool.store, pool_name, request)) from None
         position = pick.positions[0]
         endpoint = candidates.endpoints[position]
         now_s = self._clock()
         outcome = Outcome()
-        self._record(request, draft, pool_name, candidates, pick.positions, pick.score, now_s, outcome)
-        bound = metrics.model(model)
+        self._record(request, model, draft, pool_name, candidates, pick.positions, pick.score, now_s, outcome)
+        bound = metrics.model(model, target)
         ticket = pool.store.picked(endpoint)
         if self._responses is not None:
-            draft.measurement = Measurement(draft.started_s, self._clock, self._responses.model(model).itl.observe)
-        draft.ticket = InFlight(pool_name, pool.store, ticket, bound, model, draft.started_s, outcome, draft.measurement)
+            draft.measurement = Measurement(draft.started_s, self._clock, self._responses.model(model, target).itl.observe)
+        draft.ticket = InFlight(
+            pool_name, pool.store, ticket, bound, model, target, draft.started_s, outcome, draft.measurement
+        )
         draft.destination = endpoint.key
         destination = self._destination(candidates, pick.positions)
         draft.set_headers += destination
@@ -87,19 +85,22 @@ class PickEndpoint:
         if self._emit_scores:
             points = zip(candidates.endpoints, pick.totals, strict=True)
             draft.metadata += ((names.SCORES_KEY, tuple([(each.key, float(total)) for each, total in points])),)
-        draft.remove_headers += present(_PICKER_REMOVED, request)
+        if not _PICKER_REMOVED.isdisjoint(request.head.headers):
+            draft.remove_headers += tuple(sorted(_PICKER_REMOVED.intersection(request.head.headers)))
         bound.total.value += 1
         bound.running.value += 1
         bound.size.observe(request.body_bytes)
         metrics.schedule.observe(now_s - begin_s)
-        metrics.picked(model, endpoint.key, endpoint.name, endpoint.namespace, endpoint.port)
+        metrics.picked(target or model, endpoint.key, endpoint.name, endpoint.namespace, endpoint.port)
         if not pool.store.fresh:
             metrics.blind.child(pool_name).value += 1
         return None
 
     def explain(self, request: InferenceRequest, draft: Draft) -> dict[str, Any]:
-        pool_name, pool = self._pool(draft)
-        if self._misses_model(request):
+        pool_name, pool = pool_of(self._pools, draft, self._default_pool)
+        if draft.target_model is not None:
+            request = request._replace(model=draft.target_model)
+        elif self._misses_model(request):
             raise MissingModel(_NO_MODEL, param="model")
         candidates = self._candidates(pool.store, request)
         if not candidates.endpoints:
@@ -141,14 +142,9 @@ class PickEndpoint:
         ticket.metrics.duration.observe(now_s - ticket.started_s)
         if status >= 400:
             # Upstream means every status but 200, and looks for it under a name that Envoy does not use.
-            self._metrics.error(ticket.model, "ModelServerError")
+            self._metrics.error(ticket.model, "ModelServerError", ticket.target_model)
         if ticket.measurement is not None and self._responses is not None:
-            self._responses.ended(ticket.model, ticket.measurement, now_s)
-
-    def _pool(self, draft: Draft) -> tuple[str, PoolOfEndpoints]:
-        name = draft.pool or self._default_pool
-        assert name is not None, "a picker without routes has a default pool"
-        return name, self._pools[name]
+            self._responses.ended(ticket.model, ticket.measurement, now_s, ticket.target_model)
 
     def _candidates(self, store: PoolStore, request: InferenceRequest) -> Candidates:
         hints = request.head.subset
@@ -175,6 +171,7 @@ class PickEndpoint:
     def _record(
         self,
         request: InferenceRequest,
+        model: str,
         draft: Draft,
         pool: str,
         candidates: Candidates,
@@ -189,7 +186,9 @@ class PickEndpoint:
             DecisionRecord(
                 at_s=self._wall_clock(),
                 request_id=request_id.decode("latin-1"),
-                model=request.model,
+                model=model or None,
+                target_model=draft.target_model,
+                priority=draft.priority,
                 pool=pool,
                 endpoint=candidates.endpoints[first],
                 fallbacks=tuple([candidates.endpoints[p].key for p in positions[1:]]) if len(positions) > 1 else (),
@@ -206,7 +205,11 @@ class PickEndpoint:
 
 
 _NO_MODEL: Final = "model not found in request body"
-_PICKER_REMOVED: Final = tuple(name for name in names.PICKER_OWNED if name != names.DESTINATION_HEADER)
+_PICKER_REMOVED: Final = frozenset(
+    {*names.PICKER_OWNED, *names.OBJECTIVE_HEADERS, *names.REWRITE_HEADERS, *names.FAIRNESS_HEADERS}
+    - {names.DESTINATION_HEADER}
+)
+"""Upstream lets these pass to the model server, as it only leaves them out of what it sets."""
 
 
 def _why_none(store: PoolStore, pool: str, request: InferenceRequest) -> str:

@@ -67,6 +67,15 @@ class Split:
             return self.models[0]
         return self.models[min(bisect_right(shares, draw() * shares[last]), last)]
 
+    def shares(self) -> dict[str, float]:
+        """The part of the requests that each model gets; they add up to 1."""
+        parts: dict[str, float] = dict.fromkeys(self.models, 0.0)
+        below = 0
+        for model, share in zip(self.models, self._shares, strict=True):
+            parts[model] += (share - below) / self._shares[-1]
+            below = share
+        return parts
+
     def __repr__(self) -> str:
         return f"<Split {self.rewrite} to {', '.join(self.models)}>"
 
@@ -88,6 +97,8 @@ class RewriteTable:
                     self._exact.setdefault(model, split)
                 if not rule.models and self._generic is None:
                     self._generic = split
+        self.is_empty = not self._exact and self._generic is None
+        """No rule at all."""
 
     def split_of(self, model: str) -> Split | None:
         """Where requests for the model go, None when no rule is for it; '' is a request that names none."""
@@ -108,7 +119,7 @@ class RewriteTable:
         )
 
     def __bool__(self) -> bool:
-        return bool(self._exact) or self._generic is not None
+        return not self.is_empty
 
     def __repr__(self) -> str:
         return f"<RewriteTable {len(self._exact)} models{' and all others' if self._generic else ''}>"
@@ -118,10 +129,15 @@ def _check(rule: RewriteRule, where: str) -> None:
     if not rule.targets:
         raise ValueError(f"{where}.targets is empty; at least one target is needed")
     for index, target in enumerate(rule.targets):
-        if not 1 <= len(target.model) <= MAX_MODEL_CHARS or any(ord(c) < 32 or ord(c) == 127 for c in target.model):
+        if not 1 <= len(target.model) <= MAX_MODEL_CHARS or not _is_text(target.model):
             raise ValueError(
                 f"{where}.targets[{index}].modelRewrite is {target.model[:40]!r}; expected a model's name of 1 to "
                 f"{MAX_MODEL_CHARS} characters without control characters"
             )
         if target.weight is not None and not 1 <= target.weight <= MAX_WEIGHT:
             raise ValueError(f"{where}.targets[{index}].weight is {target.weight}; expected 1 to {MAX_WEIGHT}")
+
+
+def _is_text(name: str) -> bool:
+    """No control characters, which a form or a path must not hold, and no half of a surrogate pair, which has no UTF-8."""
+    return not any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) <= 0xDFFF for c in name)

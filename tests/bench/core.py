@@ -12,13 +12,13 @@ from extproc.director import Director
 from extproc.domain import Endpoint, InferenceRequest, Load, RequestHead
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.instruments import Instruments
-from extproc.observability.metrics import PickerMetrics, RouterMetrics, StreamMetrics
+from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics, StreamMetrics
 from extproc.pool import PoolStore
 from extproc.protocol import StreamLimits
 from extproc.scheduling import build_scheduler
 from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig
-from extproc.stages import ModelHeaders, PickEndpoint, PoolOfEndpoints, RouteToPool
-from extproc.traffic import Route, RouteTable
+from extproc.stages import AdmitByPriority, ModelHeaders, PickEndpoint, PoolOfEndpoints, RewriteModel, RouteToPool, Stage
+from extproc.traffic import PoolTraffic, Route, RouteTable
 from extproc.transport.codec import Encoder
 from extproc.transport.session import Session
 from tests.bench.recorded import MODEL, STREAMS
@@ -54,17 +54,23 @@ def directors() -> dict[str, Director]:
     instruments = Instruments()
     streams, router, picker = StreamMetrics(instruments), RouterMetrics(instruments), PickerMetrics(instruments)
 
-    def pools() -> dict[str, PoolOfEndpoints]:
-        return {"bench": PoolOfEndpoints(make_store(10), build_scheduler(DEFAULT_PICKER).scheduler(random.random))}
+    rewrites, admission = RewriteMetrics(instruments), AdmissionMetrics(instruments)
+
+    def picking(*, required: bool) -> list[Stage]:
+        blueprint = build_scheduler(DEFAULT_PICKER)
+        pool = PoolOfEndpoints(make_store(10), blueprint.scheduler(random.random), blueprint.detector(0.05), PoolTraffic())
+        pools = {"bench": pool}
+        return [
+            RewriteModel(pools, rewrites, random.random, default_pool="bench"),
+            AdmitByPriority(pools, admission, picker, default_pool="bench"),
+            PickEndpoint(pools, picker, DecisionLog(), default_pool="bench", model_required=required),
+        ]
 
     routes = RouteToPool(RouteTable([Route((MODEL,), "bench")]), 0)
-    pick = PickEndpoint(pools(), picker, DecisionLog(), default_pool="bench", model_required=True)
     return {
         "router": Director([ModelHeaders(router)], streams, router_metrics=router),
-        "picker": Director([pick], streams),
-        "gateway": Director(
-            [ModelHeaders(router), routes, PickEndpoint(pools(), picker, DecisionLog())], streams, router_metrics=router
-        ),
+        "picker": Director(picking(required=True), streams),
+        "gateway": Director([ModelHeaders(router), routes, *picking(required=False)], streams, router_metrics=router),
     }
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from extproc.director import Director
 from extproc.domain import Endpoint, InferenceRequest, Load, RequestHead
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.instruments import Instruments
-from extproc.observability.metrics import PickerMetrics, RouterMetrics, StreamMetrics
+from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics, StreamMetrics
 from extproc.observability.responses import ResponseMetrics
 from extproc.pool import PoolStore
 from extproc.request import ParseOptions
 from extproc.scheduling import build_scheduler
 from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
 from extproc.settings.router import HeaderRules
-from extproc.stages import ModelHeaders, PickEndpoint, PoolOfEndpoints, RouteToPool, Stage
-from extproc.traffic import AdapterMap, Route, RouteTable
+from extproc.stages import AdmitByPriority, ModelHeaders, PickEndpoint, PoolOfEndpoints, RewriteModel, RouteToPool, Stage
+from extproc.traffic import AdapterMap, PoolTraffic, Route, RouteTable
 from tests.fakes.candidates import endpoints
 from tests.fakes.chance import seeded
 from tests.fakes.clock import FakeClock
@@ -41,7 +41,11 @@ class Deployment:
         self.router_metrics = RouterMetrics(self.instruments)
         self.picker_metrics = PickerMetrics(self.instruments)
         self.log = DecisionLog()
+        self.rewrite_metrics = RewriteMetrics(self.instruments)
+        self.admission_metrics = AdmissionMetrics(self.instruments)
         self.pools: dict[str, PoolOfEndpoints] = {}
+        self.traffic: dict[str, PoolTraffic] = {}
+        """What the objects of each pool say: tests replace the tables."""
 
     def add_pool(self, name: str, members: int | Sequence[Endpoint] = 2, *, config: str = "", idle: bool = True) -> PoolStore:
         """A pool whose endpoints are all idle, or not known at all."""
@@ -53,7 +57,9 @@ class Deployment:
                 store.page_started(endpoint.key)
                 store.page_read(endpoint.key, IDLE)
         picker_config = load_picker_config(config)[0] if config else DEFAULT_PICKER
-        self.pools[name] = PoolOfEndpoints(store, build_scheduler(picker_config).scheduler(seeded()))
+        blueprint = build_scheduler(picker_config)
+        self.traffic[name] = PoolTraffic()
+        self.pools[name] = PoolOfEndpoints(store, blueprint.scheduler(seeded()), blueprint.detector(0.05), self.traffic[name])
         return store
 
     def headers(self, adapters: AdapterMap = AdapterMap(), rules: HeaderRules = HeaderRules()) -> ModelHeaders:
@@ -62,6 +68,21 @@ class Deployment:
     def routes(self, **models: Sequence[str]) -> RouteToPool:
         """Models by pool."""
         return RouteToPool(RouteTable([Route(tuple(names), pool) for pool, names in models.items()]), 1_700_000_000)
+
+    def rewriter(
+        self,
+        default_pool: str | None = "p",
+        *,
+        draw: Callable[[], float] | None = None,
+        options: ParseOptions = ParseOptions(),
+    ) -> RewriteModel:
+        chance = draw or seeded()
+        return RewriteModel(self.pools, self.rewrite_metrics, chance, default_pool=default_pool, options=options)
+
+    def admission(self, default_pool: str | None = "p") -> AdmitByPriority:
+        return AdmitByPriority(
+            self.pools, self.admission_metrics, self.picker_metrics, default_pool=default_pool, clock=self.clock
+        )
 
     def picker(
         self,

@@ -120,7 +120,11 @@ class FakeScanner:
 
     def __init__(self) -> None:
         self.known = False
+        self.sealed = False
         self._error: ExtProcError | None = None
+
+    def seal(self) -> None:
+        self.sealed = True
 
     def feed(self, piece: bytes | memoryview) -> ExtProcError | None:
         for char in bytes(piece):

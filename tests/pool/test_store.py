@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from extproc.domain import Candidates, Endpoint, Load
+from extproc.domain import Candidates, Endpoint, Load, Reading
 from extproc.pool import MemberView, PoolStore, Ticket
 from extproc.pool.columns import ARRAY_SIZE
 from extproc.scheduling import build_scheduler
@@ -375,3 +375,15 @@ class TestProjection:
             (position,) = scheduler.schedule(REQUEST, candidates).positions
             store.picked(candidates.endpoints[position])
         assert all(8 <= view.in_flight <= 12 for view in store.describe())
+
+
+def test_readings_are_of_those_that_may_be_picked(store: PoolStore, clock: FakeClock) -> None:
+    scrape(store, A, Load(waiting=3))
+    pick(store, A)
+    clock.advance(0.5)
+    store.page_started(B)
+    store.page_failed(B, "refused", down=True)
+    assert store.readings() == [Reading(Load(waiting=3), 0.5, 1), Reading(Load(), None, 0)]
+    address = endpoints(3)[2].address
+    assert store.readings([C]) == store.readings([address]) == [Reading(Load(), None, 0)]
+    assert store.readings([]) == []

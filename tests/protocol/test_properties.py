@@ -65,6 +65,9 @@ class CountingScanner:
         self._error_at = error_at
         self._seen = 0
 
+    def seal(self) -> None:
+        self._error_at = 0
+
     def feed(self, piece: bytes | memoryview) -> ExtProcError | None:
         self._seen += len(piece)
         if self._error_at is not None and self._seen >= self._error_at:

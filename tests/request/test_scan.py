@@ -159,6 +159,26 @@ def test_known_as_soon_as_the_model_is_whole() -> None:
     assert scanner.model == "llama"
 
 
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_once_sealed_not_even_the_same_model_may_come_again(size: int) -> None:
+    scanner = ModelScanner()
+    assert scanner.feed(b'{"model":"m","model":"m","mod') is None
+    assert scanner.spans == [(9, 12), (21, 24)]
+    scanner.seal()
+    more = b'el":"m"}'
+    errors = [scanner.feed(more[at : at + size]) for at in range(0, len(more), size)]
+    assert isinstance(errors[-1], ConflictingModel)
+
+
+def test_spans_are_those_of_the_values_however_the_body_is_cut() -> None:
+    body = b'{ "a":{"model":"x"}, "mod\\u0065l" : "m\\u00e9" ,"model":"m\xc3\xa9"}'
+    for cut in range(len(body) + 1):
+        scanner = ModelScanner()
+        assert scanner.feed(body[:cut]) is None
+        assert scanner.feed(body[cut:]) is None
+        assert [body[begin:end] for begin, end in scanner.spans] == [b'"m\\u00e9"', b'"m\xc3\xa9"']
+
+
 def test_an_error_is_final_and_says_where() -> None:
     scanner = ModelScanner()
     assert scanner.feed(b'{"model":"m",') is None

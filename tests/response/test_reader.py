@@ -140,3 +140,23 @@ def test_measuring_and_restoring_at_once(stream: bytes, data: st.DataObject) -> 
     out = b"".join(reader.body(piece, False) for piece in data.draw(cut(stream))) + reader.rest()
     assert out == stream.replace(b"served", b"client-model")
     assert bench.measurement.usage == ALL
+
+
+@pytest.mark.parametrize(
+    ("headers", "path", "reason"),
+    [
+        (JSON, UNSEEN, "body not sent"),
+        (SSE, UNSEEN, "body not sent"),
+        ({**JSON, "content-encoding": b"gzip"}, FREE, "content-encoding"),
+        (JSON, FREE, ""),
+        (JSON, EMPTY, ""),
+        ({"content-type": b"audio/wav"}, UNSEEN, ""),
+    ],
+)
+def test_tells_why_a_name_was_not_put_back(headers: dict[str, bytes], path: BodyPath, reason: str) -> None:
+    reader = AnswerReader(None, ("served", "client"))
+    reader.headers(200, headers, path)
+    assert reader.unrestored == reason
+    other = AnswerReader(Bench().measurement)
+    other.headers(200, headers, path)
+    assert other.unrestored == ""

@@ -58,7 +58,7 @@ def test_discovery_in_its_newer_spelling() -> None:
     assert config.data_layer.discovery.ref == "files"
 
 
-@pytest.mark.parametrize("key", ["flowControl", "saturationDetector", "parser", "plugin"])
+@pytest.mark.parametrize("key", ["flowcontrol", "parser", "plugin"])
 def test_what_this_version_does_not_do_is_refused(key: str) -> None:
     assert problems(f"{key}: {{}}") == [f"{key}: unknown key"]
 

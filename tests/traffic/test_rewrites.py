@@ -128,6 +128,7 @@ class TestWrongRules:
             ((), r"^ns/r: rules\[1\]\.targets is empty; at least one target is needed$"),
             (to("a", ""), r"^ns/r: rules\[1\]\.targets\[1\]\.modelRewrite is ''; expected a model's name of 1 to 1024 "),
             (to("a\r\nb"), r"modelRewrite is 'a\\r\\nb'; expected a model's name "),
+            (to("\ud83d"), r"expected a model's name "),
             (to("m" * 1025), r"expected a model's name "),
             (to(("a", 0)), r"^ns/r: rules\[1\]\.targets\[0\]\.weight is 0; expected 1 to 1000000$"),
             (to(("a", 1_000_001)), r"weight is 1000001; expected 1 to 1000000$"),

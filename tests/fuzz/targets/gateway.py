@@ -14,7 +14,7 @@ from extproc.pb import external_processor_pb2 as pb
 from extproc.protocol import StreamLimits
 from extproc.request import ParseOptions, scanner_of
 from extproc.stages import Stage
-from extproc.traffic import AdapterMap
+from extproc.traffic import AdapterMap, ModelRewrite, ObjectiveTable, RewriteRule, RewriteTable, RewriteTarget
 from extproc.transport.codec import Encoder, joined
 from extproc.transport.session import Session
 from tests.fakes import messages
@@ -50,6 +50,20 @@ _ANSWERS: Final = (
 )
 
 
+_HEADERS: Final = (
+    *("x-gateway-model-name", "x-gateway-destination-endpoint", "content-length", "x-request-id"),
+    *("x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite"),
+)
+
+
+def _table(*models: str) -> RewriteTable:
+    targets = (RewriteTarget("é/new", 3), RewriteTarget("m", 1))
+    return RewriteTable([ModelRewrite("ns/r", 0.0, (RewriteRule(models, targets),))])
+
+
+_TABLES: Final = (RewriteTable(), _table("m", "a b"), _table())
+
+
 class _Heard(Director):
     """A director that tells of errors which are no client's."""
 
@@ -67,14 +81,16 @@ class _Servers:
         self.store = made.add_pool("p", _ENDPOINTS)
         picker = made.picker(responses=ResponseMetrics(made.instruments))
         strict = made.picker(model_required=True)
+        rewriter, admission = made.rewriter(), made.admission()
         adapters = AdapterMap({"m": ["a", "b"]})
         stages: tuple[list[Stage], ...] = (
             [made.headers(adapters)],
-            [strict],
-            [made.headers(adapters), made.routes(p=["m", "a", "a b", "é\u2028"]), picker],
-            [made.headers(adapters), made.routes(p=["m"], q=["n"]), picker],
+            [rewriter, admission, strict],
+            [made.headers(adapters), made.routes(p=["m", "a", "a b", "é\u2028"]), rewriter, admission, picker],
+            [made.headers(adapters), made.routes(p=["m"], q=["n"]), rewriter, admission, picker],
         )
         made.pools["q"] = made.pools["p"]
+        made.traffic["p"].objectives = ObjectiveTable({"o": -1, "high": 1})
         self.directors = [
             _Heard(these, made.stream_metrics, router_metrics=made.router_metrics, options=options, clock=made.clock)
             for these in stages
@@ -84,10 +100,11 @@ class _Servers:
     def reset(self) -> None:
         self.store.replace_endpoints([])
         self.store.replace_endpoints(_ENDPOINTS)
+        self.deployment.traffic["p"].rewrites = _TABLES[0]
 
     def happens(self, source: Source) -> None:
         """What the rest of the server does meanwhile."""
-        kind = source.below(6)
+        kind = source.below(7)
         endpoint = source.pick(_ENDPOINTS)
         if kind == 0:
             self.store.page_started(endpoint.key)
@@ -96,6 +113,8 @@ class _Servers:
             self.store.page_failed(endpoint.key, "refused", down=source.chance(2))
         elif kind == 2:
             self.store.replace_endpoints(_ENDPOINTS[source.below(4) : 1 + source.below(4)])
+        elif kind == 4:
+            self.deployment.traffic["p"].rewrites = source.pick(_TABLES)
         elif kind == 3:
             self.deployment.clock.advance(source.below(4))
 
@@ -120,9 +139,9 @@ def _messages(source: Source) -> list[bytes]:
     if coding is not None:
         headers["content-encoding"] = coding
     if source.chance(6):
-        headers[source.pick(("x-gateway-model-name", "x-gateway-destination-endpoint", "content-length", "x-request-id"))] = (
-            source.piece(6)
-        )
+        headers[source.pick(_HEADERS)] = source.piece(6)
+    if source.chance(8):
+        headers["x-llm-d-inference-objective"] = source.pick((b"o", b"high", b"\xff"))
     subset = source.pick((None, None, None, ("10.0.0.1:8000",), (), ("10.0.0.2", "x"), ("\u00e9",)))
     modes = (source.pick((4, 4, 4, 1, 2, 3, 0)), source.pick((4, 0, 1, 2)))
     ends = source.chance(12)
@@ -209,5 +228,16 @@ TARGET: Final = Target(
         for early, mode, body, cut in ((0, 0, 0, 1), (2, 0, 20, 3), (0, 4, 7, 1), (0, 2, 15, 2))
     ],
     marks=_MARKS,
-    modules=["extproc.director", "extproc.stages", "extproc.pool.store", "extproc.pool.member", "extproc.request.parse"],
+    modules=[
+        "extproc.director",
+        "extproc.stages.headers",
+        "extproc.stages.route",
+        "extproc.stages.rewrite",
+        "extproc.stages.admit",
+        "extproc.stages.pick",
+        "extproc.pool.store",
+        "extproc.pool.member",
+        "extproc.request.parse",
+        "extproc.request.rename",
+    ],
 )

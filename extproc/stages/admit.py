@@ -1,0 +1,88 @@
+"""Requests that may be shed (InferenceObjective with a priority below 0)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from extproc import names
+from extproc.domain import InferenceRequest, Reply
+from extproc.errors import Saturated
+from extproc.observability.metrics import AdmissionMetrics, PickerMetrics
+from extproc.scheduling.saturation import FULL
+from extproc.stages.draft import Draft
+from extproc.stages.pools import PoolOfEndpoints, Pools, pool_of
+
+_NEW, _OLD = names.OBJECTIVE_HEADERS
+_KEPT_S: Final = 0.01
+"""How long a pool's saturation is believed: pages come every 50 ms, and asking a thousand endpoints costs 0.2 ms."""
+
+
+class AdmitByPriority:
+    """Sheds what may be shed while its pool is full; everything else goes on and costs the look at a header."""
+
+    def __init__(
+        self,
+        pools: Pools,
+        metrics: AdmissionMetrics,
+        picker_metrics: PickerMetrics,
+        *,
+        default_pool: str | None = None,
+        ignore_subset: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pools = pools
+        self._metrics = metrics
+        self._picker_metrics = picker_metrics
+        self._default_pool = default_pool
+        self._ignore_subset = ignore_subset
+        self._clock = clock
+        self._known: dict[str, tuple[float, float]] = {}
+        """Saturation by pool, and until when it is believed."""
+        for name, pool in pools.items():
+            metrics.watch(name, lambda pool=pool: _saturation(pool))  # type: ignore[misc]
+
+    def run(self, request: InferenceRequest, draft: Draft) -> Reply | None:
+        headers = request.head.headers
+        objective = headers.get(_NEW) or headers.get(_OLD)
+        if objective is None:
+            return None
+        name, pool = pool_of(self._pools, draft, self._default_pool)
+        draft.priority = priority = pool.traffic.objectives.priority_of(objective.decode("latin-1"))
+        if priority < 0 and self._saturation_now(request, name, pool) >= FULL:
+            self._metrics.shed(name, priority)
+            self._picker_metrics.error(request.model or "", Saturated.code, draft.target_model)
+            raise Saturated(_SHED)
+        return None
+
+    def explain(self, request: InferenceRequest, draft: Draft) -> dict[str, Any]:
+        _, pool = pool_of(self._pools, draft, self._default_pool)
+        objective = request.head.text(_NEW) or request.head.text(_OLD)
+        draft.priority = pool.traffic.objectives.priority_of(objective)
+        saturation = _saturation(pool, self._subset(request))
+        if draft.priority < 0 and saturation >= FULL:
+            raise Saturated(_SHED)
+        return {"objective": objective or None, "priority": draft.priority, "saturation": saturation}
+
+    def _saturation_now(self, request: InferenceRequest, name: str, pool: PoolOfEndpoints) -> float:
+        subset = self._subset(request)
+        if subset is not None:
+            return _saturation(pool, subset)
+        now_s = self._clock()
+        value, until_s = self._known.get(name, (0.0, 0.0))
+        if now_s >= until_s:
+            value = _saturation(pool)
+            self._known[name] = (value, now_s + _KEPT_S)
+        return value
+
+    def _subset(self, request: InferenceRequest) -> tuple[str, ...] | None:
+        """As for the pick: what the proxy allows, unless that is ignored."""
+        return None if self._ignore_subset else request.head.subset
+
+
+_SHED: Final = "system saturated, sheddable request dropped"
+
+
+def _saturation(pool: PoolOfEndpoints, subset: tuple[str, ...] | None = None) -> float:
+    return pool.detector.saturation(pool.store.readings(subset))

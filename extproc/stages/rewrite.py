@@ -1,0 +1,95 @@
+"""Requests whose model is served by another one (InferenceModelRewrite)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from extproc import names
+from extproc.domain import InferenceRequest, Reply
+from extproc.errors import InvalidModel
+from extproc.observability.metrics import RewriteMetrics
+from extproc.request import ParseOptions, checked_model, renamed
+from extproc.stages.draft import Draft
+from extproc.stages.pools import Pools, pool_of
+from extproc.traffic import Split
+
+_NEW, _OLD = names.REWRITE_HEADERS
+_UNKNOWN: Final = "unknown"
+
+
+class RewriteModel:
+    """Gives the request the name of the model that serves it, and the answer the client's name again.
+
+    The first of: the target of a rule of the pool for the model that the client named; the model that the header
+    `x-llm-d-model-name-rewrite` names; the model itself. It is looked up once, so rules never lead to each other.
+    """
+
+    def __init__(
+        self,
+        pools: Pools,
+        metrics: RewriteMetrics,
+        draw: Callable[[], float],
+        *,
+        default_pool: str | None = None,
+        options: ParseOptions = ParseOptions(),
+    ) -> None:
+        """`draw` gives numbers in [0, 1)."""
+        self._pools = pools
+        self._metrics = metrics
+        self._draw = draw
+        self._default_pool = default_pool
+        self._options = options
+
+    def run(self, request: InferenceRequest, draft: Draft) -> Reply | None:
+        headers = request.head.headers
+        rules = pool_of(self._pools, draft, self._default_pool)[1].traffic.rewrites
+        if rules.is_empty and _OLD not in headers and _NEW not in headers:
+            return None
+        split = rules.split_of(request.model or "")
+        target = self._rewrite(request, draft, split)
+        if split is not None and target is not None:
+            self._metrics.decided(split.rewrite, request.model or "", target)
+        return None
+
+    def explain(self, request: InferenceRequest, draft: Draft) -> dict[str, Any]:
+        rules = pool_of(self._pools, draft, self._default_pool)[1].traffic.rewrites
+        split = rules.split_of(request.model or "")
+        if not rules.is_empty or _asked(request) is not None:
+            self._rewrite(request, draft, split)
+        return {
+            "target_model": draft.target_model or request.model,
+            "rewrite": split.rewrite if split else None,
+            "targets": split.shares() if split else {},
+        }
+
+    def _rewrite(self, request: InferenceRequest, draft: Draft, split: Split | None) -> str | None:
+        """The model that serves the request, None when no other was asked for."""
+        target = split.draw(self._draw) if split is not None else _asked(request)
+        if target is None and (request.model is not None or (request.unread is None)):
+            return None
+        if target is not None and target == request.model:
+            return target
+        # With rules, a body that can't be read may hold a model that has one: this refuses it.
+        change = renamed(request, draft.body, draft.complete, target or _UNKNOWN, self._options)
+        if target is None or not (change.splices or change.set_headers):
+            return None
+        draft.target_model = target
+        draft.splices = change.splices
+        draft.set_headers += change.set_headers
+        draft.remove_headers += change.remove_headers
+        if request.model is not None:
+            draft.restore_model = (target, request.model)
+        return target
+
+
+def _asked(request: InferenceRequest) -> str | None:
+    """The model that the client or a router before us asks for by header. Raises InvalidModel."""
+    headers = request.head.headers
+    raw = headers.get(_NEW) or headers.get(_OLD)
+    if not raw:
+        return None
+    try:
+        return checked_model(raw.decode(), _NEW)
+    except UnicodeDecodeError as error:
+        raise InvalidModel(f"{_NEW}: the model's name is not UTF-8", param="model") from error
