@@ -77,6 +77,7 @@ class AdmitByPriority:
         return value
 
     def _subset(self, request: InferenceRequest) -> tuple[str, ...] | None:
+        """As for the pick: what the proxy allows, unless that is ignored."""
         return None if self._ignore_subset else request.head.subset
 
 

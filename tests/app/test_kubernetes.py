@@ -14,7 +14,7 @@ from extproc.settings.base import SettingsError
 from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings
 from tests.app.running import chat, exchange, headers_of, running, until
 from tests.app.test_service import HERE, get, health
-from tests.discovery.kubernetes.test_objects import objective
+from tests.discovery.kubernetes.test_objects import objective, rewrite
 from tests.fakes.kube import FakeKube
 from tests.fakes.kube_objects import POOLS, config_map, pod, pool
 
@@ -250,10 +250,20 @@ def test_gateway_configs_that_do_not_fit(fake: FakeKube, tmp_path: Path, where: 
 
 async def test_objects_reach_the_pool(fake: FakeKube, tmp_path: Path) -> None:
     fake.put(POOLS, pool(ports=(1,)))
+    fake.put("pods", pod("a", "127.0.0.2"))
     fake.put("inferenceobjectives.llm-d.ai", objective("urgent", 5))
+    fake.put("inferencemodelrewrites.llm-d.ai", rewrite("r", (["m"], ["tuned"])))
     service = build_epp(epp(fake, tmp_path, pool_name="vllm"))
     async with running(service) as ports:
         await until(lambda: ready(ports.metrics))
+        await until(lambda: renamed(ports.grpc, b'{"model": "tuned", "messages": []}'))
         async with asyncio.timeout(5):
             while service.pools[0].traffic.objectives.priority_of("urgent") != 5:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
+        fake.delete("inferencemodelrewrites.llm-d.ai", "r")
+        await until(lambda: renamed(ports.grpc, BODY))
+
+
+async def renamed(port: int, body: bytes) -> bool:
+    answers = await exchange(port, chat(BODY))
+    return answers[1].request_body.response.body_mutation.streamed_response.body == body

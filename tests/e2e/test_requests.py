@@ -139,7 +139,8 @@ def test_trailers(stack: Stack, endpoints: Endpoints) -> None:
     trailers = {"x-checksum": "4711", "x-signed": "yes"}
     with raw.mirror(endpoints.port_of["phi4-3"]):
         until(lambda: stack.known()[address]["state"] == "fresh")
-        until(lambda: stack.known()[endpoints.address("phi4-2")]["signals"]["waiting"]["value"] == 50)
+        for name in ("phi4-1", "phi4-2"):
+            until(lambda name=name: stack.known()[endpoints.address(name)]["signals"]["waiting"]["value"] == 50)  # type: ignore[misc]
         with_trailers = raw.h2_post(stack.url, CHAT, body, {**JSON, "trailer": "x-checksum, x-signed"}, trailers)
         until(stack.idle)
         without = raw.h2_post(stack.url, CHAT, body, JSON)

@@ -101,16 +101,45 @@ class TestLifecycle:
         left = cluster.admin.get(f"/api/v1/namespaces/{namespace}/services")["items"]
         assert [each["metadata"]["labels"]["app.kubernetes.io/instance"] for each in left] == ["two"]
 
-    def test_on_top_of_upstreams_release(self, cluster: Cluster, namespace: str) -> None:
-        """A Deployment's selector can't change: ours has upstream's, so its release is upgraded in place."""
-        for chart, release, selector in (
-            ("body-based-routing", "body-based-router", {"app": "body-based-router"}),
-            ("inferencepool", "vllm-llama", {"inferencepool": "vllm-llama-epp"}),
-            ("standalone", "models", {"inferencepool": "models-epp"}),
-        ):
-            deployment = only(rendered(chart, release=release, namespace=namespace), "Deployment")
-            assert deployment["spec"]["selector"]["matchLabels"] == selector
-            assert deployment["metadata"]["name"] == next(iter(selector.values()))
+    @pytest.mark.parametrize(
+        ("chart", "release", "name", "selector", "values"),
+        [
+            ("body-based-routing", "body-based-router", "body-based-router", "app", "bbr.flags.v=4"),
+            (
+                "inferencepool",
+                "vllm-llama",
+                "vllm-llama-epp",
+                "inferencepool",
+                "inferencePool.modelServers.matchLabels.app=vllm",
+            ),
+            ("standalone", "models", "models-epp", "inferencepool", "inferencePool.modelServers.matchLabels.app=vllm"),
+        ],
+    )
+    def test_on_top_of_upstreams_release(
+        self, cluster: Cluster, namespace: str, tmp_path: Path, chart: str, release: str, name: str, selector: str, values: str
+    ) -> None:
+        """A Deployment's selector can't be changed: ours is upstream's, so its release becomes ours in place."""
+        upstream = _upstreams_chart(tmp_path, chart, name, selector)
+        options = ("--namespace", namespace)
+        helm("install", release, str(upstream), *options, "--set", values, config=cluster.admin_config)
+        path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
+        before = cluster.admin.get(path)
+        helm("upgrade", release, str(CHARTS / chart), *options, "--reset-then-reuse-values", config=cluster.admin_config)
+        after = cluster.admin.get(path)
+        assert after["metadata"]["uid"] == before["metadata"]["uid"]
+        assert "extproc" in after["spec"]["template"]["spec"]["containers"][0]["image"]
+
+
+def _upstreams_chart(folder: Path, chart: str, name: str, selector: str) -> Path:
+    """As much of upstream's chart as there is to be changed: its Deployment."""
+    labels = {selector: name}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "old", "image": "registry.k8s.io/old:v1"}]}}
+    spec = {"selector": {"matchLabels": labels}, "template": pod}
+    deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
+    (folder / chart / "templates").mkdir(parents=True)
+    (folder / chart / "Chart.yaml").write_text(f"{{apiVersion: v2, name: {chart}, version: 0.0.1}}")
+    (folder / chart / "templates" / "deployment.yaml").write_text(yaml.safe_dump(deployment))
+    return folder / chart
 
 
 def test_the_variants_have_every_kind() -> None:

@@ -20,7 +20,7 @@ PICKER = "apiVersion: inference.networking.x-k8s.io/v1alpha1\nkind: EndpointPick
 CONTAINER: Object = {
     "name": "epp",
     "image": "example.com/extproc:1",
-    "args": ["epp", *PORTS, "--endpoints=$(ENDPOINT)", "--config-file=/config/$(FILE)"],
+    "args": ["epp", *PORTS, "--endpoints=$(ENDPOINT)", "--config-file=/config/$(FILE)", "--metrics-endpoint-auth=false"],
     "env": [
         {"name": "HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
         {"name": "ENDPOINT", "value": "$(HOST):8000"},

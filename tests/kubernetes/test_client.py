@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -210,3 +211,41 @@ async def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     with pytest.raises(KubeConfigError, match=r"pip install 'extproc\[kubernetes\]'"):
         await load_credentials(str(tmp_path / "any"))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # kubernetes-asyncio asks for the time in an old way
+async def test_an_exec_plugin_is_asked_again_when_its_token_expires(fake: FakeKube, tmp_path: Path) -> None:
+    plugin = tmp_path / "plugin"
+    count = tmp_path / "count"
+    status = '{\\"token\\": \\"token-$n\\", \\"expirationTimestamp\\": \\"2020-01-01T00:00:00Z\\"}'
+    plugin.write_text(
+        f"#!/bin/sh\necho x >> {count}\nn=$(wc -l < {count} | tr -d ' ')\n"
+        'echo "{\\"apiVersion\\": \\"client.authentication.k8s.io/v1\\", \\"kind\\": \\"ExecCredential\\", '
+        f'\\"status\\": {status}}}"\n'
+    )
+    plugin.chmod(0o755)
+    user = f"{{exec: {{apiVersion: client.authentication.k8s.io/v1, command: {plugin}, interactiveMode: Never}}}}"
+    path = tmp_path / "kubeconfig"
+    path.write_text(fake.kubeconfig().replace("{token: 'secret'}", user))
+    client = await KubeClient.connect(str(path))
+    try:
+        for token in ("token-2", "token-3"):  # the first is from reading the kubeconfig, and has expired
+            fake.token = token
+            await client.request("GET", PODS)
+    finally:
+        await client.close()
+
+
+async def test_an_exec_plugin_that_fails_at_start(fake: FakeKube, tmp_path: Path) -> None:
+    path = tmp_path / "kubeconfig"
+    user = "{exec: {apiVersion: client.authentication.k8s.io/v1, command: /bin/false, interactiveMode: Never}}"
+    path.write_text(fake.kubeconfig().replace("{token: 'secret'}", user))
+
+    with pytest.raises(KubeConfigError, match="exec: process returned 1"):
+        await load_credentials(str(path))
+
+
+def test_it_is_imported_only_when_it_is_used() -> None:
+    code = "import sys, extproc.cli.epp, extproc.cli.bbr; sys.exit('kubernetes_asyncio' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
