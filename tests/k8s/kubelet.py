@@ -244,7 +244,7 @@ def running(cluster: Cluster, namespace: str, name: str, directory: Path, *, wai
             pod.kill()
         raise
     for pod in pods:
-        codes = pod.stop()
+        codes = pod.stop()  # None: it was stopped before
         assert set(codes.values()) <= {0, None}, f"{pod}: exit codes {codes}\n" + "\n".join(map(pod.log, codes))
 
 

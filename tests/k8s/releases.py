@@ -56,10 +56,11 @@ def deployed(
     values: Mapping[str, Any] = {},
     *,
     deployment: str = "",
+    wait: bool = True,
 ) -> Iterator[tuple[list[Object], list[Pod]]]:
-    """A release's objects, and the pods of its Deployment, ready. Uninstalled at the end."""
+    """A release's objects, and the pods of its Deployment, ready unless not waited for. Uninstalled at the end."""
     helm = Helm(cluster, namespace, directory)
     objects = helm.install(release, chart, values)
-    with running(cluster, namespace, deployment or release, directory) as pods:
+    with running(cluster, namespace, deployment or release, directory, wait=wait) as pods:
         yield objects, pods
     helm.uninstall(release)
