@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from extproc.cli.options import env_of, flag_of, is_hidden, shown_default
 from extproc.protocol.table import REQUEST_ROWS, RESPONSE_ROWS, mermaid
 from extproc.settings import upstream
-from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings
+from extproc.settings.commands import BbrSettings, EppSettings, GatewaySettings
 from extproc.transport.h2 import table as h2_table
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -31,9 +31,10 @@ from extproc.pool import PoolStore
 from extproc.protocol import BodyMode, ProtocolConfig, StreamLimits
 from extproc.request import ParseOptions, scanner_of
 from extproc.settings.base import SettingsError
+from extproc.settings.commands import BbrSettings, EppSettings, GatewaySettings, PickerSettings
 from extproc.settings.gateway import GatewayConfig, load_gateway_config, scheduling_of
 from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
-from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings, PickerSettings, ServerSettings
+from extproc.settings.server import ServerSettings
 from extproc.stages import AdmitByPriority, ModelHeaders, PickEndpoint, PoolOfEndpoints, RewriteModel, RouteToPool, Stage
 from extproc.traffic import Route, RouteTable
 

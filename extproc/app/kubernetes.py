@@ -16,9 +16,9 @@ from extproc.discovery.kubernetes.pools import Selection
 from extproc.discovery.kubernetes.traffic import PoolRef
 from extproc.observability.logs import logger
 from extproc.settings.base import SettingsError
+from extproc.settings.commands import BbrSettings, EppSettings
 from extproc.settings.gateway import PoolSpec
 from extproc.settings.selection import parse_selector
-from extproc.settings.server import BbrSettings, EppSettings
 from extproc.stages import ModelHeaders
 from extproc.traffic import AdapterMap, PoolTraffic
 

@@ -13,7 +13,7 @@ from extproc.app.cluster import Cluster
 from extproc.kubernetes.election import Timing
 from extproc.kubernetes.leases import LeaseElection, LeaseName
 from extproc.observability.instruments import Instruments
-from extproc.settings.server import EppSettings
+from extproc.settings.commands import EppSettings
 
 
 class Leadership:

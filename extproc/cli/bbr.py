@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from extproc.app import build_bbr
 from extproc.cli.servers import server
-from extproc.settings.server import BbrSettings
+from extproc.settings.commands import BbrSettings
 
 COMMAND = server(BbrSettings, build_bbr, name="bbr", short_help="Body-based router.")

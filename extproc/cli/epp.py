@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from extproc.app import build_epp
 from extproc.cli.servers import server
-from extproc.settings.server import EppSettings
+from extproc.settings.commands import EppSettings
 
 COMMAND = server(EppSettings, build_epp, name="epp", short_help="Endpoint picker.")

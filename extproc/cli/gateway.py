@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from extproc.app import build_gateway
 from extproc.cli.servers import server
-from extproc.settings.server import GatewaySettings
+from extproc.settings.commands import GatewaySettings
 
 COMMAND = server(GatewaySettings, build_gateway, name="gateway", short_help="Router and picker.")

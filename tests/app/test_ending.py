@@ -14,7 +14,7 @@ from grpc import aio
 
 from extproc.app import Ports, PortsTaken, Service, build_bbr, build_epp
 from extproc.names import EXT_PROC_METHOD
-from extproc.settings.server import BbrSettings, EppSettings
+from extproc.settings.commands import BbrSettings, EppSettings
 from tests.app.running import chat, exchange, headers_of, running, until
 from tests.app.test_service import HERE, get, health
 

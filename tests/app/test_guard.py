@@ -13,7 +13,7 @@ import pytest
 from extproc.app import build_bbr
 from extproc.app.guard import wants_guard
 from extproc.settings.base import SettingsError
-from extproc.settings.server import BbrSettings
+from extproc.settings.commands import BbrSettings
 from tests.app.running import running
 from tests.fakes.kube import FakeKube
 

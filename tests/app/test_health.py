@@ -11,7 +11,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extproc.app import Service, build_epp
-from extproc.settings.server import EppSettings
+from extproc.settings.commands import EppSettings
 from tests.app.running import running, until
 
 READY = ("", "readiness", "inference-extension", "envoy.service.ext_proc.v3.ExternalProcessor")

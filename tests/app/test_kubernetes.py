@@ -11,7 +11,7 @@ import pytest
 
 from extproc.app import build_bbr, build_epp, build_gateway
 from extproc.settings.base import SettingsError
-from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings
+from extproc.settings.commands import BbrSettings, EppSettings, GatewaySettings
 from tests.app.running import chat, exchange, headers_of, running, until
 from tests.app.test_service import HERE, get, health
 from tests.discovery.kubernetes.test_objects import objective, rewrite

@@ -18,7 +18,7 @@ from extproc.app import Ports, Service, build_epp
 from extproc.app.leadership import Leadership
 from extproc.kubernetes.election import Timing
 from extproc.settings.base import SettingsError
-from extproc.settings.server import EppSettings
+from extproc.settings.commands import EppSettings
 from tests.app.running import chat, exchange, headers_of, running, until
 from tests.fakes.kube import FakeKube
 from tests.fakes.kube_objects import LEASES

@@ -15,7 +15,7 @@ from grpc import aio
 from extproc.app import build_bbr
 from extproc.names import EXT_PROC_METHOD
 from extproc.pb import external_processor_pb2 as pb
-from extproc.settings.server import BbrSettings
+from extproc.settings.commands import BbrSettings
 from tests.app.running import chat, headers_of, running, until
 from tests.fakes.certificates import RSA, Authority, Signed
 

@@ -16,7 +16,7 @@ from extproc.app.watching import FileErrors
 from extproc.discovery import watch
 from extproc.observability.instruments import Instruments
 from extproc.settings.base import SettingsError
-from extproc.settings.server import BbrSettings
+from extproc.settings.commands import BbrSettings
 from tests.app.running import running, until
 from tests.fakes.certificates import Authority, Signed, common_name
 

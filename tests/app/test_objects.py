@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from extproc.app import build_epp, build_gateway
-from extproc.settings.server import EppSettings, GatewaySettings
+from extproc.settings.commands import EppSettings, GatewaySettings
 from extproc.traffic import ModelRewrite, ObjectiveTable, RewriteRule, RewriteTable, RewriteTarget
 from tests.app.running import chat, exchange, running, until
 

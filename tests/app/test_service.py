@@ -22,7 +22,7 @@ from extproc.names import EXT_PROC_METHOD
 from extproc.pb import external_processor_pb2 as pb
 from extproc.pb import processing_mode_pb2
 from extproc.settings.base import SettingsError
-from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings
+from extproc.settings.commands import BbrSettings, EppSettings, GatewaySettings
 from tests.app.running import chat, exchange, headers_of, running, until
 from tests.fakes import messages
 

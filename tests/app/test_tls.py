@@ -21,7 +21,7 @@ from extproc.app.watching import FileErrors
 from extproc.discovery import watch
 from extproc.observability.instruments import Instruments
 from extproc.settings.base import SettingsError
-from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings
+from extproc.settings.commands import BbrSettings, EppSettings, GatewaySettings
 from tests.app.running import until
 from tests.fakes.certificates import Authority, Signed, common_name, trusting
 

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2
 from extproc.app import Ports, Service, build_bbr
 from extproc.names import EXT_PROC_METHOD
 from extproc.pb import external_processor_pb2 as pb
-from extproc.settings.server import BbrSettings
+from extproc.settings.commands import BbrSettings
 from extproc.transport.h2.frames import Setting
 from tests.app.running import chat, running, until
 from tests.fakes.wire import counted

@@ -14,7 +14,8 @@ from pydantic import model_validator
 from extproc.app import Service
 from extproc.cli.options import command, env_of, flag_of, from_text
 from extproc.settings.base import Duration, Port, Settings, SettingsError, Size, setting
-from extproc.settings.server import BbrSettings, EppSettings, ServerSettings
+from extproc.settings.commands import BbrSettings, EppSettings
+from extproc.settings.server import ServerSettings
 
 
 class Example(Settings):

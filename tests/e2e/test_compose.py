@@ -14,8 +14,8 @@ from extproc.cli.options import from_text
 from extproc.demo.envoy import config_path
 from extproc.demo.stack import POOLS, gateway_config
 from extproc.settings.base import Settings
+from extproc.settings.commands import GatewaySettings
 from extproc.settings.gateway import load_gateway_config
-from extproc.settings.server import GatewaySettings
 from extproc.settings.sim import SimSettings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,15 +14,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import orjson
 from aiohttp import web
 
-Json = dict[str, Any]
+from tests.fakes.kube_paths import Json, Place, place_of, verb_of, wanted
+
 Key = tuple[str, str]
 
 
@@ -169,13 +169,13 @@ class FakeKube:
             await asyncio.sleep(self.latency_s)
         if self.token is not None and request.headers.get("authorization") != f"Bearer {self.token}":
             return _status(401, "Unauthorized", "Unauthorized")
-        place = _place(request.path)
+        place = place_of(request.path)
         if place is None:
             return _status(404, "NotFound", "the server could not find the requested resource")
         return await self._serve(request, place, query)
 
     async def _serve(self, request: web.BaseRequest, place: Place, query: dict[str, str]) -> web.StreamResponse:
-        verb = _verb(request.method, place, query)
+        verb = verb_of(request.method, place, query)
         resource = place.resource
         if failure := self.failures.get(resource):
             return _status(failure, "InternalError", "told to fail")
@@ -207,7 +207,7 @@ class FakeKube:
         matching = [
             (key, obj)
             for key, obj in sorted(self.objects.get(place.resource, {}).items())
-            if _wanted(place, query, obj) and (after is None or key > after)
+            if wanted(place, query, obj) and (after is None or key > after)
         ]
         metadata: Json = {"resourceVersion": str(version)}
         if limit and len(matching) > limit:
@@ -290,35 +290,6 @@ class FakeKube:
         return _json(self.put(place.resource, body))
 
 
-class Place(NamedTuple):
-    """What a path names."""
-
-    resource: str
-    namespace: str
-    name: str
-
-
-_PATH = re.compile(
-    r"/(?:api/v1|apis/(?P<group>[^/]+)/[^/]+)(?:/namespaces/(?P<ns>[^/]+))?/(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?"
-)
-
-
-def _place(path: str) -> Place | None:
-    match = _PATH.fullmatch(path)
-    if match is None:
-        return None
-    resource = f"{match['plural']}.{match['group']}" if match["group"] else match["plural"]
-    return Place(resource, match["ns"] or "", match["name"] or "")
-
-
-def _verb(method: str, place: Place, query: Mapping[str, str]) -> str:
-    if method == "GET":
-        if place.name:
-            return "get"
-        return "watch" if query.get("watch") in ("1", "true") else "list"
-    return {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}[method]
-
-
 class _Watch:
     def __init__(self, place: Place, query: Mapping[str, str]) -> None:
         self.resource = place.resource
@@ -336,8 +307,8 @@ class _Watch:
     def change(self, change: Change) -> None:
         """An object that begins or ceases to match is ADDED or DELETED for this watch, as the real one does it."""
         assert change.new is not None
-        now = change.kind != "DELETED" and _wanted(self.place, self.query, change.new)
-        before = change.old is not None and _wanted(self.place, self.query, change.old)
+        now = change.kind != "DELETED" and wanted(self.place, self.query, change.new)
+        before = change.old is not None and wanted(self.place, self.query, change.old)
         if now:
             self.line({"type": "MODIFIED" if before else "ADDED", "object": change.new})
         elif before:
@@ -356,35 +327,6 @@ class _Watch:
     def cut(self) -> None:
         self.broken = True
         self.filled.set()
-
-
-def _wanted(place: Place, query: Mapping[str, str], obj: Json) -> bool:
-    meta = obj["metadata"]
-    if place.namespace and meta.get("namespace", "") != place.namespace:
-        return False
-    for field in filter(None, query.get("fieldSelector", "").split(",")):
-        path, _, value = field.partition("=")
-        if path.startswith("metadata.") and meta.get(path.removeprefix("metadata.")) != value.lstrip("="):
-            return False
-    labels = meta.get("labels") or {}
-    return all(_labelled(labels, term) for term in _terms(query.get("labelSelector", "")))
-
-
-def _terms(selector: str) -> Iterator[str]:
-    yield from (term for term in re.split(r",(?![^(]*\))", selector) if term)
-
-
-def _labelled(labels: Mapping[str, str], term: str) -> bool:
-    if match := re.fullmatch(r"\s*([^\s!=]+)\s+(in|notin)\s+\(([^)]*)\)\s*", term):
-        values = [value.strip() for value in match[3].split(",")]
-        return (labels.get(match[1]) in values) == (match[2] == "in")
-    if "!=" in term:
-        key, _, value = term.partition("!=")
-        return labels.get(key) != value
-    if "=" in term:
-        key, _, value = term.partition("=")
-        return labels.get(key) == value.lstrip("=")
-    return term.strip() in labels
 
 
 def _merged(old: Json, patch: Json) -> Json:

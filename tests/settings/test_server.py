@@ -6,7 +6,8 @@ import pytest
 
 from extproc.cli.options import from_text
 from extproc.settings.base import SettingsError
-from extproc.settings.server import BbrSettings, EppSettings, GatewaySettings, ServerSettings
+from extproc.settings.commands import BbrSettings, EppSettings, GatewaySettings
+from extproc.settings.server import ServerSettings
 
 
 def settings(**flags: str) -> ServerSettings:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from extproc.cli.options import from_text
 from extproc.settings.base import SettingsError
-from extproc.settings.server import BbrSettings
+from extproc.settings.commands import BbrSettings
 from extproc.settings.tls import DEFAULT_SUITES, INSECURE, SUITES, TLS13_SUITES, check_suites, tls12_suites
 
 KNOWN = [*SUITES, *TLS13_SUITES]

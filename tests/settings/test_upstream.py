@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from extproc.settings.commands import BbrSettings, EppSettings
 from extproc.settings.picker import EndpointPickerConfig
-from extproc.settings.server import BbrSettings, EppSettings
 from extproc.settings.upstream import FLAGS, REFUSED, Kind, flags_of, translate, variable_warnings
 
 

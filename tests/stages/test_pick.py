@@ -1,15 +1,13 @@
-"""The stages of a decision."""
+"""The stage that picks an endpoint."""
 
 from __future__ import annotations
 
 import orjson
 import pytest
 
-from extproc.domain import Endpoint, InferenceRequest, Load, Reply, RequestHead
-from extproc.errors import ExtProcError, MissingModel, NoEndpoints, UnknownModel, UnreadableBody
-from extproc.settings.router import FieldRule, HeaderRules
+from extproc.domain import Endpoint, InferenceRequest, Load, Reply
+from extproc.errors import ExtProcError, MissingModel, NoEndpoints
 from extproc.stages import Draft, InFlight, Stage
-from extproc.traffic import AdapterMap
 from tests.fakes.candidates import endpoints
 from tests.fakes.deployment import Deployment, request
 from tests.fakes.events import head
@@ -31,152 +29,6 @@ def run(stage: Stage, what: InferenceRequest, draft: Draft | None = None) -> tup
 
 def counts(deployment: Deployment, prefix: str) -> dict[str, float]:
     return counted(deployment.instruments, prefix)
-
-
-class TestModelHeaders:
-    ADAPTERS = AdapterMap({"base": ["lora"]})
-
-    @pytest.mark.parametrize(
-        ("model", "base"), [("lora", "base"), ("base", "base"), ("unknown", ""), (" lora ", "base"), ("été", "")]
-    )
-    def test_the_model_and_its_base(self, deployment: Deployment, model: str, base: str) -> None:
-        draft, reply = run(deployment.headers(self.ADAPTERS), request(model))
-        assert reply is None
-        assert draft.set_headers == (("X-Gateway-Model-Name", model), ("X-Gateway-Base-Model-Name", base))
-        assert draft.remove_headers == ()
-
-    def test_a_clients_own_headers_are_replaced(self, deployment: Deployment) -> None:
-        spoofed = head(x_gateway_model_name="other", x_gateway_base_model_name="other")
-        draft, _ = run(deployment.headers(), request("m", head=spoofed))
-        assert dict(draft.set_headers) == {"X-Gateway-Model-Name": "m", "X-Gateway-Base-Model-Name": ""}
-
-    def test_without_a_model_they_are_removed(self, deployment: Deployment) -> None:
-        spoofed = head(x_gateway_model_name="other", x_gateway_base_model_name="other")
-        draft, _ = run(deployment.headers(), request(None, head=spoofed))
-        assert draft.set_headers == ()
-        assert draft.remove_headers == ("x-gateway-model-name", "x-gateway-base-model-name")
-
-    def test_nothing_is_removed_that_is_not_there(self, deployment: Deployment) -> None:
-        draft, _ = run(deployment.headers(), request(None))
-        assert draft.remove_headers == ()
-
-    @pytest.mark.parametrize(
-        ("what", "expected"),
-        [
-            (request("m"), {"bbr_success_total": 1, 'bbr_model_requests_total{model="m"}': 1}),
-            (request(None, empty_model=True), {'bbr_body_field_empty_total{field="model"}': 1}),
-            (request(None), {'bbr_body_field_not_found_total{field="model"}': 1, "bbr_model_not_in_body_total": 1}),
-        ],
-    )
-    def test_counts(self, deployment: Deployment, what: InferenceRequest, expected: dict[str, float]) -> None:
-        run(deployment.headers(), what)
-        assert counts(deployment, "bbr") == expected
-
-    def test_only_what_plugins_name_and_nobody_elses(self, deployment: Deployment) -> None:
-        rules = HeaderRules(
-            (FieldRule("model", "X-Model"), FieldRule("user", "X-User"), FieldRule("n", "X-N")), base_model=False
-        )
-        spoofed = head(x_user="other", x_n="1", x_gateway_base_model_name="other")
-        body: dict[str, object] = {"model": "m", "user": "u", "n": {}}
-        draft, _ = run(deployment.headers(self.ADAPTERS, rules), request("m", head=spoofed, payload=body))
-        assert draft.set_headers == (("X-Model", "m"), ("X-User", "u"))
-        assert draft.remove_headers == ("x-gateway-base-model-name", "x-n")
-
-    def test_new_adapters_count_at_once(self, deployment: Deployment) -> None:
-        stage = deployment.headers()
-        stage.adapters = self.ADAPTERS
-        draft, _ = run(stage, request("lora"))
-        assert dict(draft.set_headers)["X-Gateway-Base-Model-Name"] == "base"
-
-    def test_explain_does_the_same_and_counts_nothing(self, deployment: Deployment) -> None:
-        stage = deployment.headers(self.ADAPTERS)
-        told = stage.explain(request("lora"), Draft(0.0))
-        assert told == {
-            "model": "lora",
-            "headers": {"X-Gateway-Model-Name": "lora", "X-Gateway-Base-Model-Name": "base"},
-            "removed": [],
-        }
-        assert counts(deployment, "bbr") == {}
-
-
-class TestRouteToPool:
-    def test_by_model(self, deployment: Deployment) -> None:
-        stage = deployment.routes(one=["a", "b"], two=["c"])
-        assert [run(stage, request(model))[0].pool for model in "abc"] == ["one", "one", "two"]
-
-    def test_unknown_models_are_404(self, deployment: Deployment) -> None:
-        with pytest.raises(UnknownModel, match=r"The model `x` does not exist\. Available models: a, b"):
-            run(deployment.routes(one=["a"], two=["b"]), request("x"))
-
-    def test_no_model_goes_to_the_only_pool(self, deployment: Deployment) -> None:
-        draft, _ = run(deployment.routes(one=["a", "b"]), request(None))
-        assert draft.pool == "one"
-
-    def test_no_model_and_a_choice_of_pools_is_400(self, deployment: Deployment) -> None:
-        with pytest.raises(MissingModel, match="names no model; name one of: a, b") as caught:
-            run(deployment.routes(one=["a"], two=["b"]), request(None))
-        assert caught.value.param == "model"
-
-    def test_a_body_that_was_not_read_is_never_guessed(self, deployment: Deployment) -> None:
-        """It may name a model that is served nowhere."""
-        with pytest.raises(MissingModel, match="names no model \\(not JSON\\)"):
-            run(deployment.routes(one=["a"]), request(None, unread="not JSON"))
-
-    def test_a_body_that_is_encoded_is_415(self, deployment: Deployment) -> None:
-        with pytest.raises(UnreadableBody, match="content-encoding compress; send it without, or as gzip"):
-            run(deployment.routes(one=["a"]), request(None, unread="content-encoding compress"))
-
-    @pytest.mark.parametrize(("model", "pool"), [("a", "one"), (None, "one")])
-    def test_explain(self, deployment: Deployment, model: str | None, pool: str) -> None:
-        assert deployment.routes(one=["a"]).explain(request(model), Draft(0.0)) == {"pool": pool}
-        with pytest.raises(UnknownModel):
-            deployment.routes(one=["a"]).explain(request("x"), Draft(0.0))
-
-
-class TestListOfModels:
-    MODELS = ("meta-llama/Llama-3.1-8B-Instruct", "phi")
-
-    def get(self, deployment: Deployment, path: str, method: bytes = b"GET", model: str | None = None) -> Reply | None:
-        stage = deployment.routes(one=[self.MODELS[0]], two=[self.MODELS[1]])
-        of = RequestHead({":method": method, ":path": path.encode()})
-        return run(stage, request(model, head=of, body_bytes=0))[1]
-
-    @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/"])
-    def test_all_pools_models(self, deployment: Deployment, path: str) -> None:
-        reply = self.get(deployment, path)
-        assert reply is not None
-        assert (reply.status, reply.content_type) == (200, "application/json")
-        assert orjson.loads(reply.body) == {
-            "object": "list",
-            "data": [
-                {"id": model, "object": "model", "created": 1_700_000_000, "owned_by": "extproc"} for model in self.MODELS
-            ],
-        }
-
-    @pytest.mark.parametrize(
-        "path",
-        [
-            "/v1/models/meta-llama/Llama-3.1-8B-Instruct",
-            "/v1/models/meta-llama%2FLlama-3.1-8B-Instruct",
-            "/v1/models/meta-llama/Llama-3.1-8B-Instruct/",
-        ],
-    )
-    def test_one_model(self, deployment: Deployment, path: str) -> None:
-        reply = self.get(deployment, path)
-        assert reply is not None
-        assert orjson.loads(reply.body)["id"] == self.MODELS[0]
-
-    def test_one_that_is_not_there(self, deployment: Deployment) -> None:
-        with pytest.raises(UnknownModel, match="`other` does not exist"):
-            self.get(deployment, "/v1/models/other")
-
-    def test_only_get_without_a_model_is_answered(self, deployment: Deployment) -> None:
-        assert self.get(deployment, "/v1/models", b"POST", "phi") is None
-        assert self.get(deployment, "/v1/models/phi:predict", b"GET", "phi") is None
-
-    def test_explain_says_that_it_is_answered(self, deployment: Deployment) -> None:
-        of = RequestHead({":method": b"GET", ":path": b"/v1/models"})
-        assert deployment.routes(one=["a"]).explain(request(None, head=of), Draft(0.0)) == {"answered": 200}
 
 
 class TestPickEndpoint:

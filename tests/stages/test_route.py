@@ -1,0 +1,110 @@
+"""The stage that leads a model to its pool, and lists the models."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from extproc.domain import InferenceRequest, Reply, RequestHead
+from extproc.errors import MissingModel, UnknownModel, UnreadableBody
+from extproc.stages import Draft, Stage
+from tests.fakes.candidates import endpoints
+from tests.fakes.deployment import Deployment, request
+from tests.fakes.page import counted
+
+DESTINATION = "x-gateway-destination-endpoint"
+A, B = (endpoint.key for endpoint in endpoints(2))
+
+
+@pytest.fixture
+def deployment() -> Deployment:
+    return Deployment()
+
+
+def run(stage: Stage, what: InferenceRequest, draft: Draft | None = None) -> tuple[Draft, Reply | None]:
+    draft = draft or Draft(0.0)
+    return draft, stage.run(what, draft)
+
+
+def counts(deployment: Deployment, prefix: str) -> dict[str, float]:
+    return counted(deployment.instruments, prefix)
+
+
+class TestRouteToPool:
+    def test_by_model(self, deployment: Deployment) -> None:
+        stage = deployment.routes(one=["a", "b"], two=["c"])
+        assert [run(stage, request(model))[0].pool for model in "abc"] == ["one", "one", "two"]
+
+    def test_unknown_models_are_404(self, deployment: Deployment) -> None:
+        with pytest.raises(UnknownModel, match=r"The model `x` does not exist\. Available models: a, b"):
+            run(deployment.routes(one=["a"], two=["b"]), request("x"))
+
+    def test_no_model_goes_to_the_only_pool(self, deployment: Deployment) -> None:
+        draft, _ = run(deployment.routes(one=["a", "b"]), request(None))
+        assert draft.pool == "one"
+
+    def test_no_model_and_a_choice_of_pools_is_400(self, deployment: Deployment) -> None:
+        with pytest.raises(MissingModel, match="names no model; name one of: a, b") as caught:
+            run(deployment.routes(one=["a"], two=["b"]), request(None))
+        assert caught.value.param == "model"
+
+    def test_a_body_that_was_not_read_is_never_guessed(self, deployment: Deployment) -> None:
+        """It may name a model that is served nowhere."""
+        with pytest.raises(MissingModel, match="names no model \\(not JSON\\)"):
+            run(deployment.routes(one=["a"]), request(None, unread="not JSON"))
+
+    def test_a_body_that_is_encoded_is_415(self, deployment: Deployment) -> None:
+        with pytest.raises(UnreadableBody, match="content-encoding compress; send it without, or as gzip"):
+            run(deployment.routes(one=["a"]), request(None, unread="content-encoding compress"))
+
+    @pytest.mark.parametrize(("model", "pool"), [("a", "one"), (None, "one")])
+    def test_explain(self, deployment: Deployment, model: str | None, pool: str) -> None:
+        assert deployment.routes(one=["a"]).explain(request(model), Draft(0.0)) == {"pool": pool}
+        with pytest.raises(UnknownModel):
+            deployment.routes(one=["a"]).explain(request("x"), Draft(0.0))
+
+
+class TestListOfModels:
+    MODELS = ("meta-llama/Llama-3.1-8B-Instruct", "phi")
+
+    def get(self, deployment: Deployment, path: str, method: bytes = b"GET", model: str | None = None) -> Reply | None:
+        stage = deployment.routes(one=[self.MODELS[0]], two=[self.MODELS[1]])
+        of = RequestHead({":method": method, ":path": path.encode()})
+        return run(stage, request(model, head=of, body_bytes=0))[1]
+
+    @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/"])
+    def test_all_pools_models(self, deployment: Deployment, path: str) -> None:
+        reply = self.get(deployment, path)
+        assert reply is not None
+        assert (reply.status, reply.content_type) == (200, "application/json")
+        assert orjson.loads(reply.body) == {
+            "object": "list",
+            "data": [
+                {"id": model, "object": "model", "created": 1_700_000_000, "owned_by": "extproc"} for model in self.MODELS
+            ],
+        }
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/v1/models/meta-llama/Llama-3.1-8B-Instruct",
+            "/v1/models/meta-llama%2FLlama-3.1-8B-Instruct",
+            "/v1/models/meta-llama/Llama-3.1-8B-Instruct/",
+        ],
+    )
+    def test_one_model(self, deployment: Deployment, path: str) -> None:
+        reply = self.get(deployment, path)
+        assert reply is not None
+        assert orjson.loads(reply.body)["id"] == self.MODELS[0]
+
+    def test_one_that_is_not_there(self, deployment: Deployment) -> None:
+        with pytest.raises(UnknownModel, match="`other` does not exist"):
+            self.get(deployment, "/v1/models/other")
+
+    def test_only_get_without_a_model_is_answered(self, deployment: Deployment) -> None:
+        assert self.get(deployment, "/v1/models", b"POST", "phi") is None
+        assert self.get(deployment, "/v1/models/phi:predict", b"GET", "phi") is None
+
+    def test_explain_says_that_it_is_answered(self, deployment: Deployment) -> None:
+        of = RequestHead({":method": b"GET", ":path": b"/v1/models"})
+        assert deployment.routes(one=["a"]).explain(request(None, head=of), Draft(0.0)) == {"answered": 200}
