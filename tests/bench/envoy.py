@@ -205,6 +205,7 @@ def envoy_rows(rounds: int) -> list[Row]:
             if round_ == 1:
                 seen.clear()  # the first round warms up
             take("plain", plain.port, "/answer", 1000, 1)
+            take("bare 1", least.port, "/answer", 1000, 1)
             take("bare stream none", least.port, "/stream", 200, 1, bare)
             for name, target in servers.items():
                 port = listeners[name, "none"].port
@@ -221,12 +222,13 @@ def _rows(seen: dict[str, list[Seen]]) -> list[Row]:
     def middle(name: str, field: str) -> float:
         return float(statistics.median(getattr(each, field) for each in seen[name]))
 
-    added = {name: middle(f"{name} 1", "p50_us") - middle("plain", "p50_us") for name in ("h2", "grpcio")}
+    added = {name: middle(f"{name} 1", "p50_us") - middle("plain", "p50_us") for name in ("h2", "grpcio", "bare")}
     rows = [
         Row("p50 at 1 connection without ext_proc", middle("plain", "p50_us"), "µs"),
         Row("added by h2", added["h2"], "µs"),
         Row("added by grpcio", added["grpcio"], "µs"),
         Row("added by h2", added["h2"] / added["grpcio"], "x grpcio", 0.35),
+        Row("added by a bare asyncio.Protocol that answers blindly", added["bare"] / added["grpcio"], "x grpcio"),
     ]
     for name in ("h2", "grpcio"):
         rows.append(Row(f"16 connections, {name}", middle(f"{name} 16", "rate"), "req/s"))
