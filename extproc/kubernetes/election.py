@@ -36,6 +36,11 @@ JITTER: Final = 0.2
 """A follower's pause is longer by up to this share, so that followers do not come all at once."""
 
 
+EARLY: Final = 0.02
+"""The share of a lease by which a follower takes it before its end, so that requests are picked again within it and not just
+after. A holder that can't renew gave up a third of the lease before, or serves on knowing what that means (`strict`)."""
+
+
 class Election:
     """One candidate: what it saw, whether it leads, what it would write now. Time is `clock`'s, in seconds."""
 
@@ -191,7 +196,7 @@ class Election:
         """When another's lease may be taken. Its own duration counts: the holder may have other settings than we."""
         seconds = _spec(self._lease).get("leaseDurationSeconds")
         held_s = float(seconds) if isinstance(seconds, int | float) and seconds > 0 else self.timing.lease_s
-        return max(self._changed_s + held_s, self._not_before_s)
+        return max(self._changed_s + held_s * (1 - EARLY), self._not_before_s)
 
 
 def _spec(lease: Lease | None) -> dict[str, Any]:
