@@ -180,6 +180,7 @@ def tls_context(settings: MetricsSourceSettings) -> ssl.SSLContext:
     """Read the certificates. Raises SettingsError naming the keys of those that can't be read."""
     problems: list[str] = []
     context = ssl.create_default_context()
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # on from Python 3.13; private CAs often lack an Authority Key Identifier
     if not settings.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -20,6 +20,19 @@ RSA = rsa.generate_private_key(65537, 2048)
 """One is enough: they are slow to make."""
 
 
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 class Signed(NamedTuple):
     """A certificate with its intermediates, and its key; both PEM."""
 
@@ -44,6 +57,9 @@ class Authority:
         self.certificate = (
             _builder(self.name, issuer, self._key)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_SIGNS, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
             .sign(signer, hashes.SHA256())
         )
         self.pem = self.certificate.public_bytes(Encoding.PEM)
@@ -64,6 +80,7 @@ class Authority:
         certificate = (
             _builder(subject, self.name, private, days)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         encryption = BestAvailableEncryption(password) if password else NoEncryption()

@@ -345,6 +345,12 @@ class TestTls:
 
         assert caught.value.reason is Reason.TLS
 
+    def test_certificates_need_no_more_than_other_clients_ask_for(self) -> None:
+        """Python 3.13 refuses private authorities without an Authority Key Identifier, unless told otherwise."""
+        context = tls_context(MetricsSourceSettings.model_validate({"scheme": "https", "insecureSkipVerify": False}))
+        assert context.verify_mode is ssl.CERT_REQUIRED
+        assert not context.verify_flags & ssl.VERIFY_X509_STRICT
+
     def test_files_that_cannot_be_read(self, tmp_path: Path) -> None:
         empty = tmp_path / "empty.pem"
         empty.write_text("")
