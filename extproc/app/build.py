@@ -33,7 +33,7 @@ from extproc.request import ParseOptions, scanner_of
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import BbrSettings, EppSettings, GatewaySettings, PickerSettings
 from extproc.settings.gateway import GatewayConfig, load_gateway_config, scheduling_of
-from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
+from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, load_picker_config
 from extproc.settings.server import ServerSettings
 from extproc.stages import AdmitByPriority, ModelHeaders, PickEndpoint, PoolOfEndpoints, RewriteModel, RouteToPool, Stage
 from extproc.traffic import Route, RouteTable
@@ -81,19 +81,7 @@ def build_bbr(settings: BbrSettings) -> Service:
 def build_epp(settings: EppSettings) -> Service:
     """The endpoint picker of one pool. Raises SettingsError with every problem."""
     problems: list[str] = []
-    config, prefix = DEFAULT_PICKER, ""
-    warnings: list[str] = []
-    try:
-        if settings.config_file is not None:
-            prefix = f"{settings.config_file}: "
-            config, warnings = load_picker_config(read_file(settings.config_file, "--config-file"))
-        elif settings.config_text is not None:
-            prefix = "--config-text: "
-            config, warnings = load_picker_config(settings.config_text)
-    except SettingsError as error:
-        problems += [p if p.startswith("--config-file") else prefix + p for p in error.problems]
-    config, more = with_parameters(config, settings.upstream_parameters)
-    warnings += more
+    config, prefix, warnings = _picker_config(settings, problems)
     telemetry = Telemetry()
     tls = server_tls(settings, telemetry.instruments, telemetry.files, problems)
     admin_tls = metrics_tls(settings, telemetry.files, problems)
@@ -141,6 +129,23 @@ def build_epp(settings: EppSettings) -> Service:
         cluster=cluster,
         leadership=leadership,
     )
+
+
+def _picker_config(settings: EppSettings, problems: list[str]) -> tuple[EndpointPickerConfig, str, list[str]]:
+    """The config with what flags add to it, how its problems begin, and warnings. What is wrong goes to `problems`."""
+    config, prefix = DEFAULT_PICKER, ""
+    warnings: list[str] = []
+    try:
+        if settings.config_file is not None:
+            prefix = f"{settings.config_file}: "
+            config, warnings = load_picker_config(read_file(settings.config_file, "--config-file"))
+        elif settings.config_text is not None:
+            prefix = "--config-text: "
+            config, warnings = load_picker_config(settings.config_text)
+    except SettingsError as error:
+        problems += [p if p.startswith("--config-file") else prefix + p for p in error.problems]
+    config, more = with_parameters(config, settings.upstream_parameters)
+    return config, prefix, warnings + more
 
 
 def build_gateway(settings: GatewaySettings) -> Service:

@@ -39,6 +39,8 @@ class HttpBody(NamedTuple):
 
     body: bytes | memoryview
     end_of_stream: bool
+    end: int
+    """Where it ends in its message."""
 
 
 def only_request_body(raw: bytes) -> RequestBody | None:
@@ -48,16 +50,11 @@ def only_request_body(raw: bytes) -> RequestBody | None:
 
     A large body is not copied here, and twice by protobuf.
     """
-    size = len(raw)
-    length, at = read_varint(raw, 1, size)
-    end = at + length
-    if at < 0 or end > size:
-        return None
-    piece = _http_body(raw, at, end)
+    piece = _http_body(raw)
     if piece is None:
         return None
-    body, ends = piece
-    if end == size:
+    body, ends, end = piece
+    if end == len(raw):
         return RequestBody(body, ends)
     rest = read_rest(raw[end:])
     return None if rest is None else RequestBody(body, ends, rest.subset)
@@ -65,25 +62,26 @@ def only_request_body(raw: bytes) -> RequestBody | None:
 
 def only_response_body(raw: bytes) -> ResponseBody | None:
     """As `only_request_body`, for ProcessingRequest.response_body=5."""
-    size = len(raw)
-    length, at = read_varint(raw, 1, size)
-    end = at + length
-    if at < 0 or end > size:
+    piece = _http_body(raw)
+    if piece is None:
         return None
-    piece = _http_body(raw, at, end)
-    if piece is None or (end < size and read_rest(raw[end:]) is None):
+    body, ends, end = piece
+    if end < len(raw) and read_rest(raw[end:]) is None:
         return None
-    body, ends = piece
     return ResponseBody(body, ends)
 
 
-def _http_body(raw: bytes, at: int, end: int) -> HttpBody | None:
-    """The HttpBody between two places."""
+def _http_body(raw: bytes) -> HttpBody | None:
+    """The HttpBody that the message begins with."""
+    length, at = read_varint(raw, 1, len(raw))
+    end = at + length
+    if at < 0 or end > len(raw):
+        return None
     if at == end:
-        return HttpBody(b"", False)
+        return HttpBody(b"", False, end)
     ends = raw[end - 2 : end] == b"\x10\x01"
     if ends and at == end - 2:
-        return HttpBody(b"", True)
+        return HttpBody(b"", True, end)
     if raw[at] != 0x0A:
         return None
     length, at = read_varint(raw, at + 1, end)
@@ -92,9 +90,9 @@ def _http_body(raw: bytes, at: int, end: int) -> HttpBody | None:
     # A large piece is only looked at: it is copied when the whole body is put together.
     view = raw if length < _VIEWED else memoryview(raw)
     if at + length == end:
-        return HttpBody(view[at:end], False)  # a body that happens to end like end_of_stream
+        return HttpBody(view[at:end], False, end)  # a body that happens to end like end_of_stream
     if ends and at + length == end - 2:
-        return HttpBody(view[at : end - 2], True)
+        return HttpBody(view[at : end - 2], True, end)
     return None
 
 

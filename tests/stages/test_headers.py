@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from extproc.domain import InferenceRequest, Reply
+from extproc.domain import InferenceRequest
 from extproc.settings.router import FieldRule, HeaderRules
-from extproc.stages import Draft, Stage
+from extproc.stages import Draft
 from extproc.traffic import AdapterMap
-from tests.fakes.candidates import endpoints
 from tests.fakes.deployment import Deployment, request
 from tests.fakes.events import head
-from tests.fakes.page import counted
-
-DESTINATION = "x-gateway-destination-endpoint"
-A, B = (endpoint.key for endpoint in endpoints(2))
-
-
-@pytest.fixture
-def deployment() -> Deployment:
-    return Deployment()
-
-
-def run(stage: Stage, what: InferenceRequest, draft: Draft | None = None) -> tuple[Draft, Reply | None]:
-    draft = draft or Draft(0.0)
-    return draft, stage.run(what, draft)
-
-
-def counts(deployment: Deployment, prefix: str) -> dict[str, float]:
-    return counted(deployment.instruments, prefix)
+from tests.stages.running import counts, run
 
 
 class TestModelHeaders:

@@ -5,30 +5,16 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from extproc.domain import Endpoint, InferenceRequest, Load, Reply
+from extproc.domain import Endpoint, InferenceRequest, Load
 from extproc.errors import ExtProcError, MissingModel, NoEndpoints
-from extproc.stages import Draft, InFlight, Stage
+from extproc.stages import Draft, InFlight
 from tests.fakes.candidates import endpoints
 from tests.fakes.deployment import Deployment, request
 from tests.fakes.events import head
-from tests.fakes.page import counted
+from tests.stages.running import counts, run
 
 DESTINATION = "x-gateway-destination-endpoint"
 A, B = (endpoint.key for endpoint in endpoints(2))
-
-
-@pytest.fixture
-def deployment() -> Deployment:
-    return Deployment()
-
-
-def run(stage: Stage, what: InferenceRequest, draft: Draft | None = None) -> tuple[Draft, Reply | None]:
-    draft = draft or Draft(0.0)
-    return draft, stage.run(what, draft)
-
-
-def counts(deployment: Deployment, prefix: str) -> dict[str, float]:
-    return counted(deployment.instruments, prefix)
 
 
 class TestPickEndpoint:

@@ -5,29 +5,11 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from extproc.domain import InferenceRequest, Reply, RequestHead
+from extproc.domain import Reply, RequestHead
 from extproc.errors import MissingModel, UnknownModel, UnreadableBody
-from extproc.stages import Draft, Stage
-from tests.fakes.candidates import endpoints
+from extproc.stages import Draft
 from tests.fakes.deployment import Deployment, request
-from tests.fakes.page import counted
-
-DESTINATION = "x-gateway-destination-endpoint"
-A, B = (endpoint.key for endpoint in endpoints(2))
-
-
-@pytest.fixture
-def deployment() -> Deployment:
-    return Deployment()
-
-
-def run(stage: Stage, what: InferenceRequest, draft: Draft | None = None) -> tuple[Draft, Reply | None]:
-    draft = draft or Draft(0.0)
-    return draft, stage.run(what, draft)
-
-
-def counts(deployment: Deployment, prefix: str) -> dict[str, float]:
-    return counted(deployment.instruments, prefix)
+from tests.stages.running import run
 
 
 class TestRouteToPool:
