@@ -7,7 +7,7 @@
                                                                              pool  ◀─ discovery, scraping
 
 Everything between a message's bytes and the answer's bytes is one synchronous call. Imports only go down:
-cli, app, then transport | admin | discovery | scraping, then director and observability, then the pure rooms
+cli, app, then transport | admin | discovery | scraping, then sockets, director and observability, then the pure rooms
 protocol | request | traffic | scheduling | pool, then settings, domain, errors | names, pb.
 """
 

@@ -13,8 +13,8 @@ from extproc.discovery.watch import FileWatcher
 from extproc.observability.logs import logger
 from extproc.settings.base import SettingsError
 from extproc.settings.server import ServerSettings
-from extproc.transport.certificates import Chain, Key, paired, read_chain, read_key
-from extproc.transport.tls import PlainExchangeableContext, Policy, read_authorities, server_context
+from extproc.sockets.certificates import Chain, Key, paired, read_chain, read_key
+from extproc.sockets.tls import PlainExchangeableContext, Policy, read_authorities, server_context
 
 _log = logger(__name__)
 

@@ -19,8 +19,8 @@ from extproc.observability.logs import logger
 from extproc.settings.base import SettingsError
 from extproc.settings.server import ServerSettings
 from extproc.settings.tls import tls12_suites
-from extproc.transport.certificates import Chain, Identity, Key, KeyKind, paired, read_chain, read_key, self_signed
-from extproc.transport.tls import ExchangeableContext, Policy, read_authorities, server_context, unfit_suites
+from extproc.sockets.certificates import Chain, Identity, Key, KeyKind, paired, read_chain, read_key, self_signed
+from extproc.sockets.tls import ExchangeableContext, Policy, read_authorities, server_context, unfit_suites
 
 if TYPE_CHECKING:
     import grpc

@@ -9,13 +9,13 @@ from extproc.app.tls import ServerTls
 from extproc.observability.metrics import StreamMetrics, TransportMetrics
 from extproc.protocol import StreamLimits
 from extproc.settings.server import ServerSettings
+from extproc.sockets.listen import Address, Tcp, Unix
 from extproc.transport.codec import Encoder
 from extproc.transport.h2.call import Services
 from extproc.transport.h2.headers import KnownBlocks
 from extproc.transport.h2.limits import H2Limits
 from extproc.transport.h2.server import H2Server
 from extproc.transport.health import Health
-from extproc.transport.listen import Address, Tcp, Unix
 from extproc.transport.session import Decider
 
 _MESSAGE_OVERHEAD = 1 << 20

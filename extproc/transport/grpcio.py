@@ -15,12 +15,12 @@ from extproc.errors import ProtocolError
 from extproc.observability.logs import logger
 from extproc.observability.metrics import StreamMetrics
 from extproc.protocol import StreamLimits
-from extproc.transport.certificates import Identity
+from extproc.sockets.certificates import Identity
+from extproc.sockets.listen import Address, Tcp, refusals, remover, try_bind, unix_file
 from extproc.transport.codec import Encoder, Message, joined
 from extproc.transport.deadlines import Deadlines
 from extproc.transport.health import SERVICE as HEALTH_SERVICE
 from extproc.transport.health import Health
-from extproc.transport.listen import Address, Tcp, refusals, remover, try_bind, unix_file
 from extproc.transport.session import Decider, Session
 
 _log = logger(__name__)

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 from extproc.observability.instruments import Instruments
 from extproc.observability.metrics import StreamMetrics, TransportMetrics
 from extproc.protocol import StreamLimits
+from extproc.sockets.listen import Tcp
 from extproc.transport.codec import Encoder
 from extproc.transport.grpcio import ExtProcServer
 from extproc.transport.h2.call import Services
@@ -16,7 +17,6 @@ from extproc.transport.h2.headers import KnownBlocks
 from extproc.transport.h2.limits import H2Limits
 from extproc.transport.h2.server import H2Server
 from extproc.transport.health import Health
-from extproc.transport.listen import Tcp
 from extproc.transport.session import Decider
 
 TransportName: TypeAlias = Literal["h2", "grpcio"]

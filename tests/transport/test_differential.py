@@ -21,6 +21,7 @@ from extproc.errors import NoEndpoints, ProtocolError, UnknownModel
 from extproc.observability.instruments import Instruments
 from extproc.observability.metrics import StreamMetrics
 from extproc.protocol import Decide, StreamLimits
+from extproc.sockets.listen import Tcp
 from extproc.transport.codec import Encoder, joined
 from extproc.transport.grpcio import ExtProcServer
 from extproc.transport.h2.calls import Calls
@@ -28,7 +29,6 @@ from extproc.transport.h2.connection import Connection
 from extproc.transport.h2.limits import H2Limits
 from extproc.transport.h2.server import H2Server
 from extproc.transport.health import Health
-from extproc.transport.listen import Tcp
 from extproc.transport.session import Session
 from tests.fakes import messages
 from tests.fakes.clock import FakeClock

@@ -7,13 +7,13 @@ import ssl
 from typing import Final, cast
 
 from extproc.observability.logs import logger
-from extproc.transport.accept import Acceptor
+from extproc.sockets.accept import Acceptor
+from extproc.sockets.listen import Address, listen
 from extproc.transport.h2.call import ProcessCall, Services
 from extproc.transport.h2.calls import DRAIN_PING, Calls
 from extproc.transport.h2.connection import Connection
 from extproc.transport.h2.frames import ErrorCode
 from extproc.transport.h2.limits import H2Limits
-from extproc.transport.listen import Address, listen
 
 _log = logger(__name__)
 

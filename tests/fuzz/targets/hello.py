@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import Final
 
-from extproc.transport.clienthello import MAX_BYTES, offered_protocols
+from extproc.sockets.clienthello import MAX_BYTES, offered_protocols
 from tests.fuzz.source import Source
 from tests.fuzz.target import Target
 
@@ -74,6 +74,6 @@ TARGET: Final = Target(
         *(bytes([0, 3]) + hello for hello in _HELLOS[:2]),
     ],
     marks=_MARKS,
-    modules=["extproc.transport.clienthello"],
+    modules=["extproc.sockets.clienthello"],
     tokens=[b"\x16\x03\x01", b"\x00\x10", b"\x02h2", b"\x01\x00", b"\xff\xff"],
 )

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from extproc.domain import Decision
+from extproc.sockets.listen import Tcp
 from extproc.transport.h2.call import Services
 from extproc.transport.h2.limits import H2Limits
 from extproc.transport.h2.server import H2Server
-from extproc.transport.listen import Tcp
 from tests.fakes import messages
 from tests.fakes.decider import FakeDecider
 from tests.fakes.hyper import HyperClient

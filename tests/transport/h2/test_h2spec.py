@@ -15,11 +15,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from extproc.transport.certificates import self_signed
+from extproc.sockets.certificates import self_signed
+from extproc.sockets.listen import Tcp
+from extproc.sockets.tls import ExchangeableContext, Policy, server_context
 from extproc.transport.h2.limits import H2Limits
 from extproc.transport.h2.server import H2Server
-from extproc.transport.listen import Tcp
-from extproc.transport.tls import ExchangeableContext, Policy, server_context
 from tests.fakes.decider import FakeDecider
 from tests.fakes.http2 import PROCESS
 from tests.fakes.wire import services_of

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from extproc.domain import Decision
+from extproc.sockets.listen import BindError, Tcp
 from extproc.transport.h2.limits import H2Limits
 from extproc.transport.h2.server import H2Server
-from extproc.transport.listen import BindError, Tcp
 from tests.fakes import messages
 from tests.fakes.decider import FakeDecider
 from tests.fakes.http2 import GRPC, goaway, headers, lines, rst

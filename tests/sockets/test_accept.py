@@ -15,9 +15,9 @@ from unittest import mock
 
 import pytest
 
-from extproc.transport import accept
-from extproc.transport.accept import Acceptor
-from extproc.transport.listen import Address, Tcp, Unix, listen
+from extproc.sockets import accept
+from extproc.sockets.accept import Acceptor
+from extproc.sockets.listen import Address, Tcp, Unix, listen
 from tests.fakes.certificates import Authority, trusting
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from extproc.transport.listen import Address, BindError, Listener, Tcp, Unix, listen, try_bind
+from extproc.sockets.listen import Address, BindError, Listener, Tcp, Unix, listen, try_bind
 
 
 @contextlib.contextmanager

@@ -16,8 +16,8 @@ from typing import Any, Final, NoReturn, cast
 
 from extproc.settings.base import SettingsError
 from extproc.settings.tls import DEFAULT_SUITES, MinVersion, tls12_suites
-from extproc.transport.certificates import Identity, read_chain
-from extproc.transport.clienthello import offered_protocols
+from extproc.sockets.certificates import Identity, read_chain
+from extproc.sockets.clienthello import offered_protocols
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 """For `loop.create_server(ssl_handshake_timeout=)`: how long a client may take to become one."""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.settings.base import SettingsError
-from extproc.transport.certificates import KeyKind, paired, read_chain, read_key, self_signed, subject_alternative_names
+from extproc.sockets.certificates import KeyKind, paired, read_chain, read_key, self_signed, subject_alternative_names
 from tests.fakes.certificates import RSA, Authority, PrivateKey
 
 NOW_S = 1_800_000_000.0

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from extproc.settings.base import SettingsError
 from extproc.settings.tls import DEFAULT_SUITES, SUITES
-from extproc.transport.certificates import Identity, paired, read_chain, read_key, self_signed
-from extproc.transport.tls import ExchangeableContext, Policy, read_authorities, server_context, unfit_suites
+from extproc.sockets.certificates import Identity, paired, read_chain, read_key, self_signed
+from extproc.sockets.tls import ExchangeableContext, Policy, read_authorities, server_context, unfit_suites
 from tests.fakes.certificates import RSA, Authority, Signed, common_name, trusting
 
 

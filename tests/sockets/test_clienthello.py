@@ -8,7 +8,7 @@ import ssl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.transport.clienthello import MAX_BYTES, offered_protocols
+from extproc.sockets.clienthello import MAX_BYTES, offered_protocols
 
 NAMES = st.lists(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20), max_size=5)
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from extproc.observability.logs import logger
-from extproc.transport.listen import BACKLOG, Listener
-from extproc.transport.tls import HANDSHAKE_TIMEOUT_S
+from extproc.sockets.listen import BACKLOG, Listener
+from extproc.sockets.tls import HANDSHAKE_TIMEOUT_S
 
 _log = logger(__name__)
 
