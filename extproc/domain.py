@@ -109,6 +109,8 @@ class InferenceRequest(NamedTuple):
     """Why the body could not be read for a model although there is one, e.g. 'content-encoding gzip'."""
     empty_model: bool = False
     """The request names a model, and the name is empty."""
+    by_query: bool = False
+    """`model` is what the query string says: neither the path nor the body names one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from extproc.cli.options import env_of, flag_of, is_hidden, shown_default
 from extproc.protocol.table import REQUEST_ROWS, RESPONSE_ROWS, mermaid
+from extproc.request import paths
 from extproc.settings import upstream
 from extproc.settings.commands import BbrSettings, EppSettings, GatewaySettings
 from extproc.transport.h2 import table as h2_table
@@ -52,6 +53,21 @@ def _variables() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _naming_paths() -> str:
+    lines = ["| path | of |", "|---|---|"]
+    for template, api in paths.NAMING_PATHS:
+        shown = template.replace("|", "\\|")
+        lines.append(f"| `{shown}` | {api} |")
+    return "\n".join(lines) + "\n"
+
+
+def _body_paths() -> str:
+    lines = ["| path | of | without a model |", "|---|---|---|"]
+    told = {paths.Api.NEEDS_MODEL: "refused", paths.Api.READS_MODEL: "the model server's own"}
+    lines += [f"| `{path}` | {whose} | {told[api]} |" for path, (api, whose) in paths.BODY_PATHS.items()]
+    return "\n".join(lines) + "\n"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "request-states": lambda: _diagram("request"),
     "response-states": lambda: _diagram("response"),
@@ -62,6 +78,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "bbr-upstream": lambda: _upstream("bbr"),
     "epp-upstream": lambda: _upstream("epp"),
     "upstream-variables": _variables,
+    "naming-paths": _naming_paths,
+    "body-paths": _body_paths,
 }
 
 

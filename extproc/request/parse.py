@@ -1,8 +1,9 @@
 """Head and body to InferenceRequest.
 
-The model comes from the path when the path names one, from the field `model` of a form, or from the key `model` of a JSON
-object. JSON is parsed whole, and the last of several `model` keys counts, as model servers do it. What a request with this
-content type can't be (broken JSON under `application/json`) is refused; what we can't know passes.
+The model comes from the path when the path names one, from the field `model` of a form, from the key `model` of a JSON
+object, or, when none of these names one, from the query. JSON is parsed whole, and the last of several `model` keys counts, as
+model servers do it. Where the path is an API's that reads a model (`paths.BODY_PATHS`), what a request with this content type
+can't be (broken JSON under `application/json`) is refused. Elsewhere a body may be anything, and passes.
 
 JSON that orjson refuses is given to Python's own `json`, with which vLLM and SGLang read requests: what they would read is
 read the same way here, and what they would refuse is refused. So a client sees no difference to a model server without a
@@ -24,7 +25,7 @@ from extproc.domain import InferenceRequest, RequestHead
 from extproc.errors import BodyTooLarge, InvalidBody, InvalidModel
 from extproc.request.encoding import MAX_INFLATED_BYTES, codings_of, inflate
 from extproc.request.form import model_of_form
-from extproc.request.paths import model_of_path, without_query
+from extproc.request.paths import Api, api_of, model_of_path, model_of_query, without_query
 from extproc.request.prefix import model_of_prefix
 
 _SHORT: Final = 256
@@ -34,7 +35,8 @@ MAX_MODEL_BYTES: Final = 4096
 """Longest model name: Envoy fails a request whose headers outgrow its limit (60 KiB unless set) with a bare 500."""
 
 FORM: Final = b"multipart/form-data"
-_CUT: Final = "the proxy sends only the beginning of the body"
+CUT: Final = "the proxy sends only the beginning of the body"
+NOT_JUDGED: Final = "passthrough-parser"
 
 
 class ParseOptions(NamedTuple):
@@ -46,6 +48,8 @@ class ParseOptions(NamedTuple):
     """A model that is a number or a boolean counts as its JSON text, instead of 400."""
     max_inflated_bytes: int = MAX_INFLATED_BYTES
     """Largest body after its content-encoding is undone, instead of 413."""
+    unread_bodies: bool = False
+    """No body is read, whatever it is: models come from paths only (a picker with `passthrough-parser` alone)."""
 
 
 def parse(
@@ -53,14 +57,40 @@ def parse(
 ) -> InferenceRequest:
     """Read the request. `body` None: the proxy does not send it; `complete` False: it is only the beginning.
 
-    Raises InvalidBody and InvalidModel, and BodyTooLarge for a body that is too large once inflated.
+    Raises InvalidModel; and, where the path's API reads a model, InvalidBody, and BodyTooLarge for a body that is too large
+    once inflated.
     """
-    path, named = path_and_model(head)
+    path, named, asked = read_path(head)
     if named is not None:
         return InferenceRequest(head, path, checked_model(named, "path"), len(body or b""), empty_model=not named)
     if not body:
         unread = "the proxy does not send the body" if body is None else None
-        return InferenceRequest(head, path, unread=unread)
+        request = InferenceRequest(head, path, unread=unread)
+    elif options.unread_bodies:
+        request = InferenceRequest(head, path, body_bytes=len(body), unread=NOT_JUDGED)
+    elif api_of(path) is Api.UNKNOWN:
+        request = _of_any_body(head, path, body, complete, options)
+    else:
+        request = _of_body(head, path, body, complete, options)
+    if asked is not None and request.model is None:
+        return request._replace(model=checked_model(asked, "query"), by_query=True)
+    return request
+
+
+def _of_any_body(head: RequestHead, path: str, body: bytes, complete: bool, options: ParseOptions) -> InferenceRequest:
+    """The path is no API's that we know: the body may name a model, and if it can't be read it is not at fault."""
+    try:
+        return _of_body(head, path, body, complete, options)
+    except BodyTooLarge:
+        unread = f"content-encoding {head.text('content-encoding')}"
+    except InvalidModel:
+        unread = "its model is no name"
+    except InvalidBody:
+        unread = "not what its content-type says"
+    return InferenceRequest(head, path, body_bytes=len(body), unread=unread)
+
+
+def _of_body(head: RequestHead, path: str, body: bytes, complete: bool, options: ParseOptions) -> InferenceRequest:
     headers = head.headers
     content_type = headers.get("content-type", b"")
     if "content-encoding" in headers:
@@ -85,7 +115,7 @@ def _encoded(
             return InferenceRequest(head, path, body_bytes=len(body), unread=told)
         raise
     if not inflated:
-        return InferenceRequest(head, path, body_bytes=len(body), unread=None if complete else _CUT)
+        return InferenceRequest(head, path, body_bytes=len(body), unread=None if complete else CUT)
     return _plain(head, path, inflated, content_type, complete, options)._replace(body_bytes=len(body))
 
 
@@ -95,29 +125,41 @@ def _plain(
     kind = media_type(content_type)
     if kind == FORM:
         model = model_of_form(content_type, body, complete=complete)
-        unread = _CUT if model is None and not complete else None
+        unread = CUT if model is None and not complete else None
         return InferenceRequest(
             head, path, checked_model(model, "form field"), len(body), unread=unread, empty_model=model == ""
         )
     return _json(head, path, body, kind, complete, options)
 
 
-def path_and_model(head: RequestHead) -> tuple[str, str | None]:
-    """The path without its query string, and the model that it names, None when it names none."""
+class PathRead(NamedTuple):
+    """What is known from the path alone."""
+
+    path: str
+    """Without its query string."""
+    model: str | None
+    """The model that the path names, '' and halves of surrogate pairs included; None when it names none."""
+    asked: str | None
+    """The model that the query names: it counts when neither the path nor the body names one."""
+
+
+def read_path(head: RequestHead) -> PathRead:
+    """The request's path, read."""
     headers = head.headers
     raw = headers.get(":path") or headers.get("x-original-path") or headers.get("x-forwarded-path") or b""
-    return (_seen_path if len(raw) <= _SHORT else _path_and_model)(raw)
+    return (_seen_path if len(raw) <= _SHORT else _read_path)(raw)
 
 
 # A server sees few different paths and content types, again and again.
 
 
-def _path_and_model(raw: bytes) -> tuple[str, str | None]:
-    path = without_query(raw.decode("latin-1"))
-    return path, model_of_path(path)
+def _read_path(raw: bytes) -> PathRead:
+    text = raw.decode("latin-1")
+    path = without_query(text)
+    return PathRead(path, model_of_path(path), model_of_query(text))
 
 
-_seen_path = lru_cache(maxsize=1024)(_path_and_model)
+_seen_path = lru_cache(maxsize=1024)(_read_path)
 
 
 @lru_cache(maxsize=256)
@@ -141,7 +183,7 @@ def _json(head: RequestHead, path: str, body: bytes, kind: bytes, complete: bool
         if not complete:
             found = model_of_prefix(body)
             model = _model(found, options)
-            unread = _CUT if found is None else None
+            unread = CUT if found is None else None
             return InferenceRequest(head, path, model, len(body), unread=unread, empty_model=found == "")
         if options.invalid_json_passes or not declared:
             return InferenceRequest(head, path, body_bytes=len(body), unread="not JSON")
@@ -196,7 +238,8 @@ def checked_model(model: str | None, source: str) -> str | None:
     try:
         size = len(model) if model.isascii() else len(model.encode())
     except UnicodeEncodeError as error:
-        raise InvalidModel(f"{source}: the model's name has half a surrogate pair", param="model") from error
+        fault = "is not UTF-8" if source in ("path", "query") else "has half a surrogate pair"
+        raise InvalidModel(f"{source}: the model's name {fault}", param="model") from error
     if size > MAX_MODEL_BYTES:
         raise InvalidModel(f"{source}: the model's name is longer than {MAX_MODEL_BYTES} bytes", param="model")
     if not model.isprintable() and any(ord(c) < 32 or ord(c) == 127 for c in model):

@@ -1,34 +1,165 @@
-"""Models named by the path, and paths whose body must name one.
+"""Paths that name a model, and paths whose body names one: two tables, from which `docs/requests.md` is made too.
 
-Sources: KServe's Open Inference Protocol (`/v2/models/{m}[/versions/{v}]/infer`), TensorFlow Serving and KServe v1
-(`/v1/models/{m}:predict`), Databricks (`/serving-endpoints/{m}/invocations`), OpenAI and Anthropic.
+Sources: KServe's Open Inference Protocol and Triton's extensions of it, TensorFlow Serving's REST API and KServe v1,
+Databricks, SageMaker and MLflow, Azure OpenAI, Amazon Bedrock, Vertex AI, Gemini; for bodies OpenAI, Anthropic, vLLM, SGLang.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final
-from urllib.parse import quote, unquote
+from enum import IntEnum
+from typing import Final, NamedTuple
+from urllib.parse import quote, unquote_to_bytes
 
-_MODEL_PATHS: Final = re.compile(
-    r"/v2/models/(?P<v2>[^/]+)(?:/versions/[^/]+)?/infer"
-    r"|/v1/models/(?P<v1>.+):predict"
-    r"|/serving-endpoints/(?P<databricks>[^/]+)/invocations"
+
+class NamingPath(NamedTuple):
+    """Paths that name a model. Anything may stand before them: KServe and many gateways put a prefix there."""
+
+    template: str
+    """`{model}` is one segment, `{+model}` may hold slashes, `[…]` may be left out, `(a|b)` is one of them, `…` is any rest."""
+    api: str
+
+
+NAMING_PATHS: Final = (
+    NamingPath("/v2/models/stats", "Triton: all models, so it names none"),
+    NamingPath(
+        "/v2/models/{model}[/versions/{version}]"
+        "[/(infer|generate|generate_stream|ready|config|stats|trace/setting|explain|classify|regress)]",
+        "KServe v2 (Open Inference Protocol), Triton",
+    ),
+    NamingPath("/v2/repository/models/{model}/(load|unload)", "Triton, MLServer"),
+    NamingPath(
+        "/v1/models/{+model}[/(versions|labels)/{version}]:(predict|classify|regress|explain)", "TensorFlow Serving, KServe v1"
+    ),
+    NamingPath("/v1/models/{+model}[/(versions|labels)/{version}]/metadata", "TensorFlow Serving"),
+    NamingPath("/v1/models/{model}/(versions|labels)/{version}", "TensorFlow Serving: its status"),
+    NamingPath("/serving-endpoints/{model}[/(served-models|served-entities)/{entity}]/invocations", "Databricks"),
+    NamingPath("/endpoints/{model}/(invocations|invocations-response-stream)", "SageMaker, MLflow"),
+    NamingPath("/gateway/{model}/invocations", "MLflow"),
+    NamingPath("/openai/deployments/{model}/…", "Azure OpenAI"),
+    NamingPath("/engines/{model}/(completions|chat/completions|embeddings)", "OpenAI, before models were in bodies"),
+    NamingPath(
+        "/model/{model}/(invoke|invoke-with-response-stream|invoke-with-bidirectional-stream|converse|converse-stream"
+        "|count-tokens)",
+        "Amazon Bedrock",
+    ),
+    NamingPath(
+        "/publishers/{publisher}/models/{model}:(generateContent|streamGenerateContent|countTokens|computeTokens|predict"
+        "|predictLongRunning|serverStreamingPredict|rawPredict|streamRawPredict|embedContent)",
+        "Vertex AI (`/v1/projects/{project}/locations/{location}` before it)",
+    ),
+    NamingPath(
+        "/locations/{location}/endpoints/{model}:(generateContent|streamGenerateContent|countTokens|predict|explain"
+        "|serverStreamingPredict|rawPredict|streamRawPredict|directPredict|directRawPredict)",
+        "Vertex AI: an endpoint (`/v1/projects/{project}` before it)",
+    ),
+    NamingPath(
+        "/(v1|v1beta|v1alpha)/(models|tunedModels)/{model}:(generateContent|streamGenerateContent|countTokens|embedContent"
+        "|batchEmbedContents|batchGenerateContent|predict|predictLongRunning)",
+        "Gemini",
+    ),
 )
+
+_MARKS: Final = (
+    *("/models/", "/serving-endpoints/", "/endpoints/", "/gateway/", "/openai/deployments/", "/engines/", "/model/"),
+    "/tunedModels/",
+)
+"""Each path above holds one of these: they keep the regular expressions off the paths that nearly all requests have."""
+
+
+class Api(IntEnum):
+    """What a path says of the request's body."""
+
+    UNKNOWN = 0
+    """It may be anything; a model is read where one is found."""
+    READS_MODEL = 1
+    """JSON or a form that may name a model; the model server has one of its own when it does not."""
+    NEEDS_MODEL = 2
+    """A body without a model is refused by the model server."""
+
+
+BODY_PATHS: Final[dict[str, tuple[Api, str]]] = {
+    "/chat/completions": (Api.NEEDS_MODEL, "OpenAI"),
+    "/completions": (Api.NEEDS_MODEL, "OpenAI"),
+    "/embeddings": (Api.NEEDS_MODEL, "OpenAI"),
+    "/responses": (Api.NEEDS_MODEL, "OpenAI"),
+    "/messages": (Api.NEEDS_MODEL, "Anthropic"),
+    "/audio/transcriptions": (Api.NEEDS_MODEL, "OpenAI"),
+    "/audio/translations": (Api.NEEDS_MODEL, "OpenAI"),
+    "/audio/speech": (Api.READS_MODEL, "OpenAI"),
+    "/images/generations": (Api.READS_MODEL, "OpenAI"),
+    "/images/edits": (Api.READS_MODEL, "OpenAI"),
+    "/images/variations": (Api.READS_MODEL, "OpenAI"),
+    "/moderations": (Api.READS_MODEL, "OpenAI"),
+    "/responses/input_tokens": (Api.READS_MODEL, "OpenAI"),
+    "/responses/compact": (Api.READS_MODEL, "OpenAI"),
+    "/messages/count_tokens": (Api.READS_MODEL, "Anthropic"),
+    "/chat/completions/render": (Api.READS_MODEL, "vLLM"),
+    "/completions/render": (Api.READS_MODEL, "vLLM"),
+    "/inference/v1/generate": (Api.READS_MODEL, "vLLM"),
+    "/tokenize": (Api.READS_MODEL, "vLLM"),
+    "/detokenize": (Api.READS_MODEL, "vLLM"),
+    "/pooling": (Api.READS_MODEL, "vLLM"),
+    "/classify": (Api.READS_MODEL, "vLLM, SGLang"),
+    "/score": (Api.READS_MODEL, "vLLM"),
+    "/rerank": (Api.READS_MODEL, "Jina, Cohere, vLLM"),
+    "/generate": (Api.READS_MODEL, "SGLang, TGI"),
+    "/api/chat": (Api.READS_MODEL, "Ollama"),
+    "/api/generate": (Api.READS_MODEL, "Ollama"),
+    "/api/embed": (Api.READS_MODEL, "Ollama"),
+    "/invocations": (Api.READS_MODEL, "SageMaker's containers"),
+}
+"""Paths by their end, at most three segments: anything may stand before it, but a thread or a conversation."""
+
+_STORED: Final = ("/threads/", "/conversations/", "/vector_stores/")
+"""Below these, `messages` and the like are objects and not APIs (OpenAI)."""
 
 _UNENCODED: Final = "-._~!$&'()*+,;=:@"
 """What a path's segment may hold besides letters and digits (RFC 3986, section 3.3)."""
+_UNENCODED_IN_QUERY: Final = "-._~!$'()*,;:@/?"
+"""What a query's value may hold besides letters and digits: `&`, `=` and `+` mean something there."""
 _BEYOND_ASCII: Final = re.compile("[\x80-\xff]")
 
-_MODEL_REQUIRED: Final = (
-    "/chat/completions",
-    "/completions",
-    "/embeddings",
-    "/responses",
-    "/messages",
-    "/audio/transcriptions",
-    "/audio/translations",
-)
+
+def _compiled(template: str) -> re.Pattern[str]:
+    """For `search`: the leftmost place from which the path is as the template says, to its end."""
+    tokens: list[str] = re.findall(r"\{\+?\w+\}|[\[\]()|…]|[^\[\](){}|…]+", template)
+    parts = [_TOKENS.get(token) or ("[^/]+" if token[0] == "{" else re.escape(token)) for token in tokens]
+    return re.compile(f"{''.join(parts)}\\Z", re.DOTALL)
+
+
+_TOKENS: Final = {
+    "{model}": "(?P<model>[^/]+)",
+    "{+model}": "(?P<model>.+?)",
+    "[": "(?:",
+    "]": ")?",
+    "(": "(?:",
+    ")": ")",
+    "|": "|",
+    "…": ".+",
+}
+
+
+class _Matcher(NamedTuple):
+    pattern: re.Pattern[str]
+    ends: tuple[str, ...]
+    """One of these ends the path, where the name may hold slashes: so a search that fails is never tried from many places."""
+
+
+def matchers(rows: tuple[NamingPath, ...]) -> tuple[_Matcher, ...]:
+    """The rows, ready to be tried in their order."""
+    found = []
+    for template, _ in rows:
+        ends: tuple[str, ...] = ("",)
+        if "{+model}" in template:
+            verbs = re.search(r"([:/])\(?([\w|]+)\)?\Z", template)
+            assert verbs is not None, "a name with slashes has something behind it"
+            ends = tuple([verbs[1] + verb for verb in verbs[2].split("|")])
+        found.append(_Matcher(_compiled(template), ends))
+    return tuple(found)
+
+
+_MATCHERS: Final = matchers(NAMING_PATHS)
 
 
 def without_query(path: str) -> str:
@@ -40,30 +171,100 @@ def without_query(path: str) -> str:
     return path
 
 
-def model_of_path(path: str) -> str | None:
-    """The model that the path names, percent-decoded; None when it names none. `path` has no query string."""
-    # Three cheap tests keep the regular expression off the paths that nearly all requests have.
-    if not path.endswith(("/infer", "/invocations", ":predict")):
+def span_of_model(path: str, rows: tuple[_Matcher, ...] = _MATCHERS) -> tuple[int, int] | None:
+    """Where the model's name stands in a path without its query string; None when it names none."""
+    if not any(mark in path for mark in _MARKS):
         return None
-    match = _MODEL_PATHS.fullmatch(path)
-    return unquote(match[match.lastgroup]) if match and match.lastgroup else None
+    for pattern, ends in rows:
+        if not path.endswith(ends):
+            continue
+        match = pattern.search(path)
+        if match is not None:
+            return match.span("model") if pattern.groups else None
+    return None
+
+
+def model_of_path(path: str) -> str | None:
+    """The model that the path names, percent-decoded; None when it names none. `path` has no query string, and one character
+    for each byte. A name that is not UTF-8 comes with halves of surrogate pairs.
+    """
+    span = span_of_model(path)
+    return None if span is None else _decoded(path[span[0] : span[1]])
+
+
+def _decoded(text: str) -> str:
+    return unquote_to_bytes(text.encode("latin-1")).decode("utf-8", "surrogateescape")
+
+
+def model_of_query(raw: str) -> str | None:
+    """The value of `model` in the query string, or of `deployment` (Azure OpenAI) for a realtime session; the last of several.
+
+    None when there is none or it is empty. `raw` is the path with its query, one character for each byte.
+    """
+    found = None
+    for begin, end in _spans_of_query(raw):
+        found = raw[begin:end]
+    return _decoded(found.replace("+", " ")) if found else None
+
+
+def _spans_of_query(raw: str) -> list[tuple[int, int]]:
+    """Where the values of all parameters stand that name a model."""
+    at = raw.find("?")
+    if at < 0:
+        return []
+    stop = raw.find("#", at)
+    end = len(raw) if stop < 0 else stop
+    keys = ("model", "deployment") if raw[:at].endswith("/realtime") else ("model",)
+    spans = []
+    begin = at + 1
+    for pair in raw[begin:end].split("&"):
+        key, equals, value = pair.partition("=")
+        if equals and key in keys:
+            spans.append((begin + len(key) + 1, begin + len(key) + 1 + len(value)))
+        begin += len(pair) + 1
+    return spans
 
 
 def renamed_path(raw: bytes, model: str) -> str | None:
     """The path (with its query string) with another model's name, percent-encoded; None when it names none.
 
-    A slash in the new name is encoded, unless the old name came with one that was not. Bytes beyond ASCII, which a path
-    should not have, come out encoded too.
+    The name stands in the path, or else in the query, where all that name a model change. A slash in the new name is encoded,
+    unless the old name came with one that was not. Bytes beyond ASCII, which a path should not have, come out encoded too.
     """
     text = raw.decode("latin-1")
-    match = _MODEL_PATHS.fullmatch(without_query(text))
-    if match is None or match.lastgroup is None:
+    span = span_of_model(without_query(text))
+    if span is not None:
+        begin, end = span
+        named = quote(model, safe=_UNENCODED + "/" if "/" in text[begin:end] else _UNENCODED)
+        return _ascii(f"{text[:begin]}{named}{text[end:]}")
+    spans = _spans_of_query(text)
+    if not spans:
         return None
-    begin, end = match.span(match.lastgroup)
-    named = quote(model, safe=_UNENCODED + "/" if "/" in match[match.lastgroup] else _UNENCODED)
-    return _BEYOND_ASCII.sub(lambda found: f"%{ord(found[0]):02X}", f"{text[:begin]}{named}{text[end:]}")
+    named = quote(model, safe=_UNENCODED_IN_QUERY)
+    for begin, end in reversed(spans):
+        text = f"{text[:begin]}{named}{text[end:]}"
+    return _ascii(text)
+
+
+def _ascii(text: str) -> str:
+    return _BEYOND_ASCII.sub(lambda found: f"%{ord(found[0]):02X}", text)
+
+
+def api_of(path: str) -> Api:
+    """What the path says of the body. `path` has no query string."""
+    found = BODY_PATHS.get(path.removeprefix("/v1"))
+    if found is not None:
+        return found[0]
+    if any(stored in path for stored in _STORED):
+        return Api.UNKNOWN
+    segments = path.rsplit("/", 3)[1:]
+    for at in range(len(segments)):
+        found = BODY_PATHS.get("/" + "/".join(segments[at:]))
+        if found is not None:
+            return found[0]
+    return Api.UNKNOWN
 
 
 def requires_model(path: str) -> bool:
     """Whether the API behind the path refuses a body without a model."""
-    return path.endswith(_MODEL_REQUIRED)
+    return api_of(path) is Api.NEEDS_MODEL

@@ -1,7 +1,8 @@
 """Another model's name in a request: exactly the bytes of the old name change.
 
 In a JSON object these are the values of all its keys `model`, because readers differ on which of several counts; in a form
-all fields of that name; in a path the segment. A compressed body is inflated and goes on plain. What can't be changed for
+all fields of that name; in a path the segment; in a query all parameters. A compressed body is inflated and goes on plain.
+What can't be changed for
 certain is refused, so no request reaches a model server under a name that it was not to have.
 """
 
@@ -17,8 +18,8 @@ from extproc.domain import InferenceRequest, RequestHead, Splice
 from extproc.errors import BodyNotSeen, InvalidModel, UnreadableBody
 from extproc.request.encoding import codings_of, inflate
 from extproc.request.form import model_fields
-from extproc.request.parse import FORM, ParseOptions, media_type, path_and_model
-from extproc.request.paths import renamed_path, requires_model
+from extproc.request.parse import CUT, FORM, NOT_JUDGED, ParseOptions, media_type, read_path
+from extproc.request.paths import Api, api_of, renamed_path, requires_model
 from extproc.request.prefix import begin_of_object, models_of_prefix
 from extproc.request.scan import ModelScanner
 
@@ -49,13 +50,21 @@ def renamed(request: InferenceRequest, body: bytes | None, complete: bool, model
     UnreadableBody and BodyNotSeen when the request may name a model that can't be changed, and what `parse` raises.
     """
     head = request.head
-    if path_and_model(head)[1] is not None:
+    if read_path(head).model is not None:
         return Renamed(set_headers=_new_path(head, model))
+    if not request.by_query:
+        return _in_body(request, body, complete, model, options)
+    rest = _in_body(request._replace(model=None), body, complete, model, options)
+    return rest._replace(set_headers=_new_path(head, model))
+
+
+def _in_body(request: InferenceRequest, body: bytes | None, complete: bool, model: str, options: ParseOptions) -> Renamed:
     if body is None or request.unread is not None:
         _refuse_if_named(request, body)
         return Renamed()
     if not body:
         return Renamed()
+    head = request.head
     codings = codings_of(head.headers.get("content-encoding", b""))
     if codings:
         return _compressed(request, body, complete, model, options, codings)
@@ -167,5 +176,10 @@ def _refuse_if_named(request: InferenceRequest, body: bytes | None) -> None:
             )
         return
     unread = request.unread or ""
-    if requires_model(request.path) or not unread.startswith("content-type"):
+    if unread == NOT_JUDGED:
+        return
+    api = api_of(request.path)
+    says_type = unread.startswith("content-type")
+    may_name = api is Api.NEEDS_MODEL or (api is Api.READS_MODEL and not says_type)
+    if may_name or unread.startswith("content-encoding") or unread == CUT:
         raise UnreadableBody(f"this pool rewrites models, and the body can't be read for its model ({unread})")

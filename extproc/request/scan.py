@@ -21,7 +21,8 @@ import orjson
 
 from extproc.domain import RequestHead
 from extproc.errors import ConflictingModel, ExtProcError, InvalidBody, InvalidModel
-from extproc.request.parse import MAX_MODEL_BYTES, path_and_model
+from extproc.request.parse import MAX_MODEL_BYTES, read_path
+from extproc.request.paths import Api, api_of
 
 _SPACE: Final = rb"[\t\n\r ]*+"
 _CHARS: Final = rb"[\x00-\x21\x23-\x5b\x5d-\xff]"
@@ -338,11 +339,15 @@ _NAMED_BY_PATH: Final = NamedByPath()
 def scanner_of(head: RequestHead) -> ModelScanner | NamedByPath | None:
     """A scanner for the body that `head` announces; None when only the whole body can tell the model.
 
-    Forms, compressed bodies, and JSON that is not said to be UTF-8 are read whole. A body without a content type is JSON, as
+    Forms, compressed bodies, JSON that is not said to be UTF-8, and what is under a path of no API that we know (lines of JSON,
+    say) are read whole. A body without a content type is JSON, as
     for `parse`.
     """
-    if path_and_model(head)[1] is not None:
+    read = read_path(head)
+    if read.model is not None:
         return _NAMED_BY_PATH
+    if api_of(read.path) is Api.UNKNOWN:
+        return None
     headers = head.headers
     encoding = headers.get("content-encoding")
     if encoding and encoding.strip().lower() != b"identity":

@@ -393,6 +393,11 @@ def test_other_bodies_are_read_whole(headers: dict[str, str]) -> None:
     assert scanner_of(head(**headers)) is None
 
 
+def test_so_are_those_of_paths_that_are_no_api() -> None:
+    """Lines of JSON are two documents, which stops a body under way."""
+    assert scanner_of(head("/upload", content_type="application/json")) is None
+
+
 def test_a_model_in_the_path_is_known_at_once() -> None:
     scanner = scanner_of(head("/v2/models/llama/infer?x=y", content_encoding="gzip"))
     assert isinstance(scanner, NamedByPath)

@@ -14,6 +14,7 @@ import pytest
 from extproc.domain import Decision, RequestHead
 from extproc.errors import ExtProcError
 from extproc.protocol import Decide
+from extproc.stages import Stage
 from tests.fakes.deployment import Deployment
 from tests.fakes.encoders import encode
 from tests.fakes.events import head
@@ -124,6 +125,27 @@ TABLE = [
 ]
 
 
+ANY = [
+    # Under a path that is no API of a model server, a body may be anything; a model is read where there is one.
+    Row("a list", b'[{"jsonrpc":"2.0"}]', PASSES, NONE),
+    Row("a string", b'"m"', PASSES, NONE),
+    Row("cut", M[:-1], PASSES, NONE),
+    Row("NULs", bytes(10), PASSES, NONE),
+    Row("text of no kind", b"m", PASSES, NONE, ""),
+    Row("a number for a name", b'{"model":1}', PASSES, NONE),
+    Row("an object for a name", b'{"model":{"id":"m"}}', PASSES, NONE),
+    Row("a line break in the name", b'{"model":"m\\n"}', PASSES, NONE),
+    Row("100,000 levels", b"[" * 100_000 + b"]" * 100_000, PASSES, NONE),
+    Row("a form without a closing boundary", FIELD, PASSES, NONE, FORM),
+    Row("a form without a boundary", FIELD + END, PASSES, NONE, "multipart/form-data"),
+    Row("plain, and it says gzip", M, PASSES, NONE, encoding="gzip"),
+    Row("64 MiB in 64 KB", gzip.compress(bytes(64 * 2**20)), PASSES, UNKNOWN, encoding="gzip"),
+    Row("a model", M),
+    Row("a model in a form", FIELD + END, content_type=FORM),
+    Row("a model in gzip", gzip.compress(M), encoding="gzip"),
+]
+
+
 @pytest.fixture
 def deployment() -> Deployment:
     found = Deployment()
@@ -134,21 +156,37 @@ def deployment() -> Deployment:
 
 @pytest.mark.parametrize("row", TABLE, ids=[row.what for row in TABLE])
 def test_every_kind_of_body(deployment: Deployment, row: Row) -> None:
-    told = {"content-type": row.content_type, "content-encoding": row.encoding}
-    of = RequestHead({**head().headers, **{name: value.encode() for name, value in told.items() if value}})
+    of = _head("/v1/chat/completions", row)
     assert _seen(deployment, of, row.body, "bbr") == row.bbr
     assert _seen(deployment, of, row.body, "gateway") == (row.gateway or row.bbr)
 
 
+@pytest.mark.parametrize("path", ["/mcp", "/upload", "/files/1", "/v1/threads/t/messages"])
+@pytest.mark.parametrize("row", ANY, ids=[row.what for row in ANY])
+def test_bodies_of_paths_that_are_no_api_of_a_model_server(deployment: Deployment, row: Row, path: str) -> None:
+    of = _head(path, row)
+    assert _seen(deployment, of, row.body, "bbr") == row.bbr
+    assert _seen(deployment, of, row.body, "epp") == "picked"
+    assert _seen(deployment, of, row.body, "gateway") == (row.gateway or row.bbr)
+
+
+def _head(path: str, row: Row) -> RequestHead:
+    told = {"content-type": row.content_type, "content-encoding": row.encoding}
+    return RequestHead({**head(path).headers, **{name: value.encode() for name, value in told.items() if value}})
+
+
 def _seen(deployment: Deployment, of: RequestHead, body: bytes, which: str) -> str:
-    """The model, `passes`, or status and code of the error."""
-    stages = {
+    """The model, `picked`, `passes`, or status and code of the error."""
+    stages: dict[str, tuple[Stage, ...]] = {
         "bbr": (deployment.headers(),),
+        "epp": (deployment.picker("one", model_required=True),),
         "gateway": (deployment.headers(), deployment.routes(one=["m"], two=["other"]), deployment.picker(None)),
-    }[which]
+    }
     try:
-        decision = deployment.director(*stages).decide(Decide(of, body, True))
+        decision = deployment.director(*stages[which]).decide(Decide(of, body, True))
     except ExtProcError as error:
         return f"{error.status} {error.code}"
     assert isinstance(decision, Decision)
+    if which == "epp":
+        return "picked" if decision.destination else PASSES
     return dict(decision.set_headers).get("X-Gateway-Model-Name", PASSES)
