@@ -10,13 +10,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from extproc.cli.options import env_of, flag_of, is_hidden, shown_default
 from extproc.protocol.table import REQUEST_ROWS, RESPONSE_ROWS, mermaid
 from extproc.request import paths
 from extproc.settings import upstream
-from extproc.settings.commands import BbrSettings, EppSettings, GatewaySettings
+from extproc.settings.commands import SERVERS
 from extproc.transport.h2 import table as h2_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,13 +28,27 @@ def _diagram(which: str) -> str:
     return f"```mermaid\n{mermaid(rows)}\n```\n"
 
 
-def _flags(model: type[BaseModel]) -> str:
+def _takers(field: str, meaning: str | None) -> dict[str, FieldInfo]:
+    """The commands that have this flag with this meaning."""
+    fields = {command: model.model_fields.get(field) for command, model in SERVERS.items()}
+    return {command: info for command, info in fields.items() if info is not None and info.description == meaning}
+
+
+def _flags(*commands: str) -> str:
+    """The flags that these commands have, and no others."""
     lines = ["| flag | default | environment | meaning |", "|---|---|---|---|"]
-    for field, info in model.model_fields.items():
-        if is_hidden(info):
+    for field, info in SERVERS[commands[0]].model_fields.items():
+        takers = _takers(field, info.description)
+        if is_hidden(info) or set(takers) != set(commands):
             continue
+        defaults: dict[str, list[str]] = {}
+        for command, its in takers.items():
+            defaults.setdefault(shown_default(its) or "–", []).append(command)
+        shown = next(iter(defaults))
+        if len(defaults) > 1:
+            shown = ", ".join(f"{default} ({', '.join(whose)})" for default, whose in defaults.items())
         doc = (info.description or "").replace("|", "\\|")
-        lines.append(f"| `--{flag_of(field, info)}` | {shown_default(info) or '–'} | `{env_of(field, info)}` | {doc} |")
+        lines.append(f"| `--{flag_of(field, info)}` | {shown} | `{env_of(field, info)}` | {doc} |")
     return "\n".join(lines) + "\n"
 
 
@@ -72,9 +86,12 @@ PARTS: dict[str, Callable[[], str]] = {
     "request-states": lambda: _diagram("request"),
     "response-states": lambda: _diagram("response"),
     "h2-states": lambda: f"```mermaid\n{h2_table.mermaid()}\n```\n",
-    "bbr-flags": lambda: _flags(BbrSettings),
-    "epp-flags": lambda: _flags(EppSettings),
-    "gateway-flags": lambda: _flags(GatewaySettings),
+    "common-flags": lambda: _flags("bbr", "epp", "gateway"),
+    "router-flags": lambda: _flags("bbr", "gateway"),
+    "picker-flags": lambda: _flags("epp", "gateway"),
+    "bbr-flags": lambda: _flags("bbr"),
+    "epp-flags": lambda: _flags("epp"),
+    "gateway-flags": lambda: _flags("gateway"),
     "bbr-upstream": lambda: _upstream("bbr"),
     "epp-upstream": lambda: _upstream("epp"),
     "upstream-variables": _variables,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
+
+from extproc.cli.options import flag_of, is_hidden
+from extproc.settings.commands import SERVERS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,6 +49,17 @@ def test_a_planted_violation_is_found(copy: Path, module: str, line: str) -> Non
     done = lint_imports(copy)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "BROKEN" in done.stdout
+
+
+def test_each_flag_of_a_server_stands_once_in_the_docs() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    tables = re.findall(r"<!-- generated: \w+-flags -->\n(.*?)<!-- end -->", text, re.DOTALL)
+    rows = Counter(re.findall(r"^\| `--([\w-]+)`", "".join(tables), re.MULTILINE))
+    taken = {
+        flag_of(field, info) for model in SERVERS.values() for field, info in model.model_fields.items() if not is_hidden(info)
+    }
+    assert set(rows) == taken
+    assert {flag for flag, times in rows.items() if times > 1} == {"config-file"}, "another file for each of two commands"
 
 
 def test_generated_docs_are_current() -> None:

@@ -31,10 +31,18 @@ from extproc.pool import PoolStore
 from extproc.protocol import BodyMode, ProtocolConfig, StreamLimits
 from extproc.request import ParseOptions, scanner_of
 from extproc.settings.base import SettingsError
-from extproc.settings.commands import BbrSettings, EppSettings, GatewaySettings, PickerSettings
+from extproc.settings.commands import (
+    BbrSettings,
+    EarlySettings,
+    EppSettings,
+    GatewaySettings,
+    PickerConfigSettings,
+    PickingSettings,
+    ScrapingSettings,
+)
 from extproc.settings.gateway import GatewayConfig, load_gateway_config, scheduling_of
 from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, load_picker_config
-from extproc.settings.server import ServerSettings
+from extproc.settings.server import BodySettings
 from extproc.stages import AdmitByPriority, ModelHeaders, PickEndpoint, PoolOfEndpoints, RewriteModel, RouteToPool, Stage
 from extproc.traffic import Route, RouteTable
 
@@ -131,7 +139,7 @@ def build_epp(settings: EppSettings) -> Service:
     )
 
 
-def _picker_config(settings: EppSettings, problems: list[str]) -> tuple[EndpointPickerConfig, str, list[str]]:
+def _picker_config(settings: PickerConfigSettings, problems: list[str]) -> tuple[EndpointPickerConfig, str, list[str]]:
     """The config with what flags add to it, how its problems begin, and warnings. What is wrong goes to `problems`."""
     config, prefix = DEFAULT_PICKER, ""
     warnings: list[str] = []
@@ -203,8 +211,8 @@ def build_gateway(settings: GatewaySettings) -> Service:
     )
 
 
-def _limits(settings: ServerSettings) -> StreamLimits:
-    early = isinstance(settings, BbrSettings | GatewaySettings) and settings.early
+def _limits(settings: BodySettings) -> StreamLimits:
+    early = isinstance(settings, EarlySettings) and settings.early
     return StreamLimits(
         settings.max_body_bytes,
         request_timeout_s=settings.request_timeout,
@@ -242,7 +250,9 @@ def _gateway_parts(config: GatewayConfig, base: Path, prefix: str, problems: lis
     return parts
 
 
-def _pool(name: str, parts: PoolParts, settings: PickerSettings, telemetry: Telemetry, cluster: Cluster | None = None) -> Pool:
+def _pool(
+    name: str, parts: PoolParts, settings: ScrapingSettings, telemetry: Telemetry, cluster: Cluster | None = None
+) -> Pool:
     store = PoolStore(name, time.monotonic, stale_after_s=settings.metrics_staleness_threshold)
     interval_s = settings.refresh_metrics_interval
     return Pool(store, parts, telemetry.instruments, telemetry.files, interval_s=interval_s, cluster=cluster)
@@ -255,7 +265,7 @@ def _of_stages(pool: Pool, parts: PoolParts) -> PoolOfEndpoints:
 
 def _picking(
     pools: Mapping[str, PoolOfEndpoints],
-    settings: PickerSettings,
+    settings: PickingSettings,
     telemetry: Telemetry,
     decisions: DecisionLog,
     options: ParseOptions,
@@ -289,7 +299,7 @@ def _objects(pools: Sequence[Pool], cluster: Cluster | None) -> list[Callable[[]
     return [] if cluster is None else [partial(watch_objects, pools, cluster)]
 
 
-def _responses(settings: PickerSettings, telemetry: Telemetry) -> ResponseMetrics | None:
+def _responses(settings: PickingSettings, telemetry: Telemetry) -> ResponseMetrics | None:
     return ResponseMetrics(telemetry.instruments) if settings.response_metrics else None
 
 

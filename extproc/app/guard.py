@@ -10,19 +10,19 @@ from extproc.kubernetes.reviews import Refusal, Reviews
 from extproc.observability.instruments import Instruments
 from extproc.observability.logs import logger
 from extproc.settings.base import SettingsError
-from extproc.settings.server import ServerSettings
+from extproc.settings.server import MetricsGuardSettings, MetricsPortSettings
 
 _log = logger(__name__)
 
 
-def wants_guard(settings: ServerSettings, environ: Mapping[str, str] = os.environ) -> bool:
+def wants_guard(settings: MetricsPortSettings, environ: Mapping[str, str] = os.environ) -> bool:
     """As upstream in a cluster; elsewhere only when asked for, for there is nobody to ask about tokens."""
     if settings.metrics_endpoint_auth is None:
         return bool(environ.get("KUBERNETES_SERVICE_HOST"))
     return settings.metrics_endpoint_auth
 
 
-def metrics_guard(settings: ServerSettings, cluster: Cluster | None, instruments: Instruments) -> MetricsGuard | None:
+def metrics_guard(settings: MetricsGuardSettings, cluster: Cluster | None, instruments: Instruments) -> MetricsGuard | None:
     """None when everybody may read. Asks by `cluster`, or by a connection of its own where nothing else needs one."""
     if not wants_guard(settings):
         return None

@@ -16,7 +16,7 @@ from extproc.discovery.kubernetes.pools import Selection
 from extproc.discovery.kubernetes.traffic import PoolRef
 from extproc.observability.logs import logger
 from extproc.settings.base import SettingsError
-from extproc.settings.commands import BbrSettings, EppSettings
+from extproc.settings.commands import AdapterSettings, ElectionSettings, PoolSettings
 from extproc.settings.gateway import PoolSpec
 from extproc.settings.selection import parse_selector
 from extproc.stages import ModelHeaders
@@ -28,7 +28,7 @@ CONFIG_MAPS_WITHIN_S: Final = 10.0
 """How long a router waits for its ConfigMaps before it serves without them."""
 
 
-def picker_source(settings: EppSettings) -> KubernetesSource | None:
+def picker_source(settings: PoolSettings) -> KubernetesSource | None:
     """The pods of --endpoint-selector or of the InferencePool --pool-name; None without either."""
     namespace = settings.pool_namespace or ""
     if settings.endpoint_selector is not None:
@@ -51,7 +51,7 @@ def pool_source(spec: PoolSpec) -> KubernetesSource | None:
     return KubernetesSource(namespace, where.inference_pool or "")
 
 
-def why_kubernetes(settings: EppSettings) -> str:
+def why_kubernetes(settings: ElectionSettings) -> str:
     """The flag that asks for it, for messages."""
     if settings.ha_enable_leader_election:
         return "--ha-enable-leader-election"
@@ -65,7 +65,7 @@ class WatchedAdapters:
     for long: after `within_s` it serves, base models unknown, until the ConfigMaps are there.
     """
 
-    def __init__(self, settings: BbrSettings, headers: ModelHeaders, cluster: Cluster) -> None:
+    def __init__(self, settings: AdapterSettings, headers: ModelHeaders, cluster: Cluster) -> None:
         self._must = settings.adapter_configmaps == "true"
         self._headers = headers
         self._given_up = False
@@ -115,7 +115,7 @@ async def watch_objects(pools: Sequence[Pool], cluster: Cluster) -> None:
             group.create_task(objects.run(cluster.client), name=f"objects of {namespace}")
 
 
-def wants_config_maps(settings: BbrSettings, environ: Mapping[str, str] = os.environ) -> bool:
+def wants_config_maps(settings: AdapterSettings, environ: Mapping[str, str] = os.environ) -> bool:
     """Whether ConfigMaps are to be watched."""
     if settings.adapter_configmaps == "auto":
         return bool(environ.get("KUBERNETES_SERVICE_HOST")) and settings.adapters_file is None

@@ -13,7 +13,7 @@ from extproc.app.cluster import Cluster
 from extproc.kubernetes.election import Timing
 from extproc.kubernetes.leases import LeaseElection, LeaseName
 from extproc.observability.instruments import Instruments
-from extproc.settings.commands import EppSettings
+from extproc.settings.commands import ElectionSettings
 
 
 class Leadership:
@@ -21,7 +21,7 @@ class Leadership:
 
     def __init__(
         self,
-        settings: EppSettings,
+        settings: ElectionSettings,
         cluster: Cluster,
         instruments: Instruments,
         *,

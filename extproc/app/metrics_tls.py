@@ -12,7 +12,7 @@ from extproc.app.watching import FileErrors
 from extproc.discovery.watch import FileWatcher
 from extproc.observability.logs import logger
 from extproc.settings.base import SettingsError
-from extproc.settings.server import ServerSettings
+from extproc.settings.server import MetricsPortSettings
 from extproc.sockets.certificates import Chain, Key, paired, read_chain, read_key
 from extproc.sockets.tls import PlainExchangeableContext, Policy, read_authorities, server_context
 
@@ -24,7 +24,7 @@ _SETTLE_S: Final = 1.0
 Part = TypeVar("Part")
 
 
-def metrics_tls(settings: ServerSettings, files: FileErrors, problems: list[str]) -> MetricsTls | None:
+def metrics_tls(settings: MetricsPortSettings, files: FileErrors, problems: list[str]) -> MetricsTls | None:
     """None for plaintext. What is wrong is added to `problems`."""
     if settings.metrics_cert_dir is None:
         return None

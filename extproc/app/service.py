@@ -31,7 +31,7 @@ from extproc.observability.logs import logger
 from extproc.observability.metrics import StreamMetrics, TransportMetrics
 from extproc.protocol import StreamLimits
 from extproc.settings.base import SettingsError
-from extproc.settings.server import ServerSettings
+from extproc.settings.server import DrainSettings, MetricsPortSettings, ServerSettings
 from extproc.transport.health import Health
 
 _log = logger(__name__)
@@ -172,7 +172,7 @@ class Service:
                 self._draining = True
                 health.set_ready(False)
                 _log.info("draining", timeout_s=self.settings.drain_timeout, streams=self.telemetry.streams.open.value)
-                await asyncio.gather(servers.drain(self.settings), self._let_go())
+                await asyncio.gather(servers.drain(self.settings, shared=self.settings.reuse_port), self._let_go())
                 for task in tasks:
                     task.cancel()
         _log.info("stopped", service=self.name)
@@ -207,7 +207,9 @@ class _Servers:
     health: GrpcServer
     admin: AdminServer
 
-    async def start(self, settings: ServerSettings, stack: contextlib.AsyncExitStack, metrics: ssl.SSLContext | None) -> Ports:
+    async def start(
+        self, settings: MetricsPortSettings, stack: contextlib.AsyncExitStack, metrics: ssl.SSLContext | None
+    ) -> Ports:
         """Listen on all ports; raise PortsTaken with every one that can't be had."""
         problems: list[str] = []
 
@@ -241,11 +243,14 @@ class _Servers:
         if problems:
             raise PortsTaken(problems)
 
-    async def drain(self, settings: ServerSettings) -> None:
-        """Go on for --shutdown-delay, then take nothing new and let what is open end within --drain-timeout."""
+    async def drain(self, settings: DrainSettings, *, shared: bool) -> None:
+        """Go on for --shutdown-delay, then take nothing new and let what is open end within --drain-timeout.
+
+        `shared`: a replacement may listen on the same ports.
+        """
         await asyncio.sleep(settings.shutdown_delay)
         stopping = [self.ext_proc.stop(settings.drain_timeout)]
-        if settings.reuse_port:
+        if shared:
             stopping.append(self.health.stop(0))  # whoever asks on a shared port now means the replacement
         await asyncio.gather(*stopping)
 

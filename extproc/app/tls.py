@@ -17,7 +17,7 @@ from extproc.discovery.watch import FileWatcher
 from extproc.observability.instruments import Instruments
 from extproc.observability.logs import logger
 from extproc.settings.base import SettingsError
-from extproc.settings.server import ServerSettings
+from extproc.settings.server import TlsSettings
 from extproc.settings.tls import tls12_suites
 from extproc.sockets.certificates import Chain, Identity, Key, KeyKind, paired, read_chain, read_key, self_signed
 from extproc.sockets.tls import ExchangeableContext, Policy, read_authorities, server_context, unfit_suites
@@ -38,7 +38,7 @@ _UNUSED_WITHOUT_TLS: Final = ("cert_path", "enable_cert_reload", "tls_min_versio
 Part = TypeVar("Part")
 
 
-def server_tls(settings: ServerSettings, instruments: Instruments, files: FileErrors, problems: list[str]) -> ServerTls | None:
+def server_tls(settings: TlsSettings, instruments: Instruments, files: FileErrors, problems: list[str]) -> ServerTls | None:
     """The TLS that these settings ask for, None for plaintext. What is wrong is added to `problems`."""
     if not settings.tls:
         why = "--secure-serving is false" if settings.grpc_socket is None else "--grpc-socket is plaintext"
@@ -64,7 +64,7 @@ class ServerTls:
 
     def __init__(
         self,
-        settings: ServerSettings,
+        settings: TlsSettings,
         instruments: Instruments,
         files: FileErrors,
         *,

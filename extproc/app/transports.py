@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from extproc.app.tls import ServerTls
 from extproc.observability.metrics import StreamMetrics, TransportMetrics
 from extproc.protocol import StreamLimits
-from extproc.settings.server import ServerSettings
+from extproc.settings.server import Http2Settings, ListenSettings, TransportSettings
 from extproc.sockets.listen import Address, Tcp, Unix
 from extproc.transport.codec import Encoder
 from extproc.transport.h2.call import Services
@@ -35,7 +35,7 @@ class GrpcServer:
 
 
 def grpc_servers(
-    settings: ServerSettings,
+    settings: TransportSettings,
     tls: ServerTls | None,
     decider: Decider,
     limits: StreamLimits,
@@ -72,7 +72,7 @@ def _open_already() -> None:
     """grpcio listens when it binds."""
 
 
-def _h2_limits(settings: ServerSettings) -> H2Limits:
+def _h2_limits(settings: Http2Settings) -> H2Limits:
     return H2Limits(
         max_streams=settings.max_concurrent_streams,
         stream_window=settings.initial_stream_window_size,
@@ -84,7 +84,7 @@ def _h2_limits(settings: ServerSettings) -> H2Limits:
     )
 
 
-def grpc_address(settings: ServerSettings) -> Address:
+def grpc_address(settings: ListenSettings) -> Address:
     """Where the ExtProc service listens."""
     if settings.grpc_socket is not None:
         return Unix(settings.grpc_socket, settings.grpc_socket_mode, settings.reuse_port)

@@ -62,9 +62,12 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class Settings(BaseModel):
-    """Base of every settings model: unknown keys are errors, values never change after start."""
+    """Base of every settings model: unknown keys are errors, values never change after start.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, use_attribute_docstrings=True)
+    Validators are built when they are first used, for a process uses few of the models.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, defer_build=True)
 
 
 class SettingsError(Exception):

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from extproc.settings.base import Duration, Port, setting
+from extproc.settings.base import Duration, Port, Settings, setting
 from extproc.settings.picker import check_gates
 from extproc.settings.router import HeaderRules, parse_plugins
 from extproc.settings.selection import check_ports, parse_selector
-from extproc.settings.server import ServerSettings
-
-_EARLY = (
-    "Decide as soon as the model of a JSON body is known, and let the rest follow as it comes, instead of holding the whole "
-    "body. Only in FULL_DUPLEX_STREAMED. A body that names another model later is stopped."
-)
+from extproc.settings.server import ServerSettings, grpc_health_port, grpc_port
 
 
-class BbrSettings(ServerSettings):
-    """Body-based router: reads the model from the request body and sets X-Gateway-Model-Name and X-Gateway-Base-Model-Name.
+class EarlySettings(Settings):
+    """When a router decides."""
 
-    Runs behind an Envoy ext_proc filter; the body mode is read from the stream.
-    """
-
-    grpc_port: Port = setting(9004, "Port of the ExtProc service.")
-    grpc_health_port: Port = setting(9005, "Port of the gRPC health service, plaintext.")
-    streaming: bool = setting(
+    early: bool = setting(
         False,
-        "The body mode of streams that carry no protocol_config: FULL_DUPLEX_STREAMED when true, BUFFERED when false. "
-        "Current proxies always send protocol_config, and then this flag means nothing.",
+        "Decide as soon as the model of a JSON body is known, and let the rest follow as it comes, instead of holding the "
+        "whole body. Only in FULL_DUPLEX_STREAMED. A body that names another model later is stopped.",
     )
+
+
+class AdapterSettings(Settings):
+    """Where a router learns which LoRA adapters sit on which base model."""
+
     adapters_file: str | None = setting(
         None,
         "File that says which LoRA adapters sit on which base model: upstream's ConfigMap, several of them, or a mapping "
@@ -44,7 +39,27 @@ class BbrSettings(ServerSettings):
     namespace: str | None = setting(
         None, "Namespace whose ConfigMaps of adapters count; all namespaces when unset.", flag="namespace", env="NAMESPACE"
     )
-    early: bool = setting(False, _EARLY)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.adapters_file is not None and self.adapter_configmaps == "true":
+            raise ValueError("--adapters-file and --adapter-configmaps=true exclude each other")
+        return self
+
+
+class BbrSettings(EarlySettings, AdapterSettings, ServerSettings):
+    """Body-based router: reads the model from the request body and sets X-Gateway-Model-Name and X-Gateway-Base-Model-Name.
+
+    Runs behind an Envoy ext_proc filter; the body mode is read from the stream.
+    """
+
+    grpc_port: Port = grpc_port(9004)
+    grpc_health_port: Port = grpc_health_port(9005)
+    streaming: bool = setting(
+        False,
+        "The body mode of streams that carry no protocol_config: FULL_DUPLEX_STREAMED when true, BUFFERED when false. "
+        "Current proxies always send protocol_config, and then this flag means nothing.",
+    )
     text_models: bool = setting(
         False,
         "Accept a model that is a number or a boolean, as its JSON text (as upstream 1.5), instead of answering 400.",
@@ -56,12 +71,6 @@ class BbrSettings(ServerSettings):
         "base-model-to-header. Without any: the model and its base model.",
         repeated=True,
     )
-
-    @model_validator(mode="after")
-    def _one_source(self) -> BbrSettings:
-        if self.adapters_file is not None and self.adapter_configmaps == "true":
-            raise ValueError("--adapters-file and --adapter-configmaps=true exclude each other")
-        return self
 
     @property
     def headers(self) -> HeaderRules:
@@ -75,34 +84,20 @@ class BbrSettings(ServerSettings):
         return value
 
     @model_validator(mode="after")
-    def _whole_bodies(self) -> BbrSettings:
+    def _whole_bodies(self) -> Self:
         if self.early and any(rule.field != "model" for rule in self.headers.fields):
             raise ValueError("--early knows only the model of a body; a --plugin wants another field")
         return self
 
 
-class PickerSettings(ServerSettings):
-    """What every server with a picker has."""
+class ScrapingSettings(Settings):
+    """How often pages are read, and how long they are believed."""
 
     refresh_metrics_interval: Duration = setting(
         0.05, "How often each endpoint's /metrics is read; at least 10ms.", default_text="50ms"
     )
     metrics_staleness_threshold: Duration = setting(
         2.0, "Age at which an endpoint's metrics become unknown.", default_text="2s"
-    )
-
-    response_metrics: bool = setting(
-        False,
-        "Measure answers: tokens, time to first token, time per output token, inter-token latency, size. Reads every piece "
-        "of every answer, so Envoy must send them (response_body_mode).",
-    )
-
-    emit_endpoint_scores: bool = setting(
-        False,
-        "Also tell the proxy every candidate's points, as dynamic metadata x-gateway-destination-endpoint-scores.",
-    )
-    disable_endpoint_subset_filter: bool = setting(
-        False, "Pick from the whole pool, also when the proxy names a subset of it (x-gateway-destination-endpoint-subset)."
     )
 
     @field_validator("refresh_metrics_interval")
@@ -113,21 +108,36 @@ class PickerSettings(ServerSettings):
         return value
 
     @model_validator(mode="after")
-    def _stale_after_interval(self) -> PickerSettings:
+    def _stale_after_interval(self) -> Self:
         if self.metrics_staleness_threshold <= self.refresh_metrics_interval:
             raise ValueError("--metrics-staleness-threshold must be longer than --refresh-metrics-interval")
         return self
 
 
-class EppSettings(PickerSettings):
-    """Endpoint picker: scores the endpoints of one pool and returns x-gateway-destination-endpoint.
+class PickingSettings(Settings):
+    """What a picker does beside picking."""
 
-    Takes upstream's EndpointPickerConfig. Endpoints come from one source: an InferencePool (--pool-name), pods by their labels
-    (--endpoint-selector), --endpoints, or the config's file-discovery.
-    """
+    response_metrics: bool = setting(
+        False,
+        "Measure answers: tokens, time to first token, time per output token, inter-token latency, size. Reads every piece "
+        "of every answer, so Envoy must send them (response_body_mode).",
+    )
+    emit_endpoint_scores: bool = setting(
+        False,
+        "Also tell the proxy every candidate's points, as dynamic metadata x-gateway-destination-endpoint-scores.",
+    )
+    disable_endpoint_subset_filter: bool = setting(
+        False, "Pick from the whole pool, also when the proxy names a subset of it (x-gateway-destination-endpoint-subset)."
+    )
 
-    config_file: str | None = setting(None, "EndpointPickerConfig, YAML.")
-    config_text: str | None = setting(None, "EndpointPickerConfig as text, instead of a file.")
+
+class PickerSettings(PickingSettings, ScrapingSettings, ServerSettings):
+    """What every server with a picker has."""
+
+
+class PoolSettings(Settings):
+    """The one pool of an endpoint picker, and where its endpoints come from."""
+
     endpoints: tuple[str, ...] = setting(
         (), "Endpoints as host:port, comma separated, for a start without a file. Names are resolved again every 5s."
     )
@@ -150,27 +160,6 @@ class EppSettings(PickerSettings):
     pool_namespace: str | None = setting(
         None, "Namespace of the pool and its Lease; that of the service account or the kubeconfig when unset.", env="NAMESPACE"
     )
-    ha_enable_leader_election: bool = setting(
-        False,
-        "Let one of several replicas lead, by a Lease: the others know the pool, and are NOT_SERVING. Off, every replica "
-        "serves; what they count themselves (requests in flight) is then each replica's own.",
-    )
-    ha_keep_serving: bool = setting(
-        True,
-        "A leader that can't renew its Lease because the API server does not answer goes on, until it sees another leader. "
-        "False: it steps down after 10s, as upstream's exits.",
-    )
-    ha_lease_name: str | None = setting(
-        None,
-        "Name of the Lease. To take over from a picker of upstream's v1.5: "
-        "epp-NAMESPACE-POOL.gateway-api-inference-extension.sigs.k8s.io.",
-        default_text="epp-NAMESPACE-POOL.llm-d.ai",
-    )
-
-    feature_gates: tuple[str, ...] = setting(
-        (), "Feature gates as name or name=false, beside those of the config. haPopulateNonLeaderDatastore is always on."
-    )
-    upstream_parameters: dict[str, dict[str, str]] = setting({}, "Plugin parameters that flags of upstream's set.", hidden=True)
 
     @property
     def pool(self) -> str:
@@ -190,12 +179,44 @@ class EppSettings(PickerSettings):
         return check_ports(value)
 
     @model_validator(mode="after")
-    def _one_source(self) -> EppSettings:
+    def _one_source(self) -> Self:
         if (self.endpoint_selector is None) != (not self.endpoint_target_ports):
             raise ValueError("--endpoint-selector and --endpoint-target-ports need each other")
         if self.endpoint_selector is not None and self.endpoints:
             raise ValueError("--endpoints and --endpoint-selector exclude each other")
         return self
+
+
+class ElectionSettings(PoolSettings):
+    """Whether one of several replicas leads. The Lease is named after the pool."""
+
+    ha_enable_leader_election: bool = setting(
+        False,
+        "Let one of several replicas lead, by a Lease: the others know the pool, and are NOT_SERVING. Off, every replica "
+        "serves; what they count themselves (requests in flight) is then each replica's own.",
+    )
+    ha_keep_serving: bool = setting(
+        True,
+        "A leader that can't renew its Lease because the API server does not answer goes on, until it sees another leader. "
+        "False: it steps down after 10s, as upstream's exits.",
+    )
+    ha_lease_name: str | None = setting(
+        None,
+        "Name of the Lease. To take over from a picker of upstream's v1.5: "
+        "epp-NAMESPACE-POOL.gateway-api-inference-extension.sigs.k8s.io.",
+        default_text="epp-NAMESPACE-POOL.llm-d.ai",
+    )
+
+
+class PickerConfigSettings(Settings):
+    """How a picker picks."""
+
+    config_file: str | None = setting(None, "EndpointPickerConfig, YAML.")
+    config_text: str | None = setting(None, "EndpointPickerConfig as text, instead of a file.")
+    feature_gates: tuple[str, ...] = setting(
+        (), "Feature gates as name or name=false, beside those of the config. haPopulateNonLeaderDatastore is always on."
+    )
+    upstream_parameters: dict[str, dict[str, str]] = setting({}, "Plugin parameters that flags of upstream's set.", hidden=True)
 
     @field_validator("feature_gates")
     @classmethod
@@ -205,17 +226,40 @@ class EppSettings(PickerSettings):
         return value
 
     @model_validator(mode="after")
-    def _one_config(self) -> EppSettings:
+    def _one_config(self) -> Self:
         if self.config_file is not None and self.config_text is not None:
             raise ValueError("--config-file and --config-text exclude each other")
         return self
 
 
-class GatewaySettings(PickerSettings):
+class EppSettings(ElectionSettings, PickerConfigSettings, PickerSettings):
+    """Endpoint picker: scores the endpoints of one pool and returns x-gateway-destination-endpoint.
+
+    Takes upstream's EndpointPickerConfig. Endpoints come from one source: an InferencePool (--pool-name), pods by their labels
+    (--endpoint-selector), --endpoints, or the config's file-discovery.
+    """
+
+
+class GatewaySettings(EarlySettings, PickerSettings):
     """Gateway: both stages on one ExtProc stream: the model from the body, its pool, and the endpoint in the pool."""
 
     config_file: str = setting(None, "Gateway config, YAML (apiVersion extproc.dev/v1alpha1, kind Gateway).", required=True)
-    early: bool = setting(False, _EARLY)
 
 
-__all__ = ["BbrSettings", "EppSettings", "GatewaySettings", "PickerSettings"]
+SERVERS: Final[dict[str, type[ServerSettings]]] = {"bbr": BbrSettings, "epp": EppSettings, "gateway": GatewaySettings}
+"""By subcommand."""
+
+__all__ = [
+    "SERVERS",
+    "AdapterSettings",
+    "BbrSettings",
+    "EarlySettings",
+    "ElectionSettings",
+    "EppSettings",
+    "GatewaySettings",
+    "PickerConfigSettings",
+    "PickerSettings",
+    "PickingSettings",
+    "PoolSettings",
+    "ScrapingSettings",
+]

@@ -1,8 +1,11 @@
-"""Settings that every server has. Names and defaults are upstream's."""
+"""Settings that every server has, in parts: who is handed one of them can touch no other. Names and defaults are upstream's.
+
+The fields of a class with several bases come from the last base to the first; that is the order of `--help` and the docs.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import field_validator, model_validator
 
@@ -13,47 +16,56 @@ _FIRST_WINDOW = 65_535
 _LARGEST_WINDOW = 2**31 - 1
 
 
-class ServerSettings(Settings):
-    """What every server has."""
+def grpc_port(default: int) -> Any:
+    """The setting, whose default is not every server's."""
+    return setting(default, "Port of the ExtProc service.")
 
-    grpc_port: Port = setting(9002, "Port of the ExtProc service.")
-    grpc_health_port: Port = setting(9003, "Port of the gRPC health service, plaintext.")
-    metrics_port: Port = setting(9090, "Port of /metrics, /healthz, /readyz and /debug.")
+
+def grpc_health_port(default: int) -> Any:
+    """As `grpc_port`."""
+    return setting(default, "Port of the gRPC health service, plaintext.")
+
+
+class HostSettings(Settings):
+    """Where all ports of a server are, and whether it shares them."""
+
     host: str = setting("0.0.0.0", "Address to listen on.")
-    max_body_bytes: Size = setting(64 * 2**20, "Largest request body; a larger one is answered with 413.", default_text="64Mi")
-    max_inflated_body_bytes: Size = setting(
-        16 * 2**20,
-        "Largest request body after its content-encoding (gzip, deflate, br, zstd) is undone to read the model; a larger one "
-        "is answered with 413.",
-        default_text="16Mi",
-    )
-    request_timeout: Duration = setting(
-        300.0,
-        "How long a request may take to be decided, upload included; then it is answered with 408. Envoy sets no timer of its "
-        "own in full duplex. The default lets 64Mi come over 2 Mbit/s. 0 is no limit; answers have none in any case.",
-        default_text="300s",
-    )
-    drain_timeout: Duration = setting(
-        30.0, "After SIGTERM, how long open streams may go on before they are ended.", default_text="30s"
-    )
-    shutdown_delay: Duration = setting(
-        0.0,
-        "After SIGTERM, how long to go on as before, except that health says NOT_SERVING, until the drain begins: the time "
-        "that whoever sends us connections needs to send them elsewhere.",
-        default_text="0s",
-    )
-    grpc_socket: str | None = setting(
-        None,
-        "Path of a Unix socket for the ExtProc service instead of --grpc-port, as in Envoy's `pipe: {path}`; with a leading @ "
-        "abstract. Plaintext: the file's mode says who may connect.",
-    )
-    grpc_socket_mode: FileMode = setting(0o660, "Mode of the socket's file: who may write may connect.", default_text="0660")
     reuse_port: bool = setting(
         False,
         "Let another process that also has this flag listen on the same ports, or take over the socket's file: for a "
         "replacement that starts before the old process stops. It gets connections when it is ready. Off, a second process is "
         "refused.",
     )
+
+
+class ListenSettings(HostSettings):
+    """Where the ExtProc service is, and the health service."""
+
+    grpc_port: Port = grpc_port(9002)
+    grpc_health_port: Port = grpc_health_port(9003)
+    grpc_socket: str | None = setting(
+        None,
+        "Path of a Unix socket for the ExtProc service instead of --grpc-port, as in Envoy's `pipe: {path}`; with a leading @ "
+        "abstract. Plaintext: the file's mode says who may connect.",
+    )
+    grpc_socket_mode: FileMode = setting(0o660, "Mode of the socket's file: who may write may connect.", default_text="0660")
+
+    @field_validator("grpc_socket")
+    @classmethod
+    def _path(cls, value: str | None) -> str | None:
+        """As gRPC writes it, too: `unix:relative`, `unix:/absolute`, `unix:///absolute`."""
+        if value is None:
+            return None
+        path = value.removeprefix("unix:")
+        path = path.removeprefix("//") if path != value else path
+        if path in ("", "@") or "\0" in path:
+            raise ValueError("expected a path such as /run/extproc/grpc.sock")
+        return path
+
+
+class TlsSettings(ListenSettings):
+    """TLS of the ExtProc service; a Unix socket has none."""
+
     secure_serving: bool = setting(
         True, "TLS on the ExtProc port, by a self-signed certificate unless --cert-path has another."
     )
@@ -70,6 +82,30 @@ class ServerSettings(Settings):
         "Cipher suites of TLS 1.2 by their names in Go, such as TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256; those of TLS 1.3 are "
         "always on. Empty: the ones with ECDHE and AES-GCM or ChaCha20.",
     )
+
+    @property
+    def tls(self) -> bool:
+        """Whether the ExtProc service speaks TLS."""
+        return self.secure_serving and self.grpc_socket is None
+
+    @field_validator("tls_cipher_suites")
+    @classmethod
+    def _known_suites(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_suites(value)
+        return value
+
+    @model_validator(mode="after")
+    def _clients_are_verified(self) -> Self:
+        if self.client_ca_file is not None and not self.tls:
+            why = "--secure-serving is false" if self.grpc_socket is None else "--grpc-socket is plaintext"
+            raise ValueError(f"--client-ca-file: no client can be verified, {why}")
+        return self
+
+
+class MetricsPortSettings(HostSettings):
+    """The port of the pages, and who may read them."""
+
+    metrics_port: Port = setting(9090, "Port of /metrics, /healthz, /readyz and /debug.")
     metrics_endpoint_auth: bool | None = setting(
         None,
         "Ask the API server whether who reads /metrics or /debug may: a bearer token (TokenReview) with the right to get that "
@@ -84,9 +120,25 @@ class ServerSettings(Settings):
         "Certificates (PEM, watched) of the authorities that sign scrapers' certificates; they must have one then. Needs "
         "--metrics-cert-dir.",
     )
+
+    @model_validator(mode="after")
+    def _scrapers_are_verified(self) -> Self:
+        if self.metrics_client_ca_file is not None and self.metrics_cert_dir is None:
+            raise ValueError("--metrics-client-ca-file: no scraper can be verified without --metrics-cert-dir")
+        return self
+
+
+class CarrierSettings(Settings):
+    """Who speaks gRPC."""
+
     transport: Literal["h2", "grpcio"] = setting(
         "h2", "Who speaks gRPC: our own HTTP/2 (h2), or the grpcio library, which needs several times the CPU."
     )
+
+
+class Http2Settings(Settings):
+    """Bounds of our own HTTP/2."""
+
     max_concurrent_streams: int = setting(
         10_000, "Streams at once on a connection, with --transport h2; a stream lasts as long as its HTTP response."
     )
@@ -112,33 +164,6 @@ class ServerSettings(Settings):
         "Without a stream, after which a connection is ended gracefully, with --transport h2. 0 is never.",
         default_text="1h",
     )
-    kubeconfig: str | None = setting(
-        None, "Access to Kubernetes, for what needs it; when unset: KUBECONFIG, the pod's service account, ~/.kube/config."
-    )
-    v: int = setting(2, "Verbosity of the logs: 0 warnings, 2 information, 4 and more debug.")
-
-    @property
-    def tls(self) -> bool:
-        """Whether the ExtProc service speaks TLS."""
-        return self.secure_serving and self.grpc_socket is None
-
-    @field_validator("grpc_socket")
-    @classmethod
-    def _path(cls, value: str | None) -> str | None:
-        """As gRPC writes it, too: `unix:relative`, `unix:/absolute`, `unix:///absolute`."""
-        if value is None:
-            return None
-        path = value.removeprefix("unix:")
-        path = path.removeprefix("//") if path != value else path
-        if path in ("", "@") or "\0" in path:
-            raise ValueError("expected a path such as /run/extproc/grpc.sock")
-        return path
-
-    @field_validator("tls_cipher_suites")
-    @classmethod
-    def _known_suites(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        check_suites(value)
-        return value
 
     @field_validator("max_concurrent_streams")
     @classmethod
@@ -154,6 +179,60 @@ class ServerSettings(Settings):
             raise ValueError("expected 65535 (what HTTP/2 starts with) to 2^31-1")
         return value
 
+
+class TransportSettings(Http2Settings, CarrierSettings, ListenSettings):
+    """Who carries the streams, how, and where."""
+
+
+class BodySettings(Settings):
+    """What a request may cost."""
+
+    max_body_bytes: Size = setting(64 * 2**20, "Largest request body; a larger one is answered with 413.", default_text="64Mi")
+    max_inflated_body_bytes: Size = setting(
+        16 * 2**20,
+        "Largest request body after its content-encoding (gzip, deflate, br, zstd) is undone to read the model; a larger one "
+        "is answered with 413.",
+        default_text="16Mi",
+    )
+    request_timeout: Duration = setting(
+        300.0,
+        "How long a request may take to be decided, upload included; then it is answered with 408. Envoy sets no timer of its "
+        "own in full duplex. The default lets 64Mi come over 2 Mbit/s. 0 is no limit; answers have none in any case.",
+        default_text="300s",
+    )
+
+
+class DrainSettings(Settings):
+    """How a server ends."""
+
+    drain_timeout: Duration = setting(
+        30.0, "After SIGTERM, how long open streams may go on before they are ended.", default_text="30s"
+    )
+    shutdown_delay: Duration = setting(
+        0.0,
+        "After SIGTERM, how long to go on as before, except that health says NOT_SERVING, until the drain begins: the time "
+        "that whoever sends us connections needs to send them elsewhere.",
+        default_text="0s",
+    )
+
+
+class KubernetesSettings(Settings):
+    """Access to the API server."""
+
+    kubeconfig: str | None = setting(
+        None, "Access to Kubernetes, for what needs it; when unset: KUBECONFIG, the pod's service account, ~/.kube/config."
+    )
+
+
+class MetricsGuardSettings(KubernetesSettings, MetricsPortSettings):
+    """The pages, and the API server, which is asked who may read them."""
+
+
+class LogSettings(Settings):
+    """What is logged."""
+
+    v: int = setting(2, "Verbosity of the logs: 0 warnings, 2 information, 4 and more debug.")
+
     @field_validator("v")
     @classmethod
     def _not_negative(cls, value: int) -> int:
@@ -161,8 +240,12 @@ class ServerSettings(Settings):
             raise ValueError("expected 0 or more")
         return value
 
+
+class ServerSettings(LogSettings, MetricsGuardSettings, TransportSettings, DrainSettings, BodySettings, TlsSettings):
+    """What every server has."""
+
     @model_validator(mode="after")
-    def _ports_differ(self) -> ServerSettings:
+    def _ports_differ(self) -> Self:
         ports = {
             "grpc-port": self.grpc_port if self.grpc_socket is None else 0,
             "grpc-health-port": self.grpc_health_port,
@@ -173,17 +256,4 @@ class ServerSettings(Settings):
             other = used.setdefault(port, name)
             if port and other != name:
                 raise ValueError(f"--{other} and --{name} are both {port}")
-        return self
-
-    @model_validator(mode="after")
-    def _scrapers_are_verified(self) -> ServerSettings:
-        if self.metrics_client_ca_file is not None and self.metrics_cert_dir is None:
-            raise ValueError("--metrics-client-ca-file: no scraper can be verified without --metrics-cert-dir")
-        return self
-
-    @model_validator(mode="after")
-    def _clients_are_verified(self) -> ServerSettings:
-        if self.client_ca_file is not None and not self.tls:
-            why = "--secure-serving is false" if self.grpc_socket is None else "--grpc-socket is plaintext"
-            raise ValueError(f"--client-ca-file: no client can be verified, {why}")
         return self

@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 
 from extproc.cli.options import from_text
-from extproc.settings.base import SettingsError
+from extproc.settings.base import Settings, SettingsError
 from extproc.settings.commands import BbrSettings, EppSettings, GatewaySettings
-from extproc.settings.server import ServerSettings
+from extproc.settings.server import (
+    DrainSettings,
+    Http2Settings,
+    ListenSettings,
+    MetricsPortSettings,
+    ServerSettings,
+    TlsSettings,
+)
 
 
 def settings(**flags: str) -> ServerSettings:
@@ -87,3 +94,24 @@ class TestHttp2:
         (problem,) = problems(transport="http3")
         assert problem.startswith("--transport: ")
         assert "'h2'" in problem
+
+
+@pytest.mark.parametrize(
+    ("part", "rule"),
+    [
+        (ListenSettings, {"grpc_socket": "@"}),
+        (TlsSettings, {"client_ca_file": "x", "secure_serving": "false"}),
+        (MetricsPortSettings, {"metrics_client_ca_file": "x"}),
+        (Http2Settings, {"max_concurrent_streams": "0"}),
+        (DrainSettings, {"drain_timeout": "soon"}),
+    ],
+)
+def test_a_part_is_whole_by_itself_and_its_rules_are_every_server_s(part: type[Settings], rule: dict[str, str]) -> None:
+    part()
+    with pytest.raises(SettingsError) as alone:
+        from_text(part, rule, {}, [])
+    assert problems(**rule) == alone.value.problems
+
+
+def test_a_part_has_nothing_of_another() -> None:
+    assert not {"metrics_port", "drain_timeout", "max_held_bytes"} & set(TlsSettings.model_fields)
