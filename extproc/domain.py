@@ -33,6 +33,8 @@ class Endpoint:
     name: str = field(default="", compare=False)
     namespace: str = field(default="default", compare=False)
     labels: Mapping[str, str] = field(default_factory=dict, compare=False, hash=False)
+    metrics_port: int | None = field(default=None, compare=False)
+    """Where its page of metrics is, when that is neither `port` nor the one that the settings name for all."""
     key: str = field(init=False, compare=False)
     """`ip:port`, with brackets around IPv6: the form of `x-gateway-destination-endpoint`."""
 

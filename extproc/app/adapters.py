@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from extproc.app.watching import FileErrors
-from extproc.discovery.watch import FileWatcher
+from extproc.files.problems import Unusable
+from extproc.files.watch import FileWatcher
 from extproc.observability.logs import logger
 from extproc.settings.adapters import parse_adapters
 from extproc.settings.base import SettingsError
@@ -30,7 +31,7 @@ class AdaptersFile:
         )
         try:
             stage.adapters = self._watcher.load()
-        except SettingsError as error:
+        except Unusable as error:
             raise SettingsError([f"{label}: {problem}" for problem in error.problems]) from None
         files.good(path)
 

@@ -17,7 +17,7 @@ from extproc.app.cluster import Cluster
 from extproc.app.kubernetes import WatchedAdapters, picker_source, pool_source, wants_config_maps, watch_objects, why_kubernetes
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import metrics_tls
-from extproc.app.pools import Pool, PoolParts, pool_parts, read_file
+from extproc.app.pools import Pool, PoolParts, pool_parts, read_text
 from extproc.app.service import Service, Telemetry
 from extproc.app.tls import server_tls
 from extproc.app.upstream import with_parameters
@@ -146,7 +146,7 @@ def _picker_config(settings: PickerConfigSettings, problems: list[str]) -> tuple
     try:
         if settings.config_file is not None:
             prefix = f"{settings.config_file}: "
-            config, warnings = load_picker_config(read_file(settings.config_file, "--config-file"))
+            config, warnings = load_picker_config(read_text(settings.config_file, "--config-file"))
         elif settings.config_text is not None:
             prefix = "--config-text: "
             config, warnings = load_picker_config(settings.config_text)
@@ -165,7 +165,7 @@ def build_gateway(settings: GatewaySettings) -> Service:
     tls = server_tls(settings, telemetry.instruments, telemetry.files, problems)
     admin_tls = metrics_tls(settings, telemetry.files, problems)
     try:
-        config = load_gateway_config(read_file(settings.config_file, "--config-file"))
+        config = load_gateway_config(read_text(settings.config_file, "--config-file"))
     except SettingsError as error:
         problems += [p if p.startswith("--config-file") else prefix + p for p in error.problems]
         raise SettingsError(problems) from None

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from extproc.app.watching import FileErrors
-from extproc.discovery.watch import FileWatcher
+from extproc.files.problems import Unusable
+from extproc.files.watch import FileWatcher
 from extproc.observability.logs import logger
 from extproc.settings.base import SettingsError
 from extproc.settings.server import MetricsPortSettings
@@ -105,7 +106,7 @@ class MetricsTls:
         self._watchers.append(watcher)
         try:
             return watcher.load()
-        except SettingsError as error:
+        except Unusable as error:
             problems += [f"{label}: {problem}" for problem in error.problems]
             return None
 

@@ -16,6 +16,8 @@ from extproc.discovery.file import FileDiscovery, FileDiscoverySettings
 from extproc.discovery.kubernetes.endpoints import KubernetesDiscovery, KubernetesSource
 from extproc.discovery.static import StaticDiscovery, Target, parse_targets
 from extproc.domain import Endpoint
+from extproc.files.problems import Unusable
+from extproc.files.read import read_file
 from extproc.observability.instruments import Instruments
 from extproc.observability.logs import logger
 from extproc.observability.metrics import PoolMetrics, PoolRow, ScrapeMetrics
@@ -149,12 +151,12 @@ class _Nowhere:
         pass
 
 
-def read_file(path: str, label: str) -> str:
+def read_text(path: str, label: str) -> str:
     """The text of a config file. Raises SettingsError with the flag, the path and why not."""
     try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise SettingsError([f"{label}: {path}: {error.strerror}"]) from None
+        return read_file(path).decode()
+    except Unusable as error:
+        raise SettingsError([f"{label}: {problem}" for problem in error.problems]) from None
     except UnicodeDecodeError:
         raise SettingsError([f"{label}: {path}: not UTF-8"]) from None
 

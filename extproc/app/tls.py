@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from extproc.app.watching import FileErrors
-from extproc.discovery.watch import FileWatcher
+from extproc.files.problems import Unusable
+from extproc.files.watch import FileWatcher
 from extproc.observability.instruments import Instruments
 from extproc.observability.logs import logger
 from extproc.settings.base import SettingsError
@@ -244,7 +245,7 @@ class _File(Generic[Part]):
         )
         try:
             self.good = self.watcher.load()
-        except SettingsError as error:
+        except Unusable as error:
             problems += [f"{label}: {problem}" for problem in error.problems]
 
     def _take(self, part: Part) -> None:

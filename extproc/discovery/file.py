@@ -23,8 +23,9 @@ from pydantic.alias_generators import to_camel
 
 from extproc.discovery.document import load_document
 from extproc.discovery.sink import EndpointSink
-from extproc.discovery.watch import DEFAULT_INTERVAL_S, FileWatcher
 from extproc.domain import Endpoint
+from extproc.files.problems import Unusable
+from extproc.files.watch import DEFAULT_INTERVAL_S, FileWatcher
 from extproc.settings.base import Settings, SettingsError, validate
 
 MAX_FILE_BYTES: Final = 2**20
@@ -138,7 +139,11 @@ class FileDiscovery:
 
     def load(self) -> None:
         """Tell the pool for the first time. Raises SettingsError with all problems of the file."""
-        self._sink.replace_endpoints(self.watcher.load())
+        try:
+            endpoints = self.watcher.load()
+        except Unusable as error:
+            raise SettingsError(error.problems) from None
+        self._sink.replace_endpoints(endpoints)
 
     async def run(self) -> None:
         """Return at once if the file is not watched, else never."""

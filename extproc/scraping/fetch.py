@@ -33,7 +33,7 @@ class Fetcher(Protocol):
     """Where pages come from. Entered once, before the first fetch; leaving it closes what it holds."""
 
     def url(self, endpoint: Endpoint) -> URL:
-        """Where the endpoint's page is; asked once for each endpoint."""
+        """Where the endpoint's page is; asked for each endpoint that comes, or comes anew with other labels or ports."""
         ...
 
     async def fetch(self, url: URL) -> bytes:
@@ -72,7 +72,8 @@ class HttpFetcher:
 
     def url(self, endpoint: Endpoint) -> URL:
         host = endpoint.key.rpartition(":")[0]
-        return URL(f"{self._settings.scheme}://{host}:{self._settings.port or endpoint.port}{self._settings.path}")
+        port = endpoint.metrics_port or self._settings.port or endpoint.port
+        return URL(f"{self._settings.scheme}://{host}:{port}{self._settings.path}")
 
     async def __aenter__(self) -> Self:
         self._open = True

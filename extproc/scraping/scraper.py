@@ -129,6 +129,7 @@ class Scraper:
             if member is not None:
                 member.endpoint = endpoint
                 member.extractor = extractor
+                member.url = self._fetcher.url(endpoint)
                 continue
             self._joined += 1
             phase_s = (self._joined * _GOLDEN) % 1.0 * self._interval_s

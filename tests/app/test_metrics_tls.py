@@ -13,7 +13,7 @@ import pytest
 from extproc.app import build_bbr
 from extproc.app.metrics_tls import MetricsTls
 from extproc.app.watching import FileErrors
-from extproc.discovery import watch
+from extproc.files import watch
 from extproc.observability.instruments import Instruments
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import BbrSettings
@@ -39,7 +39,7 @@ def authority() -> Authority:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are looked at more often than by default."""
     defaults = dict(watch.FileWatcher.__init__.__kwdefaults__ or {})
-    monkeypatch.setattr(watch.FileWatcher.__init__, "__kwdefaults__", {**defaults, "interval_s": 0.01})
+    monkeypatch.setattr(watch.FileWatcher.__init__, "__kwdefaults__", {**defaults, "interval_s": 0.01, "settle_s": 0.01})
     monkeypatch.setattr("extproc.app.metrics_tls._SETTLE_S", 0.02)
 
 

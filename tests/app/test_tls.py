@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from extproc.app import Service, build_bbr, build_epp, build_gateway
 from extproc.app.tls import ServerTls, server_tls
 from extproc.app.watching import FileErrors
-from extproc.discovery import watch
+from extproc.files import watch
 from extproc.observability.instruments import Instruments
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import BbrSettings, EppSettings, GatewaySettings
@@ -36,7 +36,7 @@ def authority() -> Authority:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are looked at more often than by default."""
-    monkeypatch.setattr(watch.FileWatcher.__init__, "__kwdefaults__", {**_KWDEFAULTS, "interval_s": 0.01})
+    monkeypatch.setattr(watch.FileWatcher.__init__, "__kwdefaults__", {**_KWDEFAULTS, "interval_s": 0.01, "settle_s": 0.01})
     monkeypatch.setattr("extproc.app.tls._SETTLE_S", 0.05)
 
 

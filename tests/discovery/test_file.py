@@ -300,6 +300,7 @@ def test_a_broken_file_keeps_the_last_good_pool(tmp_path: Path) -> None:
         clock.advance(0.5)
         path.write_text(text)
         files.watcher.poll()
+        files.watcher.poll()
 
     assert pool.told == [["10.0.0.1:8000"], ["10.0.0.1:8000", "10.0.0.2:8000"], []]
     assert [len(problems) for problems in pool.errors] == [1, 1]

@@ -79,7 +79,7 @@ class FakeFetcher:
         return [when for when, key in self.asked if key == endpoint.key]
 
     def url(self, endpoint: Endpoint) -> URL:
-        return URL(f"http://{endpoint.key}/metrics")
+        return URL(f"http://{endpoint.address}:{endpoint.metrics_port or endpoint.port}/metrics")
 
     async def fetch(self, url: URL) -> bytes:
         key = f"{url.host}:{url.port}"

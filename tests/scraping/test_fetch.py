@@ -236,6 +236,7 @@ async def test_a_fetch_before_the_client_is_open() -> None:
     [
         ({}, Endpoint("10.0.0.1", 8000), "http://10.0.0.1:8000/metrics"),
         ({"port": 9400}, Endpoint("10.0.0.1", 8000), "http://10.0.0.1:9400/metrics"),
+        ({"port": 9400}, Endpoint("10.0.0.1", 8000, metrics_port=9500), "http://10.0.0.1:9500/metrics"),
         ({"path": "/a/b?c=d"}, Endpoint("10.0.0.1", 8000), "http://10.0.0.1:8000/a/b?c=d"),
         ({"scheme": "https"}, Endpoint("fd00::1", 8000), "https://[fd00::1]:8000/metrics"),
     ],

@@ -270,6 +270,15 @@ class TestEndpointsComeAndGo:
         assert bench.sink.loads[A.key] == Load(waiting=7.0)
         assert set(gaps(bench.fetcher.times(A))) == {INTERVAL_S}
 
+    async def test_another_metrics_port_without_a_new_loop(self, bench: Bench) -> None:
+        await bench.start(A)
+        await bench.time.advance(1.0)
+        bench.scraper.update([Endpoint(A.address, A.port, metrics_port=9400)])
+        await bench.time.advance(1.0)
+
+        assert bench.fetcher.asked[-1][1] == f"{A.address}:9400"
+        assert set(gaps([when for when, _ in bench.fetcher.asked])) == {INTERVAL_S}
+
     async def test_changes_before_the_start(self, bench: Bench) -> None:
         bench.scraper.update([A, B])
         bench.scraper.update([B])

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from extproc.discovery.watch import FileWatcher
-from extproc.settings.base import SettingsError
+from extproc.files.problems import Unusable
+from extproc.files.read import read_file
+from extproc.files.watch import FileWatcher
 from tests.fakes.clock import FakeClock
 
 
@@ -36,7 +37,7 @@ class Watched:
         try:
             return int(data)
         except ValueError:
-            raise SettingsError(["expected a number", f"got {data.decode()!r}"]) from None
+            raise Unusable(["expected a number", f"got {data.decode()!r}"]) from None
 
     def on_error(self, problems: Sequence[str]) -> None:
         self.heard.append("; ".join(problems).replace(str(self.path), "file"))
@@ -104,7 +105,7 @@ def test_written_twice_within_one_tick_of_the_file_systems_clock(watched: Watche
     watched.polls(10)
     watched.path.write_text("2")
     before = os.stat(watched.path)
-    assert watched.polls() == ["changed to 2"]
+    assert watched.polls(2) == ["changed to 2"]
     metadata = watched.watcher._metadata
     watched.path.write_text("3")
     os.utime(watched.path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -112,7 +113,7 @@ def test_written_twice_within_one_tick_of_the_file_systems_clock(watched: Watche
     watched.watcher._metadata = (after.st_dev, after.st_ino, after.st_size, after.st_mtime_ns, after.st_ctime_ns)
 
     assert metadata is not None
-    assert watched.polls() == ["changed to 3"]
+    assert watched.polls(2) == ["changed to 3"]
 
 
 def test_touched(watched: Watched) -> None:
@@ -141,7 +142,7 @@ def test_a_symbolic_link_that_is_swapped(tmp_path: Path) -> None:
 def test_broken_and_mended(watched: Watched) -> None:
     replace(watched.path, "two")
     assert watched.polls(10) == ["file: expected a number; file: got 'two'"]
-    assert watched.error_since_s() == 1000.5
+    assert watched.error_since_s() == 1001.0
     assert watched.problems() == (
         f"{watched.path}: expected a number",
         f"{watched.path}: got 'two'",
@@ -168,13 +169,13 @@ def test_broken_in_another_way(watched: Watched) -> None:
     replace(watched.path, "zwei")
 
     assert watched.polls(10) == ["file: expected a number; file: got 'zwei'"]
-    assert watched.error_since_s() == 1000.5
+    assert watched.error_since_s() == 1001.0
 
 
 def test_gone_and_back(watched: Watched) -> None:
     watched.path.unlink()
     assert watched.polls(10) == ["file: No such file or directory"]
-    assert watched.error_since_s() == 1000.5
+    assert watched.error_since_s() == 1001.0
     replace(watched.path, "1")
     assert watched.polls(10) == ["healed"]
     watched.path.unlink()
@@ -185,7 +186,7 @@ def test_gone_and_back(watched: Watched) -> None:
 
 def test_gone_while_broken(watched: Watched) -> None:
     replace(watched.path, "two")
-    watched.polls()
+    watched.polls(2)
     watched.path.unlink()
     assert watched.polls(3) == ["file: No such file or directory"]
     replace(watched.path, "two")
@@ -204,11 +205,11 @@ def test_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name, problem in (
         ("nothing", "No such file or directory"),
-        ("directory", "Is a directory"),
-        ("pipe", "expected a file"),
+        ("directory", "expected a regular file, this is a directory"),
+        ("pipe", "expected a regular file, this is a pipe"),
         ("directory/nothing/at/all", "No such file or directory"),
     ):
-        with pytest.raises(SettingsError) as caught:
+        with pytest.raises(Unusable) as caught:
             Watched(tmp_path / name).watcher.load()
         assert caught.value.problems == [f"{tmp_path / name}: {problem}"]
 
@@ -216,7 +217,7 @@ def test_no_file(tmp_path: Path) -> None:
 def test_no_descriptors_are_left(tmp_path: Path) -> None:
     before = os.listdir("/proc/self/fd")
     for _ in range(20):
-        with pytest.raises(SettingsError):
+        with pytest.raises(Unusable):
             Watched(tmp_path).watcher.load()
 
     assert len(os.listdir("/proc/self/fd")) == len(before)
@@ -227,40 +228,72 @@ def test_all_problems_of_the_first_load(tmp_path: Path) -> None:
     path.write_text("one")
     watched = Watched(path)
 
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(Unusable) as caught:
         watched.watcher.load()
     assert caught.value.problems == [f"{path}: expected a number", f"{path}: got 'one'"]
     assert watched.heard == []
 
 
 def test_a_file_that_is_being_written_is_looked_at_again(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = FileWatcher._read
     writes = ["2", "33"]
 
-    def read_and_write(watcher: FileWatcher[int]) -> bytes:
-        data = read(watcher)
+    def read_and_write(path: Path, max_bytes: int) -> bytes:
+        data = read_file(path, max_bytes)
         if writes:
             watched.path.write_text(writes.pop(0))
         return data
 
-    monkeypatch.setattr(FileWatcher, "_read", read_and_write)
+    monkeypatch.setattr("extproc.files.watch.read_file", read_and_write)
     watched.path.write_text("")
 
-    assert watched.polls() == []
+    assert watched.polls(2) == []
     assert watched.polls(5) == ["changed to 33"]
+
+
+def test_what_is_written_in_place_is_believed_when_it_is_whole(watched: Watched) -> None:
+    """Emptied, half there, whole: at each look it is another, and only what stays is told, broken or not."""
+    watched.polls(10)
+    heard = []
+    for half in ("", "4", "42"):
+        watched.path.write_text(half)
+        heard += watched.polls()
+
+    assert heard == []
+    assert watched.polls() == ["changed to 42"]
+    assert watched.problems() == ()
+
+
+def test_a_change_that_is_taken_back_is_none(watched: Watched) -> None:
+    watched.polls(10)
+    watched.path.write_text("2")
+    heard = watched.polls()
+    watched.path.write_text("1")
+
+    assert heard + watched.polls(5) == []
+    assert watched.parsed == 1
+
+
+def test_gone_for_a_moment(watched: Watched) -> None:
+    """Between an unlink and what takes its place."""
+    watched.polls(10)
+    watched.path.unlink()
+    heard = watched.polls()
+    watched.path.write_text("1")
+
+    assert heard + watched.polls(5) == []
 
 
 def test_a_file_that_never_rests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_text("1")
 
-    def read(_: FileWatcher[int]) -> bytes:
+    def read(_: Path, __: int) -> bytes:
         replace(path, "1")
         return b"1"
 
-    monkeypatch.setattr(FileWatcher, "_read", read)
+    monkeypatch.setattr("extproc.files.watch.read_file", read)
 
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(Unusable) as caught:
         Watched(path).watcher.load()
     assert caught.value.problems == [f"{path}: changed each time it was read"]
 
@@ -271,6 +304,7 @@ async def test_run_looks_in_a_thread_and_tells_in_the_loop(tmp_path: Path) -> No
     threads: dict[str, int] = {}
     changed = asyncio.Event()
     wake: asyncio.Queue[None] = asyncio.Queue()
+    slept: list[float] = []
 
     def parse(data: bytes) -> int:
         threads["parse"] = threading.get_ident()
@@ -281,7 +315,7 @@ async def test_run_looks_in_a_thread_and_tells_in_the_loop(tmp_path: Path) -> No
         changed.set()
 
     async def sleep(seconds: float) -> None:
-        assert seconds == 0.5
+        slept.append(seconds)
         await wake.get()
 
     watcher = FileWatcher(path, parse, on_change=on_change, on_error=print, sleep=sleep)
@@ -289,10 +323,12 @@ async def test_run_looks_in_a_thread_and_tells_in_the_loop(tmp_path: Path) -> No
     task = asyncio.create_task(watcher.run())
     replace(path, "2")
     wake.put_nowait(None)
+    wake.put_nowait(None)
     async with asyncio.timeout(5):
         await changed.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
+    assert slept[:2] == [0.5, 0.25]
     assert threads["change"] == threading.get_ident() != threads["parse"]

@@ -2,6 +2,9 @@
 
 Polled, not notified: that works on every file system, through symbolic links that are swapped (mounted ConfigMaps) and
 through atomic renames. A file that can't be read or parsed changes nothing but `error_since_s`: what was good stays.
+
+A change is believed when two looks in a row saw the same: who writes in place leaves the file empty, and then half, for a
+moment, and a half is often a whole as far as YAML can tell.
 """
 
 from __future__ import annotations
@@ -9,18 +12,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import stat
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from extproc.settings.base import SettingsError
+from extproc.files.problems import Unusable
+from extproc.files.read import MAX_BYTES, read_file
 
 DEFAULT_INTERVAL_S: Final = 0.5
-DEFAULT_MAX_BYTES: Final = 2**20
+DEFAULT_SETTLE_S: Final = 0.25
+"""From the look that sees a change to the one that must see the same."""
 
-_SETTLED_S: Final = 2.0
+_RESTS_S: Final = 2.0
 """A file whose metadata changed less than this ago may change again without a trace in them: their clock is coarse."""
 
 _LOAD_ATTEMPTS: Final = 3
@@ -30,16 +34,18 @@ _Metadata = tuple[int, int, int, int, int]
 
 
 class _Look(NamedTuple, Generic[Value]):
-    """What a look at the file found: a value in a tuple of one, or problems; neither when it is as it was."""
+    """What a look at the file found: a value in a tuple of one, or problems; neither when it is as it was, or not settled."""
 
     metadata: _Metadata | None
     digest: bytes
     good: tuple[Value] | None = None
     problems: tuple[str, ...] = ()
+    settled: bool = True
+    """False: another look must see the same before it is believed."""
 
 
 class FileWatcher(Generic[Value]):
-    """Watches one file. `parse` gets its bytes, raises SettingsError with all problems, and may run in another thread.
+    """Watches one file. `parse` gets its bytes, raises Unusable with all problems, and may run in another thread.
 
     The callbacks run in the caller's thread (`poll`) or the event loop (`run`): `on_change` with each new good value,
     `on_error` once per change of what is wrong, `on_heal` when the file is again what was good before.
@@ -54,7 +60,8 @@ class FileWatcher(Generic[Value]):
         on_error: Callable[[Sequence[str]], None],
         on_heal: Callable[[], None] = lambda: None,
         interval_s: float = DEFAULT_INTERVAL_S,
-        max_bytes: int = DEFAULT_MAX_BYTES,
+        settle_s: float = DEFAULT_SETTLE_S,
+        max_bytes: int = MAX_BYTES,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -68,6 +75,7 @@ class FileWatcher(Generic[Value]):
         self._on_error = on_error
         self._on_heal = on_heal
         self._interval_s = interval_s
+        self._settle_s = settle_s
         self._max_bytes = max_bytes
         self._clock = clock
         self._sleep = sleep
@@ -75,72 +83,72 @@ class FileWatcher(Generic[Value]):
         self._metadata_since_s = clock()
         self._digest = b""
         self._good_digest = b""
+        self._unsettled: bytes | None = None
+        """The digest of what the last look saw and is not believed yet."""
 
     def __repr__(self) -> str:
         state = f"{len(self.problems)} problems" if self.problems else "good" if self._good_digest else "not read"
         return f"<FileWatcher {self.path}, {state}>"
 
     def load(self) -> Value:
-        """Read the file for the first time, without calling back. Raises SettingsError with all problems."""
+        """Read the file for the first time, without calling back. Raises Unusable with all problems."""
         for _ in range(_LOAD_ATTEMPTS):
-            look = self._look()
+            look = self._look(at_once=True)
             self._remember(look)
             if look.good:
                 self._good_digest = look.digest
                 return look.good[0]
             if look.problems:
-                raise SettingsError(list(look.problems))
-        raise SettingsError([f"{self.path}: changed each time it was read"])
+                raise Unusable(look.problems)
+        raise Unusable([f"{self.path}: changed each time it was read"])
 
     def poll(self) -> None:
-        """Look once, and call back if something changed."""
+        """Look once, and call back if something changed and has settled."""
         self._apply(self._look())
 
     async def run(self) -> None:
         """Poll until cancelled. The file is read and parsed in a thread: a file system that hangs holds up nothing."""
         while True:
-            await self._sleep(self._interval_s)
+            await self._sleep(self._interval_s if self._unsettled is None else self._settle_s)
             self._apply(await asyncio.to_thread(self._look))
 
-    def _look(self) -> _Look[Value]:
+    def _look(self, *, at_once: bool = False) -> _Look[Value]:
         """Touches no state that `_apply` writes while it runs: only one look is under way at a time."""
         try:
             metadata = _metadata(self.path)
-            settled = self._clock() - self._metadata_since_s >= _SETTLED_S
-            if metadata == self._metadata and settled:
+            rests = self._clock() - self._metadata_since_s >= _RESTS_S
+            if metadata == self._metadata and rests and self._unsettled is None:
                 return _Look(metadata, self._digest)
-            data = self._read()
+            data = read_file(self.path, self._max_bytes)
             if _metadata(self.path) != metadata:
-                return _Look(None, self._digest)  # being written: look again next time
-        except OSError as error:
-            problem = f"{self.path}: {error.strerror or error}"
-            return _Look(None, problem.encode(), problems=(problem,))
+                return _Look(None, b"", settled=False)  # being written: look again
+        except (OSError, Unusable) as error:
+            problems = error.problems if isinstance(error, Unusable) else [f"{self.path}: {error.strerror or error}"]
+            digest = "\n".join(problems).encode("utf-8", "surrogateescape")
+            settled = at_once or digest in (self._digest, self._unsettled)
+            return _Look(None, digest, problems=tuple(problems), settled=settled)
         digest = hashlib.sha256(data).digest()
         if digest == self._digest:
             return _Look(metadata, digest)
-        if len(data) > self._max_bytes:
-            return _Look(metadata, digest, problems=(f"{self.path}: larger than {self._max_bytes} bytes",))
+        if not at_once and digest != self._unsettled:
+            return _Look(metadata, digest, settled=False)
         try:
             return _Look(metadata, digest, (self._parse(data),))
-        except SettingsError as error:
+        except Unusable as error:
             return _Look(metadata, digest, problems=tuple(f"{self.path}: {problem}" for problem in error.problems))
-
-    def _read(self) -> bytes:
-        with open(self.path, "rb", opener=_open_at_once) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise OSError("expected a file")
-            return file.read(self._max_bytes + 1)
 
     def _remember(self, look: _Look[Value]) -> None:
         if look.metadata is None or look.metadata != self._metadata:
             self._metadata = look.metadata
             self._metadata_since_s = self._clock()
-        self._digest = look.digest
+        self._unsettled = None if look.settled else look.digest
+        if look.settled:
+            self._digest = look.digest
 
     def _apply(self, look: _Look[Value]) -> None:
-        same = look.digest == self._digest
+        news = look.settled and look.digest != self._digest
         self._remember(look)
-        if same:
+        if not news:
             return
         if look.problems:
             if self.error_since_s is None:
@@ -157,11 +165,6 @@ class FileWatcher(Generic[Value]):
             self._on_change(look.good[0])
         elif healed:
             self._on_heal()
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """Never wait for the other end of a pipe."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _metadata(path: Path) -> _Metadata:
