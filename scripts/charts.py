@@ -175,6 +175,9 @@ def files_of(chart: str) -> dict[Path, str]:
 
 def main() -> int:
     """Exit code 1 when something is stale under `--check`."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(f"usage: .venv/bin/python scripts/charts.py [--check]\n\n{__doc__}")
+        return 0
     stale = []
     for chart in NAMES:
         for path, text in files_of(chart).items():

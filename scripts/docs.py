@@ -107,6 +107,9 @@ def render(text: str) -> str:
 
 def main() -> int:
     """Exit code 1 when something is stale under `--check`."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(f"usage: .venv/bin/python scripts/docs.py [--check]\n\n{__doc__}")
+        return 0
     stale = []
     for path in sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]):
         text = path.read_text()

@@ -20,6 +20,9 @@ import grpc.aio
 
 def main() -> None:
     """Read the descriptor set from standard input, write the stub to standard output."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(f"usage: .venv/bin/python scripts/grpc_pyi.py FILE.proto < DESCRIPTOR_SET > STUB\n\n{__doc__}")
+        return
     name = sys.argv[1]
     files = FileDescriptorSet.FromString(sys.stdin.buffer.read())
     file = next(f for f in files.file if f.name == name)
