@@ -4,42 +4,66 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from extproc import names
-from extproc.domain import Decision, Reply, RequestHead
+from extproc.domain import NO_MUTATION, Decision, InferenceRequest, Reply, RequestHead
 from extproc.errors import ExtProcError, RequestError
+from extproc.observability.logs import logger
 from extproc.observability.metrics import RouterMetrics, StreamMetrics
-from extproc.protocol import Decide, Finished, ServedElsewhere
+from extproc.protocol import Answered, Decide, Finished
 from extproc.request import ParseOptions, parse
 from extproc.response import AnswerReader
-from extproc.stages import Draft, InFlight, PickEndpoint, Stage
+from extproc.stages import Draft, Ending, Pending, Reasons, Stage, Step
+
+_log = logger(__name__)
+
+
+class Suspended:
+    """A decision that waits: `pending` is what for."""
+
+    __slots__ = ("at", "draft", "pending", "request")
+
+    def __init__(self, request: InferenceRequest, draft: Draft, at: int, pending: Pending) -> None:
+        """`at` is the place of the stage that waits."""
+        self.request = request
+        self.draft = draft
+        self.at = at
+        self.pending = pending
 
 
 class Director:
-    """Runs a deployment's stages. One for a server; synchronous, and on one event loop."""
+    """Runs a deployment's stages. One for a server; synchronous, and on one event loop.
+
+    Without metrics it decides and accounts for nothing: to explain, to try, to replay.
+    """
 
     def __init__(
         self,
         stages: Sequence[Stage],
-        metrics: StreamMetrics,
+        metrics: StreamMetrics | None = None,
         *,
         router_metrics: RouterMetrics | None = None,
         options: ParseOptions = ParseOptions(),
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._stages = tuple(stages)
-        self._picker = next((stage for stage in stages if isinstance(stage, PickEndpoint)), None)
         self._metrics = metrics
         self._router_metrics = router_metrics
         self._options = options
         self._clock = clock
+        hooks = [stage.hooks for stage in stages] if metrics is not None else []
+        self._on_committed = tuple([each.committed for each in hooks if each.committed is not None])
+        self._on_answered = tuple([each.answered for each in hooks if each.answered is not None])
+        self._on_elsewhere = tuple([each.served_elsewhere for each in hooks if each.served_elsewhere is not None])
+        self._on_ended = tuple([each.ended for each in hooks if each.ended is not None])
 
-    def decide(self, question: Decide) -> Decision | Reply:
+    # -- deciding ------------------------------------------------------------------------------------------------
+
+    def decide(self, question: Decide) -> Decision | Reply | Suspended:
         """Decide now. Raises ExtProcError for what the client must see."""
         started_s = self._clock()
         head, body, complete = question
-        metrics = self._metrics
         try:
             request = parse(head, body, complete=complete, options=self._options)
         except RequestError:
@@ -48,67 +72,156 @@ class Director:
             raise
         if not complete:
             request = request._replace(body_bytes=max(request.body_bytes, _announced_bytes(head)))
-        if request.unread is not None:
-            metrics.unread.child(_reason(request.unread)).value += 1
-        draft = Draft(started_s, body, complete)
-        for stage in self._stages:
-            reply = stage.run(request, draft)
-            if reply is not None:
-                return reply
-        took_s = self._clock() - started_s
-        metrics.decision.observe(took_s)
-        if request.body_bytes:
-            metrics.body.observe(request.body_bytes)
-        if self._router_metrics is not None:
-            self._router_metrics.duration.observe(took_s)
+        if request.unread is not None and self._metrics is not None:
+            self._metrics.unread.child(_reason(request.unread)).value += 1
+        draft = Draft(started_s, body, complete, model=request.model, empty_model=request.empty_model)
+        return self._go_on(request, draft, 0, None)
+
+    def resume(self, suspended: Suspended, outcome: object) -> Decision | Reply | Suspended:
+        """Go on with a decision that had to wait, as `decide`; an outcome that is an exception is raised."""
+        metrics = self._metrics
+        if metrics is not None:
+            metrics.wait_ended(suspended.pending.what, "refused" if isinstance(outcome, Exception) else "resumed")
+        return self._go_on(suspended.request, suspended.draft, suspended.at, (suspended.pending, outcome))
+
+    def withdrawn(self, suspended: Suspended) -> None:
+        """Nobody wants this decision any more."""
+        if self._metrics is not None:
+            self._metrics.wait_ended(suspended.pending.what, "withdrawn")
+        self._end(suspended.draft, _WITHDRAWN)
+
+    def _go_on(
+        self, request: InferenceRequest, draft: Draft, at: int, waited: tuple[Pending, object] | None
+    ) -> Decision | Reply | Suspended:
+        stages = self._stages
+        count = len(stages)
+        try:
+            while at < count:
+                if waited is None:
+                    step = stages[at].decide(request, draft)
+                else:
+                    step, waited = _continued(waited[0], waited[1]), None
+                if step is not None:
+                    if isinstance(step, Pending):
+                        return self._suspend(request, draft, at, step)
+                    self._end(draft, Ending(step.status, by=stages[at]))
+                    return step
+                at += 1
+            return self._commit(request, draft)
+        except ExtProcError as error:
+            self._end(draft, Ending(error.status, error=error, by=stages[at] if at < count else None))
+            raise
+        except Exception:
+            self._end(draft, Ending(_INTERNAL_ERROR, by=stages[at] if at < count else None))
+            raise
+
+    def _suspend(self, request: InferenceRequest, draft: Draft, at: int, pending: Pending) -> Suspended:
+        if self._metrics is not None:
+            self._metrics.waits(pending.what)
+        return Suspended(request, draft, at, pending)
+
+    # -- accounting ----------------------------------------------------------------------------------------------
+
+    def _commit(self, request: InferenceRequest, draft: Draft) -> Decision:
+        metrics = self._metrics
+        if metrics is not None:
+            draft.committed = True
+            for hook in self._on_committed:
+                hook(request, draft)
+            if request.body_bytes:
+                metrics.body.observe(request.body_bytes)
+            took_s = self._clock() - draft.started_s
+            metrics.decision.observe(took_s)
+            if self._router_metrics is not None:
+                self._router_metrics.duration.observe(took_s)
         reader: AnswerReader | None = None
         if draft.measurement is not None or draft.restore_model is not None:
             reader = AnswerReader(draft.measurement, draft.restore_model)
-        return Decision(
+        decision = Decision(
             draft.set_headers,
             draft.remove_headers,
             draft.metadata,
-            draft.ticket,
+            draft,
             draft.destination,
             reader,
             draft.splices,
+            draft.response() or NO_MUTATION,
         )
+        draft.let_go()
+        return decision
 
     def refused(self, error: ExtProcError) -> None:
         """Count a request that we answered with an error."""
-        self._metrics.errors.child(error.code).value += 1
+        if self._metrics is not None:
+            self._metrics.errors.child(error.code).value += 1
 
-    def served_elsewhere(self, told: ServedElsewhere) -> None:
-        """Another endpoint than the picked one answers."""
-        ticket = told.decision.ticket
-        if isinstance(ticket, InFlight) and self._picker is not None:
-            self._picker.served_elsewhere(ticket, told.served)
+    def answered(self, answer: Answered) -> None:
+        """The response's headers are here."""
+        draft = answer.decision.ticket
+        if not isinstance(draft, Draft):
+            return
+        try:
+            if self._on_elsewhere and answer.elsewhere:
+                for moved in self._on_elsewhere:
+                    moved(draft, answer.served)
+            for hook in self._on_answered:
+                hook(draft, answer.status)
+        except Exception:  # the answer is to go on all the same
+            _log.exception("a stage failed to account for an answer")
 
     def finished(self, end: Finished, served: str) -> None:
         """The request of a decision is over."""
-        reader = end.decision.reader
-        if reader is not None and isinstance(reader, AnswerReader) and reader.unrestored:
+        decision = end.decision
+        reader = decision.reader
+        if reader is not None and self._metrics is not None and isinstance(reader, AnswerReader) and reader.unrestored:
             self._metrics.answer_not_restored(reader.unrestored)
-        ticket = end.decision.ticket
-        if isinstance(ticket, InFlight) and self._picker is not None:
-            self._picker.finished(ticket, end.status, served)
+        draft = decision.ticket
+        if isinstance(draft, Draft):
+            self._end(draft, Ending(end.status, end.complete, served))
+
+    def _end(self, draft: Draft, ending: Ending) -> None:
+        for hook in self._on_ended:
+            try:
+                hook(draft, ending)
+            except Exception:  # the others are to hear of it all the same
+                _log.exception("a stage failed to account for a request's end")
+
+    # -- explaining ----------------------------------------------------------------------------------------------
 
     def explain(self, head: RequestHead, body: bytes | None) -> dict[str, Any]:
-        """What `decide` would say now, step by step; nothing is counted or sent. Never raises ExtProcError."""
+        """What `decide` would say now, step by step; nothing is counted, booked or waited for. Never raises ExtProcError."""
         told: dict[str, Any] = {"request_id": head.text(names.REQUEST_ID_HEADER)}
-        draft = Draft(self._clock(), body)
+        reasons = Reasons()
         try:
             request = parse(head, body, options=self._options)
             told |= {"path": request.path, "model": request.model, "body_bytes": request.body_bytes}
             if request.unread:
                 told["unread"] = request.unread
+            draft = Draft(self._clock(), body, model=request.model, empty_model=request.empty_model, reasons=reasons)
             for stage in self._stages:
-                said = told[type(stage).__name__] = stage.explain(request, draft)
-                if "answered" in said:
-                    break
+                step = stage.decide(request, draft)
+                if step is None:
+                    continue
+                if isinstance(step, Pending):
+                    reasons.of(stage, {"waits_for": step.what, "timeout_s": step.timeout_s})
+                else:
+                    reasons.of(stage, {"answered": step.status})
+                break
         except ExtProcError as error:
+            told |= reasons.by_stage
             told["error"] = {"status": error.status, "code": error.code, "message": error.message}
-        return told
+            return told
+        return told | reasons.by_stage
+
+
+_INTERNAL_ERROR: Final = 500
+_WITHDRAWN: Final = Ending()
+
+
+def _continued(pending: Pending, outcome: object) -> Step:
+    if isinstance(outcome, Exception):
+        raise outcome
+    return pending.then(outcome)
 
 
 def _announced_bytes(head: RequestHead) -> int:

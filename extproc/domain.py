@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -187,6 +187,19 @@ class Splice(NamedTuple):
     data: bytes
 
 
+class HeaderMutation(NamedTuple):
+    """Changes to a message's headers (Envoy's `HeaderMutation`), made in this order: removed, set, appended."""
+
+    remove_headers: tuple[str, ...] = ()
+    set_headers: tuple[tuple[str, str], ...] = ()
+    """Whatever else was there under the name is gone."""
+    append_headers: tuple[tuple[str, str], ...] = ()
+    """Stand beside what is there under the name already, as a `set-cookie` must."""
+
+
+NO_MUTATION: Final = HeaderMutation()
+
+
 class Decision(NamedTuple):
     """What Envoy shall do with the request: go on, with these changes."""
 
@@ -203,6 +216,8 @@ class Decision(NamedTuple):
     splices: tuple[Splice, ...] = ()
     """Changes to the body that was decided on, or to the beginning of it, in order and apart from each other. What their
     change of length needs in the headers is in `remove_headers`."""
+    response: HeaderMutation = NO_MUTATION
+    """Changes to the headers of the response."""
 
 
 class Reply(NamedTuple):
@@ -220,11 +235,13 @@ EMPTY_DECISION = Decision()
 
 __all__ = [
     "EMPTY_DECISION",
+    "NO_MUTATION",
     "BodyPath",
     "Candidates",
     "Column",
     "Decision",
     "Endpoint",
+    "HeaderMutation",
     "InferenceRequest",
     "Load",
     "Pick",

@@ -7,15 +7,18 @@ import gzip
 import orjson
 import pytest
 
-from extproc.domain import Decision, Load, Reply, RequestHead
+from extproc.director import Director, Suspended
+from extproc.domain import NO_MUTATION, Decision, HeaderMutation, InferenceRequest, Load, Reply, RequestHead
 from extproc.errors import BodyTooLarge, ExtProcError, InvalidBody, InvalidModel, MissingModel, NoEndpoints, UnknownModel
-from extproc.protocol import Decide, Finished
+from extproc.protocol import Answered, Decide, Finished
 from extproc.request import ParseOptions
+from extproc.stages import NO_HOOKS, Draft, Ending, Hooks, Pending, Step
 from extproc.traffic import AdapterMap
 from tests.fakes.candidates import endpoints
 from tests.fakes.deployment import Deployment
 from tests.fakes.events import head
 from tests.fakes.page import counted
+from tests.fakes.waiting import WaitingStage
 
 BODY = b'{"model":"lora","messages":[]}'
 HEAD = head(content_type="application/json", x_request_id="r-1")
@@ -34,7 +37,9 @@ def ask(body: bytes | None = BODY, of: RequestHead = HEAD, *, complete: bool = T
 class TestDeployments:
     def test_bbr(self, deployment: Deployment) -> None:
         director = deployment.director(deployment.headers(AdapterMap({"base": ["lora"]})))
-        assert director.decide(ask()) == Decision(
+        decision = director.decide(ask())
+        assert isinstance(decision, Decision)
+        assert decision._replace(ticket=None) == Decision(
             set_headers=(("X-Gateway-Model-Name", "lora"), ("X-Gateway-Base-Model-Name", "base"))
         )
 
@@ -84,7 +89,9 @@ class TestErrors:
     def test_options_are_those_of_the_parser(self, deployment: Deployment) -> None:
         lenient = ParseOptions(invalid_json_passes=True, text_of_other_types=True)
         director = deployment.director(deployment.headers(), options=lenient)
-        assert director.decide(ask(b"{")) == Decision()
+        passed = director.decide(ask(b"{"))
+        assert isinstance(passed, Decision)
+        assert passed._replace(ticket=None) == Decision()
         decision = director.decide(ask(b'{"model":1}'))
         assert isinstance(decision, Decision)
         assert dict(decision.set_headers)["X-Gateway-Model-Name"] == "1"
@@ -148,6 +155,173 @@ class TestMetrics:
         assert counted(deployment.instruments, "extproc_request_body_unread") == {
             f'extproc_request_body_unread_total{{reason="{reason}"}}': 1
         }
+
+
+class Listening:
+    """A stage that notes what it hears, and may refuse, answer or fail."""
+
+    def __init__(self, *, outcome: Step | Exception = None, fails: str = "") -> None:
+        self.heard: list[str] = []
+        self._outcome = outcome
+        self._fails = fails
+        self.hooks = Hooks(self._committed, self._answered, self._served_elsewhere, self._ended)
+
+    def decide(self, request: InferenceRequest, draft: Draft) -> Step:
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
+
+    def _note(self, what: str) -> None:
+        self.heard.append(what)
+        if self._fails and what.startswith(self._fails):
+            raise ZeroDivisionError
+
+    def _committed(self, request: InferenceRequest, draft: Draft) -> None:
+        self._note(f"committed {request.model}")
+
+    def _answered(self, draft: Draft, status: int) -> None:
+        self._note(f"answered {status}")
+
+    def _served_elsewhere(self, draft: Draft, served: str) -> None:
+        self._note(f"served by {served}")
+
+    def _ended(self, draft: Draft, ending: Ending) -> None:
+        by = type(ending.by).__name__ if ending.by is not None else ""
+        words = (str(ending.status), ending.served, ending.error.code if ending.error else "", by)
+        self._note("ended " + " ".join(word for word in words if word))
+
+
+class TestHooks:
+    def test_every_stage_hears_of_a_request_to_its_end(self, deployment: Deployment) -> None:
+        deployment.add_pool("p", 1)
+        first, last = Listening(), Listening()
+        director = deployment.director(first, deployment.picker(), last)
+        decision = director.decide(ask())
+        assert isinstance(decision, Decision)
+        director.answered(Answered(decision, 200, "10.9.9.9:80"))
+        director.finished(Finished(decision, 200, True), "10.9.9.9:80")
+        whole = ["committed lora", "served by 10.9.9.9:80", "answered 200", "ended 200 10.9.9.9:80"]
+        assert first.heard == last.heard == whole
+
+    def test_who_is_picked_answers_as_a_rule(self, deployment: Deployment) -> None:
+        deployment.add_pool("p", 1)
+        stage = Listening()
+        director = deployment.director(stage, deployment.picker())
+        decision = director.decide(ask())
+        assert isinstance(decision, Decision)
+        for served in ("", ONE):
+            director.answered(Answered(decision, 503, served))
+        assert stage.heard[1:] == ["answered 503"] * 2
+
+    @pytest.mark.parametrize(
+        ("outcome", "heard"),
+        [
+            (UnknownModel("none"), "ended 404 model_not_found Listening"),
+            (Reply(201, b""), "ended 201 Listening"),
+            (ZeroDivisionError(), "ended 500 Listening"),
+        ],
+    )
+    def test_a_request_that_is_not_passed_on_ends_at_once(
+        self, deployment: Deployment, outcome: Reply | Exception, heard: str
+    ) -> None:
+        store = deployment.add_pool("p", 1)
+        before, after = Listening(), Listening()
+        director = deployment.director(before, deployment.picker(), Listening(outcome=outcome), after)
+        if isinstance(outcome, Exception):
+            with pytest.raises(type(outcome)):
+                director.decide(ask())
+        else:
+            assert director.decide(ask()) is outcome
+        assert before.heard == after.heard == [heard]
+        assert store.describe()[0].in_flight == 0, "nothing is booked before the decision goes out"
+        assert len(deployment.log) == 0
+
+    def test_a_stage_that_fails_to_commit_fails_the_request_and_what_is_booked_is_given_back(
+        self, deployment: Deployment
+    ) -> None:
+        store = deployment.add_pool("p", 1)
+        stage = Listening(fails="committed")
+        with pytest.raises(ZeroDivisionError):
+            deployment.director(deployment.picker(), stage).decide(ask())
+        assert stage.heard == ["committed lora", "ended 500"]
+        assert store.describe()[0].in_flight == 0
+
+    @pytest.mark.parametrize("fails", ["answered", "served", "ended"])
+    def test_a_stage_that_fails_later_costs_the_others_nothing(self, deployment: Deployment, fails: str) -> None:
+        store = deployment.add_pool("p", 1)
+        director = deployment.director(Listening(fails=fails), deployment.picker())
+        decision = director.decide(ask())
+        assert isinstance(decision, Decision)
+        director.answered(Answered(decision, 200, "10.9.9.9:80"))
+        director.finished(Finished(decision, 200, True), "")
+        assert store.describe()[0].in_flight == 0
+
+    def test_a_director_without_metrics_accounts_for_nothing(self, deployment: Deployment) -> None:
+        """To replay, to try, to explain."""
+        store = deployment.add_pool("p", 1)
+        stage = Listening()
+        director = Director([stage, deployment.headers(), deployment.picker()])
+        for _ in range(3):
+            decision = director.decide(ask())
+            assert isinstance(decision, Decision)
+            assert decision.destination == ONE
+            director.answered(Answered(decision, 200, ""))
+            director.finished(Finished(decision, 200, True), "")
+        with pytest.raises(InvalidBody):
+            director.decide(ask(b"{"))
+        director.refused(InvalidBody("x"))
+        assert stage.heard == []
+        assert (store.describe()[0].picks, len(deployment.log), counted(deployment.instruments)) == (0, 0, {})
+
+    def test_what_a_request_no_longer_needs_is_let_go(self, deployment: Deployment) -> None:
+        """An answer may take an hour; its request's body must not stay that long."""
+        deployment.add_pool("p", 1)
+        decision = deployment.director(deployment.picker()).decide(ask())
+        assert isinstance(decision, Decision)
+        assert isinstance(decision.ticket, Draft)
+        assert (decision.ticket.body, decision.ticket.choice) == (None, None)
+
+
+class TestResponseHeaders:
+    def test_belong_to_the_decision(self, deployment: Deployment) -> None:
+        class Receipt:
+            hooks = NO_HOOKS
+
+            def decide(self, request: InferenceRequest, draft: Draft) -> Step:
+                draft.set_response_headers += (("served-model-name", request.model or ""),)
+                draft.append_response_headers += (("set-cookie", "a=1"),)
+                draft.remove_response_headers += ("server",)
+                return None
+
+        decision = deployment.director(Receipt()).decide(ask())
+        assert isinstance(decision, Decision)
+        assert decision.response == HeaderMutation(("server",), (("served-model-name", "lora"),), (("set-cookie", "a=1"),))
+        plain = deployment.director().decide(ask())
+        assert isinstance(plain, Decision)
+        assert plain.response is NO_MUTATION
+
+
+class TestWaiting:
+    def test_is_explained_and_not_begun(self, deployment: Deployment) -> None:
+        stage = WaitingStage()
+        told = deployment.director(stage, deployment.headers()).explain(HEAD, BODY)
+        assert told["WaitingStage"] == {"waits_for": "the test", "timeout_s": 3600}
+        assert stage.begun == 0
+        assert "ModelHeaders" not in told
+
+    def test_goes_on_behind_the_stage_that_waited(self, deployment: Deployment) -> None:
+        stage = WaitingStage()
+        director = deployment.director(deployment.headers(), stage)
+        suspended = director.decide(ask())
+        assert isinstance(suspended, Suspended)
+        decision = director.resume(suspended, "it")
+        assert isinstance(decision, Decision)
+        assert [name for name, _ in decision.set_headers][-1] == "x-waited-for"
+        assert deployment.router_metrics.success.value == 1
+
+    def test_needs_some_time(self) -> None:
+        with pytest.raises(ValueError, match="timeout_s is 0; expected more than 0"):
+            Pending("x", lambda resolve: lambda: None, lambda outcome: None, timeout_s=0)
 
 
 class TestFinished:

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from extproc.domain import Decision, Endpoint, InferenceRequest, Load, RequestHead
+from extproc.domain import NO_MUTATION, Decision, Endpoint, InferenceRequest, Load, RequestHead
 from tests.fakes.candidates import candidates
 
 
@@ -67,7 +67,7 @@ def test_unknown_is_not_zero() -> None:
 
 
 def test_a_decision_without_changes() -> None:
-    assert tuple(Decision()) == ((), (), (), None, "", None, ())
+    assert tuple(Decision()) == ((), (), (), None, "", None, (), NO_MUTATION)
 
 
 def test_candidates_have_a_length() -> None:

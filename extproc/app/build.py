@@ -22,7 +22,7 @@ from extproc.app.service import Service, Telemetry
 from extproc.app.tls import server_tls
 from extproc.app.upstream import with_parameters
 from extproc.director import Director
-from extproc.domain import Decision
+from extproc.domain import HeaderMutation
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.logs import logger
 from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics
@@ -118,7 +118,7 @@ def build_epp(settings: EppSettings) -> Service:
     stages = _picking({pool.store.name: _of_stages(pool, parts)}, settings, telemetry, decisions, options, pool.store.name)
     director = Director(stages, telemetry.streams, options=options)
     # Upstream's picker marks every answer that passed it; its users' checks look for the mark.
-    marker = Decision(set_headers=((names.RESPONSE_MARKER_HEADER, "true"),))
+    marker = HeaderMutation(set_headers=((names.RESPONSE_MARKER_HEADER, "true"),))
     limits = _limits(settings)._replace(on_response_headers=marker)
     leadership = None
     if settings.ha_enable_leader_election and cluster is not None:

@@ -49,6 +49,24 @@ class StreamMetrics:
             ["reason"],
         )
         self._warned = False
+        self._waiting = instruments.gauge(
+            "extproc_decisions_waiting", "Decisions that wait, by what for; the request is held meanwhile.", ["for"]
+        )
+        self._waits = instruments.counter(
+            "extproc_decision_waits_total",
+            "Decisions that had to wait, by what for and how the wait ended: resumed, refused (with an error), withdrawn "
+            "(the client left, or the request's time was over).",
+            ["for", "result"],
+        )
+
+    def waits(self, what: str) -> None:
+        """A decision begins to wait."""
+        self._waiting.child(what).value += 1
+
+    def wait_ended(self, what: str, result: str) -> None:
+        """It goes on, or nobody wants it any more."""
+        self._waiting.child(what).value -= 1
+        self._waits.child(what, result).value += 1
 
     def answer_not_restored(self, reason: str) -> None:
         """A rewritten request's answer went on as it was."""

@@ -6,14 +6,16 @@ a decision is something that it asks for (`Decide`) and gets back (`DecisionMade
 
 from extproc.protocol.actions import (
     Action,
+    Answered,
     Decide,
     Finished,
     ReplyBody,
     ReplyChunk,
-    ReplyHeaders,
     ReplyImmediately,
+    ReplyRequestHeaders,
+    ReplyResponseHeaders,
     ReplyTrailers,
-    ServedElsewhere,
+    Withdraw,
 )
 from extproc.protocol.early import Scanner, ScannerOf
 from extproc.protocol.events import (
@@ -39,6 +41,7 @@ from extproc.protocol.stream import ExtProcStream
 __all__ = [
     "CHUNK_BYTES",
     "Action",
+    "Answered",
     "BodyMode",
     "Deadline",
     "Decide",
@@ -52,8 +55,9 @@ __all__ = [
     "ProtocolConfig",
     "ReplyBody",
     "ReplyChunk",
-    "ReplyHeaders",
     "ReplyImmediately",
+    "ReplyRequestHeaders",
+    "ReplyResponseHeaders",
     "ReplyTrailers",
     "RequestBody",
     "RequestHeaders",
@@ -63,6 +67,6 @@ __all__ = [
     "ResponseTrailers",
     "Scanner",
     "ScannerOf",
-    "ServedElsewhere",
     "StreamLimits",
+    "Withdraw",
 ]

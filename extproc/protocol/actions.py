@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from extproc.domain import Decision, Reply, RequestHead
+from extproc.domain import NO_MUTATION, Decision, HeaderMutation, Reply, RequestHead
 from extproc.errors import ExtProcError
 from extproc.protocol.events import Direction
 
@@ -21,11 +21,20 @@ class Decide(NamedTuple):
     complete: bool = True
 
 
-class ReplyHeaders(NamedTuple):
-    """A HeadersResponse; `decision` None leaves the headers as they are."""
+class Withdraw(NamedTuple):
+    """The decision that was asked for is not wanted any more; said at most once. If it comes all the same it is given back."""
 
-    direction: Direction
+
+class ReplyRequestHeaders(NamedTuple):
+    """A HeadersResponse to the request's headers; `decision` None leaves them as they are."""
+
     decision: Decision | None = None
+
+
+class ReplyResponseHeaders(NamedTuple):
+    """A HeadersResponse to the response's headers."""
+
+    mutation: HeaderMutation = NO_MUTATION
 
 
 class ReplyChunk(NamedTuple):
@@ -57,11 +66,19 @@ class ReplyImmediately(NamedTuple):
     answer: Reply | ExtProcError
 
 
-class ServedElsewhere(NamedTuple):
-    """Another endpoint than the picked one answers (a retry, a fallback); said at most once, before Finished."""
+class Answered(NamedTuple):
+    """The response's headers are here; said at most once, before Finished."""
 
     decision: Decision
+    status: int
+    """0 when `:status` is absent or no number."""
     served: str
+    """The endpoint that answers, as the proxy tells it; '' when it does not."""
+
+    @property
+    def elsewhere(self) -> bool:
+        """Another endpoint than the picked one answers (a retry, a fallback)."""
+        return bool(self.served and self.decision.destination) and self.served != self.decision.destination
 
 
 class Finished(NamedTuple):
@@ -77,6 +94,15 @@ class Finished(NamedTuple):
 
 
 Action: TypeAlias = (
-    Decide | ReplyHeaders | ReplyChunk | ReplyBody | ReplyTrailers | ReplyImmediately | ServedElsewhere | Finished
+    Decide
+    | Withdraw
+    | ReplyRequestHeaders
+    | ReplyResponseHeaders
+    | ReplyChunk
+    | ReplyBody
+    | ReplyTrailers
+    | ReplyImmediately
+    | Answered
+    | Finished
 )
 Actions: TypeAlias = list[Action]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from extproc.domain import Decision
+from extproc.domain import NO_MUTATION, HeaderMutation
 from extproc.protocol.early import ScannerOf
 from extproc.protocol.events import BodyMode, ProtocolConfig
 
@@ -19,8 +19,8 @@ class StreamLimits(NamedTuple):
     unless set) is full and it stops reading. Early mode: a body whose model has not come by then is collected whole."""
     fallback: ProtocolConfig = ProtocolConfig(BodyMode.FULL_DUPLEX_STREAMED, BodyMode.FULL_DUPLEX_STREAMED)
     """For streams that carry no `protocol_config`."""
-    on_response_headers: Decision | None = None
-    """Changes to the response's headers."""
+    on_response_headers: HeaderMutation = NO_MUTATION
+    """Changes to the headers of every response, before those of its decision."""
     request_timeout_s: float = 300.0
     """The transport says `Deadline` this long after the stream's start: a request that is undecided then is answered with
     408 `request_timeout`, or 504 `decision_timeout` when it is the director that takes so long. 0: never."""

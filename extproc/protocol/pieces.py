@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from extproc.domain import EMPTY_DECISION, BodyPath, Decision, ResponseReader
+from extproc.domain import BodyPath, HeaderMutation, ResponseReader
 from extproc.protocol.actions import Action, ReplyBody, ReplyChunk
 from extproc.protocol.events import BodyMode, Direction, ResponseBody, ResponseHeaders
 
@@ -33,12 +33,19 @@ def path_of(event: ResponseHeaders, mode: BodyMode) -> BodyPath:
     return BodyPath.FREE if mode is BodyMode.FULL_DUPLEX_STREAMED else BodyPath.PIECEWISE
 
 
-def without(changes: Decision | None, names: tuple[str, ...]) -> Decision | None:
-    """The changes to a response's headers, with these removed too."""
-    if not names:
-        return changes
-    changes = changes or EMPTY_DECISION
-    return changes._replace(remove_headers=(*changes.remove_headers, *names))
+def both(first: HeaderMutation, then: HeaderMutation) -> HeaderMutation:
+    """What the two do, one after the other; of a name that both set, the later value counts."""
+    if not (first[0] or first[1] or first[2]):
+        return then
+    if not (then[0] or then[1] or then[2]):
+        return first
+    gone = {name.lower() for name in then.remove_headers}
+    again = gone.union([name.lower() for name, _ in then.set_headers])
+    return HeaderMutation(
+        (*first.remove_headers, *then.remove_headers),
+        (*[each for each in first.set_headers if each[0].lower() not in again], *then.set_headers),
+        (*[each for each in first.append_headers if each[0].lower() not in again], *then.append_headers),
+    )
 
 
 def read_piece(reader: ResponseReader, event: ResponseBody, mode: BodyMode) -> list[Action]:

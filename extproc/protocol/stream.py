@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from extproc.domain import BodyPath, Decision, Reply, RequestHead, ResponseReader
+from extproc.domain import NO_MUTATION, BodyPath, Decision, HeaderMutation, Reply, RequestHead, ResponseReader
 from extproc.errors import DecisionTimeout, ExtProcError, ProtocolError, RequestTimeout
 from extproc.protocol.actions import (
     Actions,
+    Answered,
     Decide,
     Finished,
     ReplyBody,
-    ReplyHeaders,
     ReplyImmediately,
+    ReplyRequestHeaders,
+    ReplyResponseHeaders,
     ReplyTrailers,
-    ServedElsewhere,
+    Withdraw,
 )
 from extproc.protocol.early import Watch, too_large, watch
 from extproc.protocol.events import (
@@ -28,6 +30,7 @@ from extproc.protocol.events import (
     DecisionMade,
     Direction,
     Event,
+    PeerClosed,
     RequestBody,
     RequestHeaders,
     RequestTrailers,
@@ -35,7 +38,7 @@ from extproc.protocol.events import (
     ResponseHeaders,
 )
 from extproc.protocol.limits import StreamLimits
-from extproc.protocol.pieces import chunks, path_of, read_piece, without
+from extproc.protocol.pieces import both, chunks, path_of, read_piece
 from extproc.protocol.splices import changed, changed_replies
 from extproc.protocol.table import REQUEST_ROWS, RESPONSE_EVENTS, RESPONSE_ROWS, State, rules_of
 
@@ -109,16 +112,23 @@ class ExtProcStream:
             state = self.response_state
             if self.request_state is State.ANSWERED or self.request_state is State.CLOSED:
                 return []
-            for when, do, to, rules in self._response_rules.get(kind, ()):
-                if when is None or when(self, event):
-                    self.response_state, self._response_rules = to, rules
-                    return do(self, event)
+            found = self._response_rules.get(kind)
+            if found is not None:
+                for when, do, to, rules in found[1]:
+                    if when is None or when(self, event):
+                        self.response_state, self._response_rules = to, rules
+                        return do(self, event)
         else:
             state = self.request_state
-            for when, do, to, rules in self._request_rules.get(kind, ()):
-                if when is None or when(self, event):
-                    self.request_state, self._request_rules = to, rules
-                    return do(self, event)
+            found = self._request_rules.get(kind)
+            if found is not None:
+                before, tried = found
+                if before is not None:
+                    before(self, event)
+                for when, do, to, rules in tried:
+                    if when is None or when(self, event):
+                        self.request_state, self._request_rules = to, rules
+                        return do(self, event)
         if self.request_state is State.CLOSED:
             return []
         raise ProtocolError(f"unexpected {kind.__name__} while waiting for {state.value}")
@@ -148,11 +158,28 @@ class ExtProcStream:
             and self.request_state is not State.CLOSED
         )
 
-    # -- conditions ----------------------------------------------------------------------------------------------
+    # -- before the conditions -----------------------------------------------------------------------------------
 
-    def _body_is_not_seen(self, event: RequestHeaders) -> bool:
+    def _begin(self, event: RequestHeaders) -> None:
+        """Envoy says how it sends bodies; in early mode the body that is announced may be one to follow."""
         if event.config is not None:
             self._config = event.config
+        scanner_of = self._limits.scanner_of
+        if scanner_of is not None and not event.end_of_stream and self._config.request_body is _FDS:
+            self._watch = watch(scanner_of, event.head, self._limits.max_body_bytes)
+
+    def _scan(self, event: RequestBody) -> None:
+        """Read on for the model; a body that ends here is read whole anyway."""
+        if not event.end_of_stream:
+            self._look_at(event)
+
+    def _look_at(self, event: RequestBody) -> None:
+        assert self._watch is not None
+        self._watch.read(event.body)
+
+    # -- conditions: they only look ------------------------------------------------------------------------------
+
+    def _body_is_not_seen(self, event: RequestHeaders) -> bool:
         mode = self._config.request_body
         return (
             event.end_of_stream
@@ -164,15 +191,10 @@ class ExtProcStream:
         return self._config.request_body in _BUFFERED
 
     def _body_can_be_scanned(self, event: RequestHeaders) -> bool:
-        scanner_of = self._limits.scanner_of
-        if scanner_of is not None and self._config.request_body is _FDS:
-            self._watch = watch(scanner_of, event.head, self._limits.max_body_bytes)
         return self._watch is not None
 
     def _model_is_known(self, event: RequestBody) -> bool:
-        """Reads the piece, so it stands once in a state's rows."""
         assert self._watch is not None
-        self._watch.read(event.body)
         return self._watch.known
 
     def _model_may_still_come(self, event: RequestBody) -> bool:
@@ -183,9 +205,7 @@ class ExtProcStream:
         return self._watch is not None and not self._request_ended
 
     def _body_may_not_pass(self, event: RequestBody) -> bool:
-        """Reads the piece, so it stands once in a state's rows."""
         assert self._watch is not None
-        self._watch.read(event.body)
         return self._watch.error is not None
 
     def _body_is_too_large(self, event: RequestBody) -> bool:
@@ -214,7 +234,7 @@ class ExtProcStream:
 
     def _answer_headers(self, event: RequestHeaders) -> Actions:
         self._head = event.head
-        return [ReplyHeaders(Direction.REQUEST)]
+        return [ReplyRequestHeaders()]
 
     def _hold_headers(self, event: RequestHeaders) -> Actions:
         self._head = event.head
@@ -268,8 +288,14 @@ class ExtProcStream:
     def _time_out(self, event: Deadline) -> Actions:
         return self._instead(RequestTimeout(f"the request took longer than {self._limits.request_timeout_s:g} s to arrive"))
 
-    def _give_up(self, event: Deadline) -> Actions:
-        return self._instead(DecisionTimeout(f"no decision within {self._limits.request_timeout_s:g} s"))
+    def _withdraw_and_give_up(self, event: Deadline) -> Actions:
+        return [Withdraw(), *self._instead(DecisionTimeout(f"no decision within {self._limits.request_timeout_s:g} s"))]
+
+    def _withdraw_and_refuse_body(self, event: RequestBody) -> Actions:
+        return [Withdraw(), *self._refuse_body(event)]
+
+    def _withdraw(self, event: PeerClosed) -> Actions:
+        return [Withdraw(), *self._finish(event)]
 
     def _instead(self, answer: Reply | ExtProcError) -> Actions:
         self._drop_body()
@@ -306,7 +332,7 @@ class ExtProcStream:
         if mode in _BUFFERED and self._pieces:
             actions = [ReplyBody(Direction.REQUEST, decision, changed(self._taken, splices) if splices else None)]
         else:
-            actions = [ReplyHeaders(Direction.REQUEST, decision)]
+            actions = [ReplyRequestHeaders(decision)]
             if self._pieces:
                 ends = self._request_ended and not self._trailers_end
                 if splices:
@@ -344,19 +370,21 @@ class ExtProcStream:
     def _pass_response_headers(self, event: ResponseHeaders) -> Actions:
         self._status = event.status
         self.served = event.served
-        changes = self._limits.on_response_headers
+        mutation: HeaderMutation = self._limits.on_response_headers
         decision = self._decision
         if decision is None:
-            return [ReplyHeaders(Direction.RESPONSE, changes)]
+            return [ReplyResponseHeaders(mutation)]
+        if decision.response is not NO_MUTATION:
+            mutation = both(mutation, decision.response)
         reader = decision.reader
         if reader is not None:
             path = path_of(event, self._config.response_body)
             if path is BodyPath.PIECEWISE or path is BodyPath.FREE:
                 self._reader = reader
-            changes = without(changes, reader.headers(event.status, event.headers, path))
-        if event.served and event.served != decision.destination and decision.destination:
-            return [ReplyHeaders(Direction.RESPONSE, changes), ServedElsewhere(decision, event.served)]
-        return [ReplyHeaders(Direction.RESPONSE, changes)]
+            stale = reader.headers(event.status, event.headers, path)
+            if stale:
+                mutation = both(HeaderMutation(stale), mutation)
+        return [ReplyResponseHeaders(mutation), Answered(decision, event.status, event.served)]
 
     def _end_response_headers(self, event: ResponseHeaders) -> Actions:
         return self._pass_response_headers(event) + self._finish_once(complete=True)

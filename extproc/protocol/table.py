@@ -1,8 +1,8 @@
 """The state machine of an ext_proc stream, as one table; a new transition is a new row.
 
 The two halves of an exchange have a state each. A row says: in this state, on this event, when this holds (rows are tried in
-order, '' always holds), do this, and go to that state. An event without a row breaks the protocol. `docs/architecture.md`
-draws its diagram from these rows.
+order, '' always holds), do this, and go to that state. An event without a row breaks the protocol. Conditions only look; what
+has to be done before they can (`BEFORE`) stands beside the rows. `docs/architecture.md` draws its diagram from these rows.
 
 Rules that the rows keep (Envoy `ext_proc` filter, 1.30 to 1.40):
 - replies come in the order headers, body, trailers, and one reply of each kind at most, but for body pieces;
@@ -17,9 +17,9 @@ Rules that the rows keep (Envoy `ext_proc` filter, 1.30 to 1.40):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from extproc.protocol import events as e
 from extproc.protocol.actions import Actions
@@ -89,11 +89,12 @@ REQUEST_ROWS: tuple[Row, ...] = (
     Row(_S.DECIDING, e.DecisionMade, "body_goes_on", "go_on", _S.WATCHING),
     Row(_S.DECIDING, e.DecisionMade, "", "go_on", _S.PASSING),
     Row(_S.DECIDING, e.DecisionFailed, "", "fail", _S.ANSWERED),
-    Row(_S.DECIDING, e.RequestBody, "body_is_too_large", "refuse_body", _S.ANSWERED),
+    # The decision takes its time. What comes meanwhile waits; who does not want it any more withdraws the question.
+    Row(_S.DECIDING, e.RequestBody, "body_is_too_large", "withdraw_and_refuse_body", _S.ANSWERED),
     Row(_S.DECIDING, e.RequestBody, "", "defer", _S.DECIDING),
     Row(_S.DECIDING, e.RequestTrailers, "", "defer", _S.DECIDING),
-    Row(_S.DECIDING, e.Deadline, "", "give_up", _S.ANSWERED),
-    Row(_S.DECIDING, e.PeerClosed, "", "finish", _S.CLOSED),
+    Row(_S.DECIDING, e.Deadline, "", "withdraw_and_give_up", _S.ANSWERED),
+    Row(_S.DECIDING, e.PeerClosed, "", "withdraw", _S.CLOSED),
     Row(_S.WATCHING, e.RequestBody, "body_may_not_pass", "stop_body", _S.ANSWERED),
     Row(_S.WATCHING, e.RequestBody, "ends", "pass_body", _S.PASSING),
     Row(_S.WATCHING, e.RequestBody, "", "pass_body", _S.WATCHING),
@@ -109,7 +110,7 @@ REQUEST_ROWS: tuple[Row, ...] = (
     Row(_S.ANSWERED, e.RequestTrailers, "", "drop", _S.ANSWERED),
     Row(_S.ANSWERED, e.Deadline, "", "drop", _S.ANSWERED),
     Row(_S.ANSWERED, e.PeerClosed, "", "finish", _S.CLOSED),
-    # The stream may be over while the director still thinks; what it says then is given back, not lost.
+    # What is decided although the question was withdrawn is given back, not lost.
     Row(_S.ANSWERED, e.DecisionMade, "", "give_back", _S.ANSWERED),
     Row(_S.ANSWERED, e.DecisionFailed, "", "drop", _S.ANSWERED),
     Row(_S.CLOSED, e.DecisionMade, "", "give_back", _S.CLOSED),
@@ -131,13 +132,21 @@ RESPONSE_ROWS: tuple[Row, ...] = (
     Row(_S.RESPONSE_DONE, e.ResponseTrailers, "", "end_response_trailers", _S.RESPONSE_DONE),
 )
 
+BEFORE: Final[Mapping[tuple[State, type], str]] = {
+    (_S.START, e.RequestHeaders): "begin",
+    (_S.SCANNING, e.RequestBody): "scan",
+    (_S.WATCHING, e.RequestBody): "look_at",
+}
+"""What is done with an event in a state before its rows are tried: a method of ExtProcStream, as in `Row.do`."""
+
 REQUEST_EVENTS = frozenset(row.event for row in REQUEST_ROWS)
 RESPONSE_EVENTS = frozenset(row.event for row in RESPONSE_ROWS)
 
 
 Rule: TypeAlias = "tuple[Callable[[Any, Any], bool] | None, Callable[[Any, Any], Actions], State, Rules]"
 """A row with functions for names: when, do, to, and the rules of the state that it leads to."""
-Rules: TypeAlias = dict[type, tuple[Rule, ...]]
+Rules: TypeAlias = "dict[type, tuple[Callable[[Any, Any], None] | None, tuple[Rule, ...]]]"
+"""By event: what is done first, and the rules to try."""
 
 
 def rules_of(stream: type, rows: Sequence[Row]) -> dict[State, Rules]:
@@ -147,7 +156,10 @@ def rules_of(stream: type, rows: Sequence[Row]) -> dict[State, Rules]:
         when = getattr(stream, f"_{row.when}") if row.when else None
         do = getattr(stream, f"_{row.do}")
         of_state = rules[row.state]
-        of_state[row.event] = (*of_state.get(row.event, ()), (when, do, row.to, rules[row.to]))
+        before = BEFORE.get((row.state, row.event))
+        first = getattr(stream, f"_{before}") if before else None
+        tried = of_state[row.event][1] if row.event in of_state else ()
+        of_state[row.event] = (first, (*tried, (when, do, row.to, rules[row.to])))
     return rules
 
 
@@ -161,4 +173,8 @@ def mermaid(rows: tuple[Row, ...]) -> str:
     for row in rows:
         when = f" [{words(row.when)}]" if row.when else ""
         lines.append(f"    {row.state.name} --> {row.to.name}: {row.event.__name__}{when} / {words(row.do)}")
+    states = {row.state for row in rows}
+    for (state, event), do in BEFORE.items():
+        if state in states:
+            lines.append(f"    note right of {state.name}: {event.__name__}: first {words(do)}")
     return "\n".join(lines)

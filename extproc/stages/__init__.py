@@ -7,26 +7,34 @@
 Rewrites and objectives belong to a pool, so they come behind the route to it; the route and the headers go by the model that
 the client named.
 
-A stage reads the request and adds to the draft; it may answer the client itself, or raise an ExtProcError. `explain` tells
-what `run` would do now, and does and counts nothing.
+A stage reads the request and adds to the draft; it may answer the client itself, wait, or raise an ExtProcError. Deciding books
+and counts nothing; that is what its hooks are for (`stage.py`).
 """
 
 from extproc.stages.admit import AdmitByPriority
-from extproc.stages.draft import Draft, InFlight, Stage
+from extproc.stages.draft import Booking, Choice, Draft, Reasons
 from extproc.stages.headers import ModelHeaders
 from extproc.stages.pick import PickEndpoint
 from extproc.stages.pools import PoolOfEndpoints
 from extproc.stages.rewrite import RewriteModel
 from extproc.stages.route import RouteToPool
+from extproc.stages.stage import NO_HOOKS, Ending, Hooks, Pending, Stage, Step
 
 __all__ = [
+    "NO_HOOKS",
     "AdmitByPriority",
+    "Booking",
+    "Choice",
     "Draft",
-    "InFlight",
+    "Ending",
+    "Hooks",
     "ModelHeaders",
+    "Pending",
     "PickEndpoint",
     "PoolOfEndpoints",
+    "Reasons",
     "RewriteModel",
     "RouteToPool",
     "Stage",
+    "Step",
 ]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from extproc import names
-from extproc.domain import InferenceRequest, Reply
+from extproc.domain import InferenceRequest
 from extproc.errors import Saturated
 from extproc.observability.metrics import AdmissionMetrics, PickerMetrics
 from extproc.scheduling.saturation import FULL
 from extproc.stages.draft import Draft
 from extproc.stages.pools import PoolOfEndpoints, Pools, pool_of
+from extproc.stages.stage import Ending, Hooks, Step
 
 _NEW, _OLD = names.OBJECTIVE_HEADERS
 _KEPT_S: Final = 0.01
@@ -38,32 +39,32 @@ class AdmitByPriority:
         self._default_pool = default_pool
         self._ignore_subset = ignore_subset
         self._clock = clock
+        self.hooks = Hooks(ended=self._ended)
         self._known: dict[str, tuple[float, float]] = {}
         """Saturation by pool, and until when it is believed."""
         for name, pool in pools.items():
             metrics.watch(name, lambda pool=pool: _saturation(pool))  # type: ignore[misc]
 
-    def run(self, request: InferenceRequest, draft: Draft) -> Reply | None:
+    def decide(self, request: InferenceRequest, draft: Draft) -> Step:
         headers = request.head.headers
         objective = headers.get(_NEW) or headers.get(_OLD)
-        if objective is None:
+        if objective is None and draft.reasons is None:
             return None
         name, pool = pool_of(self._pools, draft, self._default_pool)
-        draft.priority = priority = pool.traffic.objectives.priority_of(objective.decode("latin-1"))
+        said = objective.decode("latin-1") if objective else None
+        draft.priority = priority = pool.traffic.objectives.priority_of(said)
+        if draft.reasons is not None:
+            saturation = _saturation(pool, self._subset(request))
+            draft.reasons.of(self, {"objective": said, "priority": priority, "saturation": saturation})
         if priority < 0 and self._saturation_now(request, name, pool) >= FULL:
-            self._metrics.shed(name, priority)
-            self._picker_metrics.error(request.model or "", Saturated.code, draft.target_model)
             raise Saturated(_SHED)
         return None
 
-    def explain(self, request: InferenceRequest, draft: Draft) -> dict[str, Any]:
-        _, pool = pool_of(self._pools, draft, self._default_pool)
-        objective = request.head.text(_NEW) or request.head.text(_OLD)
-        draft.priority = pool.traffic.objectives.priority_of(objective)
-        saturation = _saturation(pool, self._subset(request))
-        if draft.priority < 0 and saturation >= FULL:
-            raise Saturated(_SHED)
-        return {"objective": objective or None, "priority": draft.priority, "saturation": saturation}
+    def _ended(self, draft: Draft, ending: Ending) -> None:
+        if ending.by is self:
+            name, _ = pool_of(self._pools, draft, self._default_pool)
+            self._metrics.shed(name, draft.priority)
+            self._picker_metrics.error(draft.model or "", Saturated.code, draft.target_model)
 
     def _saturation_now(self, request: InferenceRequest, name: str, pool: PoolOfEndpoints) -> float:
         subset = self._subset(request)

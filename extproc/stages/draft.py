@@ -1,64 +1,109 @@
-"""A decision while the stages work on it, and what a stage is."""
+"""A decision while the stages work on it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from extproc.domain import InferenceRequest, Reply, Splice
+from extproc.domain import Candidates, HeaderMutation, Pick, Splice
 from extproc.observability.decisions import Outcome
 from extproc.observability.metrics import ModelMetrics
 from extproc.pool import PoolStore, Ticket
 from extproc.response import Measurement
 
 
-@dataclass(slots=True)
-class InFlight:
-    """What is given back when a picked request ends."""
+class Choice:
+    """The endpoint that was chosen, and from what."""
 
-    pool: str
-    store: PoolStore
-    ticket: Ticket
-    """Changes when another endpoint turns out to serve the request."""
-    metrics: ModelMetrics
-    model: str
-    target_model: str | None
-    """The model that serves the request, None when it is `model`."""
-    started_s: float
-    outcome: Outcome
-    measurement: Measurement | None = None
+    __slots__ = ("began_s", "candidates", "made_s", "pick", "pool", "store")
+
+    def __init__(self, pool: str, store: PoolStore, candidates: Candidates, pick: Pick, began_s: float, made_s: float) -> None:
+        """`began_s` and `made_s`: when it began to choose and had chosen, by the stage's clock."""
+        self.pool = pool
+        self.store = store
+        self.candidates = candidates
+        self.pick = pick
+        self.began_s = began_s
+        self.made_s = made_s
+
+
+class Booking:
+    """What is given back when a request ends that was sent to an endpoint."""
+
+    __slots__ = ("metrics", "outcome", "pool", "store", "ticket")
+
+    def __init__(self, pool: str, store: PoolStore, ticket: Ticket, metrics: ModelMetrics, outcome: Outcome) -> None:
+        self.pool = pool
+        self.store = store
+        self.ticket = ticket
+        """Changes when another endpoint turns out to serve the request."""
+        self.metrics = metrics
+        self.outcome = outcome
 
 
 class Draft:
-    """A decision while the stages work on it."""
+    """A decision while the stages work on it; then what is known of its request until that ends.
+
+    What only the stages need (the body, the candidates, the reasons) is let go when the decision goes out, as an answer may
+    take an hour.
+    """
 
     __slots__ = (
+        "append_response_headers",
         "body",
+        "booking",
+        "choice",
+        "committed",
         "complete",
         "destination",
+        "empty_model",
         "measurement",
         "metadata",
+        "model",
         "pool",
         "priority",
+        "reasons",
         "remove_headers",
+        "remove_response_headers",
         "restore_model",
+        "rewrite",
         "set_headers",
+        "set_response_headers",
         "splices",
         "started_s",
         "target_model",
-        "ticket",
     )
 
-    def __init__(self, started_s: float, body: bytes | None = None, complete: bool = True) -> None:
-        """`body` and `complete` as in Decide."""
+    def __init__(
+        self,
+        started_s: float,
+        body: bytes | None = None,
+        complete: bool = True,
+        *,
+        model: str | None = None,
+        empty_model: bool = False,
+        reasons: Reasons | None = None,
+    ) -> None:
+        """`body` and `complete` as in Decide, `model` and `empty_model` as in InferenceRequest."""
         self.started_s = started_s
         self.body = body
         self.complete = complete
+        self.model = model
+        self.empty_model = empty_model
+        self.reasons = reasons
+        """Where stages say why, for people to read; None when nobody asked."""
+        self.committed = False
+        """The decision went out."""
         self.set_headers: tuple[tuple[str, str], ...] = ()
         self.remove_headers: tuple[str, ...] = ()
         self.metadata: tuple[tuple[str, str | tuple[tuple[str, float], ...]], ...] = ()
+        self.set_response_headers: tuple[tuple[str, str], ...] = ()
+        self.append_response_headers: tuple[tuple[str, str], ...] = ()
+        """Beside what the upstream says, as cookies are."""
+        self.remove_response_headers: tuple[str, ...] = ()
         self.pool: str | None = None
-        self.ticket: InFlight | None = None
+        self.choice: Choice | None = None
+        self.booking: Booking | None = None
+        """Made when the decision goes out."""
         self.destination = ""
         self.measurement: Measurement | None = None
         """Wants to be told of the response."""
@@ -66,27 +111,33 @@ class Draft:
         """The served name and the client's, which the response is to name instead."""
         self.target_model: str | None = None
         """The model that serves the request instead of the one that it names."""
+        self.rewrite: tuple[str, str] | None = None
+        """The object whose rule decided on the model that serves, as `namespace/name`, and that model."""
         self.splices: tuple[Splice, ...] = ()
         self.priority = 0
         """More is more important; below 0 may be shed."""
 
+    def response(self) -> HeaderMutation | None:
+        """The changes to the response's headers, None when there are none."""
+        if self.set_response_headers or self.append_response_headers or self.remove_response_headers:
+            return HeaderMutation(self.remove_response_headers, self.set_response_headers, self.append_response_headers)
+        return None
 
-class Stage(Protocol):
-    """One step of a decision."""
-
-    def run(self, request: InferenceRequest, draft: Draft) -> Reply | None:
-        """Add to the draft; a Reply ends the decision. Raises ExtProcError."""
-        ...
-
-    def explain(self, request: InferenceRequest, draft: Draft) -> dict[str, Any]:
-        """What `run` would do, for people to read. Raises ExtProcError as `run` would.
-
-        Has the key `answered`, a status, when `run` would end the decision with a Reply.
-        """
-        ...
+    def let_go(self) -> None:
+        """Keep only what is needed until the request ends."""
+        self.body = None
+        self.choice = None
+        self.reasons = None
+        self.splices = ()
 
 
-def present(owned: tuple[str, ...], request: InferenceRequest) -> tuple[str, ...]:
-    """Those of the header names that the request has."""
-    headers = request.head.headers
-    return tuple([name for name in owned if name in headers])
+class Reasons:
+    """What the stages of one decision saw and chose, in their order. Values are made for JSON."""
+
+    def __init__(self) -> None:
+        self.by_stage: dict[str, dict[str, Any]] = {}
+
+    def of(self, stage: object, facts: dict[str, Any]) -> None:
+        """What this stage has to say; of a stage that says more than once, all of it."""
+        name = type(stage).__name__
+        self.by_stage[name] = {**self.by_stage.get(name, {}), **facts}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from extproc import names
-from extproc.domain import InferenceRequest, Reply
+from extproc.domain import InferenceRequest
 from extproc.observability.metrics import RouterMetrics
 from extproc.request.fields import field_text
 from extproc.settings.router import HeaderRules
-from extproc.stages.draft import Draft, present
+from extproc.stages.draft import Draft
+from extproc.stages.stage import Ending, Hooks, Step
 from extproc.traffic import AdapterMap
 
 
@@ -23,26 +22,10 @@ class ModelHeaders:
         self._model_headers = tuple(rule.header for rule in rules.fields if rule.field == "model")
         self._other = tuple(rule for rule in rules.fields if rule.field != "model")
         self._base = rules.base_model
+        self.hooks = Hooks(committed=self._committed, ended=self._ended)
         self._owned = tuple(dict.fromkeys((*names.ROUTER_OWNED, *(rule.header.lower() for rule in rules.fields))))
 
-    def run(self, request: InferenceRequest, draft: Draft) -> Reply | None:
-        self._headers(request, draft)
-        metrics = self._metrics
-        if request.model is not None:
-            metrics.success.value += 1
-            metrics.model(request.model).value += 1
-        elif request.empty_model:
-            metrics.empty.value += 1
-        else:
-            metrics.not_found.value += 1
-            metrics.not_in_body.value += 1
-        return None
-
-    def explain(self, request: InferenceRequest, draft: Draft) -> dict[str, Any]:
-        self._headers(request, draft)
-        return {"model": request.model, "headers": dict(draft.set_headers), "removed": list(draft.remove_headers)}
-
-    def _headers(self, request: InferenceRequest, draft: Draft) -> None:
+    def decide(self, request: InferenceRequest, draft: Draft) -> Step:
         model = request.model
         found: list[tuple[str, str]] = []
         if model is not None:
@@ -56,4 +39,31 @@ class ModelHeaders:
         draft.set_headers += tuple(found)
         if len(found) < len(self._owned):
             set_here = {header.lower() for header, _ in found}
-            draft.remove_headers += tuple([name for name in present(self._owned, request) if name not in set_here])
+            draft.remove_headers += tuple([name for name in _present(self._owned, request) if name not in set_here])
+        if draft.reasons is not None:
+            draft.reasons.of(self, {"model": model, "headers": dict(found), "removed": list(draft.remove_headers)})
+        return None
+
+    def _committed(self, request: InferenceRequest, draft: Draft) -> None:
+        self._count(draft)
+
+    def _ended(self, draft: Draft, ending: Ending) -> None:
+        if not draft.committed:
+            self._count(draft)  # a model was read, whatever became of the request
+
+    def _count(self, draft: Draft) -> None:
+        metrics = self._metrics
+        if draft.model is not None:
+            metrics.success.value += 1
+            metrics.model(draft.model).value += 1
+        elif draft.empty_model:
+            metrics.empty.value += 1
+        else:
+            metrics.not_found.value += 1
+            metrics.not_in_body.value += 1
+
+
+def _present(owned: tuple[str, ...], request: InferenceRequest) -> tuple[str, ...]:
+    """Those of the header names that the request has."""
+    headers = request.head.headers
+    return tuple([name for name in owned if name in headers])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from extproc import names
-from extproc.domain import Candidates, InferenceRequest, Reply
+from extproc.domain import Candidates, InferenceRequest
 from extproc.errors import MissingModel, NoEndpoints
 from extproc.observability.decisions import DecisionLog, DecisionRecord, Outcome
 from extproc.observability.metrics import PickerMetrics
@@ -15,8 +15,9 @@ from extproc.observability.responses import ResponseMetrics
 from extproc.pool import PoolStore
 from extproc.request.paths import requires_model
 from extproc.response import Measurement
-from extproc.stages.draft import Draft, InFlight
-from extproc.stages.pools import Pools, pool_of
+from extproc.stages.draft import Booking, Choice, Draft
+from extproc.stages.pools import PoolOfEndpoints, Pools, pool_of
+from extproc.stages.stage import Ending, Hooks, Step
 
 
 class PickEndpoint:
@@ -46,39 +47,23 @@ class PickEndpoint:
         self._log = log
         self._clock = clock
         self._wall_clock = wall_clock
+        self.hooks = Hooks(committed=self._committed, served_elsewhere=self._served_elsewhere, ended=self._ended)
         self._destinations: dict[str, tuple[tuple[str, str], ...]] = {}
 
-    def run(self, request: InferenceRequest, draft: Draft) -> Reply | None:
-        model = request.model or ""
-        target = draft.target_model
+    def decide(self, request: InferenceRequest, draft: Draft) -> Step:
         pool_name, pool = pool_of(self._pools, draft, self._default_pool)
-        metrics = self._metrics
-        if target is not None:
-            request = request._replace(model=target)  # what is chosen for is what will be served
+        if draft.target_model is not None:
+            request = request._replace(model=draft.target_model)  # what is chosen for is what will be served
         elif self._misses_model(request):
-            metrics.error("", MissingModel.code)
             raise MissingModel(_NO_MODEL, param="model")
-        begin_s = self._clock()
+        began_s = self._clock()
         candidates = self._candidates(pool.store, request)
         try:
             pick = pool.scheduler.schedule(request, candidates)
-        except NoEndpoints as error:
-            metrics.attempt_failed(target or model)
-            metrics.error(model, error.code, target)
+        except NoEndpoints:
             raise NoEndpoints(_why_none(pool.store, pool_name, request)) from None
-        position = pick.positions[0]
-        endpoint = candidates.endpoints[position]
-        now_s = self._clock()
-        outcome = Outcome()
-        self._record(request, model, draft, pool_name, candidates, pick.positions, pick.score, now_s, outcome)
-        bound = metrics.model(model, target)
-        ticket = pool.store.picked(endpoint)
-        if self._responses is not None:
-            draft.measurement = Measurement(draft.started_s, self._clock, self._responses.model(model, target).itl.observe)
-        draft.ticket = InFlight(
-            pool_name, pool.store, ticket, bound, model, target, draft.started_s, outcome, draft.measurement
-        )
-        draft.destination = endpoint.key
+        draft.choice = Choice(pool_name, pool.store, candidates, pick, began_s, self._clock())
+        draft.destination = candidates.endpoints[pick.positions[0]].key
         destination = self._destination(candidates, pick.positions)
         draft.set_headers += destination
         draft.metadata += destination
@@ -87,64 +72,63 @@ class PickEndpoint:
             draft.metadata += ((names.SCORES_KEY, tuple([(each.key, float(total)) for each, total in points])),)
         if not _PICKER_REMOVED.isdisjoint(request.head.headers):
             draft.remove_headers += tuple(sorted(_PICKER_REMOVED.intersection(request.head.headers)))
-        bound.total.value += 1
-        bound.running.value += 1
-        bound.size.observe(request.body_bytes)
-        metrics.schedule.observe(now_s - begin_s)
-        metrics.picked(target or model, endpoint.key, endpoint.name, endpoint.namespace, endpoint.port)
-        if not pool.store.fresh:
-            metrics.blind.child(pool_name).value += 1
+        if draft.reasons is not None:
+            draft.reasons.of(self, _explained(request, pool, draft.choice))
         return None
 
-    def explain(self, request: InferenceRequest, draft: Draft) -> dict[str, Any]:
-        pool_name, pool = pool_of(self._pools, draft, self._default_pool)
-        if draft.target_model is not None:
-            request = request._replace(model=draft.target_model)
-        elif self._misses_model(request):
-            raise MissingModel(_NO_MODEL, param="model")
-        candidates = self._candidates(pool.store, request)
-        if not candidates.endpoints:
-            raise NoEndpoints(_why_none(pool.store, pool_name, request))
-        told = pool.scheduler.explain(request, candidates)
-        return {
-            "pool": pool_name,
-            "profile": told.profile,
-            "weights": told.weights,
-            "fail_open": not pool.store.fresh,
-            "left_out": sorted(
-                view.endpoint.key for view in pool.store.describe() if view.endpoint not in candidates.endpoints
-            ),
-            "candidates": [
-                {
-                    "endpoint": row.endpoint.key,
-                    "name": row.endpoint.name,
-                    "signals": row.signals,
-                    "points": row.points,
-                    "total": row.total,
-                }
-                for row in told.candidates
-            ],
-        }
+    def _committed(self, request: InferenceRequest, draft: Draft) -> None:
+        choice = draft.choice
+        assert choice is not None, "who is asked for an endpoint chooses one, or refuses"
+        model = draft.model or ""
+        target = draft.target_model
+        metrics = self._metrics
+        outcome = Outcome()
+        self._record(request, draft, choice, outcome)
+        endpoint = choice.candidates.endpoints[choice.pick.positions[0]]
+        bound = metrics.model(model, target)
+        store = choice.store
+        draft.booking = Booking(choice.pool, store, store.picked(endpoint), bound, outcome)
+        bound.running.value += 1
+        if self._responses is not None:
+            draft.measurement = Measurement(draft.started_s, self._clock, self._responses.model(model, target).itl.observe)
+        bound.total.value += 1
+        bound.size.observe(request.body_bytes)
+        metrics.schedule.observe(choice.made_s - choice.began_s)
+        metrics.picked(target or model, endpoint.key, endpoint.name, endpoint.namespace, endpoint.port)
+        if not store.fresh:
+            metrics.blind.child(choice.pool).value += 1
 
-    def served_elsewhere(self, ticket: InFlight, served: str) -> None:
-        """Another endpoint than the picked one answers: the request counts as in flight there from now on."""
-        ticket.ticket = ticket.store.move(ticket.ticket, served)
-        ticket.outcome.served = served
-        self._metrics.elsewhere.child(ticket.pool).value += 1
+    def _served_elsewhere(self, draft: Draft, served: str) -> None:
+        """The request counts as in flight there from now on."""
+        booking = draft.booking
+        if booking is not None:
+            booking.ticket = booking.store.move(booking.ticket, served)
+            booking.outcome.served = served
+            self._metrics.elsewhere.child(booking.pool).value += 1
 
-    def finished(self, ticket: InFlight, status: int, served: str = "") -> None:
-        """A picked request is over; `served` as in Outcome."""
+    def _ended(self, draft: Draft, ending: Ending) -> None:
+        booking = draft.booking
+        if booking is not None:
+            draft.booking = None
+            self._give_back(draft, booking, ending)
+        elif ending.by is self and ending.error is not None:
+            if isinstance(ending.error, NoEndpoints):
+                self._metrics.attempt_failed(draft.target_model or draft.model or "")
+            self._metrics.error(draft.model or "", ending.error.code, draft.target_model)
+
+    def _give_back(self, draft: Draft, booking: Booking, ending: Ending) -> None:
         now_s = self._clock()
-        ticket.store.release(ticket.ticket)
-        ticket.outcome.status = status
-        ticket.outcome.served = served
-        ticket.metrics.running.value -= 1
-        ticket.metrics.duration.observe(now_s - ticket.started_s)
-        if status >= 400:
+        model = draft.model or ""
+        booking.store.release(booking.ticket)
+        booking.outcome.status = ending.status
+        booking.outcome.served = ending.served
+        booking.metrics.running.value -= 1
+        booking.metrics.duration.observe(now_s - draft.started_s)
+        if ending.status >= 400:
             # Upstream means every status but 200, and looks for it under a name that Envoy does not use.
-            self._metrics.error(ticket.model, "ModelServerError", ticket.target_model)
-        if ticket.measurement is not None and self._responses is not None:
-            self._responses.ended(ticket.model, ticket.measurement, now_s, ticket.target_model)
+            self._metrics.error(model, "ModelServerError", draft.target_model)
+        if draft.measurement is not None and self._responses is not None:
+            self._responses.ended(model, draft.measurement, now_s, draft.target_model)
 
     def _candidates(self, store: PoolStore, request: InferenceRequest) -> Candidates:
         hints = request.head.subset
@@ -168,37 +152,27 @@ class PickEndpoint:
             found = self._destinations[value] = ((names.DESTINATION_HEADER, value),)
         return found
 
-    def _record(
-        self,
-        request: InferenceRequest,
-        model: str,
-        draft: Draft,
-        pool: str,
-        candidates: Candidates,
-        positions: Sequence[int],
-        score: float,
-        now_s: float,
-        outcome: Outcome,
-    ) -> None:
+    def _record(self, request: InferenceRequest, draft: Draft, choice: Choice, outcome: Outcome) -> None:
+        candidates, positions = choice.candidates, choice.pick.positions
         first = positions[0]
         request_id = request.head.headers.get(names.REQUEST_ID_HEADER, b"")
         self._log.add(
             DecisionRecord(
                 at_s=self._wall_clock(),
                 request_id=request_id.decode("latin-1"),
-                model=model or None,
+                model=draft.model or None,
                 target_model=draft.target_model,
                 priority=draft.priority,
-                pool=pool,
+                pool=choice.pool,
                 endpoint=candidates.endpoints[first],
                 fallbacks=tuple([candidates.endpoints[p].key for p in positions[1:]]) if len(positions) > 1 else (),
-                score=score,
+                score=choice.pick.score,
                 candidates=len(candidates.endpoints),
                 waiting=float(candidates.waiting[first]),
                 running=float(candidates.running[first]),
                 kv_usage=float(candidates.kv_usage[first]),
                 in_flight=float(candidates.in_flight[first]),
-                took_s=now_s - draft.started_s,
+                took_s=choice.made_s - draft.started_s,
                 outcome=outcome,
             )
         )
@@ -218,3 +192,26 @@ def _why_none(store: PoolStore, pool: str, request: InferenceRequest) -> str:
     hints = request.head.subset
     told = ", ".join(hints or ()) or "nothing"
     return f"pool {pool!r} has no endpoint in the subset that the proxy allows ({told})"
+
+
+def _explained(request: InferenceRequest, pool: PoolOfEndpoints, choice: Choice) -> dict[str, Any]:
+    candidates, store = choice.candidates, choice.store
+    table = pool.scheduler.explain(request, candidates)
+    return {
+        "pool": choice.pool,
+        "profile": table.profile,
+        "weights": table.weights,
+        "fail_open": not store.fresh,
+        "picked": [candidates.endpoints[position].key for position in choice.pick.positions],
+        "left_out": sorted(view.endpoint.key for view in store.describe() if view.endpoint not in candidates.endpoints),
+        "candidates": [
+            {
+                "endpoint": row.endpoint.key,
+                "name": row.endpoint.name,
+                "signals": row.signals,
+                "points": row.points,
+                "total": row.total,
+            }
+            for row in table.candidates
+        ],
+    }

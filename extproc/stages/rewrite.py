@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from extproc import names
-from extproc.domain import InferenceRequest, Reply
+from extproc.domain import InferenceRequest
 from extproc.errors import InvalidModel
 from extproc.observability.metrics import RewriteMetrics
 from extproc.request import ParseOptions, checked_model, renamed
 from extproc.stages.draft import Draft
 from extproc.stages.pools import Pools, pool_of
+from extproc.stages.stage import Hooks, Step
 from extproc.traffic import Split
 
 _NEW, _OLD = names.REWRITE_HEADERS
@@ -40,28 +41,30 @@ class RewriteModel:
         self._draw = draw
         self._default_pool = default_pool
         self._options = options
+        self.hooks = Hooks(committed=self._committed)
 
-    def run(self, request: InferenceRequest, draft: Draft) -> Reply | None:
+    def decide(self, request: InferenceRequest, draft: Draft) -> Step:
         headers = request.head.headers
         rules = pool_of(self._pools, draft, self._default_pool)[1].traffic.rewrites
-        if rules.is_empty and _OLD not in headers and _NEW not in headers:
-            return None
-        split = rules.split_of(request.model or "")
-        target = self._rewrite(request, draft, split)
-        if split is not None and target is not None:
-            self._metrics.decided(split.rewrite, request.model or "", target)
+        split: Split | None = None
+        if not rules.is_empty or _OLD in headers or _NEW in headers:
+            split = rules.split_of(request.model or "")
+            target = self._rewrite(request, draft, split)
+            if split is not None and target is not None:
+                draft.rewrite = (split.rewrite, target)
+        if draft.reasons is not None:
+            facts = {
+                "target_model": draft.target_model or request.model,
+                "rewrite": split.rewrite if split else None,
+                "targets": split.shares() if split else {},
+            }
+            draft.reasons.of(self, facts)
         return None
 
-    def explain(self, request: InferenceRequest, draft: Draft) -> dict[str, Any]:
-        rules = pool_of(self._pools, draft, self._default_pool)[1].traffic.rewrites
-        split = rules.split_of(request.model or "")
-        if not rules.is_empty or _asked(request) is not None:
-            self._rewrite(request, draft, split)
-        return {
-            "target_model": draft.target_model or request.model,
-            "rewrite": split.rewrite if split else None,
-            "targets": split.shares() if split else {},
-        }
+    def _committed(self, request: InferenceRequest, draft: Draft) -> None:
+        if draft.rewrite is not None:
+            rewrite, target = draft.rewrite
+            self._metrics.decided(rewrite, draft.model or "", target)
 
     def _rewrite(self, request: InferenceRequest, draft: Draft, split: Split | None) -> str | None:
         """The model that serves the request, None when no other was asked for."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import unquote
 
 import orjson
@@ -10,6 +9,7 @@ import orjson
 from extproc.domain import InferenceRequest, Reply
 from extproc.errors import MissingModel, UnknownModel, UnreadableBody
 from extproc.stages.draft import Draft
+from extproc.stages.stage import NO_HOOKS, Step
 from extproc.traffic import RouteTable
 
 
@@ -19,17 +19,16 @@ class RouteToPool:
     def __init__(self, table: RouteTable, started_unix_s: int) -> None:
         self._table = table
         self._created = started_unix_s
+        self.hooks = NO_HOOKS
 
-    def run(self, request: InferenceRequest, draft: Draft) -> Reply | None:
+    def decide(self, request: InferenceRequest, draft: Draft) -> Step:
         path = request.path
         if path.startswith("/v1/models") and request.model is None and request.head.headers.get(":method") == b"GET":
             return self._models(path)
         draft.pool = self._pool(request)
+        if draft.reasons is not None:
+            draft.reasons.of(self, {"pool": draft.pool})
         return None
-
-    def explain(self, request: InferenceRequest, draft: Draft) -> dict[str, Any]:
-        reply = self.run(request, draft)
-        return {"answered": reply.status} if reply else {"pool": draft.pool}
 
     def _pool(self, request: InferenceRequest) -> str:
         if request.model is not None:

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from google.protobuf.message import DecodeError
 
 from extproc import names
-from extproc.domain import Decision, Reply, RequestHead
+from extproc.domain import NO_MUTATION, Decision, HeaderMutation, Reply, RequestHead
 from extproc.errors import ProtocolError
 from extproc.pb import base_pb2 as core
 from extproc.pb import external_processor_pb2 as pb
@@ -142,19 +142,30 @@ def joined(message: Message) -> bytes:
 
 
 class Encoder:
-    """Actions to bytes. One for a server: it keeps what repeats."""
+    """Actions to bytes. One for a server: it keeps what repeats, under what it means."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[object, ...], bytes] = {}
+        self._kept_responses: dict[HeaderMutation, bytes] = {}
 
-    def headers(self, direction: Direction, decision: Decision | None) -> bytes:
-        """A HeadersResponse; for a request with a decision, the route is chosen anew (`clear_route_cache`)."""
+    def request_headers(self, decision: Decision | None) -> bytes:
+        """A HeadersResponse; with a decision, the route is chosen anew (`clear_route_cache`)."""
         if decision is None:
-            return _PLAIN_HEADERS[direction]
-        key = (direction, *decision[:3])
+            return _PLAIN_REQUEST_HEADERS
+        key = (False, decision.set_headers, decision.remove_headers, decision.metadata)
         found = self._kept.get(key)
         if found is None:
-            found = self._keep(key, _headers(direction, decision))
+            found = self._keep(key, _request_headers_answer(decision))
+        return found
+
+    def response_headers(self, mutation: HeaderMutation) -> bytes:
+        """A HeadersResponse to the response's headers."""
+        found = self._kept_responses.get(mutation)
+        if found is None:
+            # A dictionary of its own: what is set here may differ from request to request (a receipt, a cookie).
+            if len(self._kept_responses) >= _CACHED:
+                self._kept_responses.clear()
+            found = self._kept_responses[mutation] = _response_headers_answer(mutation)
         return found
 
     def body(self, direction: Direction, decision: Decision | None, replaced: bytes | None = None) -> bytes:
@@ -163,7 +174,7 @@ class Encoder:
             return _replaced_body(direction, decision, replaced)
         if decision is None:
             return _PLAIN_BODY[direction]
-        key = ("body", direction, *decision[:3])
+        key = (True, decision.set_headers, decision.remove_headers, decision.metadata)
         found = self._kept.get(key)
         if found is None:
             found = self._keep(key, _body(direction, decision))
@@ -245,17 +256,27 @@ def immediate(reply: Reply) -> bytes:
     return message.SerializeToString()
 
 
-def _headers(direction: Direction, decision: Decision) -> bytes:
+def _request_headers_answer(decision: Decision) -> bytes:
     message = pb.ProcessingResponse()
-    part = message.request_headers if direction is Direction.REQUEST else message.response_headers
-    _common(message, part.response, direction, decision)
+    _decided(message, message.request_headers.response, decision)
+    return message.SerializeToString()
+
+
+def _response_headers_answer(mutation: HeaderMutation) -> bytes:
+    if mutation == NO_MUTATION:
+        return _PLAIN_RESPONSE_HEADERS
+    message = pb.ProcessingResponse()
+    mutated = message.response_headers.response.header_mutation
+    mutated.remove_headers.extend(mutation.remove_headers)
+    _set_headers(mutated, mutation.set_headers)
+    _append_headers(mutated, mutation.append_headers)
     return message.SerializeToString()
 
 
 def _body(direction: Direction, decision: Decision) -> bytes:
     message = pb.ProcessingResponse()
     part = message.request_body if direction is Direction.REQUEST else message.response_body
-    _common(message, part.response, direction, decision)
+    _decided(message, part.response, decision)
     return message.SerializeToString()
 
 
@@ -263,7 +284,7 @@ def _replaced_body(direction: Direction, decision: Decision | None, body: bytes)
     message = pb.ProcessingResponse()
     part = message.request_body if direction is Direction.REQUEST else message.response_body
     if decision is not None:
-        _common(message, part.response, direction, decision)
+        _decided(message, part.response, decision)
     if body:
         part.response.body_mutation.body = body
     else:
@@ -271,12 +292,12 @@ def _replaced_body(direction: Direction, decision: Decision | None, body: bytes)
     return message.SerializeToString()
 
 
-def _common(message: pb.ProcessingResponse, common: pb.CommonResponse, direction: Direction, decision: Decision) -> None:
+def _decided(message: pb.ProcessingResponse, common: pb.CommonResponse, decision: Decision) -> None:
     # Present even when empty: Envoy ignores clear_route_cache without a header_mutation.
     common.header_mutation.SetInParent()
     _set_headers(common.header_mutation, decision.set_headers)
     common.header_mutation.remove_headers.extend(decision.remove_headers)
-    common.clear_route_cache = direction is Direction.REQUEST
+    common.clear_route_cache = True
     if decision.metadata:
         space = message.dynamic_metadata.fields[names.LB_NAMESPACE].struct_value
         for key, value in decision.metadata:
@@ -295,6 +316,16 @@ def _set_headers(mutation: pb.HeaderMutation, headers: Sequence[tuple[str, str]]
         option.header.key = key
         option.header.raw_value = value.encode()
         option.append_action = _OVERWRITE
+
+
+def _append_headers(mutation: pb.HeaderMutation, headers: Sequence[tuple[str, str]]) -> None:
+    for key, value in headers:
+        option = mutation.set_headers.add()
+        option.header.key = key
+        option.header.raw_value = value.encode()
+        # The deprecated field: in ext_proc, Envoy (1.40) takes `append_action` 0, which would say the same, as not set and
+        # overwrites.
+        option.append.value = True
 
 
 def _varint(number: int) -> bytes:
@@ -320,6 +351,7 @@ def _plain(field: str) -> bytes:
     return message.SerializeToString()
 
 
-_PLAIN_HEADERS: Final = {d: _plain(f"{d.value}_headers") for d in Direction}
+_PLAIN_REQUEST_HEADERS: Final = _plain("request_headers")
+_PLAIN_RESPONSE_HEADERS: Final = _plain("response_headers")
 _PLAIN_BODY: Final = {d: _plain(f"{d.value}_body") for d in Direction}
 _PLAIN_TRAILERS: Final = {d: _plain(f"{d.value}_trailers") for d in Direction}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
@@ -107,6 +108,7 @@ class ExtProcServer:
     async def _process(self, _: Any, context: aio.ServicerContext[bytes, bytes]) -> None:
         metrics = self._metrics
         session = Session(self._decider, self._encoder, self._limits, waits=True)
+        out = _Answers(session, context.write)
         metrics.open.value += 1
         task = asyncio.current_task()
         assert task is not None
@@ -115,23 +117,24 @@ class ExtProcServer:
         generation.add(task)
         code = "CANCELLED"
         read: Callable[[], Any] = context.read
-        write: Callable[[bytes], Any] = context.write
         receive = session.receive
         end = aio.EOF
         try:
             while True:
                 raw = await read()
                 if raw is end:
+                    await out.sent()
                     code = "OK"
                     return
-                for answer in receive(raw):
-                    await write(joined(answer))
+                answers = receive(raw)
+                if answers:
+                    await out.send(answers)
         except asyncio.CancelledError:
-            answers = self._timed_out.pop(task, None)
-            if answers is not None:
+            timed_out = self._timed_out.pop(task, None)
+            if timed_out is not None:
                 task.uncancel()
-                for answer in answers:
-                    await write(joined(answer))
+                await out.send(timed_out)
+                await out.sent()
             elif task not in self._leaving:
                 raise
             code = "OK"
@@ -150,6 +153,59 @@ class ExtProcServer:
                 metrics.ok.value += 1
             else:
                 metrics.streams.child(code).value += 1
+
+
+class _Answers:
+    """A stream's answers on their way, in order: what a read causes its own task writes, what a wait brings another one, and
+    grpcio takes one write at a time. The carrier of the stream's session.
+    """
+
+    __slots__ = ("_sending", "_session", "_task", "_waiting", "_write")
+
+    def __init__(self, session: Session, write: Callable[[bytes], Any]) -> None:
+        self._session = session
+        self._write = write
+        self._waiting: deque[Message] = deque()
+        self._sending = False
+        self._task: asyncio.Task[None] | None = None
+        """Sends what a wait brought."""
+        session.carrier = self
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(delay_s, call)
+
+    def resume(self, outcome: object) -> None:
+        try:
+            answers = self._session.resume(outcome)
+        except Exception:
+            _log.exception("a decision could not go on", session=repr(self._session))
+            return
+        if answers:
+            self._task = asyncio.ensure_future(self._send_alone(answers))
+
+    async def send(self, answers: list[Message]) -> None:
+        """Send these behind what is on its way; returns at once while somebody else is sending."""
+        waiting = self._waiting
+        waiting.extend(answers)
+        if self._sending:
+            return
+        self._sending = True
+        try:
+            while waiting:
+                await self._write(joined(waiting.popleft()))
+        finally:
+            self._sending = False
+
+    async def sent(self) -> None:
+        """Everything is on its way."""
+        if self._task is not None:
+            await self._task
+
+    async def _send_alone(self, answers: list[Message]) -> None:
+        try:
+            await self.send(answers)
+        except Exception as error:  # the stream is gone, and its own task finds that out
+            _log.debug("an answer could not be sent", error=str(error))
 
 
 def _serve_health(server: aio.Server, health: Health) -> None:

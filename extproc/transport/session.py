@@ -7,11 +7,13 @@ from typing import Final, Protocol
 import orjson
 
 from extproc import names
-from extproc.domain import Decision, Reply
+from extproc.director import Suspended
+from extproc.domain import Decision, Reply, RequestHead
 from extproc.errors import ExtProcError, InternalError
 from extproc.observability.logs import logger
 from extproc.protocol import (
     Action,
+    Answered,
     Deadline,
     Decide,
     DecisionFailed,
@@ -21,14 +23,16 @@ from extproc.protocol import (
     PeerClosed,
     ReplyBody,
     ReplyChunk,
-    ReplyHeaders,
     ReplyImmediately,
+    ReplyRequestHeaders,
+    ReplyResponseHeaders,
     ReplyTrailers,
-    ServedElsewhere,
     StreamLimits,
+    Withdraw,
 )
 from extproc.transport import codec
 from extproc.transport.codec import Encoder, Message
+from extproc.transport.waiting import Carrier, Wait
 
 _log = logger(__name__)
 
@@ -40,16 +44,24 @@ _CLOSED: Final = PeerClosed()
 class Decider(Protocol):
     """What a session asks: the director, or a test's stand-in."""
 
-    def decide(self, question: Decide) -> Decision | Reply:
-        """Decide now. Raises ExtProcError for what the client or the operator must see."""
+    def decide(self, question: Decide) -> Decision | Reply | Suspended:
+        """Decide now, or say that it has to wait. Raises ExtProcError for what the client or the operator must see."""
+        ...
+
+    def resume(self, suspended: Suspended, outcome: object) -> Decision | Reply | Suspended:
+        """Go on with a decision that had to wait, as `decide`. `outcome` is what the wait brought; an exception is raised."""
+        ...
+
+    def withdrawn(self, suspended: Suspended) -> None:
+        """Nobody wants this decision any more."""
         ...
 
     def refused(self, error: ExtProcError) -> None:
-        """The stream refused the request before it came to a decision."""
+        """The request was answered with this error."""
         ...
 
-    def served_elsewhere(self, told: ServedElsewhere) -> None:
-        """Another endpoint than the picked one answers; said before `finished`, at most once."""
+    def answered(self, answer: Answered) -> None:
+        """The response's headers are here; said before `finished`, at most once."""
         ...
 
     def finished(self, end: Finished, served: str) -> None:
@@ -60,7 +72,7 @@ class Decider(Protocol):
 class Session:
     """The life of one stream."""
 
-    __slots__ = ("_decider", "_encoder", "_held", "_stream", "_waits")
+    __slots__ = ("_decider", "_encoder", "_held", "_stream", "_wait", "_waits", "carrier")
 
     def __init__(self, decider: Decider, encoder: Encoder, limits: StreamLimits, *, waits: bool = False) -> None:
         """`waits`: a first message that asks for no answer is read together with the second. For a transport that changes
@@ -71,6 +83,9 @@ class Session:
         self._stream = ExtProcStream(limits)
         self._waits = waits
         self._held: bytes | None = None
+        self.carrier: Carrier | None = None
+        """Who is told when a decision that had to wait can go on; let go of with the stream."""
+        self._wait: Wait | None = None
 
     def __repr__(self) -> str:
         return f"<Session {self._stream!r}>"
@@ -98,6 +113,23 @@ class Session:
         """Whether Envoy needs nothing more from us: the request has passed, and the answer's body is not sent to us."""
         return self._stream.is_idle
 
+    @property
+    def is_waiting(self) -> bool:
+        """A decision waits, and `Carrier.resume` will be said unless it is withdrawn."""
+        return self._wait is not None
+
+    def resume(self, outcome: object) -> list[Message]:
+        """What a decision waited for is here. Return the answers to send, in order: none when it has to wait again.
+
+        An `outcome` that is an exception ends the decision with it. Nothing happens when no decision waits.
+        """
+        wait = self._wait
+        if wait is None:
+            return []
+        self._wait = None
+        made = self._settle(wait.suspended, outcome)
+        return [] if made is None else self._perform(self._stream.receive(made), [])
+
     def expire(self) -> list[Message]:
         """The stream is `StreamLimits.request_timeout_s` old: say it once for each stream that is still open.
 
@@ -110,22 +142,29 @@ class Session:
     def closed(self) -> None:
         """The stream is over, for whatever reason. May be said more than once."""
         self._perform(self._stream.receive(_CLOSED), [])
+        self.carrier = None
 
     def _perform(self, actions: list[Action], out: list[Message]) -> list[Message]:
         for action in actions:
             kind = action.__class__  # a comparison for each kind is cheaper than isinstance, and mypy does not follow it
             if kind is ReplyChunk:
                 out.append(codec.chunk(*action))
-            elif kind is ReplyHeaders:
-                out.append(self._encoder.headers(*action))
+            elif kind is ReplyRequestHeaders:
+                out.append(self._encoder.request_headers(*action))
             elif kind is Decide:
-                self._perform(self._stream.receive(self._decide(action)), out)  # type: ignore[arg-type]
+                made = self._decide(action)  # type: ignore[arg-type]
+                if made is not None:
+                    self._perform(self._stream.receive(made), out)
+            elif kind is ReplyResponseHeaders:
+                out.append(self._encoder.response_headers(*action))
+            elif kind is Answered:
+                self._decider.answered(action)  # type: ignore[arg-type]
             elif kind is ReplyBody:
                 out.append(self._encoder.body(*action))
             elif kind is Finished:
                 self._decider.finished(action, self._stream.served)  # type: ignore[arg-type]
-            elif kind is ServedElsewhere:
-                self._decider.served_elsewhere(action)  # type: ignore[arg-type]
+            elif kind is Withdraw:
+                self._withdraw()
             elif isinstance(action, ReplyTrailers):
                 out.append(codec.trailers(action.direction))
             elif isinstance(action, ReplyImmediately):
@@ -136,17 +175,50 @@ class Session:
                 out.append(codec.immediate(answer))
         return out
 
-    def _decide(self, question: Decide) -> DecisionMade | DecisionFailed:
+    def _decide(self, question: Decide) -> DecisionMade | DecisionFailed | None:
         try:
-            return DecisionMade(self._decider.decide(question))
-        except ExtProcError as error:
-            request_id = question.head.text(names.REQUEST_ID_HEADER)
-            _log.debug("request refused", request_id=request_id, code=error.code, status=error.status, error=error.message)
-            return DecisionFailed(error)
-        except Exception:
-            # The request is not at fault and must not take the stream's other bookkeeping down with it.
-            _log.exception("decision failed", request_id=question.head.text(names.REQUEST_ID_HEADER))
-            return DecisionFailed(InternalError("internal error"))
+            outcome = self._decider.decide(question)
+        except Exception as error:
+            return _failed(error, question.head)
+        if isinstance(outcome, Suspended):
+            return self._begin(outcome)
+        return DecisionMade(outcome)
+
+    def _begin(self, suspended: Suspended) -> DecisionMade | DecisionFailed | None:
+        """Let it wait. What is known at once needs no wait."""
+        carrier = self.carrier
+        if carrier is None:
+            return self._settle(suspended, RuntimeError("a decision has to wait where nothing can"))
+        wait = Wait(suspended, carrier)
+        if wait.over:
+            return self._settle(suspended, wait.outcome)
+        self._wait = wait
+        return None
+
+    def _settle(self, suspended: Suspended, outcome: object) -> DecisionMade | DecisionFailed | None:
+        try:
+            made = self._decider.resume(suspended, outcome)
+        except Exception as error:
+            return _failed(error, suspended.request.head)
+        if isinstance(made, Suspended):
+            return self._begin(made)
+        return DecisionMade(made)
+
+    def _withdraw(self) -> None:
+        wait, self._wait = self._wait, None
+        if wait is not None:
+            wait.withdraw()
+            self._decider.withdrawn(wait.suspended)
+
+
+def _failed(error: Exception, head: RequestHead) -> DecisionFailed:
+    request_id = head.text(names.REQUEST_ID_HEADER)
+    if isinstance(error, ExtProcError):
+        _log.debug("request refused", request_id=request_id, code=error.code, status=error.status, error=error.message)
+        return DecisionFailed(error)
+    # The request is not at fault and must not take the stream's other bookkeeping down with it.
+    _log.error("decision failed", request_id=request_id, exc_info=error)
+    return DecisionFailed(InternalError("internal error"))
 
 
 def reply_of(error: ExtProcError) -> Reply:

@@ -26,10 +26,16 @@ class Answer(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
+    fields: Sequence[tuple[str, str]] = ()
+    """The headers one by one, as a name may come more than once."""
 
     @property
     def json(self) -> Any:
         return json.loads(self.body)
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a header."""
+        return [value for key, value in self.fields if key.lower() == name]
 
     @property
     def endpoint(self) -> str:
@@ -52,7 +58,8 @@ def call(
         connection.request(method or ("GET" if data is None else "POST"), path, data, {**JSON, **headers})
         response = connection.getresponse()
         content = response.read()
-        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, content)
+        fields = response.getheaders()
+        return Answer(response.status, {k.lower(): v for k, v in fields}, content, fields)
     finally:
         connection.close()
 

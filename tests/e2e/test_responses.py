@@ -9,24 +9,20 @@ import os
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pytest
 
 from extproc import names
-from extproc.demo.envoy import envoy_child
-from extproc.demo.ports import free_ports
-from extproc.demo.stack import LLAMA, POOLS
 from extproc.domain import Decision
-from extproc.protocol import Event
+from extproc.protocol import Decide, Event
 from extproc.response import AnswerReader
 from extproc.transport import codec
 from tests.e2e import raw
-from tests.e2e.parts import ADMIN, ENVOY, Answer, call, send_answers, until
+from tests.e2e.front import envoy_before
+from tests.e2e.parts import Answer, call
 from tests.e2e.scripted import Answering, Script, scripted
 from tests.fakes.decider import FakeDecider
-from tests.fakes.serving import serving
 
 pytestmark = pytest.mark.e2e
 
@@ -57,36 +53,18 @@ class Passage:
 async def passage(
     binary: Path, directory: Path, mode: str, restore: tuple[str, str] | None = ("served", "the-client's-name")
 ) -> AsyncIterator[Passage]:
-    ports = [port for pool in POOLS for port in pool.ports]
-    usual = [ENVOY, ADMIN, 9002, *ports]
-    chosen = dict(zip(usual, free_ports(len(usual)), strict=True))
-    upstream = chosen[LLAMA.ports[0]]
-    envoy = envoy_child(binary, "one-hop.yaml", chosen, directory, change=without_tls)
-    send_answers(directory, mode)
-    destination = ((names.DESTINATION_HEADER, f"127.0.0.1:{upstream}"),)
-    decider = FakeDecider(
-        lambda question: Decision(
-            destination, metadata=destination, reader=None if restore is None else AnswerReader(None, restore)
-        )
-    )
-    async with serving(decider, port=chosen[9002]):
-        try:
-            envoy.start()
-            admin = f"http://127.0.0.1:{chosen[ADMIN]}"
-            await asyncio.to_thread(until, lambda: call(admin, "/ready").status == 200, what="Envoy is up")
-            yield Passage(f"http://127.0.0.1:{chosen[ENVOY]}", upstream)
-            async with asyncio.timeout(5):
-                while len(decider.ended) < len(decider.asked):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)  # Envoy's last word
-            assert len(decider.ended) == len(decider.asked)
-        finally:
-            await asyncio.to_thread(envoy.stop)
+    def decide(question: Decide) -> Decision:
+        destination = ((names.DESTINATION_HEADER, f"127.0.0.1:{front.upstream}"),)
+        reader = None if restore is None else AnswerReader(None, restore)
+        return Decision(destination, metadata=destination, reader=reader)
 
-
-def without_tls(document: Any) -> None:
-    """Plaintext to our servers."""
-    for cluster in document["static_resources"]["clusters"]:
-        cluster.pop("transport_socket", None)
+    decider = FakeDecider(decide)
+    async with envoy_before(decider, binary, directory, mode) as front:
+        yield Passage(front.url, front.upstream)
+        async with asyncio.timeout(5):
+            while len(decider.ended) < len(decider.asked):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)  # Envoy's last word
+        assert len(decider.ended) == len(decider.asked)
 
 
 DOCUMENT = json.dumps({"id": "1", "model": "served", "choices": [{"text": 'a "model": "served"'}]}).encode()

@@ -14,19 +14,17 @@ from typing import Any
 
 import pytest
 
-from extproc.demo.envoy import envoy_child
-from extproc.demo.ports import free_ports
 from extproc.demo.stack import LLAMA
 from extproc.domain import Endpoint
 from extproc.protocol import StreamLimits
 from extproc.request import scanner_of
 from extproc.traffic import ModelRewrite, ObjectiveTable, RewriteRule, RewriteTable, RewriteTarget
-from tests.e2e.parts import ADMIN, ENVOY, Answer, call, send_answers, until
-from tests.e2e.test_responses import without_tls
+from tests.e2e.front import envoy_before
+from tests.e2e.parts import Answer, call
 from tests.e2e.upstream import Exchange, Upstream
 from tests.fakes.deployment import Deployment
 from tests.fakes.encoders import encode
-from tests.fakes.serving import TransportName, serving
+from tests.fakes.serving import TransportName
 
 pytestmark = [pytest.mark.e2e, pytest.mark.every_transport]
 
@@ -84,11 +82,8 @@ async def passage(
 
     upstream = Upstream(answer)
     ports = upstream.ports
-    usual = [ENVOY, ADMIN, 9002]
-    chosen = dict(zip(usual, free_ports(len(usual), taken=ports.values()), strict=True)) | ports
 
     def change(document: Any) -> None:
-        without_tls(document)
         manager = document["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
         for each in manager["http_filters"]:
             if each["name"].endswith("ext_proc"):
@@ -101,18 +96,13 @@ async def passage(
     deployment.add_pool("p", [Endpoint("127.0.0.1", ports[LLAMA.ports[0]])])
     deployment.traffic["p"].rewrites = RULE
     director = deployment.director(deployment.rewriter(), deployment.admission(), deployment.picker(model_required=True))
-    envoy = envoy_child(binary, "one-hop.yaml", chosen, directory, change=change)
-    send_answers(directory, FDS)
     limits = StreamLimits(scanner_of=scanner_of if early else None)
-    async with upstream.listening(), serving(director, transport, port=chosen[9002], limits=limits):
-        try:
-            envoy.start()
-            admin = f"http://127.0.0.1:{chosen[ADMIN]}"
-            await asyncio.to_thread(until, lambda: call(admin, "/ready").status == 200, what="Envoy is up")
-            through = Passage(f"http://127.0.0.1:{chosen[ENVOY]}", deployment)
-            yield through
-        finally:
-            await asyncio.to_thread(envoy.stop)
+    async with (
+        upstream.listening(),
+        envoy_before(director, binary, directory, FDS, ports=ports, change=change, transport=transport, limits=limits) as front,
+    ):
+        through = Passage(front.url, deployment)
+        yield through
 
 
 def renamed(body: bytes = BODY) -> bytes:

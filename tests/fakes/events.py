@@ -8,6 +8,7 @@ from extproc.domain import Decision, Reply, RequestHead
 from extproc.errors import ConflictingModel, ExtProcError
 from extproc.protocol import (
     Action,
+    Answered,
     BodyMode,
     Deadline,
     Decide,
@@ -18,10 +19,10 @@ from extproc.protocol import (
     Finished,
     PeerClosed,
     ProtocolConfig,
-    ReplyBody,
     ReplyChunk,
-    ReplyHeaders,
     ReplyImmediately,
+    ReplyRequestHeaders,
+    ReplyResponseHeaders,
     ReplyTrailers,
     RequestBody,
     RequestHeaders,
@@ -29,8 +30,8 @@ from extproc.protocol import (
     ResponseBody,
     ResponseHeaders,
     ResponseTrailers,
-    ServedElsewhere,
     StreamLimits,
+    Withdraw,
 )
 
 NONE = BodyMode.NONE
@@ -93,8 +94,14 @@ def show(action: Action) -> str:
         return f"decide on {_bytes(action.body)}{'' if action.complete else ' so far'}"
     if isinstance(action, Finished):
         return f"finished {action.status}{' complete' if action.complete else ''}"
-    if isinstance(action, ServedElsewhere):
+    if isinstance(action, Answered):
         return f"served by {action.served}"
+    if isinstance(action, Withdraw):
+        return "withdraw"
+    if isinstance(action, ReplyRequestHeaders):
+        return f"request headers{'' if action.decision is None else ' with decision'}"
+    if isinstance(action, ReplyResponseHeaders):
+        return "response headers"
     if isinstance(action, ReplyImmediately):
         answer = action.answer
         return f"answer {answer.status}" + (f" {answer.code}" if isinstance(answer, ExtProcError) else "")
@@ -103,10 +110,9 @@ def show(action: Action) -> str:
         return f"{side} chunk {_bytes(action.body)}{' end' if action.end_of_stream else ''}"
     if isinstance(action, ReplyTrailers):
         return f"{side} trailers"
-    if isinstance(action, ReplyBody) and action.replaced is not None:
+    if action.replaced is not None:
         return f"{side} body becomes {_bytes(action.replaced)}"
-    kind = "headers" if isinstance(action, ReplyHeaders) else "body"
-    return f"{side} {kind}{'' if action.decision is None else ' with decision'}"
+    return f"{side} body{'' if action.decision is None else ' with decision'}"
 
 
 def _bytes(data: bytes | memoryview | None) -> str:
@@ -152,8 +158,9 @@ class Peer:
         self._outcome = outcome
 
     def send(self, *events: Event) -> list[str]:
-        """What the stream does, as lines."""
-        return [show(action) for action in self.actions(events)]
+        """What the stream does, as lines; that the picked endpoint answered is left out, as it is the rule."""
+        done = self.actions(events)
+        return [show(action) for action in done if not isinstance(action, Answered) or action.elsewhere]
 
     def actions(self, events: Iterable[Event]) -> list[Action]:
         done: list[Action] = []

@@ -55,7 +55,7 @@ class TestADirectorThatTakesItsTime:
     def test_is_not_waited_for(self) -> None:
         peer = Peer(outcome=None)
         peer.send(headers(), body(b"whole", end=True))
-        assert peer.send(DEADLINE) == ["answer 504 decision_timeout"]
+        assert peer.send(DEADLINE) == ["withdraw", "answer 504 decision_timeout"]
         assert "held=0" in repr(peer.stream)
 
     def test_gets_its_decision_back(self) -> None:
@@ -67,7 +67,7 @@ class TestADirectorThatTakesItsTime:
     def test_may_say_something_else_too_late(self) -> None:
         for outcome in (made(Reply(200, b"")), failed(NoEndpoints("none"))):
             peer = Peer(outcome=None)
-            assert peer.send(headers(end=True), DEADLINE, outcome, CLOSED)[1:] == ["answer 504 decision_timeout"]
+            assert peer.send(headers(end=True), DEADLINE, outcome, CLOSED)[2:] == ["answer 504 decision_timeout"]
 
 
 @pytest.mark.parametrize("mode", list(BodyMode))
@@ -87,7 +87,7 @@ class TestWhatComesWhileTheDirectorThinks:
     def test_counts_as_body(self) -> None:
         peer = Peer(fallback(FDS)._replace(max_body_bytes=8), outcome=None)
         peer.send(headers(), body(b"12345", end=True), body(b"678"))
-        assert peer.send(body(b"9")) == ["answer 413 body_too_large"]
+        assert peer.send(body(b"9")) == ["withdraw", "answer 413 body_too_large"]
         assert "held=0" in repr(peer.stream)
         assert peer.send(made(), CLOSED) == ["finished 0"]
 

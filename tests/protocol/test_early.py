@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from extproc.domain import Reply
 from extproc.errors import UnknownModel
-from extproc.protocol import BodyMode, Decide, Event, Finished, ReplyChunk, ReplyHeaders, ReplyImmediately, StreamLimits
+from extproc.protocol import BodyMode, Decide, Event, Finished, ReplyChunk, ReplyImmediately, ReplyRequestHeaders, StreamLimits
 from extproc.request import scanner_of
 from tests.fakes.events import (
     BUFFERED,
@@ -162,12 +162,12 @@ class TestADirectorThatTakesItsTime:
     def test_and_is_bounded(self) -> None:
         peer = Peer(EARLY._replace(max_body_bytes=4), outcome=None)
         peer.send(headers(), body(b"!"))
-        assert peer.send(body(b"abc"), body(b"d")) == ["answer 413 body_too_large"]
+        assert peer.send(body(b"abc"), body(b"d")) == ["withdraw", "answer 413 body_too_large"]
 
     def test_not_for_ever(self) -> None:
         peer = Peer(EARLY, outcome=None)
         peer.send(headers(), body(b"!"))
-        assert peer.send(DEADLINE, made(), CLOSED) == ["answer 504 decision_timeout", "finished 0"]
+        assert peer.send(DEADLINE, made(), CLOSED) == ["withdraw", "answer 504 decision_timeout", "finished 0"]
 
 
 def test_a_refusal_comes_before_anything_goes_on() -> None:
@@ -242,7 +242,7 @@ def test_every_byte_in_order_or_never_the_end(request: tuple[bytes, list[bytes]]
     done = peer.actions([headers(), *events, *ends[end], CLOSED])
     replies = [action for action in done if not isinstance(action, Decide | Finished)]
     chunks = [action for action in done if isinstance(action, ReplyChunk)]
-    assert isinstance(replies[0], ReplyHeaders)
+    assert isinstance(replies[0], ReplyRequestHeaders)
     assert sum(isinstance(action, Finished) for action in done) == 1
     assert len(peer.asked) == 1
     echoed = b"".join(chunk.body for chunk in chunks)

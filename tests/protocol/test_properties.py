@@ -25,8 +25,9 @@ from extproc.protocol import (
     PeerClosed,
     ReplyBody,
     ReplyChunk,
-    ReplyHeaders,
     ReplyImmediately,
+    ReplyRequestHeaders,
+    ReplyResponseHeaders,
     ReplyTrailers,
     RequestBody,
     RequestHeaders,
@@ -182,15 +183,21 @@ def exchanges(draw: st.DrawFn) -> Exchange:
     return Exchange(limits, request_mode, response_mode, events, draw(outcomes), draw(delays))
 
 
+HEADS = (ReplyRequestHeaders, ReplyResponseHeaders)
+
+
 def replies_of(done: list[Action], direction: Direction) -> list[Action]:
-    kinds = (ReplyHeaders, ReplyChunk, ReplyBody, ReplyTrailers)
-    return [action for action in done if isinstance(action, kinds) and action.direction is direction]
+    kinds = (ReplyChunk, ReplyBody, ReplyTrailers)
+    head = ReplyRequestHeaders if direction is Direction.REQUEST else ReplyResponseHeaders
+    return [
+        action for action in done if isinstance(action, head) or (isinstance(action, kinds) and action.direction is direction)
+    ]
 
 
 def replies_keep_the_order_headers_body_trailers(exchange: Exchange, sent: list[Event], done: list[Action]) -> None:
     for direction in Direction:
         ranks = [
-            0 if isinstance(reply, ReplyHeaders) else 2 if isinstance(reply, ReplyTrailers) else 1
+            0 if isinstance(reply, HEADS) else 2 if isinstance(reply, ReplyTrailers) else 1
             for reply in replies_of(done, direction)
         ]
         assert ranks == sorted(ranks)
@@ -227,7 +234,7 @@ def nothing_is_left_unanswered(exchange: Exchange, sent: list[Event], done: list
     """Once decided, each message has its reply: Envoy waits for one for each (but for pieces in full duplex)."""
     if any(isinstance(action, ReplyImmediately) for action in done) or not isinstance(exchange.outcome, Decision):
         return
-    decided = any(isinstance(a, ReplyHeaders | ReplyBody) and a.decision for a in replies_of(done, Direction.REQUEST))
+    decided = any(isinstance(a, ReplyRequestHeaders | ReplyBody) and a.decision for a in replies_of(done, Direction.REQUEST))
     for direction, mode in ((Direction.REQUEST, exchange.request_mode), (Direction.RESPONSE, exchange.response_mode)):
         if direction is Direction.REQUEST and not decided:
             continue
@@ -237,7 +244,7 @@ def nothing_is_left_unanswered(exchange: Exchange, sent: list[Event], done: list
             if direction is Direction.REQUEST
             else (ResponseHeaders, ResponseBody, ResponseTrailers)
         )
-        assert sum(isinstance(r, ReplyHeaders) for r in replies) == sum(isinstance(e, head) for e in sent)
+        assert sum(isinstance(r, HEADS) for r in replies) == sum(isinstance(e, head) for e in sent)
         assert sum(isinstance(r, ReplyTrailers) for r in replies) == sum(isinstance(e, tail) for e in sent)
         pieces = [event for event in sent if isinstance(event, body)]
         counted = pieces[: next((i + 1 for i, p in enumerate(pieces) if p.end_of_stream), len(pieces))]
@@ -249,7 +256,7 @@ def nothing_is_left_unanswered(exchange: Exchange, sent: list[Event], done: list
 
 def a_decision_rides_once_and_is_given_back_once(exchange: Exchange, sent: list[Event], done: list[Action]) -> None:
     asked = sum(isinstance(action, Decide) for action in done)
-    carrying = [a for a in replies_of(done, Direction.REQUEST) if isinstance(a, ReplyHeaders | ReplyBody) and a.decision]
+    carrying = [a for a in replies_of(done, Direction.REQUEST) if isinstance(a, ReplyRequestHeaders | ReplyBody) and a.decision]
     ended = [action for action in done if isinstance(action, Finished)]
     assert asked <= 1
     assert len(carrying) <= 1
@@ -277,7 +284,7 @@ def buffered_headers_are_answered_before_the_body_comes(exchange: Exchange, sent
         assert isinstance(first, RequestHeaders)
         stream = ExtProcStream(exchange.limits)
         (action,) = stream.receive(first)
-        assert isinstance(action, Decide if first.end_of_stream else ReplyHeaders)
+        assert isinstance(action, Decide if first.end_of_stream else ReplyRequestHeaders)
 
 
 def every_change_of_state_is_a_row(exchange: Exchange, sent: list[Event], done: list[Action]) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from extproc.domain import BodyPath, Decision, Reply
-from extproc.protocol import BodyMode, Event, ReplyHeaders, ResponseBody, ResponseHeaders, StreamLimits
+from extproc.domain import BodyPath, Decision, HeaderMutation, Reply
+from extproc.protocol import Answered, BodyMode, Event, ReplyResponseHeaders, ResponseBody, ResponseHeaders, StreamLimits
 from tests.fakes.events import (
     BUFFERED,
     CLOSED,
@@ -136,11 +136,25 @@ def test_both_directions_interleave() -> None:
 
 
 def test_changes_to_response_headers_come_from_the_settings() -> None:
-    marker = Decision(set_headers=(("x-went-into-resp-headers", "true"),))
+    marker = HeaderMutation(set_headers=(("x-went-into-resp-headers", "true"),))
     peer = decided(FDS, StreamLimits(on_response_headers=marker))
-    (reply,) = peer.actions([response()])
-    assert isinstance(reply, ReplyHeaders)
-    assert reply.decision is marker
+    reply, _ = peer.actions([response()])
+    assert isinstance(reply, ReplyResponseHeaders)
+    assert reply.mutation is marker
+
+
+def test_or_from_the_decision_and_its_word_is_the_last() -> None:
+    marker = HeaderMutation(("server",), (("x-both", "settings"), ("x-marker", "true")))
+    own = HeaderMutation(("x-gone",), (("X-Both", "decision"),), (("set-cookie", "a=1"),))
+    for mode in BodyMode:
+        peer = Peer(StreamLimits(on_response_headers=marker), outcome=Decision(response=own))
+        peer.send(headers(config(FDS, mode)), body(b"abc", end=True))
+        reply, answered = peer.actions([response(201, served="10.0.0.7:8000")])
+        assert isinstance(reply, ReplyResponseHeaders)
+        assert reply.mutation == HeaderMutation(
+            ("server", "x-gone"), (("x-marker", "true"), ("X-Both", "decision")), (("set-cookie", "a=1"),)
+        )
+        assert answered == Answered(Decision(response=own), 201, "10.0.0.7:8000")
 
 
 def test_who_answered_is_kept() -> None:
@@ -230,13 +244,12 @@ class TestWithAReader:
         assert reader.heard == [204, {}, path]
 
     def test_the_headers_that_it_removes_go(self) -> None:
-        marker = Decision(set_headers=(("x-went-into-resp-headers", "true"),), remove_headers=("x-other",))
+        marker = HeaderMutation(("x-other",), (("x-went-into-resp-headers", "true"),))
         for limits in (StreamLimits(), StreamLimits(on_response_headers=marker)):
-            (reply,) = read_by(FakeReader("content-length"), FDS, limits).actions([response()])
-            assert isinstance(reply, ReplyHeaders)
-            assert reply.decision is not None
-            assert reply.decision.remove_headers[-1] == "content-length"
-            assert reply.decision.set_headers == (marker.set_headers if limits.on_response_headers else ())
+            reply, _ = read_by(FakeReader("content-length"), FDS, limits).actions([response()])
+            assert isinstance(reply, ReplyResponseHeaders)
+            assert "content-length" in reply.mutation.remove_headers
+            assert reply.mutation.set_headers == limits.on_response_headers.set_headers
 
     def test_without_headers_it_hears_nothing(self) -> None:
         reader = FakeReader()

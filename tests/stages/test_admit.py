@@ -6,12 +6,12 @@ import pytest
 
 from extproc.domain import Load, RequestHead
 from extproc.errors import Saturated
-from extproc.stages import Draft
 from extproc.traffic import ObjectiveTable
 from tests.fakes.candidates import endpoints
 from tests.fakes.deployment import Deployment, request
 from tests.fakes.events import head
 from tests.fakes.page import counted
+from tests.stages.running import explained, run
 
 SHED = "extproc_requests_shed_total"
 FULL = Load(waiting=5, running=1, kv_usage=0.1)
@@ -34,8 +34,8 @@ def fill(deployment: Deployment, *loads: Load) -> None:
 
 
 def priority(deployment: Deployment, asked: RequestHead) -> int:
-    draft = Draft(0.0)
-    assert deployment.admission().run(request(head=asked), draft) is None
+    draft, step = run(deployment.admission(), request(head=asked))
+    assert step is None
     return draft.priority
 
 
@@ -114,18 +114,18 @@ class TestShedding:
     def test_the_subset_may_be_ignored(self, deployment: Deployment) -> None:
         fill(deployment, FULL, ROOM)
         asked = request(head=BATCH._replace(subset=(endpoints(2)[0].key,)))
-        assert deployment.admission(ignore_subset=True).run(asked, Draft(0.0)) is None
+        assert run(deployment.admission(ignore_subset=True), asked)[1] is None
 
     def test_what_is_known_is_kept_for_a_moment(self, deployment: Deployment) -> None:
         stage = deployment.admission()
         asked = request(head=BATCH)
         deployment.clock.advance(0.01)
-        assert stage.run(asked, Draft(0.0)) is None
+        assert run(stage, asked)[1] is None
         fill(deployment, FULL, FULL)
-        assert stage.run(asked, Draft(0.0)) is None
+        assert run(stage, asked)[1] is None
         deployment.clock.advance(0.011)
         with pytest.raises(Saturated):
-            stage.run(asked, Draft(0.0))
+            run(stage, asked)
 
     def test_the_gauge_is_asked_when_someone_looks(self, deployment: Deployment) -> None:
         deployment.admission()
@@ -137,11 +137,11 @@ class TestShedding:
 class TestExplain:
     def test_tells_the_saturation(self, deployment: Deployment) -> None:
         fill(deployment, ROOM, ROOM)
-        told = deployment.admission().explain(request(head=BATCH), Draft(0.0))
+        told = explained(deployment.admission(), request(head=BATCH))
         assert told == {"objective": "batch", "priority": -10, "saturation": 0.125}
 
     def test_and_what_would_be_shed(self, deployment: Deployment) -> None:
         fill(deployment, FULL, FULL)
         with pytest.raises(Saturated):
-            deployment.admission().explain(request(head=BATCH), Draft(0.0))
+            explained(deployment.admission(), request(head=BATCH))
         assert counted(deployment.instruments, SHED) == {}

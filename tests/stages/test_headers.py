@@ -6,11 +6,10 @@ import pytest
 
 from extproc.domain import InferenceRequest
 from extproc.settings.router import FieldRule, HeaderRules
-from extproc.stages import Draft
 from extproc.traffic import AdapterMap
 from tests.fakes.deployment import Deployment, request
 from tests.fakes.events import head
-from tests.stages.running import counts, run
+from tests.stages.running import counts, explained, run
 
 
 class TestModelHeaders:
@@ -68,9 +67,9 @@ class TestModelHeaders:
         draft, _ = run(stage, request("lora"))
         assert dict(draft.set_headers)["X-Gateway-Base-Model-Name"] == "base"
 
-    def test_explain_does_the_same_and_counts_nothing(self, deployment: Deployment) -> None:
+    def test_explained_it_does_the_same_and_counts_nothing(self, deployment: Deployment) -> None:
         stage = deployment.headers(self.ADAPTERS)
-        told = stage.explain(request("lora"), Draft(0.0))
+        told = explained(stage, request("lora"))
         assert told == {
             "model": "lora",
             "headers": {"X-Gateway-Model-Name": "lora", "X-Gateway-Base-Model-Name": "base"},

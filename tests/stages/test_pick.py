@@ -7,11 +7,11 @@ import pytest
 
 from extproc.domain import Endpoint, InferenceRequest, Load
 from extproc.errors import ExtProcError, MissingModel, NoEndpoints
-from extproc.stages import Draft, InFlight
+from extproc.stages import Draft
 from tests.fakes.candidates import endpoints
 from tests.fakes.deployment import Deployment, request
 from tests.fakes.events import head
-from tests.stages.running import counts, run
+from tests.stages.running import counts, end, explained, run
 
 DESTINATION = "x-gateway-destination-endpoint"
 A, B = (endpoint.key for endpoint in endpoints(2))
@@ -78,8 +78,7 @@ class TestPickEndpoint:
         drafts = [run(picker, request())[0] for _ in range(4)]
         assert [view.in_flight for view in store.describe()] == [2, 2]
         for draft in drafts:
-            assert isinstance(draft.ticket, InFlight)
-            picker.finished(draft.ticket, 200)
+            end(picker, draft, 200)
         assert [view.in_flight for view in store.describe()] == [0, 0]
 
     def test_the_subset_binds(self, deployment: Deployment) -> None:
@@ -154,8 +153,7 @@ class TestPickEndpoint:
             'inference_objective_running_requests{model_name="m"}': 1,
         }
         deployment.clock.advance(2)
-        assert draft.ticket is not None
-        picker.finished(draft.ticket, 200)
+        end(picker, draft, 200)
         assert counts(deployment, "inference") == {
             **picked,
             f"inference_objective_request_duration_seconds_count{{{both}}}": 1,
@@ -167,8 +165,7 @@ class TestPickEndpoint:
         deployment.add_pool("p")
         picker = deployment.picker()
         draft, _ = run(picker, request())
-        assert draft.ticket is not None
-        picker.finished(draft.ticket, status)
+        end(picker, draft, status)
         assert sum(counts(deployment, "inference_objective_request_error").values()) == number
 
     def test_every_decision_is_on_record(self, deployment: Deployment) -> None:
@@ -188,8 +185,9 @@ class TestPickEndpoint:
         store = deployment.add_pool("p", 3)
         store.page_read(A, Load(waiting=2, running=1, kv_usage=0.5))
         store.page_failed("10.0.0.3:8000", "refused", down=True)
-        told = deployment.picker().explain(request(), Draft(0.0))
+        told = explained(deployment.picker(), request())
         assert (told["pool"], told["profile"], told["fail_open"]) == ("p", "default", False)
+        assert told["picked"] == [B]
         assert told["weights"] == {"queue-scorer": 2, "kv-cache-utilization-scorer": 2}
         assert told["left_out"] == ["10.0.0.3:8000"]
         assert [row["endpoint"] for row in told["candidates"]] == [B, A]
@@ -212,7 +210,7 @@ class TestPickEndpoint:
         deployment.add_pool("p")
         picker = deployment.picker(model_required=True)
         with pytest.raises(ExtProcError) as caught:
-            picker.explain(what, Draft(0.0))
+            explained(picker, what)
         assert counts(deployment, "inference") == {}
         with pytest.raises(type(caught.value), match=caught.value.message.replace("(", r"\(").replace(")", r"\)")):
             run(picker, what)

@@ -18,6 +18,8 @@ from tests.fakes.deployment import Deployment
 from tests.fakes.encoders import encode
 from tests.fakes.events import head
 from tests.fakes.page import counted
+from tests.stages.running import explained
+from tests.stages.running import run as run_stage
 
 DECISIONS = "inference_extension_model_rewrite_decisions_total"
 BODY = b'{"model":"m","messages":[]}'
@@ -54,7 +56,7 @@ def run(
     request = parse(request_head, body)
     draft = Draft(0.0, body)
     draws_left = Draws(*draws)
-    assert deployment.rewriter(draw=draws_left).run(request, draft) is None
+    assert run_stage(deployment.rewriter(draw=draws_left), request, draft)[1] is None
     assert not draws_left.left
     return draft, request
 
@@ -120,7 +122,7 @@ class TestTheModelThatServes:
         for pool, target in (("p", "served"), ("q", None)):
             draft = Draft(0.0, BODY)
             draft.pool = pool
-            deployment.rewriter(None).run(parse(head(content_type="application/json"), BODY), draft)
+            run_stage(deployment.rewriter(None), parse(head(content_type="application/json"), BODY), draft)
             assert draft.target_model == target
 
 
@@ -170,13 +172,13 @@ class TestExplain:
     def test_tells_the_shares_and_counts_nothing(self, deployment: Deployment) -> None:
         deployment.traffic["p"].rewrites = CANARY
         draft = Draft(0.0, BODY)
-        told = deployment.rewriter(draw=Draws(0.95)).explain(parse(head(content_type="application/json"), BODY), draft)
+        told = explained(deployment.rewriter(draw=Draws(0.95)), parse(head(content_type="application/json"), BODY), draft)
         assert told == {"target_model": "canary", "rewrite": "ns/r", "targets": {"stable": 0.9, "canary": 0.1}}
         assert draft.target_model == "canary"
         assert counted(deployment.instruments, DECISIONS) == {}
 
     def test_without_a_rule(self, deployment: Deployment) -> None:
-        told = deployment.rewriter().explain(parse(head(content_type="application/json"), BODY), Draft(0.0, BODY))
+        told = explained(deployment.rewriter(), parse(head(content_type="application/json"), BODY), Draft(0.0, BODY))
         assert told == {"target_model": "m", "rewrite": None, "targets": {}}
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from extproc.domain import Reply, RequestHead
 from extproc.errors import MissingModel, UnknownModel, UnreadableBody
-from extproc.stages import Draft
+from extproc.stages import Pending
 from tests.fakes.deployment import Deployment, request
-from tests.stages.running import run
+from tests.stages.running import explained, run
 
 
 class TestRouteToPool:
@@ -41,9 +41,9 @@ class TestRouteToPool:
 
     @pytest.mark.parametrize(("model", "pool"), [("a", "one"), (None, "one")])
     def test_explain(self, deployment: Deployment, model: str | None, pool: str) -> None:
-        assert deployment.routes(one=["a"]).explain(request(model), Draft(0.0)) == {"pool": pool}
+        assert explained(deployment.routes(one=["a"]), request(model)) == {"pool": pool}
         with pytest.raises(UnknownModel):
-            deployment.routes(one=["a"]).explain(request("x"), Draft(0.0))
+            explained(deployment.routes(one=["a"]), request("x"))
 
 
 class TestListOfModels:
@@ -52,7 +52,9 @@ class TestListOfModels:
     def get(self, deployment: Deployment, path: str, method: bytes = b"GET", model: str | None = None) -> Reply | None:
         stage = deployment.routes(one=[self.MODELS[0]], two=[self.MODELS[1]])
         of = RequestHead({":method": method, ":path": path.encode()})
-        return run(stage, request(model, head=of, body_bytes=0))[1]
+        reply = run(stage, request(model, head=of, body_bytes=0))[1]
+        assert not isinstance(reply, Pending)
+        return reply
 
     @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/"])
     def test_all_pools_models(self, deployment: Deployment, path: str) -> None:
@@ -86,7 +88,3 @@ class TestListOfModels:
     def test_only_get_without_a_model_is_answered(self, deployment: Deployment) -> None:
         assert self.get(deployment, "/v1/models", b"POST", "phi") is None
         assert self.get(deployment, "/v1/models/phi:predict", b"GET", "phi") is None
-
-    def test_explain_says_that_it_is_answered(self, deployment: Deployment) -> None:
-        of = RequestHead({":method": b"GET", ":path": b"/v1/models"})
-        assert deployment.routes(one=["a"]).explain(request(None, head=of), Draft(0.0)) == {"answered": 200}

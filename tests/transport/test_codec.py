@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc import names
-from extproc.domain import EMPTY_DECISION, Decision, Reply
+from extproc.domain import EMPTY_DECISION, NO_MUTATION, Decision, HeaderMutation, Reply
 from extproc.errors import ProtocolError
 from extproc.pb import base_pb2 as core
 from extproc.pb import external_processor_pb2 as pb
@@ -329,40 +329,60 @@ class TestAnswers:
         metadata=(("x-gateway-destination-endpoint", "10.0.0.1:8000"),),
     )
 
-    @pytest.mark.parametrize("direction", Direction)
-    def test_nothing_changed(self, direction: Direction) -> None:
+    def test_nothing_changed(self) -> None:
         encoder = codec.Encoder()
         for kind, raw in (
-            ("headers", encoder.headers(direction, None)),
-            ("body", encoder.body(direction, None)),
-            ("trailers", codec.trailers(direction)),
+            ("request_headers", encoder.request_headers(None)),
+            ("response_headers", encoder.response_headers(NO_MUTATION)),
+            ("request_body", encoder.body(REQUEST, None)),
+            ("response_body", encoder.body(RESPONSE, None)),
+            ("request_trailers", codec.trailers(REQUEST)),
+            ("response_trailers", codec.trailers(RESPONSE)),
         ):
             expected = pb.ProcessingResponse()
-            getattr(expected, f"{direction.value}_{kind}").SetInParent()
+            getattr(expected, kind).SetInParent()
             assert pb.ProcessingResponse.FromString(raw) == expected
 
     @pytest.mark.parametrize("kind", ["headers", "body"])
-    @pytest.mark.parametrize("direction", Direction)
-    def test_a_decision(self, direction: Direction, kind: str) -> None:
+    def test_a_decision(self, kind: str) -> None:
         encoder = codec.Encoder()
-        raw = getattr(encoder, kind)(direction, self.decision)
+        raw = encoder.request_headers(self.decision) if kind == "headers" else encoder.body(REQUEST, self.decision)
         answer = pb.ProcessingResponse.FromString(raw)
-        assert answer.WhichOneof("response") == f"{direction.value}_{kind}"
-        common = getattr(answer, f"{direction.value}_{kind}").response
+        assert answer.WhichOneof("response") == f"request_{kind}"
+        common = getattr(answer, f"request_{kind}").response
         assert set_headers(common.header_mutation) == {"X-Gateway-Model-Name": "été".encode(), "x-b": b""}
         assert {option.append_action for option in common.header_mutation.set_headers} == {
             core.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
         }
         assert not any(option.header.value for option in common.header_mutation.set_headers), "raw_value only"
         assert list(common.header_mutation.remove_headers) == ["x-gone", "x-too"]
-        assert common.clear_route_cache == (direction is REQUEST)
+        assert common.clear_route_cache
         assert not common.HasField("body_mutation")
         space = answer.dynamic_metadata.fields[names.LB_NAMESPACE].struct_value
         assert space.fields["x-gateway-destination-endpoint"].string_value == "10.0.0.1:8000"
 
+    def test_the_headers_of_a_response(self) -> None:
+        mutation = HeaderMutation(("x-gone",), (("x-set", "été"),), (("set-cookie", "a=1"), ("set-cookie", "b=2")))
+        encoder = codec.Encoder()
+        raw = encoder.response_headers(mutation)
+        answer = pb.ProcessingResponse.FromString(raw)
+        assert answer.WhichOneof("response") == "response_headers"
+        common = answer.response_headers.response
+        assert [
+            (option.header.key, option.header.raw_value.decode(), option.append.value, option.append_action)
+            for option in common.header_mutation.set_headers
+        ] == [
+            ("x-set", "été", False, core.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD),
+            ("set-cookie", "a=1", True, 0),
+            ("set-cookie", "b=2", True, 0),
+        ]
+        assert list(common.header_mutation.remove_headers) == ["x-gone"]
+        assert not common.clear_route_cache
+        assert encoder.response_headers(HeaderMutation(*mutation)) is raw, "what repeats is kept"
+
     def test_metadata_of_numbers(self) -> None:
         decision = Decision(metadata=(("a", "x"), ("scores", (("10.0.0.1:8000", 1.5), ("[::1]:1", 0.0))), ("none", ())))
-        answer = pb.ProcessingResponse.FromString(codec.Encoder().headers(REQUEST, decision))
+        answer = pb.ProcessingResponse.FromString(codec.Encoder().request_headers(decision))
         space = answer.dynamic_metadata.fields[names.LB_NAMESPACE].struct_value
         scores = space.fields["scores"].struct_value.fields
         assert {key: value.number_value for key, value in scores.items()} == {"10.0.0.1:8000": 1.5, "[::1]:1": 0.0}
@@ -371,25 +391,26 @@ class TestAnswers:
 
     def test_an_empty_decision_has_a_mutation(self) -> None:
         """Envoy ignores clear_route_cache without one."""
-        answer = pb.ProcessingResponse.FromString(codec.Encoder().headers(REQUEST, EMPTY_DECISION))
+        answer = pb.ProcessingResponse.FromString(codec.Encoder().request_headers(EMPTY_DECISION))
         assert answer.request_headers.response.HasField("header_mutation")
         assert answer.request_headers.response.clear_route_cache
         assert not answer.HasField("dynamic_metadata")
 
     def test_what_repeats_is_kept_by_what_it_says(self) -> None:
         encoder = codec.Encoder()
-        one = encoder.headers(REQUEST, self.decision._replace(ticket="one"))
-        assert encoder.headers(REQUEST, self.decision._replace(ticket="two")) is one
-        assert encoder.headers(RESPONSE, self.decision) != one
+        one = encoder.request_headers(self.decision._replace(ticket="one"))
+        assert encoder.request_headers(self.decision._replace(ticket="two")) is one
         assert encoder.body(REQUEST, self.decision) != one
-        assert encoder.headers(REQUEST, self.decision._replace(remove_headers=())) != one
-        assert encoder.headers(REQUEST, self.decision._replace(metadata=())) != one
+        assert encoder.request_headers(self.decision._replace(remove_headers=())) != one
+        assert encoder.request_headers(self.decision._replace(metadata=())) != one
 
     def test_models_that_clients_invent_do_not_fill_the_memory(self) -> None:
         encoder = codec.Encoder()
         for number in range(codec._CACHED + 100):
-            encoder.headers(REQUEST, Decision(set_headers=(("m", str(number)),)))
+            encoder.request_headers(Decision(set_headers=(("m", str(number)),)))
+            encoder.response_headers(HeaderMutation(set_headers=(("x-receipt", str(number)),)))
         assert len(encoder._kept) <= codec._CACHED
+        assert len(encoder._kept_responses) <= codec._CACHED
 
     def test_immediate(self) -> None:
         reply = Reply(503, b'{"error":{}}', headers=(("x-reason", "none"),), details="extproc_no_endpoints")

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.director import Director
-from extproc.domain import InferenceRequest, Reply
+from extproc.domain import InferenceRequest
 from extproc.errors import ProtocolError
 from extproc.observability.responses import ResponseMetrics
 from extproc.pb import external_processor_pb2 as pb
 from extproc.protocol import BodyMode, Direction, StreamLimits
-from extproc.stages import Draft
+from extproc.stages import NO_HOOKS, Draft, Step
 from extproc.transport.codec import Encoder, joined
 from extproc.transport.session import Session
 from tests.fakes import messages
@@ -33,12 +33,11 @@ SSE = {"content-type": b"text/event-stream", "x-model": b"served"}
 class Rewrite:
     """A stage that serves another model than the client named."""
 
-    def run(self, request: InferenceRequest, draft: Draft) -> Reply | None:
+    hooks = NO_HOOKS
+
+    def decide(self, request: InferenceRequest, draft: Draft) -> Step:
         draft.restore_model = ("served", request.model or "")
         return None
-
-    def explain(self, request: InferenceRequest, draft: Draft) -> dict[str, object]:
-        return {}
 
 
 class Server:

@@ -16,6 +16,7 @@ from extproc.transport.h2.headers import KnownBlocks
 from extproc.transport.h2.outbox import Stream
 from extproc.transport.health import Health
 from extproc.transport.session import Decider, Session
+from extproc.transport.waiting import Timer
 
 _log = logger(__name__)
 
@@ -42,14 +43,8 @@ class Calling(Protocol):
     services: Services
     wake: Callable[[], None]
     """There is something to write that no read caused."""
-
-
-class Timer(Protocol):
-    """Something that happens later."""
-
-    def cancel(self) -> None:
-        """Let it not happen."""
-        ...
+    later: Callable[[float, Callable[[], None]], Timer]
+    """Call in so many seconds."""
 
 
 class Call:
@@ -115,6 +110,7 @@ class ProcessCall(Call):
         self.messages = None
         self.timer = None
         self.session = session
+        session.carrier = self
         self.held = 0
         calls.services.streams.open.value += 1
 
@@ -159,6 +155,28 @@ class ProcessCall(Call):
         except Exception:
             _log.exception("stream ended: a fault of ours", session=repr(self.session))
             self.finish(Code.INTERNAL, "internal error")
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> Timer:
+        """As a session's carrier."""
+        return self.calls.later(delay_s, call)
+
+    def resume(self, outcome: object) -> None:
+        """As a session's carrier: a decision that had to wait goes on, outside of any read."""
+        connection = self.calls.connection
+        try:
+            answers = self.session.resume(outcome)
+            for answer in answers:
+                connection.outbox.message(self.stream, answer)
+            if answers:
+                connection.intake.release(self.held)
+                self.held = 0
+        except ProtocolError as error:
+            _log.warning("stream ended: the peer broke the protocol", error=error.message, session=repr(self.session))
+            self.finish(Code.INVALID_ARGUMENT, error.message)
+        except Exception:
+            _log.exception("stream ended: a fault of ours", session=repr(self.session))
+            self.finish(Code.INTERNAL, "internal error")
+        self.calls.wake()
 
     def expire(self) -> None:
         """The request has had its time to be decided."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from extproc.observability.logs import logger
-from extproc.transport.h2.call import Call, ProcessCall, Services, Timer
+from extproc.transport.h2.call import Call, ProcessCall, Services
 from extproc.transport.h2.connection import Connection
 from extproc.transport.h2.events import (
     ConnectionEnded,
@@ -23,6 +23,7 @@ from extproc.transport.h2.outbox import Stream
 from extproc.transport.h2.plan import Plan, plan_of, refusal
 from extproc.transport.h2.probes import HEALTH_CALLS, NotGrpc
 from extproc.transport.session import Session
+from extproc.transport.waiting import Timer
 
 _log = logger(__name__)
 
@@ -32,8 +33,8 @@ DRAIN_PING: Final = b"draining"
 class Calls:
     """The calls of one connection.
 
-    `wake` is called when there is something to write that no read caused; `deadline` when a call has to end after so many
-    seconds unless it is over by then.
+    `wake` is called when there is something to write that no read caused; `later` when something is to be done after so many
+    seconds.
     """
 
     def __init__(
@@ -41,12 +42,12 @@ class Calls:
         connection: Connection,
         services: Services,
         wake: Callable[[], None],
-        deadline: Callable[[float, Callable[[], None]], Timer],
+        later: Callable[[float, Callable[[], None]], Timer],
     ) -> None:
         self.connection = connection
         self.services = services
         self.wake = wake
-        self._deadline = deadline
+        self.later = later
         self.tick = 0
         """Counts up; a call remembers when it began."""
         self.peer_leaves = False
@@ -134,7 +135,7 @@ class Calls:
             call = kind(self, stream)
         stream.call = call
         if plan.timeout_s is not None:
-            call.timer = self._deadline(plan.timeout_s, lambda: self._timed_out(call))
+            call.timer = self.later(plan.timeout_s, lambda: self._timed_out(call))
         if ended:
             call.data(b"", True)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from extproc.domain import Decision, Reply
+from extproc.domain import NO_MUTATION, Decision, HeaderMutation, Reply
 from extproc.errors import ExtProcError, InternalError, NoEndpoints, ProtocolError
 from extproc.pb import external_processor_pb2 as pb
 from extproc.protocol import (
@@ -42,14 +42,14 @@ _MARKS: Final[set[str]] = set()
 _ROWS: Final[set[tuple[State, type, State]]] = set()
 _ENCODER: Final = Encoder()
 _FDS: Final = BodyMode.FULL_DUPLEX_STREAMED
-_MARKER: Final = Decision(set_headers=(("x-marker", "true"),))
+_MARKER: Final = HeaderMutation(set_headers=(("x-marker", "true"),))
 _SET: Final = (("X-Gateway-Model-Name", "m"), ("x-gateway-destination-endpoint", "10.0.0.1:8000"))
 _LIMITS: Final = tuple(
     StreamLimits(most, hold, ProtocolConfig(fallback, _FDS), marker, scanner_of=scan)
     for most in (64 * 2**20, 150)
     for hold in (512 * 2**10, 90)
     for fallback in (_FDS, BodyMode.BUFFERED)
-    for marker in (None, _MARKER)
+    for marker in (NO_MUTATION, _MARKER)
     for scan in (None, scanner_of)
 )
 
@@ -172,7 +172,8 @@ class _LateSession(Session):
 
     def decide(self) -> list[Message]:
         question, self._question = self._question, None
-        return [] if question is None else self._perform(self._stream.receive(self._decide(question)), [])
+        made = None if question is None else self._decide(question)
+        return [] if made is None else self._perform(self._stream.receive(made), [])
 
 
 def run(data: bytes) -> None:
@@ -229,7 +230,7 @@ def _accounts(decider: FakeDecider, outcome: Decision | Reply | ExtProcError) ->
     assert all(isinstance(question, Decide) for question in decider.asked)
     made = len(decider.asked) if isinstance(outcome, Decision) else 0
     assert len(decider.ended) == made
-    assert len(decider.elsewhere) <= made
+    assert len(decider.answers) <= made
     assert not any(isinstance(error, InternalError) for error in decider.errors)
 
 

@@ -1,0 +1,65 @@
+"""A real Envoy before a decider in this process: what no deployment of ours decides can be tried on it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from extproc.demo.envoy import envoy_child
+from extproc.demo.ports import free_ports
+from extproc.demo.stack import LLAMA, POOLS
+from extproc.protocol import StreamLimits
+from extproc.transport.session import Decider
+from tests.e2e.parts import ADMIN, ENVOY, call, send_answers, until
+from tests.fakes.serving import TransportName, serving
+
+
+class Front(NamedTuple):
+    """Where Envoy listens, and the port that its destinations should name."""
+
+    url: str
+    upstream: int
+
+
+@contextlib.asynccontextmanager
+async def envoy_before(
+    decider: Decider,
+    binary: Path,
+    directory: Path,
+    mode: str = "NONE",
+    *,
+    ports: Mapping[int, int] | None = None,
+    change: Callable[[Any], None] = lambda document: None,
+    transport: TransportName = "h2",
+    limits: StreamLimits = StreamLimits(),
+) -> AsyncIterator[Front]:
+    """`mode`: how Envoy sends response bodies. `ports`: where the demo's model servers really are. `change` has the last word
+    on Envoy's configuration.
+    """
+
+    def changed(document: Any) -> None:
+        without_tls(document)
+        change(document)
+
+    usual = [ENVOY, ADMIN, 9002] if ports else [ENVOY, ADMIN, 9002, *(port for pool in POOLS for port in pool.ports)]
+    taken = dict(ports or {})
+    chosen = dict(zip(usual, free_ports(len(usual), taken=taken.values()), strict=True)) | taken
+    envoy = envoy_child(binary, "one-hop.yaml", chosen, directory, change=changed)
+    send_answers(directory, mode)
+    async with serving(decider, transport, port=chosen[9002], limits=limits):
+        try:
+            envoy.start()
+            admin = f"http://127.0.0.1:{chosen[ADMIN]}"
+            await asyncio.to_thread(until, lambda: call(admin, "/ready").status == 200, what="Envoy is up")
+            yield Front(f"http://127.0.0.1:{chosen[ENVOY]}", chosen[LLAMA.ports[0]])
+        finally:
+            await asyncio.to_thread(envoy.stop)
+
+
+def without_tls(document: Any) -> None:
+    """Plaintext to our servers."""
+    for cluster in document["static_resources"]["clusters"]:
+        cluster.pop("transport_socket", None)
