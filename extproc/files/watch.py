@@ -112,6 +112,14 @@ class FileWatcher(Generic[Value]):
             await self._sleep(self._interval_s if self._unsettled is None else self._settle_s)
             self._apply(await asyncio.to_thread(self._look))
 
+    async def look(self) -> None:
+        """Look now, in a thread, and again if what is seen has to settle. Not while `run` runs."""
+        for _ in range(_LOAD_ATTEMPTS):
+            self._apply(await asyncio.to_thread(self._look))
+            if self._unsettled is None:
+                return
+            await self._sleep(self._settle_s)
+
     def _look(self, *, at_once: bool = False) -> _Look[Value]:
         """Touches no state that `_apply` writes while it runs: only one look is under way at a time."""
         try:

@@ -40,7 +40,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are looked at more often than by default."""
     defaults = dict(watch.FileWatcher.__init__.__kwdefaults__ or {})
     monkeypatch.setattr(watch.FileWatcher.__init__, "__kwdefaults__", {**defaults, "interval_s": 0.01, "settle_s": 0.01})
-    monkeypatch.setattr("extproc.app.metrics_tls._SETTLE_S", 0.02)
+    monkeypatch.setattr("extproc.sockets.served._SETTLE_S", 0.02)
 
 
 def client(authority: Authority, own: Signed | None = None, folder: Path | None = None) -> ssl.SSLContext:

@@ -37,7 +37,7 @@ def authority() -> Authority:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are looked at more often than by default."""
     monkeypatch.setattr(watch.FileWatcher.__init__, "__kwdefaults__", {**_KWDEFAULTS, "interval_s": 0.01, "settle_s": 0.01})
-    monkeypatch.setattr("extproc.app.tls._SETTLE_S", 0.05)
+    monkeypatch.setattr("extproc.sockets.served._SETTLE_S", 0.05)
 
 
 _KWDEFAULTS: dict[str, Any] = dict(watch.FileWatcher.__init__.__kwdefaults__ or {})
@@ -314,7 +314,7 @@ async def test_our_own_certificate_fits_the_suites(suites: tuple[str, ...], kind
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     async with Running(tls_cipher_suites=suites).listening() as running_tls:
         assert await running_tls.server(old) == "extproc"
-        assert running_tls.tls._identity.key_kind == kind
+        assert running_tls.tls.identity.key_kind == kind
 
 
 def problems_of(build: Callable[[], Service]) -> list[str]:
@@ -329,9 +329,9 @@ def test_all_that_is_wrong_is_said_at_once(authority: Authority, tmp_path: Path)
     ca.write_bytes(b"")
     flags: dict[str, Any] = {**HERE, "cert_path": str(tmp_path), "client_ca_file": str(ca)}
     of_tls = [
-        f"--client-ca-file: {ca}: expected a certificate in PEM, the file is empty",
         f"--cert-path: {tmp_path}/tls.crt: expected a certificate in PEM, found nothing of PEM",
         f"--cert-path: {tmp_path}/tls.key: No such file or directory",
+        f"--client-ca-file: {ca}: expected a certificate in PEM, the file is empty",
     ]
     assert problems_of(lambda: build_bbr(BbrSettings(**flags, adapters_file="/none"))) == [
         *of_tls,
