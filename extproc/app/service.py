@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import signal
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from extproc.app.kubernetes import WatchedAdapters
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import MetricsTls
 from extproc.app.pools import Pool
+from extproc.app.signals import Signals
 from extproc.app.tls import ServerTls
 from extproc.app.transports import GrpcServer, grpc_servers
 from extproc.app.watching import FileErrors
@@ -177,6 +177,10 @@ class Service:
                     task.cancel()
         _log.info("stopped", service=self.name)
 
+    async def reload(self) -> list[str]:
+        """Look now at files that nobody watches; their paths. What is watched is seen by itself."""
+        return [] if self.tls is None else await self.tls.reload()
+
     async def _announce_ready(self, servers: _Servers, health: Health) -> None:
         while self._missing():  # noqa: ASYNC110  # pools know nothing of who waits for them
             await asyncio.sleep(_READY_POLL_S)
@@ -260,7 +264,7 @@ async def _forever(job: Callable[[], Awaitable[None]]) -> None:
 
 
 def serve(service: Service) -> int:
-    """Run the service until SIGTERM or SIGINT; a second signal ends it at once. Returns the exit code."""
+    """Run the service until SIGTERM or SIGINT; a second of them ends it at once. Returns the exit code."""
     import uvloop
 
     async def main() -> None:
@@ -268,13 +272,8 @@ def serve(service: Service) -> int:
         stop = asyncio.Event()
         this = asyncio.current_task()
 
-        def on_signal() -> None:
-            if stop.is_set() and this is not None:
-                this.cancel()
-            stop.set()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, on_signal)
+        assert this is not None
+        Signals(stop=stop.set, abort=this.cancel, reload=service.reload).install(loop)
         service.telemetry.process()
         await service.run(stop)
 
