@@ -51,9 +51,10 @@ _log = logger(__name__)
 
 def build_bbr(settings: BbrSettings) -> Service:
     """The body-based router. Raises SettingsError."""
-    telemetry = Telemetry()
+    telemetry = Telemetry(settings.metrics_max_models)
     metrics = RouterMetrics(telemetry.instruments)
     headers = ModelHeaders(metrics, rules=settings.headers)
+    telemetry.models.configured.append(lambda model: headers.adapters.has(model))
     problems: list[str] = []
     tls = server_tls(settings, telemetry.instruments, telemetry.files, problems)
     admin_tls = metrics_tls(settings, telemetry.files, problems)
@@ -90,7 +91,7 @@ def build_epp(settings: EppSettings) -> Service:
     """The endpoint picker of one pool. Raises SettingsError with every problem."""
     problems: list[str] = []
     config, prefix, warnings = _picker_config(settings, problems)
-    telemetry = Telemetry()
+    telemetry = Telemetry(settings.metrics_max_models)
     tls = server_tls(settings, telemetry.instruments, telemetry.files, problems)
     admin_tls = metrics_tls(settings, telemetry.files, problems)
     parts = None
@@ -160,7 +161,7 @@ def build_gateway(settings: GatewaySettings) -> Service:
     """Router and picker on one stream. Raises SettingsError with every problem."""
     path = Path(settings.config_file)
     prefix = f"{settings.config_file}: "
-    telemetry = Telemetry()
+    telemetry = Telemetry(settings.metrics_max_models)
     problems: list[str] = []
     tls = server_tls(settings, telemetry.instruments, telemetry.files, problems)
     admin_tls = metrics_tls(settings, telemetry.files, problems)
@@ -190,6 +191,8 @@ def build_gateway(settings: GatewaySettings) -> Service:
     of_stages = {name: _of_stages(pool, parts[name]) for name, pool in pools.items()}
     picking = _picking(of_stages, settings, telemetry, decisions, options)
     table = RouteTable([Route(tuple(route.models), route.pool) for route in config.routes])
+    telemetry.models.configured += [table.has, lambda model: headers.adapters.has(model)]
+    telemetry.models.only_configured = True
     director = Director(
         [headers, RouteToPool(table, int(time.time())), *picking],
         telemetry.streams,
@@ -273,6 +276,7 @@ def _picking(
 ) -> list[Stage]:
     """The stages from a pool to an endpoint. `only`: there is one pool and no route to it, an endpoint picker."""
     metrics = PickerMetrics(telemetry.instruments)
+    telemetry.models.configured.append(lambda model: any(pool.traffic.rewrites.has(model) for pool in pools.values()))
     return [
         RewriteModel(pools, RewriteMetrics(telemetry.instruments), random.random, default_pool=only, options=options),
         AdmitByPriority(

@@ -27,6 +27,7 @@ from extproc.app.watching import FileErrors
 from extproc.director import Director
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.instruments import Instruments
+from extproc.observability.labels import MAX_MODELS, ModelNames
 from extproc.observability.logs import logger
 from extproc.observability.metrics import StreamMetrics, TransportMetrics
 from extproc.protocol import StreamLimits
@@ -62,9 +63,10 @@ class PortsTaken(Exception):
 class Telemetry:
     """A process's metrics. Nothing is global, so several services can live in one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_models: int = MAX_MODELS) -> None:
         self.registry = CollectorRegistry()
         self.instruments = Instruments()
+        self.models = self.instruments.once("models", lambda: ModelNames(max_models))
         self.instruments.register(self.registry)
         self.streams = StreamMetrics(self.instruments)
         self.transport = TransportMetrics(self.instruments)

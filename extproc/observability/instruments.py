@@ -15,7 +15,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 MAX_SERIES: Final = 1000
-"""Label values that clients choose (model names) are bounded: what comes later is counted as `other`."""
+"""Children of a family whose labels nothing else bounds: what comes later is counted as `other`."""
+UNBOUNDED: Final = 2**60
+"""For families whose labels are bounded elsewhere: models' names (`labels.py`), endpoints that there are."""
 OTHER: Final = "other"
 
 
@@ -41,6 +43,11 @@ class Histogram:
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
+
+    def add(self, other: Histogram) -> None:
+        """Count what another one has counted; both have the same bounds."""
+        self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
 
     def buckets(self) -> list[tuple[str, float]]:
         """Cumulative, as Prometheus wants them."""
@@ -83,6 +90,28 @@ class Family(Generic[Child]):
             found = self._children.setdefault(values, self._make())
         return found
 
+    def has(self, values: tuple[str, ...]) -> bool:
+        """Whether there is a child of these label values."""
+        return values in self._children
+
+    def __len__(self) -> int:
+        return len(self._children)
+
+    def fold(self, values: tuple[str, ...], others: tuple[str, ...]) -> None:
+        """Add a child to another one and forget it: the family's sums stay."""
+        if values == others:
+            return
+        gone = self._children.pop(values, None)
+        if gone is None:
+            return
+        kept = self.child(*others)
+        if isinstance(gone, Histogram):
+            assert isinstance(kept, Histogram)
+            kept.add(gone)
+        else:
+            assert isinstance(kept, Value)
+            kept.value += gone.value
+
     def remove(self, *values: str) -> None:
         """Forget a child, e.g. of an endpoint that left."""
         self._children.pop(values, None)
@@ -106,8 +135,7 @@ class Family(Generic[Child]):
 class Instruments(Collector):
     """All families of a process, as one collector. `before_collect` callbacks refresh what is only read, such as pools."""
 
-    def __init__(self, max_series: int = MAX_SERIES) -> None:
-        self._max_series = max_series
+    def __init__(self) -> None:
         self._families: list[Family[Value] | Family[Histogram]] = []
         self.before_collect: list[Callable[[], None]] = []
         self._once: dict[str, object] = {}
@@ -118,15 +146,18 @@ class Instruments(Collector):
             self._once[name] = make()
         return cast(Made, self._once[name])
 
-    def counter(self, name: str, doc: str, labels: Sequence[str] = ()) -> Family[Value]:
-        return self._value("counter", name, doc, labels)
+    def counter(self, name: str, doc: str, labels: Sequence[str] = (), *, most: int = MAX_SERIES) -> Family[Value]:
+        """`most`: children that it may have."""
+        return self._value("counter", name, doc, labels, most)
 
-    def gauge(self, name: str, doc: str, labels: Sequence[str] = ()) -> Family[Value]:
-        return self._value("gauge", name, doc, labels)
+    def gauge(self, name: str, doc: str, labels: Sequence[str] = (), *, most: int = MAX_SERIES) -> Family[Value]:
+        return self._value("gauge", name, doc, labels, most)
 
-    def histogram(self, name: str, doc: str, bounds: Iterable[float], labels: Sequence[str] = ()) -> Family[Histogram]:
+    def histogram(
+        self, name: str, doc: str, bounds: Iterable[float], labels: Sequence[str] = (), *, most: int = MAX_SERIES
+    ) -> Family[Histogram]:
         edges = tuple(bounds)
-        family: Family[Histogram] = Family("histogram", name, doc, labels, lambda: Histogram(edges), self._max_series)
+        family: Family[Histogram] = Family("histogram", name, doc, labels, lambda: Histogram(edges), most)
         self._families.append(family)
         return family
 
@@ -140,8 +171,8 @@ class Instruments(Collector):
         """Be part of what `/metrics` shows."""
         registry.register(self)
 
-    def _value(self, kind: str, name: str, doc: str, labels: Sequence[str]) -> Family[Value]:
-        family: Family[Value] = Family(kind, name, doc, labels, Value, self._max_series)
+    def _value(self, kind: str, name: str, doc: str, labels: Sequence[str], most: int) -> Family[Value]:
+        family: Family[Value] = Family(kind, name, doc, labels, Value, most)
         self._families.append(family)
         if not labels:
             family.child()  # shown as 0 before the first event, so that a rate has a beginning

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from extproc import __version__
-from extproc.observability.instruments import Family, Histogram, Instruments, Value
+from extproc.observability.instruments import MAX_SERIES, UNBOUNDED, Family, Histogram, Instruments, Value
+from extproc.observability.labels import ModelNames, Place
 from extproc.observability.logs import logger
 
 _log = logger(__name__)
@@ -20,6 +21,7 @@ REQUEST_SECONDS: Final[tuple[float, ...]] = (
     *(0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60),
     *(120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600),
 )
+MODEL_SERVER_ERROR: Final = "ModelServerError"
 SIZES: Final[tuple[float, ...]] = tuple(64 * 2**k for k in range(25))
 
 
@@ -117,7 +119,10 @@ class RouterMetrics:
         self.not_parsed = instruments.counter(
             "bbr_model_not_parsed_total", "Requests whose body or model could not be parsed."
         ).child()
-        self._by_model = instruments.counter("bbr_model_requests_total", "Requests by the model they name.", ["model"])
+        self._by_model = instruments.counter(
+            "bbr_model_requests_total", "Requests by the model they name.", ["model"], most=UNBOUNDED
+        )
+        self._names = ModelNames.of(instruments)
         plugin = instruments.histogram(
             "bbr_plugin_duration_seconds",
             "Time in the router's request stage.",
@@ -130,23 +135,49 @@ class RouterMetrics:
     def model(self, name: str) -> Value:
         """The bound counter of a model."""
         child = self._children.get(name)
-        if child is None:
-            child = self._by_model.child(name)
-            if len(self._children) < 1000:
-                self._children[name] = child
+        return self._bind(name) if child is None else child
+
+    def _bind(self, name: str) -> Value:
+        """A router does not hear how a request ends. A name that comes again is kept; inventions don't."""
+        names = self._names
+        place = names.place(name)
+        if place is not None:
+            place.served()
+        child = names.value(self._by_model, names.take(name))
+        if place is not None or names.is_configured(name):
+            self._children[name] = child
+            names.bound(name, self._children, name)
         return child
 
 
 class ModelMetrics:
     """The bound children of one model."""
 
-    __slots__ = ("duration", "running", "size", "total")
+    __slots__ = ("_places", "duration", "running", "size", "total")
 
-    def __init__(self, total: Value, size: Histogram, duration: Histogram, running: Value) -> None:
+    def __init__(
+        self, total: Value, size: Histogram, duration: Histogram, running: Value, places: tuple[Place, ...] = ()
+    ) -> None:
         self.total = total
         self.size = size
         self.duration = duration
         self.running = running
+        self._places = places
+
+    def started(self, body_bytes: int) -> None:
+        """A request is on its way: said at once when it was bound, or its place may be another's."""
+        self.total.value += 1
+        self.running.value += 1
+        self.size.observe(body_bytes)
+        for place in self._places:
+            place.started()
+
+    def ended(self, status: int, took_s: float) -> None:
+        """A request is over; `status` is 0 when it had no answer. The last that is said of it."""
+        self.running.value -= 1
+        self.duration.observe(took_s)
+        for place in self._places:
+            place.ended(status)
 
 
 class PickerMetrics:
@@ -154,19 +185,26 @@ class PickerMetrics:
 
     def __init__(self, instruments: Instruments) -> None:
         standard = ["model_name", "target_model_name"]
-        self._total = instruments.counter("inference_objective_request_total", "Requests by model.", standard)
+        self._names = ModelNames.of(instruments)
+        self._total = instruments.counter("inference_objective_request_total", "Requests by model.", standard, most=UNBOUNDED)
         self._errors = instruments.counter(
-            "inference_objective_request_error_total", "Requests that ended with an error.", [*standard, "error_code"]
+            "inference_objective_request_error_total",
+            "Requests that ended with an error.",
+            [*standard, "error_code"],
+            most=UNBOUNDED,
         )
         self._duration = instruments.histogram(
             "inference_objective_request_duration_seconds",
             "From the request's headers to the end.",
             REQUEST_SECONDS,
             standard,
+            most=UNBOUNDED,
         )
-        self._size = instruments.histogram("inference_objective_request_sizes", "Request bodies in bytes.", SIZES, standard)
+        self._size = instruments.histogram(
+            "inference_objective_request_sizes", "Request bodies in bytes.", SIZES, standard, most=UNBOUNDED
+        )
         self._running = instruments.gauge(
-            "inference_objective_running_requests", "Requests that have not ended.", ["model_name"]
+            "inference_objective_running_requests", "Requests that have not ended.", ["model_name"], most=UNBOUNDED
         )
         instruments.gauge("inference_extension_info", "Build of the endpoint picker.", ["commit", "build_ref"]).child(
             "", __version__
@@ -178,6 +216,7 @@ class PickerMetrics:
             "inference_extension_scheduler_attempts_total",
             "Attempts to pick an endpoint.",
             ["status", "target_model_name", "pod_name", "namespace", "port"],
+            most=UNBOUNDED,
         )
         self.blind = instruments.counter(
             "extproc_picks_without_load_total",
@@ -191,37 +230,74 @@ class PickerMetrics:
         )
         self._models: dict[str | tuple[str, str], ModelMetrics] = {}
         self._by_endpoint: dict[tuple[str, str], Value] = {}
+        self._sweep_at = MAX_SERIES
+        self._labels_of: dict[tuple[str, str], tuple[str, ...]] = {}
+        self.is_there: Callable[[str], bool] = _always
+        """Whether an endpoint is still in a pool: what was counted of those that left is forgotten when there are many."""
 
     def model(self, name: str, target: str | None = None) -> ModelMetrics:
         """The bound children of a model ('' for requests without one) and of the one that serves it, None for itself."""
-        key = name if target is None else (name, target)
+        found = self._models.get(name if target is None else (name, target))
+        return self._bind(name, target) if found is None else found
+
+    def _bind(self, name: str, target: str | None) -> ModelMetrics:
+        names = self._names
+        label, served = names.take_both(name, target)
+        key: str | tuple[str, str] = label if target is None else (label, served)
         found = self._models.get(key)
         if found is None:
-            labels = (name, name if target is None else target)
-            found = ModelMetrics(
-                self._total.child(*labels),
-                self._size.child(*labels),
-                self._duration.child(*labels),
-                self._running.child(name),
+            found = self._models[key] = ModelMetrics(
+                names.value(self._total, label, served),
+                names.histogram(self._size, label, served),
+                names.histogram(self._duration, label, served),
+                names.value(self._running, label),
+                names.places(label, served),
             )
-            if len(self._models) < 1000:
-                self._models[key] = found
+            names.bound(label, self._models, key)
+            names.bound(served, self._models, key)
         return found
 
     def error(self, model: str, code: str, target: str | None = None) -> None:
-        self._errors.child(model, target or model, code).value += 1
+        names = self._names
+        if code == MODEL_SERVER_ERROR:  # of a request that had its place, or none was free
+            label = names.label(model)
+            served = label if target is None else names.label(target)
+        else:
+            label, served = names.take_both(model, target)
+        names.value(self._errors, label, served, code).value += 1
 
     def attempt_failed(self, model: str) -> None:
-        self._attempts.child("failure", model, "", "", "").value += 1
+        self._names.value(self._attempts, "failure", self._names.take(model), "", "", "").value += 1
 
     def picked(self, model: str, key: str, name: str, namespace: str, port: int) -> None:
         """Count a successful attempt."""
         child = self._by_endpoint.get((model, key))
         if child is None:
-            child = self._attempts.child("success", model, name, namespace, str(port))
-            if len(self._by_endpoint) < 1000:
-                self._by_endpoint[(model, key)] = child
+            child = self._bind_attempt(model, key, name, namespace, port)
         child.value += 1
+
+    def _bind_attempt(self, model: str, key: str, name: str, namespace: str, port: int) -> Value:
+        label = self._names.label(model)
+        values = ("success", label, name, namespace, str(port))
+        child = self._names.value(self._attempts, *values)
+        self._by_endpoint[(label, key)] = child
+        self._labels_of[(label, key)] = values
+        self._names.bound(label, self._by_endpoint, (label, key))
+        self._names.bound(label, self._labels_of, (label, key))
+        if len(self._by_endpoint) > self._sweep_at:
+            self._sweep()
+        return child
+
+    def _sweep(self) -> None:
+        """Forget endpoints that left; next time when there are twice as many as stayed."""
+        for both in [both for both in self._by_endpoint if not self.is_there(both[1])]:
+            del self._by_endpoint[both]
+            self._attempts.remove(*self._labels_of.pop(both))
+        self._sweep_at = max(MAX_SERIES, 2 * len(self._by_endpoint))
+
+
+def _always(key: str) -> bool:
+    return True
 
 
 class RewriteMetrics:
@@ -232,12 +308,15 @@ class RewriteMetrics:
             "inference_extension_model_rewrite_decisions_total",
             "Requests for which a rewrite chose the model that serves them.",
             ["model_rewrite_name", "model_name", "target_model"],
+            most=UNBOUNDED,
         )
+        self._names = ModelNames.of(instruments)
 
     def decided(self, rewrite: str, model: str, target: str) -> None:
         """`rewrite` is the object's `namespace/name`."""
         # As upstream, without the namespace: it is the pool's.
-        self._decisions.child(rewrite.rpartition("/")[2], model, target).value += 1
+        label, served = self._names.take_both(model, target)
+        self._names.value(self._decisions, rewrite.rpartition("/")[2], label, served).value += 1
 
 
 class AdmissionMetrics:
@@ -279,12 +358,14 @@ class PoolMetrics:
         self._running = instruments.gauge("inference_pool_average_running_requests", "Over endpoints with fresh metrics.", name)
         self._ready = instruments.gauge("inference_pool_ready_pods", "Endpoints with fresh metrics.", name)
         per_pod = ["name", "model_server_pod"]
-        self._pod_queue = instruments.gauge("inference_pool_per_pod_queue_size", "The engine's queue.", per_pod)
+        self._pod_queue = instruments.gauge("inference_pool_per_pod_queue_size", "The engine's queue.", per_pod, most=UNBOUNDED)
         self._in_flight = instruments.gauge(
-            "extproc_endpoint_inflight_requests", "Requests we sent that have not ended.", per_pod
+            "extproc_endpoint_inflight_requests", "Requests we sent that have not ended.", per_pod, most=UNBOUNDED
         )
-        self._age = instruments.gauge("extproc_endpoint_metrics_age_seconds", "Age of the last page.", per_pod)
-        self._up = instruments.gauge("extproc_endpoint_up", "1 while the endpoint can be connected to.", per_pod)
+        self._age = instruments.gauge("extproc_endpoint_metrics_age_seconds", "Age of the last page.", per_pod, most=UNBOUNDED)
+        self._up = instruments.gauge(
+            "extproc_endpoint_up", "1 while the endpoint can be connected to.", per_pod, most=UNBOUNDED
+        )
         self._members = instruments.gauge("extproc_pool_endpoints", "Endpoints of the pool.", name)
         self._stale = instruments.gauge("extproc_pool_stale_endpoints", "Endpoints without fresh metrics.", name)
         self._shown: dict[str, set[str]] = {}

@@ -6,9 +6,11 @@ token, because for an answer that does not stream it is the time to all tokens, 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
-from extproc.observability.instruments import Histogram, Instruments
+from extproc.observability.instruments import UNBOUNDED, Histogram, Instruments
+from extproc.observability.labels import ModelNames
 from extproc.observability.logs import logger
 from extproc.observability.metrics import REQUEST_SECONDS
 from extproc.response import Measurement
@@ -28,24 +30,23 @@ TPOT_SECONDS: Final = (
 ITL_SECONDS: Final = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2)
 NTPOT_SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
-_MOST_MODELS: Final = 1000
-
 
 class ModelResponses:
     """The bound children of one model."""
 
     __slots__ = ("cached_tokens", "input_tokens", "itl", "ntpot", "output_tokens", "size", "tpot", "ttft", "ttft_streaming")
 
-    def __init__(self, families: ResponseMetrics, *labels: str) -> None:
-        self.size = families.sizes.child(*labels)
-        self.input_tokens = families.input_tokens.child(*labels)
-        self.output_tokens = families.output_tokens.child(*labels)
-        self.cached_tokens = families.cached_tokens.child(*labels)
-        self.ttft = families.ttft.child(*labels, "false")
-        self.ttft_streaming = families.ttft.child(*labels, "true")
-        self.tpot = families.tpot.child(*labels)
-        self.itl = families.itl.child(*labels)
-        self.ntpot = families.ntpot.child(*labels)
+    def __init__(self, families: ResponseMetrics, names: ModelNames, *labels: str) -> None:
+        of = names.histogram
+        self.size = of(families.sizes, *labels)
+        self.input_tokens = of(families.input_tokens, *labels)
+        self.output_tokens = of(families.output_tokens, *labels)
+        self.cached_tokens = of(families.cached_tokens, *labels)
+        self.ttft = of(families.ttft, *labels, "false")
+        self.ttft_streaming = of(families.ttft, *labels, "true")
+        self.tpot = of(families.tpot, *labels)
+        self.itl = of(families.itl, *labels)
+        self.ntpot = of(families.ntpot, *labels)
 
 
 class ResponseMetrics:
@@ -53,7 +54,8 @@ class ResponseMetrics:
 
     def __init__(self, instruments: Instruments) -> None:
         standard = ["model_name", "target_model_name"]
-        make = instruments.histogram
+        make = partial(instruments.histogram, most=UNBOUNDED)
+        self._names = ModelNames.of(instruments)
         self.sizes = make("inference_objective_response_sizes", "Response bodies in bytes.", RESPONSE_BYTES, standard)
         self.input_tokens = make("inference_objective_input_tokens", "Tokens of the prompt.", INPUT_TOKENS, standard)
         self.output_tokens = make("inference_objective_output_tokens", "Tokens of the answer.", OUTPUT_TOKENS, standard)
@@ -92,12 +94,18 @@ class ResponseMetrics:
 
     def model(self, name: str, target: str | None = None) -> ModelResponses:
         """The bound children of a model ('' for requests without one) and of the one that serves it, None for itself."""
-        key = name if target is None else (name, target)
+        found = self._models.get(name if target is None else (name, target))
+        return self._bind(name, target) if found is None else found
+
+    def _bind(self, name: str, target: str | None) -> ModelResponses:
+        names = self._names
+        label, served = names.take_both(name, target)
+        key: str | tuple[str, str] = label if target is None else (label, served)
         found = self._models.get(key)
         if found is None:
-            found = ModelResponses(self, name, name if target is None else target)
-            if len(self._models) < _MOST_MODELS:
-                self._models[key] = found
+            found = self._models[key] = ModelResponses(self, names, label, served)
+            names.bound(label, self._models, key)
+            names.bound(served, self._models, key)
         return found
 
     def ended(self, model: str, told: Measurement, ended_s: float, target: str | None = None) -> None:

@@ -49,6 +49,10 @@ class PoolStore:
     def __len__(self) -> int:
         return len(self._members)
 
+    def has(self, key: str) -> bool:
+        """Whether the endpoint is in the pool."""
+        return key in self._members
+
     # -- written by discovery ------------------------------------------------------------------------------------
 
     def replace_endpoints(self, endpoints: Sequence[Endpoint]) -> None:

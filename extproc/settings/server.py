@@ -5,9 +5,9 @@ The fields of a class with several bases come from the last base to the first; t
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from extproc.settings.base import Duration, FileMode, Port, Settings, Size, setting
 from extproc.settings.tls import MinVersion, check_suites
@@ -243,6 +243,13 @@ class LogSettings(Settings):
 
 class ServerSettings(LogSettings, MetricsGuardSettings, TransportSettings, DrainSettings, BodySettings, TlsSettings):
     """What every server has."""
+
+    metrics_max_models: Annotated[int, Field(ge=0, le=100_000)] = setting(
+        50,
+        "Model names that /metrics shows besides those of the configuration (routes, adapters, rewrites), which it always "
+        "shows; they go to names that were served, and the rest counts as `other`. A name has some 75 lines, and 230 more with "
+        "--response-metrics.",
+    )
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:

@@ -212,7 +212,10 @@ FLAGS: Final[tuple[UpstreamFlag, ...]] = (
         "a request counts as in flight until its stream ends, however long that is",
     ),
     UpstreamFlag(
-        "fairness-id-metric-label-limit", EPP, Kind.NO_EFFECT, "fairness ids are on no metric; model names are bounded at 1000"
+        "fairness-id-metric-label-limit",
+        EPP,
+        Kind.NO_EFFECT,
+        "fairness ids are on no metric; model names are bounded by --metrics-max-models",
     ),
     UpstreamFlag(
         "enable-multi-engine",

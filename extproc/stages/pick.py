@@ -10,7 +10,7 @@ from extproc import names
 from extproc.domain import Candidates, InferenceRequest
 from extproc.errors import MissingModel, NoEndpoints
 from extproc.observability.decisions import DecisionLog, DecisionRecord, Outcome
-from extproc.observability.metrics import PickerMetrics
+from extproc.observability.metrics import MODEL_SERVER_ERROR, PickerMetrics
 from extproc.observability.responses import ResponseMetrics
 from extproc.pool import PoolStore
 from extproc.request.paths import requires_model
@@ -49,6 +49,10 @@ class PickEndpoint:
         self._wall_clock = wall_clock
         self.hooks = Hooks(committed=self._committed, served_elsewhere=self._served_elsewhere, ended=self._ended)
         self._destinations: dict[str, tuple[tuple[str, str], ...]] = {}
+        metrics.is_there = self._has
+
+    def _has(self, key: str) -> bool:
+        return any(pool.store.has(key) for pool in self._pools.values())
 
     def decide(self, request: InferenceRequest, draft: Draft) -> Step:
         pool_name, pool = pool_of(self._pools, draft, self._default_pool)
@@ -88,11 +92,9 @@ class PickEndpoint:
         bound = metrics.model(model, target)
         store = choice.store
         draft.booking = Booking(choice.pool, store, store.picked(endpoint), bound, outcome)
-        bound.running.value += 1
+        bound.started(request.body_bytes)
         if self._responses is not None:
             draft.measurement = Measurement(draft.started_s, self._clock, self._responses.model(model, target).itl.observe)
-        bound.total.value += 1
-        bound.size.observe(request.body_bytes)
         metrics.schedule.observe(choice.made_s - choice.began_s)
         metrics.picked(target or model, endpoint.key, endpoint.name, endpoint.namespace, endpoint.port)
         if not store.fresh:
@@ -122,13 +124,12 @@ class PickEndpoint:
         booking.store.release(booking.ticket)
         booking.outcome.status = ending.status
         booking.outcome.served = ending.served
-        booking.metrics.running.value -= 1
-        booking.metrics.duration.observe(now_s - draft.started_s)
         if ending.status >= 400:
             # Upstream means every status but 200, and looks for it under a name that Envoy does not use.
-            self._metrics.error(model, "ModelServerError", draft.target_model)
+            self._metrics.error(model, MODEL_SERVER_ERROR, draft.target_model)
         if draft.measurement is not None and self._responses is not None:
             self._responses.ended(model, draft.measurement, now_s, draft.target_model)
+        booking.metrics.ended(ending.status, now_s - draft.started_s)
 
     def _candidates(self, store: PoolStore, request: InferenceRequest) -> Candidates:
         hints = request.head.subset

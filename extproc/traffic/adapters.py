@@ -26,6 +26,10 @@ class AdapterMap:
         """The base model of an adapter or base model, '' when the name is unknown."""
         return self._base_of.get(model) or self._base_of.get(model.strip(), "")
 
+    def has(self, model: str) -> bool:
+        """Whether it is an adapter or a base model of the map."""
+        return model in self._base_of
+
     def __len__(self) -> int:
         return len(self._base_of)
 

@@ -99,6 +99,12 @@ class RewriteTable:
                     self._generic = split
         self.is_empty = not self._exact and self._generic is None
         """No rule at all."""
+        splits = [*self._exact.values(), *([] if self._generic is None else [self._generic])]
+        self._names = frozenset([*self._exact, *(model for split in splits for model in split.models)])
+
+    def has(self, model: str) -> bool:
+        """Whether a rule names the model, for a client's or as a target."""
+        return model in self._names
 
     def split_of(self, model: str) -> Split | None:
         """Where requests for the model go, None when no rule is for it; '' is a request that names none."""

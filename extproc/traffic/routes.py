@@ -34,6 +34,10 @@ class RouteTable:
             raise UnknownModel(f"The model `{model}` does not exist. Available models: {self.listed()}", param="model")
         return pool
 
+    def has(self, model: str) -> bool:
+        """Whether a route names the model."""
+        return model in self._pool_of
+
     def listed(self) -> str:
         """The models for people to read, shortened when there are many."""
         shown = ", ".join(self.models[:_LISTED])

@@ -75,10 +75,9 @@ def test_picker(instruments: Instruments) -> None:
     metrics = PickerMetrics(instruments)
     bound = metrics.model("m")
     assert metrics.model("m") is bound
-    bound.total.value += 1
-    bound.running.value += 1
-    bound.size.observe(100)
-    bound.duration.observe(0.1)
+    bound.started(100)
+    bound.ended(200, 0.1)
+    bound.started(100)
     metrics.error("m", "no_endpoints")
     metrics.attempt_failed("m")
     for _ in range(2):
@@ -86,10 +85,10 @@ def test_picker(instruments: Instruments) -> None:
     metrics.schedule.observe(0.0001)
     both = 'model_name="m",target_model_name="m"'
     assert counted(instruments, "inference") == {
-        f"inference_objective_request_total{{{both}}}": 1,
+        f"inference_objective_request_total{{{both}}}": 2,
         f'inference_objective_request_error_total{{error_code="no_endpoints",{both}}}': 1,
         f"inference_objective_request_duration_seconds_count{{{both}}}": 1,
-        f"inference_objective_request_sizes_count{{{both}}}": 1,
+        f"inference_objective_request_sizes_count{{{both}}}": 2,
         'inference_objective_running_requests{model_name="m"}': 1,
         "inference_extension_scheduler_e2e_duration_seconds_count": 1,
         'inference_extension_scheduler_attempts_total{namespace="",pod_name="",port="",'
@@ -97,24 +96,6 @@ def test_picker(instruments: Instruments) -> None:
         'inference_extension_scheduler_attempts_total{namespace="prod",pod_name="pod-1",port="8000",'
         'status="success",target_model_name="m"}': 2,
     }
-
-
-def test_models_that_clients_invent_are_bounded() -> None:
-    instruments = Instruments(max_series=10)
-    router, picker = RouterMetrics(instruments), PickerMetrics(instruments)
-    for number in range(15):
-        name = f"m{number}"
-        router.model(name).value += 1
-        bound = picker.model(name)
-        bound.total.value += 1
-        bound.running.value += 1
-        picker.picked(name, "10.0.0.1:8000", "pod", "ns", 8000)
-        bound.running.value -= 1
-    assert counted(instruments, "inference_objective_running") == {}
-    for prefix in ("bbr_model_requests", "inference_objective_request_total", "inference_extension_scheduler_attempts"):
-        shown = counted(instruments, prefix)
-        assert len(shown) == 11
-        assert sum(shown.values()) == 15
 
 
 class TestPools:

@@ -83,13 +83,3 @@ def test_bodies_that_are_not_sent_are_counted_and_said_once(instruments: Instrum
     assert counted(instruments) == {'extproc_responses_unread_total{reason="body not sent"}': 3}
     (warning,) = log.warning.call_args_list
     assert "response_body_mode" in warning.args[0]
-
-
-def test_models_that_clients_invent_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    instruments = Instruments(max_series=10)
-    monkeypatch.setattr("extproc.observability.responses._MOST_MODELS", 10)
-    metrics = ResponseMetrics(instruments)
-    for number in range(30):
-        metrics.model(f"m{number}").size.observe(1)
-    assert len(metrics._models) == 10
-    assert len([name for name in read_page(instruments) if "response_sizes_count" in name]) == 11
