@@ -35,7 +35,7 @@ class MetricsGuard:
 
     def __init__(self, cluster: Cluster, instruments: Instruments, *, required: bool) -> None:
         self._cluster = cluster
-        self._reviews = Reviews(cluster, instruments)
+        self._reviews = Reviews(cluster.client, instruments)
         self._required = required
         self._closed: Refusal | None = Refusal(503, "not connected to the API server yet")
 

@@ -45,7 +45,7 @@ class Leadership:
         # As controller-runtime's: a name for people, and something that no other process has.
         identity = f"{self._environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4()}"
         self._election = LeaseElection(
-            self._cluster,
+            client,
             LeaseName(namespace, name),
             identity,
             self._instruments,

@@ -12,47 +12,52 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
+from extproc.kubernetes.api import DEFAULT_SILENCE_S, Api, Json
 from extproc.kubernetes.credentials import Credentials, load_credentials
 from extproc.kubernetes.errors import ApiError, ApiUnreachable, KubeConfigError
 
 MAX_EVENT_BYTES: Final = 16 * 2**20
 """Of one event of a watch. etcd takes objects of 1.5 MiB."""
-DEFAULT_SILENCE_S: Final = 120.0
-"""A watch that brings nothing for so long is given up: bookmarks come once a minute."""
 _RELOAD_AT_MOST_EVERY_S: Final = 10.0
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 30_000))
 """So that a server whose machine is gone is noticed in 30 s, although a watch never sends."""
 
 
-class KubeClient:
-    """One per process: its connections are shared by everything that asks.
+class KubeClient(Api):
+    """One per process: its connections are shared by everything that asks. Usable between `open` and `close`.
 
     Credentials that are refused (401) or do not match the server's certificate any more are read again, so that a rotated
     token, client certificate or CA needs no restart.
     """
 
-    def __init__(
-        self,
-        credentials: Credentials,
-        load: Callable[[], Awaitable[Credentials]],
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._credentials = credentials
+    def __init__(self, load: Callable[[], Awaitable[Credentials]], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._load = load
         self._clock = clock
-        self._session = _session(credentials)
-        self._loaded_at_s = clock()
-        self.namespace = credentials.namespace
-        """Of the service account or the context, else "default"."""
+        self._open: tuple[Credentials, aiohttp.ClientSession] | None = None
+        self._loaded_at_s = 0.0
 
     def __repr__(self) -> str:
-        return f"<KubeClient {self._credentials!r}>"
+        return f"<KubeClient {self._open[0] if self._open else 'not open'}>"
 
     @classmethod
     async def connect(cls, kubeconfig: str | None = None) -> KubeClient:
-        """Read the credentials; ask nothing yet. Raises KubeConfigError with one clear line."""
-        return cls(await load_credentials(kubeconfig), lambda: load_credentials(kubeconfig))
+        """One that is open. Raises KubeConfigError with one clear line."""
+        client = cls(lambda: load_credentials(kubeconfig))
+        await client.open()
+        return client
+
+    async def open(self) -> None:
+        """Read the credentials, once; ask nothing yet. Raises KubeConfigError with one clear line."""
+        if self._open is None:
+            credentials = await self._load()
+            self._loaded_at_s = self._clock()
+            self._open = (credentials, _session(credentials))
+
+    @property
+    def namespace(self) -> str:
+        """Of the service account or the context, else "default". Only while it is open."""
+        assert self._open is not None, "open comes first"
+        return self._open[0].namespace
 
     async def request(
         self,
@@ -64,7 +69,6 @@ class KubeClient:
         content_type: str = "application/json",
         timeout_s: float = 10.0,
     ) -> Any:
-        """The decoded JSON of the answer. Raises ApiError for an answer of 400 and above, ApiUnreachable for none."""
         headers = {"content-type": content_type} if body is not None else {}
         data = None if body is None else orjson.dumps(body)
         timeout = aiohttp.ClientTimeout(total=timeout_s)
@@ -75,21 +79,15 @@ class KubeClient:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise ApiUnreachable(_why(error, timeout_s)) from error
 
-    async def watch(
-        self, path: str, query: Mapping[str, str], *, silence_s: float = DEFAULT_SILENCE_S
-    ) -> AsyncIterator[dict[str, Any]]:
-        """The events {"type", "object"} of one watch request, until the server ends it.
-
-        Raises ApiError when the request is refused, ApiUnreachable when the connection breaks or is silent for `silence_s`.
-        """
+    async def watch(self, path: str, query: Mapping[str, str], *, silence_s: float = DEFAULT_SILENCE_S) -> AsyncIterator[Json]:
+        """As `watch_batches`, event by event."""
         async for batch in self.watch_batches(path, query, silence_s=silence_s):
             for event in batch:
                 yield event
 
     async def watch_batches(
         self, path: str, query: Mapping[str, str], *, silence_s: float = DEFAULT_SILENCE_S
-    ) -> AsyncIterator[list[dict[str, Any]]]:
-        """As `watch`, with the events that came together together; the first batch is empty and says: the watch is on."""
+    ) -> AsyncIterator[list[Json]]:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=silence_s)
         try:
             response = await self._send("GET", path, {**query, "watch": "1"}, {}, None, timeout)
@@ -107,7 +105,9 @@ class KubeClient:
             raise ApiUnreachable(_why(error, silence_s)) from error
 
     async def close(self) -> None:
-        await self._session.close()
+        held, self._open = self._open, None
+        if held is not None:
+            await held[1].close()
 
     async def _send(
         self,
@@ -143,7 +143,9 @@ class KubeClient:
         data: bytes | None,
         timeout: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
-        credentials = self._credentials
+        if self._open is None:
+            raise ApiUnreachable("not connected")
+        credentials, session = self._open
         sent = {"accept": "application/json", **headers}
         try:
             authorization = await credentials.authorization()
@@ -151,7 +153,7 @@ class KubeClient:
             raise ApiUnreachable(f"no token from {credentials.source}: {' '.join(str(error).split())}") from error
         if authorization:
             sent["authorization"] = authorization
-        return await self._session.request(
+        return await session.request(
             method,
             credentials.host + path,
             params=query,
@@ -174,8 +176,11 @@ class KubeClient:
             session = _session(credentials)
         except KubeConfigError:
             return False
-        old, self._session, self._credentials = self._session, session, credentials
-        await old.close()  # its watches break and are begun again
+        old, self._open = self._open, (credentials, session)
+        if old is None:  # closed meanwhile
+            await self.close()
+            return False
+        await old[1].close()  # its watches break and are begun again
         return True
 
 
@@ -203,7 +208,7 @@ def _decoded(data: bytes) -> Any:
         raise ApiUnreachable(f"an answer that is not JSON ({len(data)} bytes)") from None
 
 
-def _event(line: bytes) -> dict[str, Any]:
+def _event(line: bytes) -> Json:
     event = _decoded(line)
     if not isinstance(event, dict):
         raise ApiUnreachable("an event of a watch that is not an object")

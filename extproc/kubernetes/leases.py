@@ -8,8 +8,9 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
+from extproc.kubernetes.api import Requests
 from extproc.kubernetes.election import Election, Timing
 from extproc.kubernetes.errors import ApiError, ApiUnreachable
 from extproc.observability.instruments import Instruments
@@ -20,23 +21,6 @@ _log = logger(__name__)
 _RELEASE_S: Final = 2.0
 """How long letting go may take: a process that stops must not hang on it."""
 _EVENT_S: Final = 5.0
-
-
-class Requests(Protocol):
-    """What is needed of a KubeClient."""
-
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] = {},
-        body: object = None,
-        content_type: str = "application/json",
-        timeout_s: float = 10.0,
-    ) -> Any:
-        """The decoded JSON of the answer. Raises ApiError, ApiUnreachable."""
-        ...
 
 
 class LeaseName(NamedTuple):

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+from extproc.kubernetes.api import Api, Json
 from extproc.kubernetes.errors import ApiError, ApiUnreachable, KubeError
 
 PAGE_SIZE: Final = 500
@@ -25,7 +26,6 @@ WATCH_S: Final = (240.0, 480.0)
 BRIEF_S: Final = 1.0
 """A watch that ended sooner and brought nothing is no progress."""
 
-Json: TypeAlias = dict[str, Any]
 Key: TypeAlias = tuple[str, str]
 """Namespace and name."""
 
@@ -67,14 +67,6 @@ class Change(NamedTuple):
     """New and changed objects, whole."""
     gone: frozenset[Key]
     """May name an object that came and went within the step, so was never told of."""
-
-
-class Api(Protocol):
-    """What a reflector needs of a client."""
-
-    async def request(self, method: str, path: str, *, query: Mapping[str, str] = {}, timeout_s: float = 10.0) -> Any: ...
-
-    def watch_batches(self, path: str, query: Mapping[str, str]) -> AsyncIterator[list[Json]]: ...
 
 
 class Observer(Protocol):

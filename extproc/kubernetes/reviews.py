@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from extproc.kubernetes.api import Requests
 from extproc.kubernetes.errors import ApiError, ApiUnreachable
-from extproc.kubernetes.leases import Requests
 from extproc.observability.instruments import Instruments
 from extproc.observability.logs import logger
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from extproc.kubernetes.api import Json
 from extproc.kubernetes.errors import KubeError
-from extproc.kubernetes.reflector import Change, Json, Key
+from extproc.kubernetes.reflector import Change, Key
 
 
 class Mirror:

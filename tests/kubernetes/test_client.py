@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -153,7 +152,8 @@ async def test_a_rotated_token_is_read_again(fake: FakeKube, tmp_path: Path) -> 
     path = tmp_path / "kubeconfig"
     path.write_text(fake.kubeconfig(token="first"))
     clock = FakeClock()
-    client = KubeClient(await load_credentials(str(path)), lambda: load_credentials(str(path)), clock=clock)
+    client = KubeClient(lambda: load_credentials(str(path)), clock=clock)
+    await client.open()
     await client.request("GET", PODS)
     fake.token = "second"
     path.write_text(fake.kubeconfig(token="second"))
@@ -164,19 +164,6 @@ async def test_a_rotated_token_is_read_again(fake: FakeKube, tmp_path: Path) -> 
     await client.request("GET", PODS)
 
     await client.close()
-
-
-async def test_the_service_account(fake: FakeKube, tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("projected\n")
-    (tmp_path / "ca.crt").write_text("certificate")
-    (tmp_path / "namespace").write_text("serving\n")
-    environ = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
-
-    credentials = await load_credentials(None, environ=environ, service_account=tmp_path)
-
-    assert credentials.host == "https://10.96.0.1:443"
-    assert credentials.namespace == "serving"
-    assert await credentials.authorization() == "Bearer projected"
 
 
 @pytest.mark.parametrize(
@@ -243,9 +230,3 @@ async def test_an_exec_plugin_that_fails_at_start(fake: FakeKube, tmp_path: Path
 
     with pytest.raises(KubeConfigError, match="exec: process returned 1"):
         await load_credentials(str(path))
-
-
-def test_it_is_imported_only_when_it_is_used() -> None:
-    code = "import sys, extproc.cli.epp, extproc.cli.bbr; sys.exit('kubernetes_asyncio' in sys.modules)"
-
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

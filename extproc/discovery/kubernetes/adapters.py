@@ -14,8 +14,9 @@ from typing import Final, NamedTuple
 from extproc.discovery.document import load_document
 from extproc.discovery.kubernetes.problems import ObjectErrors
 from extproc.discovery.kubernetes.reading import Json, ObjectProblem, created_s, mapping
+from extproc.kubernetes.api import Api
 from extproc.kubernetes.contact import ApiContact
-from extproc.kubernetes.reflector import Api, Change, Key, Reflector, Resource
+from extproc.kubernetes.reflector import Change, Key, Reflector, Resource
 from extproc.observability.logs import logger
 from extproc.settings.adapters import parse_config_map
 from extproc.settings.base import SettingsError

@@ -19,8 +19,9 @@ from extproc.discovery.kubernetes.problems import ObjectErrors
 from extproc.discovery.kubernetes.reading import ObjectProblem
 from extproc.discovery.sink import EndpointSink
 from extproc.domain import Endpoint
+from extproc.kubernetes.api import Api
 from extproc.kubernetes.contact import ApiContact, WatchedResource
-from extproc.kubernetes.reflector import Api, Change, Key, Reflector, Resource
+from extproc.kubernetes.reflector import Change, Key, Reflector, Resource
 from extproc.observability.logs import logger
 
 _log = logger(__name__)

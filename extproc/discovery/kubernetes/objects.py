@@ -23,8 +23,9 @@ from extproc.discovery.kubernetes.traffic import (
     read_objective,
     read_rewrite,
 )
+from extproc.kubernetes.api import Api
 from extproc.kubernetes.contact import ApiContact
-from extproc.kubernetes.reflector import Api, Change, Key, Reflector, Resource
+from extproc.kubernetes.reflector import Change, Key, Reflector, Resource
 from extproc.observability.logs import logger
 from extproc.traffic import PoolTraffic
 from extproc.traffic.objectives import ObjectiveTable
