@@ -53,9 +53,9 @@ def test_a_cut_watch_is_counted_and_not_said() -> None:
 def test_what_is_refused_is_said_once_with_its_remedy() -> None:
     contact = ApiContact(Instruments())
     pods, pools = contact.watched(PODS), contact.watched(POOLS, install="do this")
-    everywhere = contact.watched(Resource("configmaps"), optional=True)
+    everywhere = contact.watched(Resource("configmaps"), without="adapters are unknown")
     with capture_logs() as logs:
-        for _ in range(2):
+        for _ in range(3):
             pods.failed("watch", ApiError(403, "Forbidden", ""), cut=False)
             pools.failed("list", ApiError(404, "NotFound", ""), cut=False)
             everywhere.failed("list", ApiError(403, "Forbidden", ""), cut=False)
@@ -68,11 +68,54 @@ def test_what_is_refused_is_said_once_with_its_remedy() -> None:
         ),
         ("warning", "CRD inferencepools.inference.networking.k8s.io with version v1 is not installed; to install it: do this"),
         (
-            "error",
+            "warning",
             'no right to list "configmaps" in API group "" in all namespaces; the chart grants it with rbac.create=true',
         ),
         ("info", None),
     ]
+    assert [entry.get("effect") for entry in logs] == [None, None, "adapters are unknown", None]
+
+
+def test_refusals_that_alternate_are_said_once_each_until_they_heal() -> None:
+    """A right that is missing, behind an API server whose answers differ: nothing is said over and over."""
+    objectives = ApiContact(Instruments()).watched(Resource("inferenceobjectives", "llm-d.ai"), without="priorities are off")
+    with capture_logs() as logs:
+        for number in range(5):
+            objectives.failed("list", ApiError(403, "Forbidden", f"request {number}"), cut=False)
+            objectives.failed("list", ApiError(503, "ServiceUnavailable", f"request {number}"), cut=False)
+            objectives.failed("watch", ApiError(403, "Forbidden", ""), cut=False)
+    assert [(entry["log_level"], entry["problem"].partition(" of")[0]) for entry in logs] == [
+        ("warning", GONE.format(verb="list")),
+        ("error", "list: 503 ServiceUnavailable: request 0"),
+        ("warning", GONE.format(verb="watch")),
+    ]
+    with capture_logs() as logs:
+        objectives.watching()
+        objectives.watching()
+        objectives.failed("list", ApiError(403, "Forbidden", ""), cut=False)
+    assert [entry["log_level"] for entry in logs] == ["info", "warning"], "healed, and then again"
+
+
+GONE = (
+    'no right to {verb} "inferenceobjectives" in API group "llm-d.ai" in all namespaces; '
+    "the chart grants it with rbac.create=true"
+)
+
+
+def test_what_several_watches_are_refused_is_one_line() -> None:
+    """Pods of 200 pools in a namespace, ConfigMaps by three labels: it is one right that is missing."""
+    contact = ApiContact(Instruments())
+    watches = [contact.watched(PODS, name=f"pool-{number}") for number in range(5)]
+    with capture_logs() as logs:
+        for watch in watches:
+            watch.failed("list", ApiError(403, "Forbidden", ""), cut=False)
+        for watch in watches[1:]:
+            watch.watching()
+        assert len(logs) == 1
+        contact.unwatched(watches[0])
+        assert all(watch.problem is None for watch in watches[1:])
+        watches[1].failed("list", ApiError(403, "Forbidden", ""), cut=False)
+    assert [entry["log_level"] for entry in logs] == ["error", "error"], "a pool that is gone heals nothing, and hides nothing"
 
 
 def test_the_age_of_what_is_known() -> None:

@@ -33,6 +33,9 @@ LABELS: Final = (
 """Of upstream's router 1.4 and 1.5, of 1.3, and of llm-d's payload processor: each marks a ConfigMap of adapters."""
 
 
+WITHOUT: Final = "base models and adapters of ConfigMaps are unknown: X-Gateway-Base-Model-Name is not set by them"
+
+
 class Adapters(NamedTuple):
     """What one ConfigMap says."""
 
@@ -119,7 +122,7 @@ class AdapterConfigMaps:
         """Watch until cancelled."""
         for label in LABELS:
             resource = Resource("configmaps", namespace=self._namespace, labels=label)
-            watched = self._contact.watched(resource, name=label.partition("=")[0])
+            watched = self._contact.watched(resource, name=label.partition("=")[0], without=WITHOUT)
             self._reflectors.append(self._reflector(api, resource, partial(self._changed, label), watched))
         async with asyncio.TaskGroup() as group:
             for reflector in self._reflectors:

@@ -36,6 +36,11 @@ _log = logger(__name__)
 OBJECTIVE: Final = "InferenceObjective"
 REWRITE: Final = "InferenceModelRewrite"
 _PLURALS: Final = {OBJECTIVE: "inferenceobjectives", REWRITE: "inferencemodelrewrites"}
+_WITHOUT: Final = {
+    OBJECTIVE: "priorities by InferenceObjective of {group} are off; those of {other} count",
+    REWRITE: "rewrites by InferenceModelRewrite of {group} are off; those of {other} count",
+}
+"""What people lose who can't have a kind of one group. Everything else works."""
 
 
 class _Objects:
@@ -82,10 +87,12 @@ class TrafficObjects:
         """Watch until cancelled."""
         async with asyncio.TaskGroup() as group:
             for kind, both in self._kinds.items():
-                for objects in both:
+                for objects, other in zip(both, reversed(both), strict=True):
                     resource = Resource(_PLURALS[kind], objects.group, VERSION, self._namespace)
                     watched = self._contact.watched(
-                        resource, optional=True, install=INSTALL if objects.group == OLD_GROUP else ""
+                        resource,
+                        without=_WITHOUT[kind].format(group=objects.group, other=other.group),
+                        install=INSTALL if objects.group == OLD_GROUP else "",
                     )
                     objects.reflector = self._reflector(api, resource, partial(self._changed, kind, objects), watched)
                     group.create_task(objects.reflector.run(), name=f"watch {resource.name}")

@@ -134,6 +134,28 @@ async def test_without_crds_everything_else_works(tmp_path: Path) -> None:
     assert logs[0]["problem"].startswith("CRD inference")
 
 
+async def test_with_upstreams_rights_the_new_group_is_a_warning_once_and_seen_when_the_right_comes(tmp_path: Path) -> None:
+    """Upstream's Role has only the old group's kinds."""
+    fake = FakeKube()
+    for plural in ("inferenceobjectives", "inferencemodelrewrites"):
+        fake.forbidden.add(("list", f"{plural}.{NEW}"))
+    with capture_logs() as logs:
+        async with watched(tmp_path, fake) as it:
+            it.objective("a", 1, group=OLD)
+            await it.priorities(a=1)
+            await it.it.until(lambda: min(it.it.metric("extproc_kubernetes_errors_total").values(), default=0) >= 5)
+            assert [(entry["log_level"], entry["effect"]) for entry in logs if "effect" in entry] == [
+                ("warning", f"priorities by InferenceObjective of {NEW} are off; those of {OLD} count"),
+                ("warning", f"rewrites by InferenceModelRewrite of {NEW} are off; those of {OLD} count"),
+            ]
+            fake.forbidden.clear()
+            it.objective("a", 2)
+            await it.priorities(a=2)
+            await it.it.until(lambda: len(logs) == 4)
+
+    assert [entry["event"] for entry in logs[2:]] == ["Kubernetes resource is watched"] * 2
+
+
 @pytest.mark.parametrize(
     ("broken", "problem"),
     [
