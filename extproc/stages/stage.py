@@ -74,19 +74,33 @@ class Pending:
         return DecisionTimeout(f"no decision within {self.timeout_s:g} s: waited for {self.what}")
 
 
-class Ending(NamedTuple):
-    """How a request ended."""
+class Ending:
+    """How a request ended. Immutable by convention; every request has one, and a class costs a fifth of a tuple."""
 
-    status: int = 0
-    """Of the response, or of our own answer; 0 when there was none."""
-    complete: bool = False
-    """The end of the response was seen."""
-    served: str = ""
-    """The endpoint that answered, as the proxy tells it; '' when it does not."""
-    error: ExtProcError | None = None
-    """Why there was no decision, when the client is at fault or we could not make one."""
-    by: Stage | None = None
-    """The stage that refused the request or answered it itself."""
+    __slots__ = ("by", "complete", "error", "served", "status")
+
+    def __init__(
+        self,
+        status: int = 0,
+        complete: bool = False,
+        served: str = "",
+        *,
+        error: ExtProcError | None = None,
+        by: Stage | None = None,
+    ) -> None:
+        self.status = status
+        """Of the response, or of our own answer; 0 when there was none."""
+        self.complete = complete
+        """The end of the response was seen."""
+        self.served = served
+        """The endpoint that answered, as the proxy tells it; '' when it does not."""
+        self.error = error
+        """Why there was no decision, when the client is at fault or we could not make one."""
+        self.by = by
+        """The stage that refused the request or answered it itself."""
+
+    def __repr__(self) -> str:
+        return f"<Ending {self.status}{f' {self.error.code}' if self.error else ''}>"
 
 
 class Hooks(NamedTuple):

@@ -146,7 +146,10 @@ class Session:
 
     def _perform(self, actions: list[Action], out: list[Message]) -> list[Message]:
         for action in actions:
-            kind = action.__class__  # a comparison for each kind is cheaper than isinstance, and mypy does not follow it
+            if isinstance(action, Answered):
+                self._decider.answered(action)
+                continue
+            kind = action.__class__  # of tuples: a comparison is cheaper than isinstance, and mypy does not follow it
             if kind is ReplyChunk:
                 out.append(codec.chunk(*action))
             elif kind is ReplyRequestHeaders:
@@ -157,8 +160,6 @@ class Session:
                     self._perform(self._stream.receive(made), out)
             elif kind is ReplyResponseHeaders:
                 out.append(self._encoder.response_headers(*action))
-            elif kind is Answered:
-                self._decider.answered(action)  # type: ignore[arg-type]
             elif kind is ReplyBody:
                 out.append(self._encoder.body(*action))
             elif kind is Finished:

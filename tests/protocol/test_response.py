@@ -154,7 +154,8 @@ def test_or_from_the_decision_and_its_word_is_the_last() -> None:
         assert reply.mutation == HeaderMutation(
             ("server", "x-gone"), (("x-marker", "true"), ("X-Both", "decision")), (("set-cookie", "a=1"),)
         )
-        assert answered == Answered(Decision(response=own), 201, "10.0.0.7:8000")
+        assert isinstance(answered, Answered)
+        assert (answered.decision.response, answered.status, answered.served) == (own, 201, "10.0.0.7:8000")
 
 
 def test_who_answered_is_kept() -> None:
