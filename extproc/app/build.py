@@ -194,7 +194,7 @@ def build_gateway(settings: GatewaySettings) -> Service:
     telemetry.models.configured += [table.has, lambda model: headers.adapters.has(model)]
     telemetry.models.only_configured = True
     director = Director(
-        [headers, RouteToPool(table, int(time.time())), *picking],
+        [headers, RouteToPool(table, int(time.time()), lambda: headers.adapters), *picking],
         telemetry.streams,
         router_metrics=router_metrics,
         options=options,

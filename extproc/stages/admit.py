@@ -56,8 +56,8 @@ class AdmitByPriority:
         if draft.reasons is not None:
             saturation = _saturation(pool, self._subset(request))
             draft.reasons.of(self, {"objective": said, "priority": priority, "saturation": saturation})
-        if priority < 0 and self._saturation_now(request, name, pool) >= FULL:
-            raise Saturated(_SHED)
+        if priority < 0 and self._saturation_now(request, name, pool) >= FULL and self._has_endpoints(request, pool):
+            raise Saturated(_SHED)  # without any the pick says so, whatever the priority
         return None
 
     def _ended(self, draft: Draft, ending: Ending) -> None:
@@ -76,6 +76,10 @@ class AdmitByPriority:
             value = _saturation(pool)
             self._known[name] = (value, now_s + _KEPT_S)
         return value
+
+    def _has_endpoints(self, request: InferenceRequest, pool: PoolOfEndpoints) -> bool:
+        subset = self._subset(request)
+        return len(pool.store) > 0 if subset is None else bool(pool.store.readings(subset))
 
     def _subset(self, request: InferenceRequest) -> tuple[str, ...] | None:
         """As for the pick: what the proxy allows, unless that is ignored."""

@@ -30,6 +30,10 @@ class AdapterMap:
         """Whether it is an adapter or a base model of the map."""
         return model in self._base_of
 
+    def adapters(self) -> list[tuple[str, str]]:
+        """Each adapter and its base model."""
+        return [(name, base) for name, base in self._base_of.items() if name != base]
+
     def __len__(self) -> int:
         return len(self._base_of)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from extproc.errors import UnknownModel
@@ -17,6 +17,10 @@ class Route(NamedTuple):
     pool: str
 
 
+def _no_base(_: str) -> str:
+    return ""
+
+
 class RouteTable:
     """Which pool serves a model. Immutable: a change is a new table."""
 
@@ -27,9 +31,10 @@ class RouteTable:
         self.only_pool: str | None = next(iter(pools)) if len(pools) == 1 else None
         """The pool of requests that name no model, when there is no choice."""
 
-    def pool_of(self, model: str) -> str:
-        """The pool's name. Raises UnknownModel, which lists the models there are."""
-        pool = self._pool_of.get(model)
+    def pool_of(self, model: str, base_of: Callable[[str], str] = _no_base) -> str:
+        """The pool's name. `base_of` gives the base model of an adapter that no route names, '' for none: it is served where
+        its base is. Raises UnknownModel, which lists the models there are."""
+        pool = self._pool_of.get(model) or self._pool_of.get(base_of(model))
         if pool is None:
             raise UnknownModel(f"The model `{model}` does not exist. Available models: {self.listed()}", param="model")
         return pool

@@ -273,12 +273,14 @@ async def test_gateway_routes_models_to_pools(pages: list[Page], tmp_path: Path)
             {"name": "phi4", "endpoints": {"file": "phi.yaml"}},
         ],
         "routes": [{"models": ["llama"], "pool": "llama"}, {"models": ["phi"], "pool": "phi4"}],
+        "adaptersFile": "adapters.yaml",
     }
+    (tmp_path / "adapters.yaml").write_text("phi: [sql]\nnot-routed: [far]\n")
     file = tmp_path / "gateway.yaml"
     file.write_text(json.dumps(config))
     async with running(build_gateway(GatewaySettings(**HERE, config_file=str(file)))) as ports:
         await until(lambda: _is(health(ports.health, ""), "SERVING"))
-        for model, page in (("llama", pages[0]), ("phi", pages[1])):
+        for model, page in (("llama", pages[0]), ("phi", pages[1]), ("sql", pages[1])):
             answers = await exchange(ports.grpc, chat(b'{"model": "%s"}' % model.encode()))
             found = headers_of(answers[0])
             assert found["x-gateway-model-name"] == model
@@ -290,7 +292,7 @@ async def test_gateway_routes_models_to_pools(pages: list[Page], tmp_path: Path)
         assert "llama, phi" in error["message"]
         (models,) = await exchange(ports.grpc, chat(b"", path="/v1/models"))
         assert models.immediate_response.status.code == 200
-        assert [card["id"] for card in json.loads(models.immediate_response.body)["data"]] == ["llama", "phi"]
+        assert [card["id"] for card in json.loads(models.immediate_response.body)["data"]] == ["llama", "phi", "sql"]
 
         asked = {"path": "/v1/chat/completions", "body": {"model": "phi"}}
         async with (

@@ -65,9 +65,10 @@ class Deployment:
     def headers(self, adapters: AdapterMap = AdapterMap(), rules: HeaderRules = HeaderRules()) -> ModelHeaders:
         return ModelHeaders(self.router_metrics, adapters, rules)
 
-    def routes(self, **models: Sequence[str]) -> RouteToPool:
+    def routes(self, adapters: AdapterMap = AdapterMap(), /, **models: Sequence[str]) -> RouteToPool:
         """Models by pool."""
-        return RouteToPool(RouteTable([Route(tuple(names), pool) for pool, names in models.items()]), 1_700_000_000)
+        table = RouteTable([Route(tuple(names), pool) for pool, names in models.items()])
+        return RouteToPool(table, 1_700_000_000, lambda: adapters)
 
     def rewriter(
         self,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from extproc.domain import Load, RequestHead
-from extproc.errors import Saturated
+from extproc.errors import NoEndpoints, Saturated
+from extproc.protocol import Decide
 from extproc.traffic import ObjectiveTable
 from tests.fakes.candidates import endpoints
 from tests.fakes.deployment import Deployment, request
@@ -96,10 +97,17 @@ class TestShedding:
         deployment.pools["p"].store.page_failed(endpoints(2)[0].key, "refused", down=True)
         assert priority(deployment, BATCH) == -10
 
-    def test_a_pool_without_endpoints_is_full(self, deployment: Deployment) -> None:
+    def test_a_pool_without_endpoints_sheds_nothing(self, deployment: Deployment) -> None:
+        """It is 503 for every priority, which a client tells from 429: trying again soon does not help."""
         deployment.pools["p"].store.replace_endpoints([])
-        with pytest.raises(Saturated):
-            priority(deployment, BATCH)
+        director = deployment.director(deployment.admission(), deployment.picker())
+        for asked in (BATCH, head()):
+            with pytest.raises(NoEndpoints, match="pool 'p' has no endpoints"):
+                director.decide(Decide(asked, b'{"model": "m"}'))
+        assert counted(deployment.instruments, SHED) == {}
+
+    def test_a_subset_without_endpoints_sheds_nothing(self, deployment: Deployment) -> None:
+        assert priority(deployment, BATCH._replace(subset=("203.0.113.9:80",))) == -10
 
     @pytest.mark.parametrize(("subset", "shed"), [(0, True), (1, False)])
     def test_only_endpoints_that_the_proxy_allows_count(self, deployment: Deployment, subset: int, shed: bool) -> None:

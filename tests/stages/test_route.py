@@ -8,6 +8,7 @@ import pytest
 from extproc.domain import Reply, RequestHead
 from extproc.errors import MissingModel, UnknownModel, UnreadableBody
 from extproc.stages import Pending
+from extproc.traffic import AdapterMap
 from tests.fakes.deployment import Deployment, request
 from tests.stages.running import explained, run
 
@@ -20,6 +21,15 @@ class TestRouteToPool:
     def test_unknown_models_are_404(self, deployment: Deployment) -> None:
         with pytest.raises(UnknownModel, match=r"The model `x` does not exist\. Available models: a, b"):
             run(deployment.routes(one=["a"], two=["b"]), request("x"))
+
+    def test_an_adapter_goes_where_its_base_model_is(self, deployment: Deployment) -> None:
+        adapters = AdapterMap({"a": ["sql", "chat"], "c": ["own"], "elsewhere": ["far"]})
+        stage = deployment.routes(adapters, one=["a"], two=["c"], three=["own"])
+        served = [("sql", "one"), ("chat", "one"), ("own", "three"), ("a", "one")]
+        assert [run(stage, request(model))[0].pool for model, _ in served] == [pool for _, pool in served]
+        for model in ("far", "elsewhere", "x"):
+            with pytest.raises(UnknownModel):
+                run(stage, request(model))
 
     def test_no_model_goes_to_the_only_pool(self, deployment: Deployment) -> None:
         draft, _ = run(deployment.routes(one=["a", "b"]), request(None))
@@ -80,6 +90,23 @@ class TestListOfModels:
         reply = self.get(deployment, path)
         assert reply is not None
         assert orjson.loads(reply.body)["id"] == self.MODELS[0]
+
+    def test_adapters_of_routed_models_are_listed_with_their_parent(self, deployment: Deployment) -> None:
+        adapters = AdapterMap({"phi": ["sql", "phi-chat"], "elsewhere": ["far"]})
+        stage = deployment.routes(adapters, one=["phi", "phi-chat"])
+
+        def get(path: str) -> object:
+            reply = run(stage, request(None, head=RequestHead({":method": b"GET", ":path": path.encode()}), body_bytes=0))[1]
+            assert isinstance(reply, Reply)
+            return orjson.loads(reply.body)
+
+        card = {"id": "sql", "object": "model", "created": 1_700_000_000, "owned_by": "extproc", "root": "sql", "parent": "phi"}
+        listing = get("/v1/models")
+        assert isinstance(listing, dict)
+        assert [each["id"] for each in listing["data"]] == ["phi", "phi-chat", "sql"]
+        assert listing["data"][2] == get("/v1/models/sql") == card
+        with pytest.raises(UnknownModel):
+            get("/v1/models/far")
 
     def test_one_that_is_not_there(self, deployment: Deployment) -> None:
         with pytest.raises(UnknownModel, match="`other` does not exist"):
