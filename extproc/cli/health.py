@@ -1,6 +1,7 @@
 """`extproc health`: asks the server of this container whether it is ready, for Docker's HEALTHCHECK.
 
-One image runs every subcommand, so what to ask stands in the command line of the container's first process.
+One image runs every subcommand, so what to ask stands in the command line of the container's first process. It is read by the
+same declaration as the server's, so every spelling that the server takes is understood.
 """
 
 from __future__ import annotations
@@ -14,6 +15,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import click
+
+from extproc.cli.options import read
+from extproc.settings.base import SettingsError
+from extproc.settings.commands import SERVERS
+from extproc.settings.server import MetricsPortSettings
+from extproc.settings.sim import SimSettings
 
 _FIRST_PROCESS: Final = Path("/proc/1/cmdline")
 _TIMEOUT_S: Final = 3.0
@@ -34,27 +41,28 @@ class Target(NamedTuple):
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}{self.path}"
 
 
-def target_of(words: Sequence[str], environment: Mapping[str, str]) -> Target | None:
+def target_of(words: Sequence[str], environ: Mapping[str, str]) -> Target | None:
     """Whom to ask of a server with this command line; None when it is none of the servers (`demo`, `--help`).
 
-    Raises ValueError for a port that is no number.
+    The server's own flags and variables, read as it reads them. Raises SettingsError for what the server would refuse.
     """
-    servers = [word for word in words if word in ("bbr", "epp", "gateway", "sim")]
-    if not servers:
+    at = next((index for index, word in enumerate(words) if word in SERVERS or word == "sim"), None)
+    if at is None:
         return None
+    name, arguments = words[at], words[at + 1 :]
+    if name == "sim":
+        sim = read(SimSettings, name, arguments, environ)
+        return None if sim is None else Target(_asked(sim.host), sim.port, "/health")
+    server: MetricsPortSettings | None = read(SERVERS[name], name, arguments, environ)
+    return (
+        None
+        if server is None
+        else Target(_asked(server.host), server.metrics_port, "/readyz", server.metrics_cert_dir is not None)
+    )
 
-    def flag(name: str, default: str) -> str:
-        for index, word in enumerate(words):
-            key, equals, value = word.partition("=")
-            if key == f"--{name}":
-                return value if equals else next(iter(words[index + 1 : index + 2]), default)
-        return environment.get(f"EXTPROC_{name.replace('-', '_').upper()}", default)
 
-    host = flag("host", "")
-    host = "127.0.0.1" if host in _WILDCARDS else host
-    if servers[0] == "sim":
-        return Target(host, int(flag("port", "8000")), "/health")
-    return Target(host, int(flag("metrics-port", "9090")), "/readyz", bool(flag("metrics-cert-dir", "")))
+def _asked(host: str) -> str:
+    return "127.0.0.1" if host in _WILDCARDS else host
 
 
 def ask(target: Target) -> str:
@@ -79,20 +87,23 @@ def ask(target: Target) -> str:
     return "" if answer.status == 200 else f"{target}: {answer.status} {text}"
 
 
-def check(cmdline: Path = _FIRST_PROCESS, environment: Mapping[str, str] | None = None) -> str:
+def check(cmdline: Path = _FIRST_PROCESS, environ: Mapping[str, str] | None = None) -> str:
     """What is wrong with the server whose command line that file has; empty when nothing is."""
     try:
-        words = cmdline.read_bytes().decode(errors="replace").split("\0")
-        target = target_of(words, os.environ if environment is None else environment)
-    except (OSError, ValueError) as error:
+        words = cmdline.read_bytes().decode(errors="replace").removesuffix("\0").split("\0")
+        target = target_of(words, os.environ if environ is None else environ)
+    except OSError as error:
         return f"whom to ask: {error}"
+    except SettingsError as error:
+        return f"whom to ask: {'; '.join(error.problems)}"
     return ask(target) if target else ""
 
 
 def run() -> None:
     """Ask the server of this container whether it is ready: exit code 0 when it is, else 1 with the reason.
 
-    For a container's HEALTHCHECK. It finds the metrics port in the command line of process 1 and in the environment.
+    For a container's HEALTHCHECK. It reads the command line of process 1 and the environment as that server does, and asks its
+    metrics port.
     """
     if problem := check():
         click.echo(problem, err=True)

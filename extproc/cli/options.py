@@ -7,14 +7,14 @@ import os
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 from pydantic.fields import FieldInfo
 
-from extproc.cli.go_style import go_style
+from extproc.cli.go_style import go_style, newer_spelling
 from extproc.settings import upstream
-from extproc.settings.base import Settings, SettingsError, validate
+from extproc.settings.base import Metavar, Settings, SettingsError, validate
 
 Model = TypeVar("Model", bound=Settings)
 
@@ -40,27 +40,69 @@ def command(
     that has another meaning here or none, before `run`.
     """
 
-    def callback(**raw: Any) -> None:
+    def callback(**_: Any) -> None:
         context = click.get_current_context()
-        given = {k: v for k, v in raw.items() if v not in (None, ())}
-        told = upstream.translate(name, {k.removeprefix(_OLD): v for k, v in given.items() if k.startswith(_OLD)})
-        flags = {k: v for k, v in given.items() if not k.startswith(_OLD)}
-        renamed = {k: v for k, v in told.values.items() if k not in flags}
-        more = {"upstream_parameters": told.parameters} if told.parameters else {}
+        given = _Given.of(context, name)
         try:
-            settings = from_text(model, {**flags, **renamed}, os.environ, context.args, command=name, more=more)
-            if told.problems:
-                raise SettingsError([])
+            settings = given.settings(model, os.environ)
         except SettingsError as error:
-            problems = error.problems + told.problems + _problems_of_the_rest(model, flags, check)
+            problems = error.problems + _problems_of_the_rest(model, given.flags, check)
             fail(problems, hint=f"Try 'extproc {name} --help'.")
-        warn(settings, [*context.meta.get(_SPELLING, ()), *told.warnings, *upstream.variable_warnings(name, os.environ)])
+        warn(settings, [*given.warnings, *upstream.variable_warnings(name, os.environ)])
         try:
             code = run(settings)
         except SettingsError as error:
             fail(error.problems, hint=f"Try 'extproc {name} --help'.")
         raise SystemExit(code or 0)
 
+    return _command(model, name, callback, short_help)
+
+
+def read(model: type[Model], name: str, arguments: Sequence[str], environ: Mapping[str, str]) -> Model | None:
+    """The settings that the subcommand `name` takes from these arguments and this environment; None when it shows its help.
+
+    Reads no files. Raises SettingsError with every problem.
+    """
+    try:
+        context = _command(model, name, None).make_context(name, list(arguments))
+    except click.exceptions.Exit:
+        return None
+    except click.UsageError as error:
+        raise SettingsError([error.format_message()]) from None
+    return _Given.of(context, name).settings(model, environ)
+
+
+class _Given(NamedTuple):
+    """What a command line says: our own flags by field, upstream's as what they come to, and what is no flag."""
+
+    command: str
+    flags: Mapping[str, Text]
+    upstream: upstream.Translated
+    extra: list[str]
+    warnings: list[str]
+
+    @classmethod
+    def of(cls, context: click.Context, name: str) -> _Given:
+        given = {k: v for k, v in context.params.items() if v not in (None, ())}
+        told = upstream.translate(name, {k.removeprefix(_OLD): v for k, v in given.items() if k.startswith(_OLD)})
+        flags = {k: v for k, v in given.items() if not k.startswith(_OLD)}
+        return cls(name, flags, told, context.args, [*context.meta.get(_SPELLING, ()), *told.warnings])
+
+    def settings(self, model: type[Model], environ: Mapping[str, str]) -> Model:
+        """Raises SettingsError with every problem."""
+        told = self.upstream
+        flags = {**told.values, **self.flags}
+        more = {"upstream_parameters": told.parameters} if told.parameters else {}
+        try:
+            settings = from_text(model, flags, environ, self.extra, command=self.command, more=more)
+        except SettingsError as error:
+            raise SettingsError(error.problems + told.problems) from None
+        if told.problems:
+            raise SettingsError(told.problems)
+        return settings
+
+
+def _command(model: type[Settings], name: str, callback: Callable[..., None] | None, short_help: str = "") -> _Command:
     made = _Command(
         name,
         callback=callback,
@@ -163,7 +205,7 @@ def from_text(
             continue
         labels[field] = f"--{flag_of(field, info)}"
         variable = env_of(field, info)
-        if field in flags:
+        if field in flags and not (flags[field] == "" and _may_be_absent(info)):
             values[field] = _typed(flags[field], info)
         elif environ.get(variable):
             labels[field] = f"{variable} (environment)"
@@ -238,14 +280,18 @@ def _is_bool(info: FieldInfo) -> bool:
     return _annotation(info) is bool
 
 
+def _may_be_absent(info: FieldInfo) -> bool:
+    """Whether an empty text means that the flag is not there, as Go's strings have it: `--kubeconfig ""`."""
+    return info.default is None and _annotation(info) is str
+
+
 def _metavar(info: FieldInfo) -> str:
     annotation = _annotation(info)
     if typing.get_origin(annotation) is typing.Literal:
         return "|".join(map(str, typing.get_args(annotation)))
-    if any("parse_duration_s" in repr(m) for m in info.metadata):
-        return "DURATION"
-    if any("parse_size_bytes" in repr(m) for m in info.metadata):
-        return "SIZE"
+    for each in info.metadata:
+        if isinstance(each, Metavar):
+            return each.text
     if typing.get_origin(annotation) in (tuple, list):
         return "TEXT" if _extra(info).get("repeated") else "A,B,..."
     return {bool: "[true|false]", int: "N", float: "X"}.get(annotation, "TEXT")
@@ -266,13 +312,18 @@ def _unexpected(model: type[Settings], extra: list[str], command: str) -> list[s
     known += [f"--{flag.flag}" for flag in upstream.flags_of(command)]
     refused = upstream.REFUSED.get(command, {})
     problems = []
+    value_may_follow = False
     for argument in extra:
-        flag = argument.split("=", 1)[0]
+        flag, equals, _ = argument.partition("=")
+        if not flag.startswith("-"):
+            if not value_may_follow:
+                problems.append(f"{argument!r}: unexpected argument")
+            value_may_follow = False
+            continue
+        value_may_follow = not equals
         if flag.lstrip("-") in refused:
             problems.append(f"{flag}: {refused[flag.lstrip('-')]}")
-        elif flag.startswith("-"):
-            near = difflib.get_close_matches(flag, known, 1)
-            problems.append(f"{flag}: unknown flag" + (f", did you mean {near[0]}?" if near else ""))
         else:
-            problems.append(f"{argument!r}: unexpected argument")
+            near = difflib.get_close_matches(newer_spelling(flag), known, 1)
+            problems.append(f"{flag}: unknown flag" + (f", did you mean {near[0]}?" if near else ""))
     return problems

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -52,11 +52,17 @@ def parse_file_mode(value: object) -> int:
     return int(match[1], 8)
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration_s)]
+class Metavar(NamedTuple):
+    """What stands for a value of a type in help."""
+
+    text: str
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration_s), Metavar("DURATION")]
 """Seconds, written as in Go."""
-Size = Annotated[int, BeforeValidator(parse_size_bytes)]
+Size = Annotated[int, BeforeValidator(parse_size_bytes), Metavar("SIZE")]
 """Bytes, written as a Kubernetes quantity."""
-FileMode = Annotated[int, BeforeValidator(parse_file_mode)]
+FileMode = Annotated[int, BeforeValidator(parse_file_mode), Metavar("MODE")]
 """Permissions of a file."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]

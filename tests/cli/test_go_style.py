@@ -25,6 +25,7 @@ KNOWN = {"v": False, "grpc-port": False, "streaming": True}
         (["---v"], ["---v"]),
         (["-", "--", "x"], ["-", "--", "x"]),
         (["--unknown", "-v=1"], ["--unknown", "--v=1"]),
+        (["-path=/h", "-x", "-hv"], ["--path=/h", "-x", "--hv"]),
     ],
 )
 def test_one_dash(given: list[str], expected: list[str]) -> None:
@@ -38,8 +39,49 @@ def test_the_spelling_before_v1() -> None:
     assert newer_spelling("modelServerMetricsHttpsInsecureSkipVerify") == "model-server-metrics-https-insecure-skip-verify"
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([""], []),
+        (["--streaming", "", "-v", "3"], ["--streaming", "--v", "3"]),
+        (["--grpc-port", "", "--streaming"], ["--grpc-port", "", "--streaming"]),
+        (["--grpc-port=", ""], ["--grpc-port="]),
+        (["--streaming=false="], ["--streaming=false"]),
+        (["--streaming=false=", ""], ["--streaming=false"]),
+        (["--grpc-port=a="], ["--grpc-port=a="]),
+    ],
+)
+def test_empty_arguments_and_odd_switches_of_charts(given: list[str], expected: list[str]) -> None:
+    """`- "--{{ .name }}"`, `- "{{ .value }}"` with no value, and `--{{ key }}={{ value }}` with all of it in the key."""
+    assert go_style(given, KNOWN) == (expected, [])
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["--0", "map[name:v value:3]"], ["--v=3"]),
+        (["--0=map[name:v value:3]"], ["--v=3"]),
+        (["--0", "map[name:v value:3]", "--1", "map[name:streaming value:true]"], ["--v=3", "--streaming=true"]),
+        (["--0", "map[name:streaming]"], ["--streaming"]),
+        (["--0", "map[name:streaming value:]", "-v=1"], ["--streaming", "--v=1"]),
+        (["--0", "map[name:nothing value:x y]"], ["--nothing=x y"]),
+    ],
+)
+def test_a_list_of_flags_where_the_chart_takes_a_map(given: list[str], expected: list[str]) -> None:
+    """Values of v1.0 and v1.1 in a chart from v1.2 on."""
+    arguments, warnings = go_style(given, KNOWN)
+    assert arguments == expected
+    assert len(warnings) == sum("map[" in argument for argument in given)
+    assert all("is a list of flags where the chart takes a map" in warning for warning in warnings)
+
+
+def test_what_only_looks_like_such_a_list_stays() -> None:
+    given = ["--0", "x", "--1", "--grpc-port", "map[name:v value:3]"]
+    assert go_style(given, KNOWN) == (given, [])
+
+
 @given(st.lists(st.text(max_size=12) | st.sampled_from(["-v", "--v=1", "-streaming", "-grpcPort", "--grpc-port"]), max_size=8))
 def test_nothing_is_lost_and_what_is_done_stays(arguments: list[str]) -> None:
     once, _ = go_style(arguments, KNOWN)
-    assert len(once) == len(arguments)
+    assert sum(map(bool, once)) == sum(map(bool, arguments)), "but for empty ones"
     assert go_style(once, KNOWN) == (once, [])

@@ -134,12 +134,41 @@ def test_all_problems_at_once_named_as_the_user_named_them() -> None:
     assert told == [
         "--grpc-prot: unknown flag, did you mean --grpc-port?",
         "--nothing-like-it: unknown flag",
-        "'stray': unexpected argument",
         "--grpc-port: input should be less than or equal to 65535 (got '70000')",
         "--drain-timeout: expected a duration such as 50ms, 2s or 1m30s (got 'soon')",
         "EXTPROC_MAX_BODY_BYTES (environment): expected a size such as 64Mi, 4M or 4194304 (got 'big')",
         "--level: input should be 'low' or 'high' (got 'middle')",
     ]
+
+
+def test_what_follows_an_unknown_flag_is_not_blamed_as_well() -> None:
+    assert problems("--zzz", "value", "stray") == ["--zzz: unknown flag", "'stray': unexpected argument"]
+    assert problems("--zzz=value", "stray") == ["--zzz: unknown flag", "'stray': unexpected argument"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("-grpc-prot=1", "--grpc-prot: unknown flag, did you mean --grpc-port?"),
+        ("--grpcPrt=1", "--grpcPrt: unknown flag, did you mean --grpc-port?"),
+        ("--max_body_bytes=1", "--max_body_bytes: unknown flag, did you mean --max-body-bytes?"),
+        ("-path=/x", "--path: unknown flag"),
+    ],
+)
+def test_an_unknown_flag_names_the_nearest(given: str, said: str) -> None:
+    assert problems(given) == [said]
+
+
+def test_an_empty_value_is_none_where_there_may_be_none() -> None:
+    assert settings("--config-file=", "--endpoints", "") == settings()
+    assert settings("--config-file", "", env={"EXAMPLE_CONFIG": "f"}).config_file == "f"
+    assert problems("--grpc-port=")[0].startswith("--grpc-port: input should be a valid integer")
+    assert problems("--streaming=")[0].startswith("--streaming: input should be a valid boolean")
+
+
+def test_empty_arguments_mean_nothing() -> None:
+    assert settings("", "--streaming", "", "--level=low").streaming is True
+    assert settings("--streaming=false=").streaming is False
 
 
 def test_rules_over_several_flags() -> None:
