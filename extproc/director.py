@@ -9,14 +9,14 @@ from typing import Any, Final
 from extproc import names
 from extproc.domain import NO_MUTATION, Decision, InferenceRequest, Reply, RequestHead
 from extproc.errors import ExtProcError, RequestError
-from extproc.observability.logs import logger
+from extproc.observability.logs import peer_logger
 from extproc.observability.metrics import RouterMetrics, StreamMetrics
 from extproc.protocol import Answered, Decide, Finished
 from extproc.request import ParseOptions, parse
 from extproc.response import AnswerReader
 from extproc.stages import Draft, Ending, Pending, Reasons, Stage, Step
 
-_log = logger(__name__)
+_log = peer_logger(__name__)
 
 
 class Suspended:

@@ -28,7 +28,7 @@ from extproc.director import Director
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.instruments import Instruments
 from extproc.observability.labels import MAX_MODELS, ModelNames
-from extproc.observability.logs import logger
+from extproc.observability.logs import count_losses, logger
 from extproc.observability.metrics import StreamMetrics, TransportMetrics
 from extproc.protocol import StreamLimits
 from extproc.settings.base import SettingsError
@@ -71,6 +71,7 @@ class Telemetry:
         self.streams = StreamMetrics(self.instruments)
         self.transport = TransportMetrics(self.instruments)
         self.files = FileErrors(self.instruments)
+        count_losses(self.instruments)
 
     def process(self) -> None:
         """Also show the process itself; once in a process."""

@@ -12,11 +12,11 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
-from extproc.observability.logs import logger
+from extproc.observability.logs import peer_logger
 from extproc.sockets.listen import BACKLOG, Listener
 from extproc.sockets.tls import HANDSHAKE_TIMEOUT_S
 
-_log = logger(__name__)
+_log = peer_logger(__name__)
 
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE_S: Final = 0.2

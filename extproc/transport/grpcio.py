@@ -13,7 +13,7 @@ from grpc import aio
 
 from extproc import names
 from extproc.errors import ProtocolError
-from extproc.observability.logs import logger
+from extproc.observability.logs import peer_logger
 from extproc.observability.metrics import StreamMetrics
 from extproc.protocol import StreamLimits
 from extproc.sockets.certificates import Identity
@@ -24,7 +24,7 @@ from extproc.transport.health import SERVICE as HEALTH_SERVICE
 from extproc.transport.health import Health
 from extproc.transport.session import Decider, Session
 
-_log = logger(__name__)
+_log = peer_logger(__name__)
 
 _LEAVE_S: Final = 1.0
 """How long streams have to end after they were told to."""

@@ -10,7 +10,7 @@ from extproc import names
 from extproc.director import Suspended
 from extproc.domain import Decision, Reply, RequestHead
 from extproc.errors import ExtProcError, InternalError
-from extproc.observability.logs import logger
+from extproc.observability.logs import logger, peer_logger
 from extproc.protocol import (
     Action,
     Answered,
@@ -35,6 +35,7 @@ from extproc.transport.codec import Encoder, Message
 from extproc.transport.waiting import Carrier, Wait
 
 _log = logger(__name__)
+_peers_log = peer_logger(__name__)
 
 
 _DEADLINE: Final = Deadline()
@@ -218,7 +219,7 @@ def _failed(error: Exception, head: RequestHead) -> DecisionFailed:
         _log.debug("request refused", request_id=request_id, code=error.code, status=error.status, error=error.message)
         return DecisionFailed(error)
     # The request is not at fault and must not take the stream's other bookkeeping down with it.
-    _log.error("decision failed", request_id=request_id, exc_info=error)
+    _peers_log.error("decision failed", request_id=request_id, exc_info=error)
     return DecisionFailed(InternalError("internal error"))
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from extproc.director import Suspended
-from extproc.observability.logs import logger
+from extproc.observability.logs import peer_logger
 
-_log = logger(__name__)
+_log = peer_logger(__name__)
 
 
 class Timer(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from extproc.errors import ProtocolError
-from extproc.observability.logs import logger
+from extproc.observability.logs import peer_logger
 from extproc.observability.metrics import StreamMetrics, TransportMetrics
 from extproc.protocol import StreamLimits
 from extproc.transport.codec import Encoder
@@ -18,7 +18,7 @@ from extproc.transport.health import Health
 from extproc.transport.session import Decider, Session
 from extproc.transport.waiting import Timer
 
-_log = logger(__name__)
+_log = peer_logger(__name__)
 
 _MAX_SMALL_BYTES: Final = 4096
 

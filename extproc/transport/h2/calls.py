@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from extproc.observability.logs import logger
+from extproc.observability.logs import peer_logger
 from extproc.transport.h2.call import Call, ProcessCall, Services
 from extproc.transport.h2.connection import Connection
 from extproc.transport.h2.events import (
@@ -25,7 +25,7 @@ from extproc.transport.h2.probes import HEALTH_CALLS, NotGrpc
 from extproc.transport.session import Session
 from extproc.transport.waiting import Timer
 
-_log = logger(__name__)
+_log = peer_logger(__name__)
 
 DRAIN_PING: Final = b"draining"
 

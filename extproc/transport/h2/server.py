@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from typing import Final, cast
 
-from extproc.observability.logs import logger
+from extproc.observability.logs import logger, peer_logger
 from extproc.sockets.accept import Acceptor
 from extproc.sockets.listen import Address, listen
 from extproc.transport.h2.call import ProcessCall, Services
@@ -16,6 +16,7 @@ from extproc.transport.h2.frames import ErrorCode
 from extproc.transport.h2.limits import H2Limits
 
 _log = logger(__name__)
+_peers_log = peer_logger(__name__)
 
 _TICK_S: Final = 1.0
 _WRITE_BUFFER: Final = 2**20
@@ -340,7 +341,7 @@ class Peer(asyncio.Protocol):
     def _count(self, reason: str, code: ErrorCode, message: str) -> None:
         self._server.services.transport.faults.child(reason).value += 1
         peer = self._transport.get_extra_info("peername") if self._transport is not None else None
-        _log.warning("connection ended", reason=reason, code=code.name, error=message, peer=str(peer))
+        _peers_log.warning("connection ended", reason=reason, code=code.name, error=message, peer=str(peer))
 
     def _write(self) -> None:
         outbox, transport = self._connection.outbox, self._transport
