@@ -17,7 +17,7 @@ from extproc.app.cluster import Cluster
 from extproc.app.kubernetes import WatchedAdapters, picker_source, pool_source, wants_config_maps, watch_objects, why_kubernetes
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import metrics_tls
-from extproc.app.pools import Pool, PoolParts, pool_parts, read_text
+from extproc.app.pools import Pool, PoolParts, pool_parts, read_text, scrape_driver
 from extproc.app.service import Service, Telemetry
 from extproc.app.tls import server_tls
 from extproc.app.upstream import with_parameters
@@ -30,6 +30,7 @@ from extproc.observability.responses import ResponseMetrics
 from extproc.pool import PoolStore
 from extproc.protocol import BodyMode, ProtocolConfig, StreamLimits
 from extproc.request import ParseOptions, scanner_of
+from extproc.scraping.driver import Driver
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import (
     BbrSettings,
@@ -113,7 +114,7 @@ def build_epp(settings: EppSettings) -> Service:
         _log.warning("config", warning=prefix + warning)
     needs_cluster = settings.ha_enable_leader_election or parts.kubernetes is not None
     cluster = Cluster(settings.kubeconfig, telemetry.instruments, why=why_kubernetes(settings)) if needs_cluster else None
-    pool = _pool(settings.pool, parts, settings, telemetry, cluster)
+    pool = _pool(settings.pool, parts, settings, telemetry, scrape_driver(telemetry.instruments), cluster)
     decisions = DecisionLog()
     options = ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes)
     stages = _picking({pool.store.name: _of_stages(pool, parts)}, settings, telemetry, decisions, options, pool.store.name)
@@ -184,7 +185,8 @@ def build_gateway(settings: GatewaySettings) -> Service:
     needs_cluster = any(built.kubernetes is not None for built in parts.values())
     why = prefix + "pools[].endpoints.kubernetes"
     cluster = Cluster(settings.kubeconfig, telemetry.instruments, why=why) if needs_cluster else None
-    pools = {name: _pool(name, built, settings, telemetry, cluster) for name, built in parts.items()}
+    driver = scrape_driver(telemetry.instruments)
+    pools = {name: _pool(name, built, settings, telemetry, driver, cluster) for name, built in parts.items()}
     background += _objects(list(pools.values()), cluster)
     decisions = DecisionLog()
     options = ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes)
@@ -254,11 +256,16 @@ def _gateway_parts(config: GatewayConfig, base: Path, prefix: str, problems: lis
 
 
 def _pool(
-    name: str, parts: PoolParts, settings: ScrapingSettings, telemetry: Telemetry, cluster: Cluster | None = None
+    name: str,
+    parts: PoolParts,
+    settings: ScrapingSettings,
+    telemetry: Telemetry,
+    driver: Driver,
+    cluster: Cluster | None = None,
 ) -> Pool:
     store = PoolStore(name, time.monotonic, stale_after_s=settings.metrics_staleness_threshold)
     interval_s = settings.refresh_metrics_interval
-    return Pool(store, parts, telemetry.instruments, telemetry.files, interval_s=interval_s, cluster=cluster)
+    return Pool(store, parts, telemetry.instruments, telemetry.files, interval_s=interval_s, driver=driver, cluster=cluster)
 
 
 def _of_stages(pool: Pool, parts: PoolParts) -> PoolOfEndpoints:

@@ -24,6 +24,7 @@ from extproc.observability.metrics import PoolMetrics, PoolRow, ScrapeMetrics
 from extproc.pool import PoolStore
 from extproc.scheduling import Blueprint, build_scheduler
 from extproc.scheduling.build import PluginType
+from extproc.scraping.driver import Driver
 from extproc.scraping.engines import Engines, Missing
 from extproc.scraping.fetch import HttpFetcher
 from extproc.scraping.scraper import Scraper
@@ -161,6 +162,22 @@ def read_text(path: str, label: str) -> str:
         raise SettingsError([f"{label}: {path}: not UTF-8"]) from None
 
 
+def scrape_driver(instruments: Instruments) -> Driver:
+    """What asks all endpoints of the process, and the gauge that says how late it is."""
+    driver = Driver()
+    gauge = instruments.gauge(
+        "extproc_scrape_interval_stretch",
+        "How many times longer than asked for the time between two pages of an endpoint is, because scraping has used up its "
+        "share of the core; 1 is on time.",
+    ).child()
+
+    def refresh() -> None:
+        gauge.value = driver.rounds.stretch
+
+    instruments.before_collect.append(refresh)
+    return driver
+
+
 class Pool:
     """Runs a pool: endpoints come in from discovery, pages from scraping; both end in the store."""
 
@@ -172,6 +189,7 @@ class Pool:
         files: FileErrors,
         *,
         interval_s: float,
+        driver: Driver,
         cluster: Cluster | None = None,
     ) -> None:
         self.store = store
@@ -187,7 +205,7 @@ class Pool:
         """From one page of an endpoint to the next."""
         self._metrics = ScrapeMetrics(instruments, store.name)
         PoolMetrics.of(instruments).watch(store.name, self._rows)
-        self._scraper = Scraper(parts.fetcher, parts.engines, store, self, interval_s=self.interval_s)
+        self._scraper = Scraper(parts.fetcher, parts.engines, store, self, interval_s=self.interval_s, driver=driver)
         self._files = files
         self._file = parts.file.path if parts.file is not None else None
         self._discovery = self._discover(parts)
@@ -232,9 +250,8 @@ class Pool:
                 return why
         elif not len(self.store):
             return f"pool {self.store.name!r} has no endpoints yet"
-        views = self.store.describe()
-        untried = sum(view.age_s is None and view.failure is None for view in views)
-        return f"pool {self.store.name!r}: {untried} of {len(views)} endpoints not asked yet" if untried else None
+        untried = self.store.untried
+        return f"pool {self.store.name!r}: {untried} of {len(self.store)} endpoints not asked yet" if untried else None
 
     def lost(self) -> str | None:
         """Why a pool that was ready is none any more: its InferencePool was deleted."""
@@ -284,6 +301,9 @@ class Pool:
             state=state,
             detail=detail,
         )
+
+    def states_changed(self, counts: Mapping[str, int]) -> None:
+        _log.warning("endpoint metrics of more endpoints", pool=self.store.name, states=dict(counts))
 
     # -- as the source of the pool's gauges --------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ class Member:
         "read_at_s",
         "seen_generation",
         "slot",
+        "tried",
         "unseen_new",
         "unseen_old",
     )
@@ -45,6 +46,8 @@ class Member:
         self.failure: str | None = None
         """Why the last attempt failed; None when it did not."""
         self.failures = 0
+        self.tried = False
+        """An attempt at a page has ended."""
         self.in_flight = 0
         self.picks = 0
         self.generation = 0
@@ -68,12 +71,14 @@ class Member:
         self.down = False
         self.failure = None
         self.failures = 0
+        self.tried = True
         self.seen_generation = self.generation
         self.unseen_old = 0
 
     def page_failed(self, reason: str, *, down: bool) -> None:
         self.failure = reason
         self.failures += 1
+        self.tried = True
         self.down = down
 
     def picked(self) -> int:

@@ -15,6 +15,10 @@ from extproc.pool.member import Member, MemberView
 STALE_AFTER_S: Final = 2.0
 """Age at which a page's signals become unknown (upstream's --metrics-staleness-threshold)."""
 
+PAUSE_S: Final = 10e-6
+"""Between two layouts of the columns, for each endpoint: ten times what a layout takes. Nothing below `SMALL`."""
+SMALL: Final = 256
+
 
 class Ticket(NamedTuple):
     """A request's place in the in-flight counts, given back with `PoolStore.release` exactly once."""
@@ -28,6 +32,10 @@ class PoolStore:
 
     An endpoint that can't even be connected to is left out while another can; when none can, all are candidates: a router
     that lost its metrics must not stop the traffic. Signals that were never read, or are stale, are NaN.
+
+    Columns are laid out anew, in time linear in the pool, when someone reads after endpoints came, left, went down or up; but
+    not more often than `PAUSE_S` for each endpoint, so that a large pool that fails all at once costs one pick in a while a few
+    milliseconds, and not each pick. Until then an endpoint that went down may still be picked.
     """
 
     def __init__(self, name: str, clock: Callable[[], float], *, stale_after_s: float = STALE_AFTER_S) -> None:
@@ -40,11 +48,16 @@ class PoolStore:
         self._eligible: list[Member] = []
         self._all: Candidates = _empty()
         self._check_at_s = float("inf")
+        self._laid_out_at_s = float("-inf")
+        self._dirty = False
+        """The columns are not those of the members that may be picked now."""
+        self.untried = 0
+        """Endpoints of which no attempt at a page has ended."""
         self.fresh = 0
         """Endpoints whose page is fresh."""
 
     def __repr__(self) -> str:
-        return f"<PoolStore {self.name} members={len(self._members)} eligible={len(self._eligible)} fresh={self.fresh}>"
+        return f"<PoolStore {self.name} members={len(self._members)} eligible={len(self.candidates())} fresh={self.fresh}>"
 
     def __len__(self) -> int:
         return len(self._members)
@@ -70,7 +83,9 @@ class PoolStore:
                 member.slot = -1
         self._members = members
         self.revision += 1
-        self._rebuild()
+        self.untried = sum([not member.tried for member in members.values()])
+        self.fresh = sum([member.fresh for member in members.values()])
+        self._lay_out()
 
     # -- written by scraping -------------------------------------------------------------------------------------
 
@@ -86,32 +101,46 @@ class PoolStore:
         if member is None:
             return
         was_down = member.down
+        if not member.tried:
+            self.untried -= 1
         if not member.fresh:
             self.fresh += 1
         now_s = self._clock()
+        same = load is member.load and member.fresh and not was_down
         member.page_read(load, now_s)
         self._check_at_s = min(self._check_at_s, now_s + self._stale_after_s)
-        if was_down or member.slot < 0:
-            self._rebuild()
+        if was_down:
+            self._dirty = True
+        if member.slot < 0:
+            return
+        if same:  # then what is kept for the stamp still holds
+            self._all.waiting[member.slot] = member.waiting()
         else:
             self._write(member)
 
-    def page_failed(self, key: str, reason: str, *, down: bool) -> None:
-        """The page could not be had; `down`: there was not even a connection."""
+    def page_failed(self, key: str, reason: str, *, down: bool, alive: bool = False) -> None:
+        """The page could not be had; `down`: there was not even a connection; `alive`: somebody answered, with no page."""
         member = self._members.get(key)
         if member is None:
             return
+        if not member.tried:
+            self.untried -= 1
         was_down = member.down
         member.page_failed(reason, down=down)
         if down != was_down:
-            self._rebuild()
+            self._dirty = True
+            if member.slot >= 0:
+                self._write(member)
 
     # -- read and written by the director ------------------------------------------------------------------------
 
     def candidates(self) -> Candidates:
         """Every endpoint that may be picked now."""
-        if self._clock() >= self._check_at_s:
-            self._sweep()
+        now_s = self._clock()
+        if now_s >= self._check_at_s:
+            self._sweep(now_s)
+        if self._dirty and (len(self._members) < SMALL or now_s - self._laid_out_at_s >= len(self._members) * PAUSE_S):
+            self._lay_out()
         return self._all
 
     def subset(self, hints: Iterable[str]) -> Candidates:
@@ -201,7 +230,9 @@ class PoolStore:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _rebuild(self) -> None:
+    def _lay_out(self) -> None:
+        self._dirty = False
+        self._laid_out_at_s = self._clock()
         members = list(self._members.values())
         up = [member for member in members if not member.down]
         self._eligible = up or members
@@ -209,7 +240,6 @@ class PoolStore:
             member.slot = -1
         for slot, member in enumerate(self._eligible):
             member.slot = slot
-        self.fresh = sum(member.fresh for member in members)
         self._all = Candidates(
             endpoints=[member.endpoint for member in self._eligible],
             waiting=make_column(member.waiting() for member in self._eligible),
@@ -232,22 +262,21 @@ class PoolStore:
         self._all.in_flight[member.slot] = float(member.in_flight)
         self._all.waiting[member.slot] = member.waiting()
 
-    def _sweep(self) -> None:
+    def _sweep(self, now_s: float) -> None:
         """Make stale what has become stale, and find the next time when something can."""
-        now_s = self._clock()
         oldest = float("inf")
-        changed = False
         for member in self._members.values():
             if not member.fresh or member.read_at_s is None:
                 continue
             if now_s - member.read_at_s >= self._stale_after_s:
                 member.fresh = False
-                changed = True
+                self.fresh -= 1
+                if member.slot >= 0:
+                    self._write(member)
             else:
                 oldest = min(oldest, member.read_at_s)
-        self._check_at_s = oldest + self._stale_after_s
-        if changed:
-            self._rebuild()
+        pause_s = len(self._members) * PAUSE_S if len(self._members) >= SMALL else 0.0
+        self._check_at_s = max(oldest + self._stale_after_s, now_s + pause_s)
 
 
 def _empty() -> Candidates:

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from extproc.domain import Load
 from extproc.scraping.exposition import Sample, Scanner
+from extproc.scraping.finder import Finder
 from extproc.settings.base import SettingsError
 from extproc.settings.engines import CoreMetricsSettings, EngineConfig, MetricSpec
 
@@ -138,10 +139,30 @@ class _Signal:
         return all(labels.get(name) == value for name, value in self._labels)
 
 
+class PageReader:
+    """Reads the pages of one endpoint: a page that says what the last one said gives the very same load, and costs little."""
+
+    __slots__ = ("_finder", "_last", "extractor")
+
+    def __init__(self, extractor: Extractor) -> None:
+        self.extractor = extractor
+        self._finder = Finder(extractor.scanner)
+        self._last: tuple[Load, tuple[Missing, ...]] = (NOTHING, ())
+
+    def read(self, page: bytes) -> tuple[Load, tuple[Missing, ...]]:
+        """As Extractor.read."""
+        found = self._finder.find(page)
+        if found is not None:
+            last = self.extractor.load_of(found)
+            if last != self._last:
+                self._last = last
+        return self._last
+
+
 class Extractor:
     """Reads the pages of one engine. Keeps nothing between pages."""
 
-    __slots__ = ("_block_size_label", "_blocks_label", "_scanner", "_signals", "engine")
+    __slots__ = ("_block_size_label", "_blocks_label", "_signals", "engine", "scanner")
 
     def __init__(self, config: EngineConfig) -> None:
         self.engine = config.name
@@ -157,14 +178,17 @@ class Extractor:
         self._signals = {field: _Signal(field, spec) for field, spec in specs.items() if spec is not None}
         self._block_size_label = config.cache_block_size_label_name
         self._blocks_label = config.cache_num_blocks_label_name
-        self._scanner = Scanner(signal.family for signal in self._signals.values())
+        self.scanner = Scanner(signal.family for signal in self._signals.values())
 
     def __repr__(self) -> str:
         return f"<Extractor {self.engine}>"
 
     def read(self, page: bytes) -> tuple[Load, tuple[Missing, ...]]:
         """The load, and the signals it lacks; the load equals `NOTHING` when this is no page of the engine."""
-        found = self._scanner.scan(page)
+        return self.load_of(self.scanner.scan(page))
+
+    def load_of(self, found: _Page) -> tuple[Load, tuple[Missing, ...]]:
+        """As `read`, of the samples of each family."""
         problems: _Problems = []
         waiting = self._numbers(found, "waiting", _MOST, problems)
         running = self._numbers(found, "running", _MOST, problems)

@@ -53,29 +53,29 @@ class Sample(NamedTuple):
 class Scanner:
     """Finds the samples of some families, given by their names as they stand on the page."""
 
-    __slots__ = ("_families", "_first", "_others")
+    __slots__ = ("_first", "_others", "families")
 
     def __init__(self, families: Iterable[bytes]) -> None:
-        self._families = sorted(set(families), key=len, reverse=True)
-        line = _BEGIN + b"(" + b"|".join(map(re.escape, self._families)) + b")" + _REST
+        self.families = sorted(set(families), key=len, reverse=True)
+        line = _BEGIN + b"(" + b"|".join(map(re.escape, self.families)) + b")" + _REST
         self._first = re.compile(line)
         self._others = re.compile(rb"\n" + line)
 
     def __repr__(self) -> str:
-        return f"<Scanner {b', '.join(self._families).decode('ascii', 'replace')}>"
+        return f"<Scanner {b', '.join(self.families).decode('ascii', 'replace')}>"
 
     def scan(self, page: bytes) -> Mapping[bytes, list[Sample]]:
         """The samples of each family, in the page's order; a line that can't be read is a sample of value NaN.
 
         Of a page with more than `MOST_SAMPLES` of them none can be read.
         """
-        found: dict[bytes, list[Sample]] = {family: [] for family in self._families}
+        found: dict[bytes, list[Sample]] = {family: [] for family in self.families}
         first = self._first.match(page)
         if first is not None:
             found[first[1]].append(_sample(first))
         for number, match in enumerate(self._others.finditer(page)):
             if number >= MOST_SAMPLES:
-                return {family: [Sample(_NAN)] for family in self._families}
+                return {family: [Sample(_NAN)] for family in self.families}
             found[match[1]].append(_sample(match))
         return found
 

@@ -47,12 +47,18 @@ class Reason(StrEnum):
         return self in _DOWN
 
     @property
+    def alive(self) -> bool:
+        """An HTTP server answered, so a request may well be served there."""
+        return self in _ALIVE
+
+    @property
     def costly(self) -> bool:
-        """Finding out took long, or much of either side: not to be repeated at once."""
+        """Finding out took long, or much of either side: not to be repeated within a second."""
         return self in _COSTLY
 
 
 _DOWN: Final = frozenset((Reason.REFUSED, Reason.UNREACHABLE, Reason.RESET, Reason.CLOSED, Reason.CONNECT_TIMEOUT))
+_ALIVE: Final = frozenset((Reason.HTTP_STATUS, Reason.TOO_LARGE, Reason.ENCODED, Reason.GARBAGE))
 _COSTLY: Final = frozenset((Reason.CONNECT_TIMEOUT, Reason.TIMEOUT, Reason.TLS, Reason.TOO_LARGE, Reason.INTERNAL))
 
 

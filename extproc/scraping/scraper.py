@@ -1,30 +1,32 @@
-"""The loop over the pool: each endpoint's page is fetched and read once per interval, what it says goes to the store.
+"""The members of a pool and their pages: what each says goes to the store.
 
-    update(endpoints) ─▶ one task per endpoint ─▶ fetch ─▶ Extractor.read ─▶ LoadSink
-                                                                        └──▶ ScrapeObserver
+    update(endpoints) ─▶ Driver: whose turn it is ─▶ Line.ask ─▶ PageReader.read ─▶ LoadSink
+                                                        └─▶ no page ─┴────────────▶ ScrapeObserver
 
-Loops are spread over the interval, keep their place in it, and never have two requests under way to one endpoint: a
-slow page costs its endpoint the rounds it misses. An endpoint that is refused is asked again at the interval, which is
-cheap and notices its start at once; one that times out or floods is asked at most once in `slow_s`.
+Endpoints are spread over the interval, keep their place in it, and never have two requests under way: a slow page costs its
+endpoint the rounds it misses. One that fails is asked again at the interval, and then after pauses that grow (`rounds`), until
+a page comes or something hints that one would: `hint`, or discovery, which names it anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import partial
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
-from yarl import URL
-
 from extproc.domain import Endpoint, Load
-from extproc.scraping.engines import NOTHING, Engines, Extractor, Missing
-from extproc.scraping.fetch import Fetcher, FetchError, Reason
+from extproc.scraping.driver import Asked, Driver, Timer
+from extproc.scraping.engines import NOTHING, Engines, Extractor, Missing, PageReader
+from extproc.scraping.fetch import Fetcher, FetchError, Line, Reason
 
 DEFAULT_INTERVAL_S: Final = 0.05
 DEFAULT_SLOW_S: Final = 1.0
+
+NEWS: Final = 20
+"""Changes of state that are told one by one in `NEWS_S`; of more it is told how many."""
+NEWS_S: Final = 10.0
 
 OK: Final = "ok"
 PARTIAL: Final = "partial"
@@ -42,8 +44,9 @@ class LoadSink(Protocol):
 
     def page_read(self, key: str, load: Load) -> None: ...
 
-    def page_failed(self, key: str, reason: str, *, down: bool) -> None:
-        """`down`: nobody answers there (refused, reset, closed, unreachable, no connection in time)."""
+    def page_failed(self, key: str, reason: str, *, down: bool, alive: bool) -> None:
+        """`down`: nobody answers there (refused, reset, closed, unreachable, no connection in time); `alive`: somebody does,
+        only not with a page."""
         ...
 
 
@@ -62,28 +65,50 @@ class ScrapeObserver(Protocol):
         """For a log line: `state` is 'ok', 'partial' or a `Reason`. Not called for a first page that is fine."""
         ...
 
+    def states_changed(self, counts: Mapping[str, int]) -> None:
+        """For a log line: so many more endpoints came into these states within `NEWS_S`, and were not told of."""
+        ...
 
-class _Member:
-    """An endpoint of the pool and its loop. One writer: the scraper."""
 
-    __slots__ = ("detail", "endpoint", "extractor", "key", "phase_s", "state", "task", "url")
+class _Member(Asked):
+    """An endpoint of the pool. One writer: the scraper."""
 
-    def __init__(self, endpoint: Endpoint, extractor: Extractor, url: URL, phase_s: float) -> None:
+    __slots__ = ("_scraper", "began_s", "detail", "endpoint", "key", "reader", "state")
+
+    def __init__(self, scraper: Scraper, endpoint: Endpoint, extractor: Extractor) -> None:
+        super().__init__(scraper.line(endpoint, self), scraper.interval_s)
+        self._scraper = scraper
         self.endpoint = endpoint
         self.key = endpoint.key
-        self.extractor = extractor
-        self.url = url
-        self.phase_s = phase_s
+        self.reader = PageReader(extractor)
         self.state = OK
         self.detail = ""
-        self.task: asyncio.Task[None] | None = None
+        self.began_s = 0.0
+
+    def ask(self) -> None:
+        self._scraper.asked(self)
+
+    # -- as the listener of its line ---------------------------------------------------------------------------------
+
+    def page(self, data: bytes) -> None:
+        try:
+            self._scraper.answered(self, data)
+        except Exception as fault:
+            self._scraper.broken(fault)
+
+    def no_page(self, error: FetchError) -> None:
+        try:
+            self._scraper.failed(self, error)
+        except Exception as fault:
+            self._scraper.broken(fault)
 
 
 class Scraper:
     """Fetches and reads the pages of the endpoints it was last given.
 
     `update` may be called at any time, before `run` too; after it, the sink hears no more of endpoints that left.
-    `run` never returns by itself: cancel it to stop; then all requests are ended and all connections closed.
+    `run` never returns by itself: cancel it to stop; then all requests are ended and all connections closed. It raises what
+    the sink or the observer raise, which are faults of ours.
     """
 
     def __init__(
@@ -95,110 +120,129 @@ class Scraper:
         *,
         interval_s: float = DEFAULT_INTERVAL_S,
         slow_s: float = DEFAULT_SLOW_S,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        driver: Driver | None = None,
     ) -> None:
+        """`driver`: the one that all scrapers of the process share."""
         self._fetcher = fetcher
         self._engines = engines
         self._sink = sink
         self._observer = observer
-        self._interval_s = interval_s
+        self.interval_s = interval_s
         self._slow_s = max(slow_s, interval_s)
-        self._clock = clock
-        self._sleep = sleep
+        self._driver = driver or Driver()
         self._members: dict[str, _Member] = {}
-        self._leaving: dict[str, set[asyncio.Task[None]]] = {}
-        self._group: asyncio.TaskGroup | None = None
+        self._running = False
+        self._broken: asyncio.Future[None] | None = None
         self._joined = 0
+        self._news: Timer | None = None
+        """Ends the time in which `NEWS` changes are told."""
+        self._told = 0
+        self._untold: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         failing = sum(member.state not in (OK, PARTIAL) for member in self._members.values())
-        running = "running" if self._group else "stopped"
-        return f"<Scraper {running}, {len(self._members)} endpoints, {failing} failing, {len(self._leaving)} leaving>"
+        running = "running" if self._running else "stopped"
+        return f"<Scraper {running}, {len(self._members)} endpoints, {failing} failing>"
+
+    @property
+    def stretch(self) -> float:
+        """As of Rounds."""
+        return self._driver.rounds.stretch
 
     def update(self, endpoints: Iterable[Endpoint]) -> None:
-        """Scrape these from now on. An endpoint that stays keeps its loop, even if its labels changed."""
+        """Scrape these from now on. An endpoint that stays keeps its place, even if its labels changed."""
         wanted = {endpoint.key: endpoint for endpoint in endpoints}
         for key in [key for key in self._members if key not in wanted]:
-            self._stop(self._members.pop(key))
+            member = self._members.pop(key)
+            if self._running:
+                self._driver.leave(member)
         for key, endpoint in wanted.items():
-            member = self._members.get(key)
-            if member is not None and member.endpoint is endpoint:
-                continue
-            extractor = self._engines.of(endpoint.labels)
-            if member is not None:
-                member.endpoint = endpoint
-                member.extractor = extractor
-                member.url = self._fetcher.url(endpoint)
-                continue
-            self._joined += 1
-            phase_s = (self._joined * _GOLDEN) % 1.0 * self._interval_s
-            member = self._members[key] = _Member(endpoint, extractor, self._fetcher.url(endpoint), phase_s)
-            self._start(member)
+            known = self._members.get(key)
+            if known is None:
+                self._join(_Member(self, endpoint, self._engines.of(endpoint.labels)))
+            elif known.endpoint is not endpoint:
+                self._renew(known, endpoint)
+
+    def hint(self, key: str) -> None:
+        """Something says that this endpoint is back: if it failed, ask it now."""
+        member = self._members.get(key)
+        if member is not None and self._running:
+            self._driver.hint(member)
 
     async def run(self) -> None:
         """Scrape until cancelled."""
-        async with self._fetcher, asyncio.TaskGroup() as group:
-            self._group = group
-            try:
-                for member in self._members.values():
-                    self._start(member)
-                await asyncio.get_running_loop().create_future()  # a group alone would end with an empty pool
-            finally:
-                self._group = None  # a group that ends takes no more tasks
+        self._broken = asyncio.get_running_loop().create_future()
+        self._running = True
+        try:
+            for member in self._members.values():
+                self._start(member)
+            await self._broken
+        finally:
+            self._running = False
+            for member in self._members.values():
+                self._driver.leave(member)
+            if self._news is not None:
+                self._news.cancel()
+                self._news = None
+
+    def _join(self, member: _Member) -> None:
+        self._members[member.key] = member
+        if self._running:
+            self._start(member)
 
     def _start(self, member: _Member) -> None:
-        if self._group is not None:
-            before = frozenset(self._leaving.get(member.key, ()))
-            member.task = self._group.create_task(self._loop(member, before), name=f"scrape {member.key}")
+        self._joined += 1
+        self._driver.join(member, (self._joined * _GOLDEN) % 1.0 * self.interval_s)
 
-    def _stop(self, member: _Member) -> None:
-        task = member.task
-        if task is None or task.done():
-            return
-        task.cancel()
-        self._leaving.setdefault(member.key, set()).add(task)
-        task.add_done_callback(partial(self._left, member.key))
+    def _renew(self, member: _Member, endpoint: Endpoint) -> None:
+        elsewhere = member.endpoint.metrics_port != endpoint.metrics_port
+        member.endpoint = endpoint
+        extractor = self._engines.of(endpoint.labels)
+        if extractor is not member.reader.extractor:
+            member.reader = PageReader(extractor)
+        if elsewhere:
+            self._driver.restart(member, self.line(endpoint, member))
+        self.hint(member.key)
 
-    def _left(self, key: str, task: asyncio.Task[None]) -> None:
-        tasks = self._leaving[key]
-        tasks.discard(task)
-        if not tasks:
-            del self._leaving[key]
+    # -- of a member -------------------------------------------------------------------------------------------------
 
-    async def _loop(self, member: _Member, before: frozenset[asyncio.Task[None]]) -> None:
-        if before:  # the endpoint left and came back: its last request must be over first
-            await asyncio.wait(before)
-        due = self._clock() + member.phase_s
-        while True:
-            await self._sleep(max(0.0, due - self._clock()))
-            due += await self._scrape(member)
-            late = self._clock() - due
-            if late > 0:
-                due += math.ceil(late / self._interval_s) * self._interval_s
+    def line(self, endpoint: Endpoint, member: _Member) -> Line:
+        """A new line to the endpoint's page."""
+        return self._fetcher.line(endpoint, member, self._driver.rounds.spent)
 
-    async def _scrape(self, member: _Member) -> float:
-        """One page. Return the seconds from its start to the next one's."""
+    def asked(self, member: _Member) -> None:
+        """It is the member's turn."""
         self._sink.page_started(member.key)
-        started = self._clock()
-        try:
-            page = await self._fetcher.fetch(member.url)
-            load, missing = member.extractor.read(page)
-            if load == NOTHING:
-                detail = f"no metric of engine {member.extractor.engine} on a page of {len(page)} bytes"
-                raise FetchError(Reason.GARBAGE, detail)
-        except FetchError as error:
-            reason = error.reason
-            self._sink.page_failed(member.key, reason, down=reason.down)
-            self._observer.page_failed(member.endpoint, reason, duration_s=self._clock() - started)
-            self._note(member, reason, error.detail)
-            return self._slow_s if reason.costly else self._interval_s
+        member.began_s = self._driver.clock()
+        member.line.ask()
+
+    def answered(self, member: _Member, page: bytes) -> None:
+        """A page came."""
+        load, missing = member.reader.read(page)
+        if load == NOTHING:
+            detail = f"no metric of engine {member.reader.extractor.engine} on a page of {len(page)} bytes"
+            self.failed(member, FetchError(Reason.GARBAGE, detail))
+            return
+        self._driver.answered(member)
         self._sink.page_read(member.key, load)
-        self._observer.page_read(member.endpoint, duration_s=self._clock() - started, page_bytes=len(page), missing=missing)
+        duration_s = self._driver.clock() - member.began_s
+        self._observer.page_read(member.endpoint, duration_s=duration_s, page_bytes=len(page), missing=missing)
         if missing or member.state != OK:
             detail = ", ".join(f"{signal} {why}" for signal, why in missing)
             self._note(member, PARTIAL if missing else OK, detail)
-        return self._interval_s
+
+    def failed(self, member: _Member, error: FetchError) -> None:
+        """There is no page."""
+        reason = error.reason
+        self._driver.failed(member, self._slow_s if reason.costly else self.interval_s)
+        self._sink.page_failed(member.key, reason, down=reason.down, alive=reason.alive)
+        self._observer.page_failed(member.endpoint, reason, duration_s=self._driver.clock() - member.began_s)
+        self._note(member, reason, error.detail)
+
+    def broken(self, fault: Exception) -> None:
+        """A fault of ours: the end of `run`."""
+        if self._broken is not None and not self._broken.done():
+            self._broken.set_exception(fault)
 
     def _note(self, member: _Member, state: str, detail: str) -> None:
         """Tell of a change, and only of a change; for pages that are read, what they lack is part of the state."""
@@ -206,4 +250,17 @@ class Scraper:
             return
         member.state = state
         member.detail = detail
-        self._observer.state_changed(member.endpoint, state, detail)
+        if self._news is None:
+            self._told = 0
+            self._news = self._driver.later(NEWS_S, self._tell_rest)
+        self._told += 1
+        if self._told <= NEWS:
+            self._observer.state_changed(member.endpoint, state, detail)
+        else:
+            self._untold[state] += 1
+
+    def _tell_rest(self) -> None:
+        self._news = None
+        untold, self._untold = self._untold, Counter()
+        if untold:
+            self._observer.states_changed(untold)

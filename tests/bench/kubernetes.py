@@ -26,6 +26,7 @@ from extproc.discovery.kubernetes.endpoints import KubernetesDiscovery, Kubernet
 from extproc.observability.instruments import Instruments
 from extproc.observability.logs import configure
 from extproc.pool import PoolStore
+from extproc.scraping.driver import Driver
 from extproc.settings.picker import DEFAULT_PICKER
 from tests.fakes.kube import FakeKube
 from tests.fakes.kube_objects import POOLS, pod, pool
@@ -78,7 +79,7 @@ async def _measure(port: int, pipe: Connection, pods: int, rate: float, seconds:
     source = KubernetesSource("", "vllm")
     parts = pool_parts(DEFAULT_PICKER, prefix="", static=None, static_path="", file=None, base=directory, kubernetes=source)
     store = PoolStore("vllm", time.monotonic)
-    target = Pool(store, parts, instruments, FileErrors(instruments), interval_s=1.0, cluster=cluster)
+    target = Pool(store, parts, instruments, FileErrors(instruments), interval_s=1.0, driver=Driver(), cluster=cluster)
     changes = 0
     known = asyncio.Event()
 

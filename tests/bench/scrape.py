@@ -13,7 +13,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
@@ -82,11 +82,15 @@ class Counted:
         self.duration_s += duration_s
         assert not missing
 
-    def page_failed(self, key: str | Endpoint, reason: str, *, down: bool = False, duration_s: float = 0.0) -> None:
+    def page_failed(
+        self, key: str | Endpoint, reason: str, *, down: bool = False, alive: bool = False, duration_s: float = 0.0
+    ) -> None:
         raise AssertionError(reason)
 
     def state_changed(self, endpoint: Endpoint, state: str, detail: str) -> None:
         raise AssertionError((state, detail))
+
+    def states_changed(self, counts: Mapping[str, int]) -> None: ...
 
 
 async def measure(ports: Sequence[int], rounds: int, interval_s: float) -> tuple[float, float, int]:

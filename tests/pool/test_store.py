@@ -158,6 +158,57 @@ class TestDown:
         assert at(store, B)["in_flight"] == 0
 
 
+class TestLargePools:
+    """What happens to one endpoint does not cost the others."""
+
+    def test_all_fail_at_once(self, clock: FakeClock) -> None:
+        """Layouts of the columns, which are linear in the pool, are few: not one for each endpoint, nor one for each pick."""
+        number = 2000
+        store = PoolStore("p", clock)
+        store.replace_endpoints(endpoints(number))
+        stamps = set()
+        for i, endpoint in enumerate(endpoints(number)[:-1]):
+            store.page_failed(endpoint.key, "refused", down=True)
+            if i % 10 == 0:
+                clock.advance(0.0001)
+                stamps.add(id(store.candidates().endpoints))
+        assert len(stamps) <= 3
+        clock.advance(0.1)
+        assert keys(store.candidates()) == [endpoints(number)[-1].key]
+
+    def test_one_that_is_down_is_unknown_at_once(self, clock: FakeClock) -> None:
+        store = PoolStore("p", clock)
+        store.replace_endpoints(endpoints(1000))
+        scrape(store, A)
+        store.page_failed(A, "refused", down=True)
+        assert keys(store.candidates())[0] == A
+        assert math.isnan(at(store, A)["waiting"])
+
+    def test_pages_that_become_stale_one_by_one(self, clock: FakeClock) -> None:
+        store = PoolStore("p", clock, stale_after_s=2.0)
+        store.replace_endpoints(endpoints(1000))
+        for endpoint in endpoints(1000):
+            scrape(store, endpoint.key)
+            clock.advance(0.001)
+        assert store.fresh == 1000
+        for _ in range(2020):
+            clock.advance(0.001)
+            store.candidates()
+        assert store.fresh == 0
+
+
+def test_endpoints_that_were_not_tried_yet(store: PoolStore) -> None:
+    assert store.untried == 3
+    scrape(store, A)
+    scrape(store, A)
+    store.page_failed(B, "refused", down=True)
+    assert store.untried == 1
+    store.replace_endpoints([*endpoints(3), Endpoint("10.0.9.9", 1)])
+    assert store.untried == 2
+    store.replace_endpoints(endpoints(2))
+    assert store.untried == 0
+
+
 class TestMembership:
     def test_an_empty_pool(self, clock: FakeClock) -> None:
         store = PoolStore("p", clock)
@@ -288,6 +339,8 @@ class TestStamp:
 
         scrape(store, A)
         assert changed()
+        scrape(store, A)
+        assert not changed(), "the page says what it said"
         clock.advance(2)
         assert changed(), "A is stale"
         store.page_failed(A, "refused", down=True)

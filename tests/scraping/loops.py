@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Self
-
-from yarl import URL
+from collections.abc import Callable, Mapping, Sequence
 
 from extproc.domain import Endpoint, Load
+from extproc.scraping.connection import Listener
 from extproc.scraping.engines import Missing
 from extproc.scraping.fetch import FetchError, Reason
 
@@ -24,39 +21,93 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+class _Call:
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call: Callable[[], None] | None = call
+
+    def cancel(self) -> None:
+        self.call = None
+
+
 class VirtualTime:
-    """A clock (call it), and a sleep that ends when the test has let enough time pass."""
+    """A clock (call it), and calls that are made when the test has let enough time pass."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
-        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._calls: list[tuple[float, int, _Call]] = []
         self._order = itertools.count()
 
     def __call__(self) -> float:
         return self.now_s
 
-    async def sleep(self, seconds: float) -> None:
-        if seconds <= 0:
-            await asyncio.sleep(0)
-            return
-        future = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self.now_s + seconds, next(self._order), future))
-        await future
+    def later(self, seconds: float, call: Callable[[], None]) -> _Call:
+        made = _Call(call)
+        heapq.heappush(self._calls, (self.now_s + seconds, next(self._order), made))
+        return made
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass; who sleeps wakes up in order, each at its own time."""
+        """Let time pass; each call is made in order, at its own time."""
         end = self.now_s + seconds
         await settle()
-        while self._sleepers and self._sleepers[0][0] <= end + 1e-9:
-            self.now_s, _, future = heapq.heappop(self._sleepers)
-            if not future.done():
-                future.set_result(None)
-            await settle()
+        while self._calls and self._calls[0][0] <= end + 1e-9:
+            self.now_s, _, made = heapq.heappop(self._calls)
+            if made.call is not None:
+                made.call()
+                await settle()
         self.now_s = end
 
     @property
-    def sleeping(self) -> int:
-        return sum(not future.done() for _, _, future in self._sleepers)
+    def waiting(self) -> int:
+        return sum(made.call is not None for _, _, made in self._calls)
+
+
+class FakeLine:
+    """Answers in virtual time."""
+
+    def __init__(self, fetcher: FakeFetcher, key: str, listener: Listener, spent: Callable[[float], None]) -> None:
+        self.connected = False
+        self.key = key
+        self._fetcher = fetcher
+        self._listener = listener
+        self._spent = spent
+        self._asking = False
+        self._timer: _Call | None = None
+
+    def ask(self) -> None:
+        assert not self._asking
+        self._asking = True
+        self._fetcher.begin(self.key)
+        self._spent(self._fetcher.cost_s)
+        page = self._fetcher.pages.get(self.key, self._fetcher.page)
+        if isinstance(page, FetchError):
+            self._end()
+            self.connected = False
+            self._listener.no_page(page)
+        elif isinstance(page, float):
+            self._timer = self._fetcher.time.later(page, lambda: self._answer(self._fetcher.page))
+        else:
+            self._answer(page)
+
+    def expire(self) -> None:
+        reason = Reason.TIMEOUT if self.connected else Reason.CONNECT_TIMEOUT
+        self.close()
+        self._listener.no_page(FetchError(reason, "no"))
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self.connected = False
+        self._end()
+
+    def _answer(self, page: bytes) -> None:
+        self._end()
+        self.connected = True
+        self._listener.page(page)
+
+    def _end(self) -> None:
+        if self._asking:
+            self._asking = False
+            self._fetcher.under_way[self.key] -= 1
 
 
 class FakeFetcher:
@@ -67,10 +118,11 @@ class FakeFetcher:
         self.asked: list[tuple[float, str]] = []
         self.under_way: dict[str, int] = {}
         self.most_under_way = 0
-        self.entered = 0
-        self.left = 0
-        self._time = time
-        self._page = page
+        self.most_at_once = 0
+        self.cost_s = 0.0
+        """CPU of a page."""
+        self.time = time
+        self.page = page
 
     def fail(self, endpoint: Endpoint, reason: Reason, detail: str = "no") -> None:
         self.pages[endpoint.key] = FetchError(reason, detail)
@@ -78,40 +130,14 @@ class FakeFetcher:
     def times(self, endpoint: Endpoint) -> list[float]:
         return [when for when, key in self.asked if key == endpoint.key]
 
-    def url(self, endpoint: Endpoint) -> URL:
-        return URL(f"http://{endpoint.address}:{endpoint.metrics_port or endpoint.port}/metrics")
+    def line(self, endpoint: Endpoint, listener: Listener, spent: Callable[[float], None]) -> FakeLine:
+        return FakeLine(self, f"{endpoint.address}:{endpoint.metrics_port or endpoint.port}", listener, spent)
 
-    async def fetch(self, url: URL) -> bytes:
-        key = f"{url.host}:{url.port}"
-        assert self.entered > self.left, "fetch outside of the client's life"
-        self.asked.append((self._time(), key))
+    def begin(self, key: str) -> None:
+        self.asked.append((self.time(), key))
         self.under_way[key] = self.under_way.get(key, 0) + 1
         self.most_under_way = max(self.most_under_way, self.under_way[key])
-        try:
-            page = self.pages.get(key, self._page)
-            if isinstance(page, FetchError):
-                raise page
-            if isinstance(page, float):
-                try:
-                    await self._time.sleep(page)
-                except asyncio.CancelledError:
-                    await asyncio.sleep(0)  # as a real client, which closes its connection first
-                    raise
-                return self._page
-            await asyncio.sleep(0)
-            return page
-        finally:
-            self.under_way[key] -= 1
-
-    async def __aenter__(self) -> Self:
-        self.entered += 1
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert not any(self.under_way.values())
-        self.left += 1
+        self.most_at_once = max(self.most_at_once, sum(self.under_way.values()))
 
 
 class FakeSink:
@@ -131,8 +157,8 @@ class FakeSink:
         self.heard.append((key, "read"))
         self.loads[key] = load
 
-    def page_failed(self, key: str, reason: str, *, down: bool) -> None:
-        self.heard.append((key, f"failed {reason}{' down' if down else ''}"))
+    def page_failed(self, key: str, reason: str, *, down: bool, alive: bool) -> None:
+        self.heard.append((key, f"failed {reason}{' down' if down else ' alive' if alive else ''}"))
 
 
 class FakeObserver:
@@ -142,6 +168,7 @@ class FakeObserver:
         self.read: list[tuple[str, float, int, tuple[Missing, ...]]] = []
         self.failed: list[tuple[str, str, float]] = []
         self.states: list[tuple[str, str, str]] = []
+        self.more: list[dict[str, int]] = []
         self._clock = clock
 
     def page_read(self, endpoint: Endpoint, *, duration_s: float, page_bytes: int, missing: Sequence[Missing]) -> None:
@@ -152,3 +179,6 @@ class FakeObserver:
 
     def state_changed(self, endpoint: Endpoint, state: str, detail: str) -> None:
         self.states.append((endpoint.key, state, detail))
+
+    def states_changed(self, counts: Mapping[str, int]) -> None:
+        self.more.append(dict(counts))

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gzip
 import itertools
 import socket
 import ssl
 import struct
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -23,15 +26,54 @@ PAGE = b"vllm:num_requests_waiting 3\n"
 CERTIFICATE = Path(__file__).parent / "data" / "localhost.pem"
 
 
-def fetcher(
-    *, timeout_s: float = 2.0, max_page_bytes: int = 100_000, settings: MetricsSourceSettings | None = None
-) -> HttpFetcher:
-    return HttpFetcher(settings or MetricsSourceSettings(), timeout_s=timeout_s, max_page_bytes=max_page_bytes)
+def fetcher(*, max_page_bytes: int = 100_000, settings: MetricsSourceSettings | None = None) -> HttpFetcher:
+    return HttpFetcher(settings or MetricsSourceSettings(), max_page_bytes=max_page_bytes)
+
+
+class Ask:
+    """A line to an endpoint, to be awaited: `page` is the next page, or raises FetchError."""
+
+    def __init__(self, client: HttpFetcher, endpoint: Endpoint, timeout_s: float = 2.0) -> None:
+        self.spent_s = 0.0
+        self.line = client.line(endpoint, self, self._spent)
+        self._timeout_s = timeout_s
+        self._answer: asyncio.Future[bytes] | None = None
+
+    async def __call__(self) -> bytes:
+        loop = asyncio.get_running_loop()
+        self._answer = loop.create_future()
+        timer = loop.call_later(self._timeout_s, self.line.expire)
+        self.line.ask()
+        try:
+            return await self._answer
+        finally:
+            timer.cancel()
+
+    def page(self, data: bytes) -> None:
+        assert self._answer is not None
+        self._answer.set_result(data)
+
+    def no_page(self, error: FetchError) -> None:
+        assert self._answer is not None
+        self._answer.set_exception(error)
+
+    def _spent(self, cpu_s: float) -> None:
+        self.spent_s += cpu_s
+
+
+@contextlib.contextmanager
+def asking(client: HttpFetcher, endpoint: Endpoint, timeout_s: float = 2.0) -> Iterator[Ask]:
+    ask = Ask(client, endpoint, timeout_s)
+    try:
+        yield ask
+    finally:
+        ask.line.close()
 
 
 async def fetch(answer: Answer | bytes, *, timeout_s: float = 2.0, max_page_bytes: int = 100_000) -> bytes:
-    async with serving(answer) as server, fetcher(timeout_s=timeout_s, max_page_bytes=max_page_bytes) as client:
-        return await client.fetch(client.url(server.endpoint))
+    async with serving(answer) as server:
+        with asking(fetcher(max_page_bytes=max_page_bytes), server.endpoint, timeout_s) as ask:
+            return await ask()
 
 
 async def failure(answer: Answer | bytes, *, timeout_s: float = 2.0, max_page_bytes: int = 100_000) -> FetchError:
@@ -51,9 +93,10 @@ async def test_a_page() -> None:
 
 
 async def test_what_is_asked() -> None:
-    async with serving(reply(PAGE)) as server, fetcher() as client:
+    async with serving(reply(PAGE)) as server:
         endpoint = server.endpoint
-        await client.fetch(client.url(endpoint))
+        with asking(fetcher(), endpoint) as ask:
+            await ask()
         (head,) = server.heads
 
     lines = head.lower().split("\r\n")
@@ -64,10 +107,10 @@ async def test_what_is_asked() -> None:
 
 
 async def test_one_connection_for_many_pages_and_no_cookies() -> None:
-    async with serving(reply(PAGE, "set-cookie: a=b")) as server, fetcher() as client:
-        url = client.url(server.endpoint)
+    async with serving(reply(PAGE, "set-cookie: a=b")) as server, AsyncExitStack() as stack:
+        ask = stack.enter_context(asking(fetcher(), server.endpoint))
         for _ in range(5):
-            assert await client.fetch(url) == PAGE
+            assert await ask() == PAGE
 
         assert (server.connections, len(server.heads)) == (1, 5)
         assert "cookie" not in server.heads[-1].lower()
@@ -78,10 +121,10 @@ async def test_a_connection_that_the_server_closed_between_pages() -> None:
         writer.write(reply(PAGE))
         writer.close()
 
-    async with serving(once) as server, fetcher() as client:
-        url = client.url(server.endpoint)
+    async with serving(once) as server, AsyncExitStack() as stack:
+        ask = stack.enter_context(asking(fetcher(), server.endpoint))
         for _ in range(3):
-            assert await client.fetch(url) == PAGE
+            assert await ask() == PAGE
 
         assert server.connections == 3
 
@@ -127,9 +170,9 @@ async def test_answers_that_are_no_page(answer: bytes, reason: Reason, detail: s
 
 
 async def test_a_redirect_is_not_followed() -> None:
-    async with serving(reply(b"", "location: /elsewhere", status="302 Found")) as server, fetcher() as client:
-        with pytest.raises(FetchError):
-            await client.fetch(client.url(server.endpoint))
+    async with serving(reply(b"", "location: /elsewhere", status="302 Found")) as server:
+        with asking(fetcher(), server.endpoint) as ask, pytest.raises(FetchError):
+            await ask()
 
         assert len(server.heads) == 1
 
@@ -203,32 +246,62 @@ async def test_a_connection_that_is_reset() -> None:
 async def test_nobody_there() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        async with fetcher() as client:
-            with pytest.raises(FetchError) as caught:
-                await client.fetch(client.url(Endpoint("127.0.0.1", unused.getsockname()[1])))
+        nobody = Endpoint("127.0.0.1", unused.getsockname()[1])
+        with asking(fetcher(), nobody) as ask, pytest.raises(FetchError) as caught:
+            await ask()
 
     assert caught.value.reason is Reason.REFUSED
     assert caught.value.reason.down
 
 
-async def test_a_fetch_that_is_cancelled_closes_its_connection() -> None:
-    async with serving(hang) as server, fetcher() as client:
-        task = asyncio.create_task(client.fetch(client.url(server.endpoint)))
+async def test_a_line_that_is_closed_lets_go_of_its_connection_and_says_nothing() -> None:
+    async with serving(hang) as server:
+        ask = Ask(fetcher(), server.endpoint)
+        task = asyncio.create_task(ask())
         await server.until(lambda: len(server.heads) == 1)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        ask.line.close()
 
         await server.until(lambda: server.open == 0)
+        assert not task.done()
+        task.cancel()
 
 
-async def test_a_fetch_before_the_client_is_open() -> None:
-    client = fetcher()
+async def test_no_answer_to_the_connection_is_down() -> None:
+    with socket.socket() as full:  # nobody accepts, and there is no room for one more
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        endpoint = Endpoint("127.0.0.1", full.getsockname()[1])
+        others = [socket.socket() for _ in range(2)]
+        try:
+            for other in others:
+                other.setblocking(False)
+                other.connect_ex((endpoint.address, endpoint.port))
+            with asking(fetcher(), endpoint, timeout_s=0.05) as ask, pytest.raises(FetchError) as caught:
+                await ask()
+        finally:
+            for other in others:
+                other.close()
 
-    with pytest.raises(FetchError) as caught:
-        await client.fetch(client.url(Endpoint("127.0.0.1", 1)))
+    assert caught.value.reason is Reason.CONNECT_TIMEOUT
+    assert caught.value.reason.down
 
-    assert caught.value.reason is Reason.INTERNAL
+
+async def test_answers_between_two_questions_cost_the_connection() -> None:
+    async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(reply(PAGE) + reply(b"more"))
+
+    async with serving(twice) as server, AsyncExitStack() as stack:
+        ask = stack.enter_context(asking(fetcher(), server.endpoint))
+        assert [await ask(), await ask()] == [PAGE, PAGE]
+        assert server.connections == 2
+
+
+async def test_a_page_larger_than_the_socket_takes_at_once() -> None:
+    page = b"# " + b"x" * 3_000_000 + b"\n" + PAGE
+    async with serving(reply(page)) as server:
+        with asking(fetcher(max_page_bytes=4_000_000), server.endpoint) as ask:
+            assert await ask() == page
+            assert ask.spent_s > 0.0
 
 
 @pytest.mark.parametrize(
@@ -241,8 +314,13 @@ async def test_a_fetch_before_the_client_is_open() -> None:
         ({"scheme": "https"}, Endpoint("fd00::1", 8000), "https://[fd00::1]:8000/metrics"),
     ],
 )
-def test_urls(values: dict[str, object], endpoint: Endpoint, url: str) -> None:
-    assert str(fetcher(settings=MetricsSourceSettings.model_validate(values)).url(endpoint)) == url
+def test_where_pages_are(values: dict[str, object], endpoint: Endpoint, url: str) -> None:
+    target = fetcher(settings=MetricsSourceSettings.model_validate(values)).target(endpoint)
+    first, host = target.request.decode().split("\r\n")[:2]
+
+    scheme = "http" if target.context is None else "https"
+    assert f"{scheme}://{host.removeprefix('Host: ')}{first.split(' ')[1]}" == url
+    assert f"{endpoint.address}:{target.port}" == host.removeprefix("Host: ").replace("[", "").replace("]", "")
 
 
 @pytest.mark.parametrize(
@@ -299,6 +377,8 @@ class TestTls:
             try:
                 await reader.readuntil(b"\r\n\r\n")
                 writer.write(reply(PAGE))
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(reply(PAGE))
                 await reader.read()
                 writer.close()
             finally:
@@ -307,8 +387,9 @@ class TestTls:
         server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
         settings = MetricsSourceSettings.model_validate({"scheme": "https", **values})
         try:
-            async with fetcher(settings=settings) as client:
-                page = await client.fetch(client.url(Endpoint("127.0.0.1", server.sockets[0].getsockname()[1])))
+            with asking(fetcher(settings=settings), Endpoint("127.0.0.1", server.sockets[0].getsockname()[1])) as ask:
+                page = await ask()
+                assert await ask() == page  # on the same connection
             async with asyncio.timeout(5):
                 await closed.wait()
             return page
@@ -337,10 +418,10 @@ class TestTls:
 
         server = await asyncio.start_server(plain, "127.0.0.1", 0)
         settings = MetricsSourceSettings.model_validate({"scheme": "https"})
+        endpoint = Endpoint("127.0.0.1", server.sockets[0].getsockname()[1])
         try:
-            async with fetcher(settings=settings) as client:
-                with pytest.raises(FetchError) as caught:
-                    await client.fetch(client.url(Endpoint("127.0.0.1", server.sockets[0].getsockname()[1])))
+            with asking(fetcher(settings=settings), endpoint) as ask, pytest.raises(FetchError) as caught:
+                await ask()
         finally:
             server.close()
 
