@@ -5,22 +5,22 @@ from __future__ import annotations
 from extproc.app.watching import FileErrors
 from extproc.files.problems import Unusable
 from extproc.files.watch import FileWatcher
+from extproc.live import LiveWriter
 from extproc.observability.logs import logger
 from extproc.settings.adapters import parse_adapters
 from extproc.settings.base import SettingsError
-from extproc.stages import ModelHeaders
 from extproc.traffic import AdapterMap
 
 _log = logger(__name__)
 
 
 class AdaptersFile:
-    """Keeps a stage's adapter map equal to the file's last good content."""
+    """Keeps the adapter map equal to the file's last good content."""
 
-    def __init__(self, path: str, label: str, stage: ModelHeaders, files: FileErrors) -> None:
+    def __init__(self, path: str, label: str, adapters: LiveWriter[AdapterMap], files: FileErrors) -> None:
         """Read it for the first time. Raises SettingsError with every problem, each under `label`."""
         self._path = path
-        self._stage = stage
+        self._adapters = adapters
         self._files = files
         self._watcher = FileWatcher(
             path,
@@ -30,7 +30,7 @@ class AdaptersFile:
             on_heal=lambda: files.good(path),
         )
         try:
-            stage.adapters = self._watcher.load()
+            adapters.replace(self._watcher.load())
         except Unusable as error:
             raise SettingsError([f"{label}: {problem}" for problem in error.problems]) from None
         files.good(path)
@@ -40,7 +40,7 @@ class AdaptersFile:
         await self._watcher.run()
 
     def _changed(self, adapters: AdapterMap) -> None:
-        self._stage.adapters = adapters
+        self._adapters.replace(adapters)
         self._files.good(self._path)
         _log.info("adapters changed", file=self._path, names=len(adapters))
 

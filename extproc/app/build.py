@@ -23,6 +23,7 @@ from extproc.app.tls import server_tls
 from extproc.app.upstream import with_parameters
 from extproc.director import Director
 from extproc.domain import HeaderMutation
+from extproc.live import Live, LiveWriter
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.logs import logger
 from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics
@@ -45,7 +46,7 @@ from extproc.settings.gateway import GatewayConfig, load_gateway_config, schedul
 from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, load_picker_config
 from extproc.settings.server import BodySettings
 from extproc.stages import AdmitByPriority, ModelHeaders, PickEndpoint, PoolOfEndpoints, RewriteModel, RouteToPool, Stage
-from extproc.traffic import Route, RouteTable
+from extproc.traffic import AdapterMap, Route, RouteTable
 
 _log = logger(__name__)
 
@@ -54,14 +55,15 @@ def build_bbr(settings: BbrSettings) -> Service:
     """The body-based router. Raises SettingsError."""
     telemetry = Telemetry(settings.metrics_max_models)
     metrics = RouterMetrics(telemetry.instruments)
-    headers = ModelHeaders(metrics, rules=settings.headers)
-    telemetry.models.configured.append(lambda model: headers.adapters.has(model))
+    adapters = telemetry.tables.watch(LiveWriter(AdapterMap(), "adapters"))
+    headers = ModelHeaders(metrics, adapters.live, settings.headers)
+    telemetry.models.configured.append(lambda model: adapters.live.value.has(model))
     problems: list[str] = []
     tls = server_tls(settings, telemetry.instruments, telemetry.files, problems)
     admin_tls = metrics_tls(settings, telemetry.files, problems)
     background: list[Callable[[], Awaitable[None]]] = []
     try:
-        background = _watch_adapters(settings.adapters_file, "--adapters-file", headers, telemetry)
+        background = _watch_adapters(settings.adapters_file, "--adapters-file", adapters, telemetry)
     except SettingsError as error:
         problems += error.problems
     if problems:
@@ -69,7 +71,7 @@ def build_bbr(settings: BbrSettings) -> Service:
     cluster = watched = None
     if wants_config_maps(settings):
         cluster = Cluster(settings.kubeconfig, telemetry.instruments, why="--adapter-configmaps")
-        watched = WatchedAdapters(settings, headers, cluster)
+        watched = WatchedAdapters(settings, adapters, cluster)
     options = ParseOptions(settings.invalid_json_passes, settings.text_models, settings.max_inflated_body_bytes)
     director = Director([headers], telemetry.streams, router_metrics=metrics, options=options)
     mode = BodyMode.FULL_DUPLEX_STREAMED if settings.streaming else BodyMode.BUFFERED
@@ -172,12 +174,13 @@ def build_gateway(settings: GatewaySettings) -> Service:
         problems += [p if p.startswith("--config-file") else prefix + p for p in error.problems]
         raise SettingsError(problems) from None
     router_metrics = RouterMetrics(telemetry.instruments)
-    headers = ModelHeaders(router_metrics)
+    adapters = telemetry.tables.watch(LiveWriter(AdapterMap(), "adapters"))
+    headers = ModelHeaders(router_metrics, adapters.live)
     parts = _gateway_parts(config, path.parent, prefix, problems)
     background: list[Callable[[], Awaitable[None]]] = []
     try:
-        adapters = None if config.adapters_file is None else str(path.parent / config.adapters_file)
-        background = _watch_adapters(adapters, prefix + "adaptersFile", headers, telemetry)
+        file = None if config.adapters_file is None else str(path.parent / config.adapters_file)
+        background = _watch_adapters(file, prefix + "adaptersFile", adapters, telemetry)
     except SettingsError as error:
         problems += error.problems
     if problems:
@@ -192,11 +195,11 @@ def build_gateway(settings: GatewaySettings) -> Service:
     options = ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes)
     of_stages = {name: _of_stages(pool, parts[name]) for name, pool in pools.items()}
     picking = _picking(of_stages, settings, telemetry, decisions, options)
-    table = RouteTable([Route(tuple(route.models), route.pool) for route in config.routes])
-    telemetry.models.configured += [table.has, lambda model: headers.adapters.has(model)]
+    routes = Live(RouteTable([Route(tuple(route.models), route.pool) for route in config.routes]), "routes")
+    telemetry.models.configured += [lambda model: routes.value.has(model), lambda model: adapters.live.value.has(model)]
     telemetry.models.only_configured = True
     director = Director(
-        [headers, RouteToPool(table, int(time.time()), lambda: headers.adapters), *picking],
+        [headers, RouteToPool(routes, int(time.time()), adapters.live), *picking],
         telemetry.streams,
         router_metrics=router_metrics,
         options=options,
@@ -270,7 +273,9 @@ def _pool(
 
 def _of_stages(pool: Pool, parts: PoolParts) -> PoolOfEndpoints:
     blueprint = parts.blueprint
-    return PoolOfEndpoints(pool.store, blueprint.scheduler(random.random), blueprint.detector(pool.interval_s), pool.traffic)
+    return PoolOfEndpoints(
+        pool.store, blueprint.scheduler(random.random), blueprint.detector(pool.interval_s), pool.tables.traffic
+    )
 
 
 def _picking(
@@ -283,7 +288,7 @@ def _picking(
 ) -> list[Stage]:
     """The stages from a pool to an endpoint. `only`: there is one pool and no route to it, an endpoint picker."""
     metrics = PickerMetrics(telemetry.instruments)
-    telemetry.models.configured.append(lambda model: any(pool.traffic.rewrites.has(model) for pool in pools.values()))
+    telemetry.models.configured.append(lambda model: any(pool.traffic.rewrites.value.has(model) for pool in pools.values()))
     return [
         RewriteModel(pools, RewriteMetrics(telemetry.instruments), random.random, default_pool=only, options=options),
         AdmitByPriority(
@@ -315,6 +320,6 @@ def _responses(settings: PickingSettings, telemetry: Telemetry) -> ResponseMetri
 
 
 def _watch_adapters(
-    file: str | None, label: str, headers: ModelHeaders, telemetry: Telemetry
+    file: str | None, label: str, adapters: LiveWriter[AdapterMap], telemetry: Telemetry
 ) -> list[Callable[[], Awaitable[None]]]:
-    return [] if file is None else [AdaptersFile(file, label, headers, telemetry.files).run]
+    return [] if file is None else [AdaptersFile(file, label, adapters, telemetry.files).run]

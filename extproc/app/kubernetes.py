@@ -14,13 +14,13 @@ from extproc.discovery.kubernetes.endpoints import KubernetesSource
 from extproc.discovery.kubernetes.objects import TrafficObjects
 from extproc.discovery.kubernetes.pools import Selection
 from extproc.discovery.kubernetes.traffic import PoolRef
+from extproc.live import LiveWriter
 from extproc.observability.logs import logger
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import AdapterSettings, ElectionSettings, PoolSettings
 from extproc.settings.gateway import PoolSpec
 from extproc.settings.selection import parse_selector
-from extproc.stages import ModelHeaders
-from extproc.traffic import AdapterMap, PoolTraffic
+from extproc.traffic import AdapterMap, PoolTables
 
 _log = logger(__name__)
 
@@ -65,9 +65,9 @@ class WatchedAdapters:
     for long: after `within_s` it serves, base models unknown, until the ConfigMaps are there.
     """
 
-    def __init__(self, settings: AdapterSettings, headers: ModelHeaders, cluster: Cluster) -> None:
+    def __init__(self, settings: AdapterSettings, adapters: LiveWriter[AdapterMap], cluster: Cluster) -> None:
         self._must = settings.adapter_configmaps == "true"
-        self._headers = headers
+        self._adapters = adapters
         self._given_up = False
         self.within_s = CONFIG_MAPS_WITHIN_S
         self._cluster = cluster
@@ -99,16 +99,16 @@ class WatchedAdapters:
                 _log.warning("serving without ConfigMaps of adapters, base models are unknown until they are read", why=why)
 
     def _changed(self, adapters: AdapterMap) -> None:
-        self._headers.adapters = adapters
+        self._adapters.replace(adapters)
 
 
 async def watch_objects(pools: Sequence[Pool], cluster: Cluster) -> None:
     """Objectives and rewrites of the pools of Kubernetes, one watch of each kind for a namespace; until cancelled."""
-    found: dict[str, dict[PoolRef, PoolTraffic]] = {}
+    found: dict[str, dict[PoolRef, PoolTables]] = {}
     for pool in pools:
         if pool.source is not None:
             namespace = pool.source.namespace or cluster.client.namespace
-            found.setdefault(namespace, {})[PoolRef(pool.source.group, pool.source.name)] = pool.traffic
+            found.setdefault(namespace, {})[PoolRef(pool.source.group, pool.source.name)] = pool.tables
     async with asyncio.TaskGroup() as group:
         for namespace, tables in found.items():
             objects = TrafficObjects(tables, cluster.contact, cluster.errors, namespace=namespace)

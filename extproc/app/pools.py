@@ -21,6 +21,7 @@ from extproc.files.read import read_file
 from extproc.observability.instruments import Instruments
 from extproc.observability.logs import logger
 from extproc.observability.metrics import PoolMetrics, PoolRow, ScrapeMetrics
+from extproc.observability.tables import TableMetrics
 from extproc.pool import PoolStore
 from extproc.scheduling import Blueprint, build_scheduler
 from extproc.scheduling.build import PluginType
@@ -31,7 +32,7 @@ from extproc.scraping.scraper import Scraper
 from extproc.settings.base import SettingsError
 from extproc.settings.engines import CoreMetricsSettings, MetricsSourceSettings
 from extproc.settings.picker import EndpointPickerConfig
-from extproc.traffic import PoolTraffic
+from extproc.traffic import PoolTables
 
 _log = logger(__name__)
 
@@ -199,7 +200,10 @@ class Pool:
         self.source = parts.kubernetes
         """Where in Kubernetes the pool is; None when it is elsewhere."""
         self._keys: frozenset[str] = frozenset()
-        self.traffic = PoolTraffic()
+        self.tables = PoolTables(store.name)
+        tables = TableMetrics.of(instruments)
+        tables.watch(self.tables.rewrites)
+        tables.watch(self.tables.objectives)
         """What the pool's rewrites and objectives say. Discovery replaces its tables."""
         self.interval_s = parts.source.interval or interval_s
         """From one page of an endpoint to the next."""

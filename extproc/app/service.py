@@ -30,6 +30,7 @@ from extproc.observability.instruments import Instruments
 from extproc.observability.labels import MAX_MODELS, ModelNames
 from extproc.observability.logs import count_losses, logger
 from extproc.observability.metrics import StreamMetrics, TransportMetrics
+from extproc.observability.tables import TableMetrics
 from extproc.protocol import StreamLimits
 from extproc.settings.base import SettingsError
 from extproc.settings.server import DrainSettings, MetricsPortSettings, ServerSettings
@@ -72,6 +73,7 @@ class Telemetry:
         self.transport = TransportMetrics(self.instruments)
         self.files = FileErrors(self.instruments)
         count_losses(self.instruments)
+        self.tables = TableMetrics.of(self.instruments)
 
     def process(self) -> None:
         """Also show the process itself; once in a process."""

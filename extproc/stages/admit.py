@@ -52,7 +52,7 @@ class AdmitByPriority:
             return None
         name, pool = pool_of(self._pools, draft, self._default_pool)
         said = objective.decode("latin-1") if objective else None
-        draft.priority = priority = pool.traffic.objectives.priority_of(said)
+        draft.priority = priority = pool.traffic.objectives.value.priority_of(said)
         if draft.reasons is not None:
             saturation = _saturation(pool, self._subset(request))
             draft.reasons.of(self, {"objective": said, "priority": priority, "saturation": saturation})

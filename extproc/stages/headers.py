@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from extproc import names
 from extproc.domain import InferenceRequest
+from extproc.live import Live
 from extproc.observability.metrics import RouterMetrics
 from extproc.request.fields import field_text
 from extproc.settings.router import HeaderRules
@@ -15,9 +16,11 @@ from extproc.traffic import AdapterMap
 class ModelHeaders:
     """The body-based router: the model and its base model as headers; a client's own copies of them never pass."""
 
-    def __init__(self, metrics: RouterMetrics, adapters: AdapterMap = AdapterMap(), rules: HeaderRules = HeaderRules()) -> None:
-        self.adapters = adapters
-        """Replaced as a whole when its source changes."""
+    def __init__(
+        self, metrics: RouterMetrics, adapters: Live[AdapterMap] | None = None, rules: HeaderRules = HeaderRules()
+    ) -> None:
+        """`adapters`: base models of adapters; without it no name has one."""
+        self._adapters = Live(AdapterMap()) if adapters is None else adapters
         self._metrics = metrics
         self._model_headers = tuple(rule.header for rule in rules.fields if rule.field == "model")
         self._other = tuple(rule for rule in rules.fields if rule.field != "model")
@@ -31,7 +34,7 @@ class ModelHeaders:
         if model is not None:
             found += [(header, model) for header in self._model_headers]
             if self._base:
-                found.append((names.BASE_MODEL_HEADER, self.adapters.base_of(model)))
+                found.append((names.BASE_MODEL_HEADER, self._adapters.value.base_of(model)))
         for field, header in self._other:
             text = field_text(request.payload, field)
             if text:

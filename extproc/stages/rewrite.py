@@ -45,7 +45,7 @@ class RewriteModel:
 
     def decide(self, request: InferenceRequest, draft: Draft) -> Step:
         headers = request.head.headers
-        rules = pool_of(self._pools, draft, self._default_pool)[1].traffic.rewrites
+        rules = pool_of(self._pools, draft, self._default_pool)[1].traffic.rewrites.value
         split: Split | None = None
         if not rules.is_empty or _OLD in headers or _NEW in headers:
             split = rules.split_of(request.model or "")

@@ -6,7 +6,7 @@ This package may not import asyncio, grpc, protobuf, logging or any room beside 
 
 from extproc.traffic.adapters import AdapterMap
 from extproc.traffic.objectives import ObjectiveTable
-from extproc.traffic.objects import PoolTraffic
+from extproc.traffic.objects import PoolTables, PoolTraffic
 from extproc.traffic.rewrites import ModelRewrite, RewriteRule, RewriteTable, RewriteTarget, Split
 from extproc.traffic.routes import Route, RouteTable
 
@@ -14,6 +14,7 @@ __all__ = [
     "AdapterMap",
     "ModelRewrite",
     "ObjectiveTable",
+    "PoolTables",
     "PoolTraffic",
     "RewriteRule",
     "RewriteTable",

@@ -258,7 +258,7 @@ async def test_objects_reach_the_pool(fake: FakeKube, tmp_path: Path) -> None:
         await until(lambda: ready(ports.metrics))
         await until(lambda: renamed(ports.grpc, b'{"model": "tuned", "messages": []}'))
         async with asyncio.timeout(5):
-            while service.pools[0].traffic.objectives.priority_of("urgent") != 5:  # noqa: ASYNC110
+            while service.pools[0].tables.objectives.live.value.priority_of("urgent") != 5:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         fake.delete("inferencemodelrewrites.llm-d.ai", "r")
         await until(lambda: renamed(ports.grpc, BODY))

@@ -81,9 +81,9 @@ async def test_rewrites_and_objectives(server: Server, transport: str, tmp_path:
         service = build_gateway(GatewaySettings(config_file=str(config), **common))
     else:
         service = build_epp(EppSettings(endpoints=(server.address,), **common))
-    traffic = service.pools[0].traffic
-    traffic.objectives = ObjectiveTable({"batch": -1})
-    traffic.rewrites = RewriteTable([ModelRewrite("ns/r", 0.0, (RewriteRule(("alias",), (RewriteTarget("served"),)),))])
+    traffic = service.pools[0].tables
+    traffic.objectives.replace(ObjectiveTable({"batch": -1}))
+    traffic.rewrites.replace(RewriteTable([ModelRewrite("ns/r", 0.0, (RewriteRule(("alias",), (RewriteTarget("served"),)),))]))
     asking = chat(b'{"model": "alias"}', **BATCH)
     async with running(service) as ports, aiohttp.ClientSession() as session:
         pages = Pages(session, ports.metrics)

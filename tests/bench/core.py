@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from extproc.director import Director
 from extproc.domain import Endpoint, InferenceRequest, Load, RequestHead
+from extproc.live import Live
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.instruments import Instruments
 from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics, StreamMetrics
@@ -18,7 +19,7 @@ from extproc.protocol import StreamLimits
 from extproc.scheduling import build_scheduler
 from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig
 from extproc.stages import AdmitByPriority, ModelHeaders, PickEndpoint, PoolOfEndpoints, RewriteModel, RouteToPool, Stage
-from extproc.traffic import PoolTraffic, Route, RouteTable
+from extproc.traffic import PoolTables, Route, RouteTable
 from extproc.transport.codec import Encoder
 from extproc.transport.session import Session
 from tests.bench.recorded import MODEL, STREAMS
@@ -58,7 +59,9 @@ def directors() -> dict[str, Director]:
 
     def picking(*, required: bool) -> list[Stage]:
         blueprint = build_scheduler(DEFAULT_PICKER)
-        pool = PoolOfEndpoints(make_store(10), blueprint.scheduler(random.random), blueprint.detector(0.05), PoolTraffic())
+        pool = PoolOfEndpoints(
+            make_store(10), blueprint.scheduler(random.random), blueprint.detector(0.05), PoolTables().traffic
+        )
         pools = {"bench": pool}
         return [
             RewriteModel(pools, rewrites, random.random, default_pool="bench"),
@@ -66,7 +69,7 @@ def directors() -> dict[str, Director]:
             PickEndpoint(pools, picker, DecisionLog(), default_pool="bench", model_required=required),
         ]
 
-    routes = RouteToPool(RouteTable([Route((MODEL,), "bench")]), 0)
+    routes = RouteToPool(Live(RouteTable([Route((MODEL,), "bench")])), 0)
     return {
         "router": Director([ModelHeaders(router)], streams, router_metrics=router),
         "picker": Director(picking(required=True), streams),

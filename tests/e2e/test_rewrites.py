@@ -94,7 +94,7 @@ async def passage(
                     each["typed_config"]["send_body_without_waiting_for_header_response"] = True
 
     deployment.add_pool("p", [Endpoint("127.0.0.1", ports[LLAMA.ports[0]])])
-    deployment.traffic["p"].rewrites = RULE
+    deployment.traffic["p"].rewrites.replace(RULE)
     director = deployment.director(deployment.rewriter(), deployment.admission(), deployment.picker(model_required=True))
     limits = StreamLimits(scanner_of=scanner_of if early else None)
     async with (
@@ -125,7 +125,7 @@ async def test_only_the_name_changes(envoy_binary: Path, tmp_path: Path, transpo
 @pytest.mark.parametrize("mode", [FDS, "STREAMED", "BUFFERED"])
 async def test_the_name_that_a_header_asks_for(envoy_binary: Path, tmp_path: Path, transport: TransportName, mode: str) -> None:
     async with passage(envoy_binary, tmp_path, transport, mode) as through:
-        through.deployment.traffic["p"].rewrites = RewriteTable()
+        through.deployment.traffic["p"].rewrites.replace(RewriteTable())
         assert (await through.ask(x_llm_d_model_name_rewrite="n")).json["model"] == "m"
         assert through.last.body == BODY.replace(b'"m"', b'"n"')
         assert through.header("content-length") in (None, str(len(BODY)))
@@ -134,7 +134,9 @@ async def test_the_name_that_a_header_asks_for(envoy_binary: Path, tmp_path: Pat
 async def test_requests_are_split_by_weight(envoy_binary: Path, tmp_path: Path, transport: TransportName) -> None:
     targets = (RewriteTarget("stable", 3), RewriteTarget("canary", 1))
     async with passage(envoy_binary, tmp_path, transport) as through:
-        through.deployment.traffic["p"].rewrites = RewriteTable([ModelRewrite("ns/r", 0.0, (RewriteRule(("m",), targets),))])
+        through.deployment.traffic["p"].rewrites.replace(
+            RewriteTable([ModelRewrite("ns/r", 0.0, (RewriteRule(("m",), targets),))])
+        )
         answers = await asyncio.gather(*[through.ask() for _ in range(80)])
         assert {answer.json["model"] for answer in answers} == {"m"}
         served = Counter(json.loads(exchange.body)["model"] for exchange in through.came)
@@ -189,13 +191,13 @@ async def test_a_body_that_is_not_sent(envoy_binary: Path, tmp_path: Path, trans
     async with passage(envoy_binary, tmp_path, transport, "NONE") as through:
         answer = await through.ask()
         assert (answer.status, answer.json["error"]["code"]) == (500, "body_not_seen")
-        through.deployment.traffic["p"].rewrites = RewriteTable()
+        through.deployment.traffic["p"].rewrites.replace(RewriteTable())
         assert (await through.ask()).status == 200
 
 
 async def test_what_may_be_shed_is(envoy_binary: Path, tmp_path: Path, transport: TransportName) -> None:
     async with passage(envoy_binary, tmp_path, transport) as through:
-        through.deployment.traffic["p"].objectives = ObjectiveTable({"batch": -1})
+        through.deployment.traffic["p"].objectives.replace(ObjectiveTable({"batch": -1}))
         assert (await through.ask(x_llm_d_inference_objective="batch")).status == 200
         through.deployment.clock.advance(1.0)  # the page is stale
         shed = await through.ask(x_gateway_inference_objective="batch")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from extproc.director import Director
 from extproc.domain import Endpoint, InferenceRequest, Load, RequestHead
+from extproc.live import Live
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.instruments import Instruments
 from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics, StreamMetrics
@@ -16,7 +17,7 @@ from extproc.scheduling import build_scheduler
 from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
 from extproc.settings.router import HeaderRules
 from extproc.stages import AdmitByPriority, ModelHeaders, PickEndpoint, PoolOfEndpoints, RewriteModel, RouteToPool, Stage
-from extproc.traffic import AdapterMap, PoolTraffic, Route, RouteTable
+from extproc.traffic import AdapterMap, PoolTables, Route, RouteTable
 from tests.fakes.candidates import endpoints
 from tests.fakes.chance import seeded
 from tests.fakes.clock import FakeClock
@@ -44,7 +45,7 @@ class Deployment:
         self.rewrite_metrics = RewriteMetrics(self.instruments)
         self.admission_metrics = AdmissionMetrics(self.instruments)
         self.pools: dict[str, PoolOfEndpoints] = {}
-        self.traffic: dict[str, PoolTraffic] = {}
+        self.traffic: dict[str, PoolTables] = {}
         """What the objects of each pool say: tests replace the tables."""
 
     def add_pool(self, name: str, members: int | Sequence[Endpoint] = 2, *, config: str = "", idle: bool = True) -> PoolStore:
@@ -58,17 +59,19 @@ class Deployment:
                 store.page_read(endpoint.key, IDLE)
         picker_config = load_picker_config(config)[0] if config else DEFAULT_PICKER
         blueprint = build_scheduler(picker_config)
-        self.traffic[name] = PoolTraffic()
-        self.pools[name] = PoolOfEndpoints(store, blueprint.scheduler(seeded()), blueprint.detector(0.05), self.traffic[name])
+        self.traffic[name] = PoolTables(name)
+        self.pools[name] = PoolOfEndpoints(
+            store, blueprint.scheduler(seeded()), blueprint.detector(0.05), self.traffic[name].traffic
+        )
         return store
 
     def headers(self, adapters: AdapterMap = AdapterMap(), rules: HeaderRules = HeaderRules()) -> ModelHeaders:
-        return ModelHeaders(self.router_metrics, adapters, rules)
+        return ModelHeaders(self.router_metrics, Live(adapters), rules)
 
     def routes(self, adapters: AdapterMap = AdapterMap(), /, **models: Sequence[str]) -> RouteToPool:
         """Models by pool."""
         table = RouteTable([Route(tuple(names), pool) for pool, names in models.items()])
-        return RouteToPool(table, 1_700_000_000, lambda: adapters)
+        return RouteToPool(Live(table), 1_700_000_000, Live(adapters))
 
     def rewriter(
         self,

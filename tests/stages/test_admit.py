@@ -23,7 +23,7 @@ ROOM = Load(waiting=0, running=1, kv_usage=0.1)
 def deployment() -> Deployment:
     made = Deployment()
     made.add_pool("p")
-    made.traffic["p"].objectives = ObjectiveTable({"batch": -10, "chat": 5})
+    made.traffic["p"].objectives.replace(ObjectiveTable({"batch": -10, "chat": 5}))
     return made
 
 

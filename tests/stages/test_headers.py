@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from extproc.domain import InferenceRequest
+from extproc.live import LiveWriter
 from extproc.settings.router import FieldRule, HeaderRules
+from extproc.stages import ModelHeaders
 from extproc.traffic import AdapterMap
 from tests.fakes.deployment import Deployment, request
 from tests.fakes.events import head
@@ -62,8 +64,9 @@ class TestModelHeaders:
         assert draft.remove_headers == ("x-gateway-base-model-name", "x-n")
 
     def test_new_adapters_count_at_once(self, deployment: Deployment) -> None:
-        stage = deployment.headers()
-        stage.adapters = self.ADAPTERS
+        adapters = LiveWriter(AdapterMap())
+        stage = ModelHeaders(deployment.router_metrics, adapters.live)
+        adapters.replace(self.ADAPTERS)
         draft, _ = run(stage, request("lora"))
         assert dict(draft.set_headers)["X-Gateway-Base-Model-Name"] == "base"
 

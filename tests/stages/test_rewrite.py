@@ -51,7 +51,7 @@ def run(
     *,
     draws: tuple[float, ...] = (),
 ) -> tuple[Draft, InferenceRequest]:
-    deployment.traffic["p"].rewrites = rules
+    deployment.traffic["p"].rewrites.replace(rules)
     request_head = head(subset=None, **{"content_type": "application/json", **headers})
     request = parse(request_head, body)
     draft = Draft(0.0, body)
@@ -118,7 +118,7 @@ class TestTheModelThatServes:
 
     def test_belongs_to_its_pool(self, deployment: Deployment) -> None:
         deployment.add_pool("q")
-        deployment.traffic["p"].rewrites = ALIAS
+        deployment.traffic["p"].rewrites.replace(ALIAS)
         for pool, target in (("p", "served"), ("q", None)):
             draft = Draft(0.0, BODY)
             draft.pool = pool
@@ -170,7 +170,7 @@ class TestWhatIsRefused:
 
 class TestExplain:
     def test_tells_the_shares_and_counts_nothing(self, deployment: Deployment) -> None:
-        deployment.traffic["p"].rewrites = CANARY
+        deployment.traffic["p"].rewrites.replace(CANARY)
         draft = Draft(0.0, BODY)
         told = explained(deployment.rewriter(draw=Draws(0.95)), parse(head(content_type="application/json"), BODY), draft)
         assert told == {"target_model": "canary", "rewrite": "ns/r", "targets": {"stable": 0.9, "canary": 0.1}}
@@ -194,7 +194,7 @@ class TestBehindIt:
         return decision
 
     def test_routes_and_headers_go_by_the_clients_model(self, deployment: Deployment) -> None:
-        deployment.traffic["p"].rewrites = ALIAS
+        deployment.traffic["p"].rewrites.replace(ALIAS)
         decision = self.decide(deployment, gateway=True, content_length=str(len(BODY)))
         assert dict(decision.set_headers)["X-Gateway-Model-Name"] == "m"
         assert decision.remove_headers == ("content-length",)
@@ -202,7 +202,7 @@ class TestBehindIt:
         assert decision.reader is not None, "the client's name is put back"
 
     def test_an_answer_that_is_not_sent_to_us_is_counted(self, deployment: Deployment) -> None:
-        deployment.traffic["p"].rewrites = ALIAS
+        deployment.traffic["p"].rewrites.replace(ALIAS)
         decision = self.decide(deployment)
         assert decision.reader is not None
         decision.reader.headers(200, {"content-type": b"application/json"}, BodyPath.UNSEEN)
@@ -211,7 +211,7 @@ class TestBehindIt:
         assert counted(deployment.instruments, name) == {f'{name}{{reason="body not sent"}}': 1}
 
     def test_metrics_and_the_log_tell_both_models(self, deployment: Deployment) -> None:
-        deployment.traffic["p"].rewrites = ALIAS
+        deployment.traffic["p"].rewrites.replace(ALIAS)
         self.decide(deployment)
         (record,) = deployment.log.latest()
         assert (record.model, record.target_model) == ("m", "served")
@@ -224,7 +224,7 @@ class TestBehindIt:
     def test_an_epp_needs_no_name_when_a_rule_gives_one(self, deployment: Deployment) -> None:
         with pytest.raises(MissingModel):
             self.decide(deployment, b'{"messages":[]}')
-        deployment.traffic["p"].rewrites = EVERY
+        deployment.traffic["p"].rewrites.replace(EVERY)
         assert self.decide(deployment, b'{"messages":[]}').splices
 
     def test_what_clients_tell_the_picker_does_not_reach_the_model_server(self, deployment: Deployment) -> None:
@@ -252,20 +252,20 @@ class TestBehindIt:
         assert (decision.splices, decision.reader) == ((), None)
 
     def test_nothing_is_in_flight_after_a_refusal(self, deployment: Deployment) -> None:
-        deployment.traffic["p"].rewrites = ALIAS
+        deployment.traffic["p"].rewrites.replace(ALIAS)
         with pytest.raises(UnreadableBody):
             self.decide(deployment, b"x", content_encoding="rot13")
         assert all(view.in_flight == 0 for view in deployment.pools["p"].store.describe())
 
     def test_a_compressed_body_goes_on_plain(self, deployment: Deployment) -> None:
-        deployment.traffic["p"].rewrites = ALIAS
+        deployment.traffic["p"].rewrites.replace(ALIAS)
         body = encode(BODY, "zstd")
         decision = self.decide(deployment, body, content_encoding="zstd")
         assert decision.remove_headers == ("content-encoding",)
         assert spliced(body, decision.splices) == b'{"model":"served","messages":[]}'
 
     def test_explained_as_a_whole(self, deployment: Deployment) -> None:
-        deployment.traffic["p"].rewrites = ALIAS
+        deployment.traffic["p"].rewrites.replace(ALIAS)
         stages = (deployment.rewriter(), deployment.admission(), deployment.picker())
         told: dict[str, Any] = deployment.director(*stages).explain(head(content_type="application/json"), BODY)
         assert told["RewriteModel"]["target_model"] == "served"

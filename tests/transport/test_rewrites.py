@@ -37,7 +37,7 @@ def deployed(*, gateway: bool = False) -> tuple[Deployment, Session]:
 def session(deployment: Deployment, limits: StreamLimits = StreamLimits(), *, gateway: bool = False) -> Session:
     if "p" not in deployment.pools:
         deployment.add_pool("p")
-        deployment.traffic["p"].rewrites = RULE
+        deployment.traffic["p"].rewrites.replace(RULE)
     picking = (deployment.rewriter(), deployment.admission(), deployment.picker(model_required=True))
     stages = (deployment.headers(), deployment.routes(p=["m"]), *picking) if gateway else picking
     return Session(deployment.director(*stages), Encoder(), limits)
@@ -178,7 +178,7 @@ class TestEarlyMode:
     def test_it_may_when_nothing_is_rewritten(self) -> None:
         deployment = Deployment()
         stream = session(deployment, EARLY)
-        deployment.traffic["p"].rewrites = RewriteTable()
+        deployment.traffic["p"].rewrites.replace(RewriteTable())
         body = [b'{"model":"m","x":1', b',"model":"m"}']
         assert exchange(stream, body).body == b"".join(body)
 
@@ -231,7 +231,7 @@ class TestShedding:
     def test_is_answered_with_the_reason_clients_key_on(self) -> None:
         deployment = Deployment()
         stream = session(deployment)
-        deployment.traffic["p"].objectives = ObjectiveTable({"batch": -1})
+        deployment.traffic["p"].objectives.replace(ObjectiveTable({"batch": -1}))
         deployment.clock.advance(1.0)  # the pages are stale
         told = exchange(stream, [BODY], headers={"x-llm-d-inference-objective": b"batch"})
         assert (told.status, told.error) == (429, "pool_saturated")

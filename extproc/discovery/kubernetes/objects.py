@@ -27,7 +27,7 @@ from extproc.kubernetes.api import Api
 from extproc.kubernetes.contact import ApiContact
 from extproc.kubernetes.reflector import Change, Key, Reflector, Resource
 from extproc.observability.logs import logger
-from extproc.traffic import PoolTraffic
+from extproc.traffic import PoolTables
 from extproc.traffic.objectives import ObjectiveTable
 from extproc.traffic.rewrites import ModelRewrite, RewriteTable
 
@@ -63,7 +63,7 @@ class TrafficObjects:
 
     def __init__(
         self,
-        pools: dict[PoolRef, PoolTraffic],
+        pools: dict[PoolRef, PoolTables],
         contact: ApiContact,
         errors: ObjectErrors,
         *,
@@ -128,13 +128,14 @@ class TrafficObjects:
                 _log.info("object is for another pool, ignored", kind=kind, namespace=key[0], name=key[1], pool=ref.name)
         for ref, values in found.items():
             if kind == OBJECTIVE:
-                self._pools[ref].objectives = ObjectiveTable({name: priority for (_, name), priority in values.items()})
+                priorities = {name: priority for (_, name), priority in values.items()}
+                self._pools[ref].objectives.replace(ObjectiveTable(priorities))
             else:
                 self._rewrites(ref, values)
 
     def _rewrites(self, ref: PoolRef, values: dict[Key, ModelRewrite]) -> None:
         table = RewriteTable(values.values())
-        self._pools[ref].rewrites = table
+        self._pools[ref].rewrites.replace(table)
         chains = table.followed_by()
         if chains != self._chains.get(ref, ()):
             self._chains[ref] = chains

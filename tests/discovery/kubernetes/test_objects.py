@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from extproc.discovery.kubernetes.objects import TrafficObjects
 from extproc.discovery.kubernetes.traffic import PoolRef
-from extproc.traffic import PoolTraffic
+from extproc.traffic import PoolTables
 from tests.discovery.kubernetes.at_work import AtWork, at_work, running
 from tests.fakes.kube import FakeKube
 
@@ -48,9 +48,9 @@ class Watched:
     def __init__(self, it: AtWork) -> None:
         self.it = it
         self.fake = it.fake
-        self.traffic = PoolTraffic()
+        self.tables = PoolTables()
         self.objects = TrafficObjects(
-            {PoolRef(GROUP, "vllm"): self.traffic}, it.contact, it.errors, namespace="default", reflector=it.reflector
+            {PoolRef(GROUP, "vllm"): self.tables}, it.contact, it.errors, namespace="default", reflector=it.reflector
         )
 
     def objective(self, name: str, priority: Any = 0, *, group: str = NEW, **more: Any) -> None:
@@ -61,12 +61,12 @@ class Watched:
 
     async def priorities(self, **wanted: int) -> None:
         await self.it.until(
-            lambda: all(self.traffic.objectives.priority_of(name) == priority for name, priority in wanted.items())
+            lambda: all(self.tables.objectives.live.value.priority_of(name) == priority for name, priority in wanted.items())
         )
 
     async def targets(self, **wanted: str | None) -> None:
         await self.it.until(
-            lambda: all(self.traffic.rewrites.target_of(model, lambda: 0.5) == to for model, to in wanted.items())
+            lambda: all(self.tables.rewrites.live.value.target_of(model, lambda: 0.5) == to for model, to in wanted.items())
         )
 
 

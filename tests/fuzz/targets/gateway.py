@@ -90,7 +90,7 @@ class _Servers:
             [made.headers(adapters), made.routes(p=["m"], q=["n"]), rewriter, admission, picker],
         )
         made.pools["q"] = made.pools["p"]
-        made.traffic["p"].objectives = ObjectiveTable({"o": -1, "high": 1})
+        made.traffic["p"].objectives.replace(ObjectiveTable({"o": -1, "high": 1}))
         self.directors = [
             _Heard(these, made.stream_metrics, router_metrics=made.router_metrics, options=options, clock=made.clock)
             for these in stages
@@ -100,7 +100,7 @@ class _Servers:
     def reset(self) -> None:
         self.store.replace_endpoints([])
         self.store.replace_endpoints(_ENDPOINTS)
-        self.deployment.traffic["p"].rewrites = _TABLES[0]
+        self.deployment.traffic["p"].rewrites.replace(_TABLES[0])
 
     def happens(self, source: Source) -> None:
         """What the rest of the server does meanwhile."""
@@ -114,7 +114,7 @@ class _Servers:
         elif kind == 2:
             self.store.replace_endpoints(_ENDPOINTS[source.below(4) : 1 + source.below(4)])
         elif kind == 4:
-            self.deployment.traffic["p"].rewrites = source.pick(_TABLES)
+            self.deployment.traffic["p"].rewrites.replace(source.pick(_TABLES))
         elif kind == 3:
             self.deployment.clock.advance(source.below(4))
 
