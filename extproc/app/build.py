@@ -287,7 +287,8 @@ def _picking(
     only: str | None = None,
 ) -> list[Stage]:
     """The stages from a pool to an endpoint. `only`: there is one pool and no route to it, an endpoint picker."""
-    metrics = PickerMetrics(telemetry.instruments)
+    metrics = PickerMetrics(telemetry.instruments, only)
+    telemetry.instruments.names = settings.metrics_names
     telemetry.models.configured.append(lambda model: any(pool.traffic.rewrites.value.has(model) for pool in pools.values()))
     return [
         RewriteModel(pools, RewriteMetrics(telemetry.instruments), random.random, default_pool=only, options=options),

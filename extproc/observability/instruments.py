@@ -14,6 +14,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from extproc.observability.twins import MetricNames, shown
+
 MAX_SERIES: Final = 1000
 """Children of a family whose labels nothing else bounds: what comes later is counted as `other`."""
 UNBOUNDED: Final = 2**60
@@ -138,6 +140,8 @@ class Instruments(Collector):
     def __init__(self) -> None:
         self._families: list[Family[Value] | Family[Histogram]] = []
         self.before_collect: list[Callable[[], None]] = []
+        self.names: MetricNames = "both"
+        """Which of upstream's two names are shown of what has both."""
         self._once: dict[str, object] = {}
 
     def once(self, name: str, make: Callable[[], Made]) -> Made:
@@ -165,7 +169,7 @@ class Instruments(Collector):
         for refresh in self.before_collect:
             refresh()
         for family in self._families:
-            yield family.collect()
+            yield from shown(family.collect(), self.names)
 
     def register(self, registry: CollectorRegistry) -> None:
         """Be part of what `/metrics` shows."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 from extproc.observability.instruments import OTHER, Family, Histogram, Instruments, Value
 
 MAX_MODELS: Final = 50
-"""Some 75 lines each, and 230 more with `--response-metrics`."""
+"""Some 140 lines each, and 400 more when answers are read; half of that with one of upstream's two names (`twins.py`)."""
 MODEL_LABELS: Final = frozenset({"model", "model_name", "target_model_name", "target_model"})
 _SAYS_NOTHING: Final = frozenset({401, 403, 408, 413, 425, 429})
 """Statuses below 500 that a model which is there gives too."""

@@ -1,11 +1,13 @@
 """The metrics, by the names dashboards already know.
 
 `bbr_*` are the body-based router's (GIE v1.0 to v1.5), `inference_objective_*`, `inference_pool_*` and
-`inference_extension_*` the endpoint picker's (GIE v1.x). `extproc_*` are ours, for what upstream does not count.
+`inference_extension_*` the endpoint picker's (GIE v1.x), which a page also has as `llm_d_epp_*` (`twins.py`). `extproc_*` are
+ours, for what upstream does not count.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -13,6 +15,7 @@ from extproc import __version__
 from extproc.observability.instruments import MAX_SERIES, UNBOUNDED, Family, Histogram, Instruments, Value
 from extproc.observability.labels import ModelNames, Place
 from extproc.observability.logs import logger
+from extproc.observability.twins import NO_FLOW
 
 _log = logger(__name__)
 
@@ -183,8 +186,9 @@ class ModelMetrics:
 class PickerMetrics:
     """`inference_objective_*`, `inference_extension_*`."""
 
-    def __init__(self, instruments: Instruments) -> None:
-        standard = ["model_name", "target_model_name"]
+    def __init__(self, instruments: Instruments, pool: str | None = None) -> None:
+        """`pool`: the only one there is."""
+        standard = ["model_name", "target_model_name", "priority"]
         self._names = ModelNames.of(instruments)
         self._total = instruments.counter("inference_objective_request_total", "Requests by model.", standard, most=UNBOUNDED)
         self._errors = instruments.counter(
@@ -204,7 +208,7 @@ class PickerMetrics:
             "inference_objective_request_sizes", "Request bodies in bytes.", SIZES, standard, most=UNBOUNDED
         )
         self._running = instruments.gauge(
-            "inference_objective_running_requests", "Requests that have not ended.", ["model_name"], most=UNBOUNDED
+            "inference_objective_running_requests", "Requests that have not ended.", standard, most=UNBOUNDED
         )
         instruments.gauge("inference_extension_info", "Build of the endpoint picker.", ["commit", "build_ref"]).child(
             "", __version__
@@ -212,6 +216,8 @@ class PickerMetrics:
         self.schedule = instruments.histogram(
             "inference_extension_scheduler_e2e_duration_seconds", "Time to pick an endpoint.", DECISION_SECONDS
         ).child()
+        self._pool = pool
+        self._queue = flow_queue(instruments)
         self._attempts = instruments.counter(
             "inference_extension_scheduler_attempts_total",
             "Attempts to pick an endpoint.",
@@ -228,43 +234,46 @@ class PickerMetrics:
             "Requests answered by another endpoint than the picked one (a retry, a fallback).",
             ["name"],
         )
-        self._models: dict[str | tuple[str, str], ModelMetrics] = {}
+        self._models: dict[str | tuple[str, str | None, int], ModelMetrics] = {}
         self._by_endpoint: dict[tuple[str, str], Value] = {}
         self._sweep_at = MAX_SERIES
         self._labels_of: dict[tuple[str, str], tuple[str, ...]] = {}
         self.is_there: Callable[[str], bool] = _always
         """Whether an endpoint is still in a pool: what was counted of those that left is forgotten when there are many."""
 
-    def model(self, name: str, target: str | None = None) -> ModelMetrics:
+    def model(self, name: str, target: str | None = None, priority: int = 0) -> ModelMetrics:
         """The bound children of a model ('' for requests without one) and of the one that serves it, None for itself."""
-        found = self._models.get(name if target is None else (name, target))
-        return self._bind(name, target) if found is None else found
+        found = self._models.get(name if target is None and not priority else (name, target, priority))
+        return self._bind(name, target, priority) if found is None else found
 
-    def _bind(self, name: str, target: str | None) -> ModelMetrics:
+    def _bind(self, name: str, target: str | None, priority: int) -> ModelMetrics:
         names = self._names
         label, served = names.take_both(name, target)
-        key: str | tuple[str, str] = label if target is None else (label, served)
+        key = model_key(label, None if target is None else served, priority)
         found = self._models.get(key)
         if found is None:
+            labels = (label, served, str(priority))
             found = self._models[key] = ModelMetrics(
-                names.value(self._total, label, served),
-                names.histogram(self._size, label, served),
-                names.histogram(self._duration, label, served),
-                names.value(self._running, label),
+                names.value(self._total, *labels),
+                names.histogram(self._size, *labels),
+                names.histogram(self._duration, *labels),
+                names.value(self._running, *labels),
                 names.places(label, served),
             )
+            if self._pool is not None:
+                names.value(self._queue, NO_FLOW, str(priority), self._pool, label, served)
             names.bound(label, self._models, key)
             names.bound(served, self._models, key)
         return found
 
-    def error(self, model: str, code: str, target: str | None = None) -> None:
+    def error(self, model: str, code: str, target: str | None = None, priority: int = 0) -> None:
         names = self._names
         if code == MODEL_SERVER_ERROR:  # of a request that had its place, or none was free
             label = names.label(model)
             served = label if target is None else names.label(target)
         else:
             label, served = names.take_both(model, target)
-        names.value(self._errors, label, served, code).value += 1
+        names.value(self._errors, label, served, str(priority), code).value += 1
 
     def attempt_failed(self, model: str) -> None:
         self._names.value(self._attempts, "failure", self._names.take(model), "", "", "").value += 1
@@ -294,6 +303,24 @@ class PickerMetrics:
             del self._by_endpoint[both]
             self._attempts.remove(*self._labels_of.pop(both))
         self._sweep_at = max(MAX_SERIES, 2 * len(self._by_endpoint))
+
+
+def flow_queue(instruments: Instruments) -> Family[Value]:
+    """How many requests wait for their turn, of which autoscalers ask. Nothing waits here: always 0, and there."""
+    return instruments.once(
+        "flow queue",
+        lambda: instruments.gauge(
+            "inference_extension_flow_control_queue_size",
+            "Requests held in a queue of the picker's; this one has none.",
+            ["fairness_id", "priority", "inference_pool", "model_name", "target_model_name"],
+            most=UNBOUNDED,
+        ),
+    )
+
+
+def model_key(name: str, target: str | None, priority: int) -> str | tuple[str, str | None, int]:
+    """Of the bound children of a model: the name alone for what most requests are."""
+    return name if target is None and not priority else (name, target, priority)
 
 
 def _always(key: str) -> bool:
@@ -338,6 +365,7 @@ class AdmissionMetrics:
     def watch(self, pool: str, saturation: Callable[[], float]) -> None:
         """Show this pool; `saturation` is asked when someone looks."""
         gauge = self._saturation.child(pool)
+        flow_queue(self._instruments).child(NO_FLOW, "0", pool, "", "")
 
         def refresh() -> None:
             gauge.value = saturation()
@@ -357,6 +385,10 @@ class PoolMetrics:
         self._queue = instruments.gauge("inference_pool_average_queue_size", "Over endpoints with fresh metrics.", name)
         self._running = instruments.gauge("inference_pool_average_running_requests", "Over endpoints with fresh metrics.", name)
         self._ready = instruments.gauge("inference_pool_ready_pods", "Endpoints with fresh metrics.", name)
+        spread = "Standard deviation over endpoints with fresh metrics, of a sample; to two decimals."
+        self._kv_spread = instruments.gauge("llm_d_epp_std_dev_kv_cache_utilization", spread, name)
+        self._queue_spread = instruments.gauge("llm_d_epp_std_dev_queue_size", spread, name)
+        self._running_spread = instruments.gauge("llm_d_epp_std_dev_running_requests", spread, name)
         per_pod = ["name", "model_server_pod"]
         self._pod_queue = instruments.gauge("inference_pool_per_pod_queue_size", "The engine's queue.", per_pod, most=UNBOUNDED)
         self._in_flight = instruments.gauge(
@@ -388,6 +420,9 @@ class PoolMetrics:
         self._kv.child(name).value = _mean([row.kv_usage for row in fresh])
         self._queue.child(name).value = _mean([row.waiting for row in fresh])
         self._running.child(name).value = _mean([row.running for row in fresh])
+        self._kv_spread.child(name).value = _spread([row.kv_usage for row in fresh])
+        self._queue_spread.child(name).value = _spread([row.waiting for row in fresh])
+        self._running_spread.child(name).value = _spread([row.running for row in fresh])
         shown = set()
         for row in rows:
             shown.add(row.name)
@@ -435,6 +470,15 @@ class PoolRow:
 def _mean(values: list[float | None]) -> float:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else float("nan")
+
+
+def _spread(values: list[float | None]) -> float:
+    """As upstream counts it: 0 for fewer than two."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return 0.0
+    mean = sum(known) / len(known)
+    return round(math.sqrt(sum([(value - mean) ** 2 for value in known]) / (len(known) - 1)), 2)
 
 
 class ScrapeMetrics:

@@ -12,7 +12,7 @@ from typing import Final
 from extproc.observability.instruments import UNBOUNDED, Histogram, Instruments
 from extproc.observability.labels import ModelNames
 from extproc.observability.logs import logger
-from extproc.observability.metrics import REQUEST_SECONDS
+from extproc.observability.metrics import REQUEST_SECONDS, model_key
 from extproc.response import Measurement
 
 _log = logger(__name__)
@@ -53,7 +53,7 @@ class ResponseMetrics:
     """The families, and what goes into them when an answer is over."""
 
     def __init__(self, instruments: Instruments) -> None:
-        standard = ["model_name", "target_model_name"]
+        standard = ["model_name", "target_model_name", "priority"]
         make = partial(instruments.histogram, most=UNBOUNDED)
         self._names = ModelNames.of(instruments)
         self.sizes = make("inference_objective_response_sizes", "Response bodies in bytes.", RESPONSE_BYTES, standard)
@@ -89,33 +89,33 @@ class ResponseMetrics:
         self._unread = instruments.counter(
             "extproc_responses_unread_total", "Answers whose usage could not be read, by reason.", ["reason"]
         )
-        self._models: dict[str | tuple[str, str], ModelResponses] = {}
+        self._models: dict[str | tuple[str, str | None, int], ModelResponses] = {}
         self._warned = False
 
-    def model(self, name: str, target: str | None = None) -> ModelResponses:
+    def model(self, name: str, target: str | None = None, priority: int = 0) -> ModelResponses:
         """The bound children of a model ('' for requests without one) and of the one that serves it, None for itself."""
-        found = self._models.get(name if target is None else (name, target))
-        return self._bind(name, target) if found is None else found
+        found = self._models.get(model_key(name, target, priority))
+        return self._bind(name, target, priority) if found is None else found
 
-    def _bind(self, name: str, target: str | None) -> ModelResponses:
+    def _bind(self, name: str, target: str | None, priority: int) -> ModelResponses:
         names = self._names
         label, served = names.take_both(name, target)
-        key: str | tuple[str, str] = label if target is None else (label, served)
+        key = model_key(label, None if target is None else served, priority)
         found = self._models.get(key)
         if found is None:
-            found = self._models[key] = ModelResponses(self, names, label, served)
+            found = self._models[key] = ModelResponses(self, names, label, served, str(priority))
             names.bound(label, self._models, key)
             names.bound(served, self._models, key)
         return found
 
-    def ended(self, model: str, told: Measurement, ended_s: float, target: str | None = None) -> None:
+    def ended(self, model: str, told: Measurement, ended_s: float, target: str | None = None, priority: int = 0) -> None:
         """Take in what was measured of an answer that ended now, whether it was whole or not."""
         if told.unread:
             self._count_unread(told.unread)
         ttft_s = told.times.ttft_s()
         if ttft_s is None:
             return
-        bound = self.model(model, target)
+        bound = self.model(model, target, priority)
         bound.size.observe(told.size_bytes)
         (bound.ttft_streaming if told.streaming else bound.ttft).observe(ttft_s)
         prompt, completion, cached = told.usage

@@ -122,6 +122,12 @@ class PickingSettings(Settings):
         "Measure answers: tokens, time to first token, time per output token, inter-token latency, size. Reads every piece "
         "of every answer, so Envoy must send them (response_body_mode).",
     )
+    metrics_names: Literal["both", "inference", "llm-d"] = setting(
+        "both",
+        "Which of upstream's names the picker's metrics have: inference is the Gateway API inference extension's "
+        "(inference_objective_, inference_pool_, inference_extension_), llm-d its successor's (llm_d_epp_); upstream serves "
+        "both. One alone halves the page.",
+    )
     emit_endpoint_scores: bool = setting(
         False,
         "Also tell the proxy every candidate's points, as dynamic metadata x-gateway-destination-endpoint-scores.",

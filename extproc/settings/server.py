@@ -247,8 +247,8 @@ class ServerSettings(LogSettings, MetricsGuardSettings, TransportSettings, Drain
     metrics_max_models: Annotated[int, Field(ge=0, le=100_000)] = setting(
         50,
         "Model names that /metrics shows besides those of the configuration (routes, adapters, rewrites), which it always "
-        "shows; they go to names that were served, and the rest counts as `other`. A name has some 75 lines, and 230 more with "
-        "--response-metrics.",
+        "shows; they go to names that were served, and the rest counts as `other`. A name has some 140 lines, and 400 "
+        "more with --response-metrics.",
     )
 
     @model_validator(mode="after")

@@ -64,7 +64,7 @@ class AdmitByPriority:
         if ending.by is self:
             name, _ = pool_of(self._pools, draft, self._default_pool)
             self._metrics.shed(name, draft.priority)
-            self._picker_metrics.error(draft.model or "", Saturated.code, draft.target_model)
+            self._picker_metrics.error(draft.model or "", Saturated.code, draft.target_model, draft.priority)
 
     def _saturation_now(self, request: InferenceRequest, name: str, pool: PoolOfEndpoints) -> float:
         subset = self._subset(request)

@@ -89,12 +89,14 @@ class PickEndpoint:
         outcome = Outcome()
         self._record(request, draft, choice, outcome)
         endpoint = choice.candidates.endpoints[choice.pick.positions[0]]
-        bound = metrics.model(model, target)
+        bound = metrics.model(model, target, draft.priority)
         store = choice.store
         draft.booking = Booking(choice.pool, store, store.picked(endpoint), bound, outcome)
         bound.started(request.body_bytes)
         if self._responses is not None:
-            draft.measurement = Measurement(draft.started_s, self._clock, self._responses.model(model, target).itl.observe)
+            draft.measurement = Measurement(
+                draft.started_s, self._clock, self._responses.model(model, target, draft.priority).itl.observe
+            )
         metrics.schedule.observe(choice.made_s - choice.began_s)
         metrics.picked(target or model, endpoint.key, endpoint.name, endpoint.namespace, endpoint.port)
         if not store.fresh:
@@ -116,7 +118,7 @@ class PickEndpoint:
         elif ending.by is self and ending.error is not None:
             if isinstance(ending.error, NoEndpoints):
                 self._metrics.attempt_failed(draft.target_model or draft.model or "")
-            self._metrics.error(draft.model or "", ending.error.code, draft.target_model)
+            self._metrics.error(draft.model or "", ending.error.code, draft.target_model, draft.priority)
 
     def _give_back(self, draft: Draft, booking: Booking, ending: Ending) -> None:
         now_s = self._clock()
@@ -126,9 +128,9 @@ class PickEndpoint:
         booking.outcome.served = ending.served
         if ending.status >= 400:
             # Upstream means every status but 200, and looks for it under a name that Envoy does not use.
-            self._metrics.error(model, MODEL_SERVER_ERROR, draft.target_model)
+            self._metrics.error(model, MODEL_SERVER_ERROR, draft.target_model, draft.priority)
         if draft.measurement is not None and self._responses is not None:
-            self._responses.ended(model, draft.measurement, now_s, draft.target_model)
+            self._responses.ended(model, draft.measurement, now_s, draft.target_model, draft.priority)
         booking.metrics.ended(ending.status, now_s - draft.started_s)
 
     def _candidates(self, store: PoolStore, request: InferenceRequest) -> Candidates:

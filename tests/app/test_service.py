@@ -228,7 +228,7 @@ async def test_picker_is_ready_after_the_first_pages_and_prefers_the_short_queue
         assert "best of 2" in decision["reason"]
         _, text = await get(ports.metrics, "/metrics")
         assert 'inference_pool_ready_pods{name="epp"} 2.0' in text
-        assert 'inference_objective_request_total{model_name="m",target_model_name="m"} 1.0' in text
+        assert 'inference_objective_request_total{model_name="m",priority="0",target_model_name="m"} 1.0' in text
         assert 'inference_objective_running_requests{model_name="m"} 0.0' in text
 
 

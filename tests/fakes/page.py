@@ -24,6 +24,13 @@ def read_page(instruments: Instruments, prefix: str = "") -> dict[str, float]:
     }
 
 
+def page_of(instruments: Instruments) -> str:
+    """The whole page."""
+    registry = CollectorRegistry()
+    registry.register(instruments)
+    return generate_latest(registry).decode()
+
+
 class _Only(Collector):
     """The families that may have such samples; a whole page can be long."""
 

@@ -85,7 +85,7 @@ def test_picker(instruments: Instruments) -> None:
     metrics.schedule.observe(0.0001)
     both = 'model_name="m",target_model_name="m"'
     assert counted(instruments, "inference") == {
-        f"inference_objective_request_total{{{both}}}": 2,
+        'inference_objective_request_total{model_name="m",priority="0",target_model_name="m"}': 2,
         f'inference_objective_request_error_total{{error_code="no_endpoints",{both}}}': 1,
         f"inference_objective_request_duration_seconds_count{{{both}}}": 1,
         f"inference_objective_request_sizes_count{{{both}}}": 2,

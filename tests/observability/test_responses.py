@@ -39,6 +39,7 @@ def test_a_stream(instruments: Instruments) -> None:
     metrics = ResponseMetrics(instruments)
     metrics.ended("m", measured(b"text/event-stream", b"data: x\n\n", b"data: " + USAGE + b"\n\n"), 5.0)
     metrics.model("m").itl.observe(1.0)
+    instruments.names = "inference"
     assert counted(instruments) == {
         f"inference_objective_response_sizes_count{{{BOTH}}}": 1,
         f"inference_objective_input_tokens_count{{{BOTH}}}": 1,
@@ -46,10 +47,12 @@ def test_a_stream(instruments: Instruments) -> None:
         f"inference_objective_prompt_cached_tokens_count{{{BOTH}}}": 1,
         'inference_objective_request_ttft_seconds_count{model_name="m",streaming="true",target_model_name="m"}': 1,
         f"inference_objective_request_tpot_seconds_count{{{BOTH}}}": 1,
-        f"llm_d_epp_request_streaming_itl_seconds_count{{{BOTH}}}": 1,
         f"inference_objective_normalized_time_per_output_token_seconds_count{{{BOTH}}}": 1,
     }
+    instruments.names = "both"
     page = read_page(instruments)
+    standard = 'fairness_id="default-flow",model_name="m",priority="0",target_model_name="m"'
+    assert page[f"llm_d_epp_request_streaming_itl_seconds_count{{{standard}}}"] == 1
     assert page[f"inference_objective_request_tpot_seconds_sum{{{BOTH}}}"] == 1.0, "(5 - 1) / (5 - 1)"
     assert page[f"inference_objective_normalized_time_per_output_token_seconds_sum{{{BOTH}}}"] == 1.0, "5 / 5"
     assert page[f"inference_objective_prompt_cached_tokens_sum{{{BOTH}}}"] == 4
@@ -59,7 +62,7 @@ def test_a_document_has_no_time_between_tokens(instruments: Instruments) -> None
     ResponseMetrics(instruments).ended("m", measured(b"application/json", USAGE), 2.0)
     found = counted(instruments)
     assert 'inference_objective_request_ttft_seconds_count{model_name="m",streaming="false",target_model_name="m"}' in found
-    assert not any("tpot" in name for name in found)
+    assert not any("_tpot" in name for name in found)
 
 
 @pytest.mark.parametrize(

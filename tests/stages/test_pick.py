@@ -142,7 +142,7 @@ class TestPickEndpoint:
         draft, _ = run(picker, request(body_bytes=300), Draft(deployment.clock()))
         both = 'model_name="m",target_model_name="m"'
         picked = {
-            f"inference_objective_request_total{{{both}}}": 1,
+            'inference_objective_request_total{model_name="m",priority="0",target_model_name="m"}': 1,
             f"inference_objective_request_sizes_count{{{both}}}": 1,
             "inference_extension_scheduler_e2e_duration_seconds_count": 1,
             'inference_extension_scheduler_attempts_total{namespace="prod",pod_name="pod-1",port="8000",'
@@ -246,4 +246,4 @@ class TestModelRequired:
         deployment.add_pool("p")
         draft, _ = run(deployment.picker(), request(None))
         assert draft.set_headers
-        assert 'inference_objective_request_total{model_name="",target_model_name=""}' in counts(deployment, "inf")
+        assert 'inference_objective_request_total{model_name="",priority="0",target_model_name=""}' in counts(deployment, "inf")

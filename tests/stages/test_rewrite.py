@@ -216,7 +216,7 @@ class TestBehindIt:
         (record,) = deployment.log.latest()
         assert (record.model, record.target_model) == ("m", "served")
         assert counted(deployment.instruments, "inference_objective_request_total") == {
-            'inference_objective_request_total{model_name="m",target_model_name="served"}': 1
+            'inference_objective_request_total{model_name="m",priority="0",target_model_name="served"}': 1
         }
         (attempt,) = counted(deployment.instruments, "inference_extension_scheduler_attempts_total")
         assert 'target_model_name="served"' in attempt
