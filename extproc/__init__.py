@@ -2,13 +2,27 @@
 
     Envoy ═ HTTP/2 ═▶ transport ─ message bytes ─▶ codec ─ event ─▶ protocol      events in, actions out
       ▲                                                               │ Decide
-      │                                    director: request ─▶ traffic ─▶ scheduling   which model, which endpoint
+      │                       director: request ─▶ stages: traffic ─▶ scheduling     which model, which endpoint
       ╘═ answer bytes ◀─ codec ◀─ action ◀─ protocol ◀─ DecisionMade ─┘        ▲
                                                                              pool  ◀─ discovery, scraping
 
 Everything between a message's bytes and the answer's bytes is one synchronous call. Imports only go down:
-cli, app, then transport | admin | discovery | scraping, then sockets, director and observability, then the pure rooms
-protocol | request | traffic | scheduling | pool, then settings, domain, errors | names, pb.
+
+    __main__
+    cli
+    demo
+    app
+    transport | admin | discovery | scraping | simulator
+    kubernetes | sockets
+    director
+    stages
+    observability
+    protocol | request | response | traffic | scheduling | pool
+    settings
+    files
+    domain
+    errors | names | live
+    pb
 """
 
 import importlib.util

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,7 @@ from extproc.cli.options import flag_of, is_hidden
 from extproc.settings.commands import SERVERS
 
 ROOT = Path(__file__).resolve().parent.parent
+CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -38,9 +42,20 @@ def test_contracts_hold(copy: Path) -> None:
     ("module", "line"),
     [
         ("extproc/protocol/stream.py", "import asyncio"),
+        ("extproc/request/parse.py", "import time"),
+        ("extproc/scheduling/scheduler.py", "import random"),
         ("extproc/scheduling/scheduler.py", "from extproc.pool import PoolStore"),
         ("extproc/domain.py", "from extproc.settings import base"),
+        ("extproc/names.py", "import socket"),
         ("extproc/pool/store.py", "import structlog"),
+        ("extproc/stages/pick.py", "import asyncio"),
+        ("extproc/settings/server.py", "import socket"),
+        ("extproc/transport/h2/frames.py", "import asyncio"),
+        ("extproc/transport/session.py", "import time"),
+        ("extproc/admin/server.py", "import grpc"),
+        ("extproc/sockets/listen.py", "from extproc import director"),
+        ("extproc/sockets/listen.py", "from extproc.transport import session"),
+        ("extproc/files/watch.py", "from extproc.protocol import limits"),
     ],
 )
 def test_a_planted_violation_is_found(copy: Path, module: str, line: str) -> None:
@@ -49,6 +64,87 @@ def test_a_planted_violation_is_found(copy: Path, module: str, line: str) -> Non
     done = lint_imports(copy)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "BROKEN" in done.stdout
+
+
+@pytest.mark.parametrize("room", ["novel/__init__.py", "novel.py"])
+def test_a_new_room_without_a_place_is_found(copy: Path, room: str) -> None:
+    path = copy / "extproc" / room
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('"""A room."""\n')
+    done = lint_imports(copy)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "novel" in done.stdout
+
+
+IO = {
+    *("asyncio", "threading", "subprocess", "socket", "ssl", "http", "os", "time", "random", "pathlib", "tempfile", "uvloop"),
+    *("grpc", "grpc_health", "google", "aiohttp", "logging", "structlog", "prometheus_client"),
+}
+
+
+def contract(beginning: str) -> dict[str, list[str]]:
+    (found,) = [each for each in CONTRACTS if each["name"].startswith(beginning)]
+    return {key: value for key, value in found.items() if isinstance(value, list)}
+
+
+def rooms() -> dict[str, list[Path]]:
+    """The modules of each room; a module beside the rooms is one by itself."""
+    found: dict[str, list[Path]] = {}
+    for path in (ROOT / "extproc").rglob("*.py"):
+        name = path.relative_to(ROOT / "extproc").parts[0].removesuffix(".py")
+        if name != "__init__" and "pb/envoy" not in str(path):
+            found.setdefault(name, []).append(path)
+    return found
+
+
+def imported(path: Path) -> set[str]:
+    """The top of each name that the module imports, wherever it does so."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
+def test_every_room_that_does_no_io_is_kept_from_it() -> None:
+    """A list of pure rooms that one was forgotten in protects it from nothing."""
+    listed = {*contract("the pure rooms")["source_modules"], *contract("deciding")["source_modules"]}
+    quiet = {name for name, paths in rooms().items() if not any(imported(path) & IO for path in paths)} - {"pb", "__main__"}
+    assert {f"extproc.{name}" for name in quiet} <= listed
+
+
+def test_every_module_of_the_transport_that_does_no_io_is_kept_from_it() -> None:
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "extproc" / "transport").rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    doing = {f"extproc.transport.{name}" for name in ("h2.server", "grpcio", "health")}
+    assert set(contract("the transport")["source_modules"]) == modules - doing
+
+
+def test_only_the_rooms_between_the_proxy_and_the_pure_ones_may_speak_grpc() -> None:
+    kept = {
+        name.removeprefix("extproc.")
+        for beginning in ("the pure rooms", "deciding", "gRPC and protobuf")
+        for name in contract(beginning)["source_modules"]
+    }
+    assert set(rooms()) - kept == {"transport", "pb", "__main__"}
+
+
+def test_the_pictures_of_the_package_are_true() -> None:
+    layers = contract("imports only go down")["layers"]
+    text = (ROOT / "extproc" / "__init__.py").read_text()
+    drawn = re.search(r"Imports only go down:\n\n((?:    .*\n)+)", text)
+    assert drawn is not None
+    assert [line.strip() for line in drawn[1].splitlines()] == layers
+    table = (ROOT / "docs" / "architecture.md").read_text()
+    shown = set(
+        re.findall(r"`([\w/]+?)(?:/|\.py)`", table[table.index("## Rooms") : table.index("### The hot path, compiled")])
+    )
+    assert {room for layer in layers for room in layer.split(" | ")} - {"__main__"} <= shown
 
 
 def test_each_flag_of_a_server_stands_once_in_the_docs() -> None:
