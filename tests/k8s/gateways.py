@@ -62,7 +62,7 @@ def istio(objects: Sequence[Object], namespace: str) -> Filter:
     _, port, _, host = value["typed_config"]["grpc_service"]["envoy_grpc"]["cluster_name"].split("|")
     service, _, rest = host.partition(".")
     assert rest.startswith(f"{namespace}.svc."), host
-    return Filter(value, service, int(port), _tls_to(objects, host))
+    return Filter(value, service, int(port), tls_to(objects, host, int(port)))
 
 
 def istio_pool(objects: Sequence[Object], pool: Object) -> Filter:
@@ -75,7 +75,7 @@ def istio_pool(objects: Sequence[Object], pool: Object) -> Filter:
         "failure_mode_allow": reference.get("failureMode") == "FailOpen",
         "metadata_options": _METADATA,
     }
-    return Filter(config, service, port, _tls_to(objects, f"{service}.{namespace}.svc.cluster.local"))
+    return Filter(config, service, port, tls_to(objects, f"{service}.{namespace}.svc.cluster.local", port))
 
 
 def gke(objects: Sequence[Object]) -> Filter:
@@ -174,14 +174,17 @@ def _target(pod: Pod, target: int | str) -> int:
     raise AssertionError(f"{pod}: no container has the port {target}")
 
 
-def _tls_to(objects: Sequence[Object], host: str) -> bool:
-    """Whether Istio would speak TLS to the host. It has no CA to check with, so the rule must say that it need not."""
+def tls_to(objects: Sequence[Object], host: str, port: int) -> bool:
+    """Whether Istio would speak TLS to the host's port. It has no CA to check with, so the rule must say that it need not."""
     rules = [each["spec"] for each in objects if each["kind"] == "DestinationRule"]
-    settings = [rule["trafficPolicy"]["tls"] for rule in rules if rule["host"] == host]
-    if not settings or settings[0]["mode"] == "DISABLE":
-        return False
-    assert settings[0] == {"mode": "SIMPLE", "insecureSkipVerify": True}, settings
-    return True
+    policies = [rule["trafficPolicy"] for rule in rules if rule["host"] == host]
+    for policy in policies:
+        levels = [each for each in policy.get("portLevelSettings", []) if each["port"]["number"] == port]
+        tls = (levels or [policy])[0].get("tls", {"mode": "DISABLE"})  # a port inherits nothing
+        if tls["mode"] != "DISABLE":
+            assert tls == {"mode": "SIMPLE", "insecureSkipVerify": True}, tls
+            return True
+    return False
 
 
 def _modes(**changes: str) -> dict[str, str]:

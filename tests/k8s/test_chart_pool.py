@@ -35,7 +35,8 @@ def test_old_keys() -> None:
     old = only(rendered("inferencepool", rule), "DestinationRule")["spec"]
     assert old["host"] == "h"
     assert old["trafficPolicy"]["connectionPool"] == {"tcp": {"maxConnections": 1}}
-    assert old["trafficPolicy"]["tls"] == {"mode": "SIMPLE", "insecureSkipVerify": True}
+    (port,) = old["trafficPolicy"]["portLevelSettings"]
+    assert port["tls"] == {"mode": "SIMPLE", "insecureSkipVerify": True}
 
 
 def test_leader_election() -> None:

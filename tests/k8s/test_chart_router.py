@@ -46,13 +46,6 @@ def test_istio_sends_nothing_of_an_answer() -> None:
     assert config["grpc_service"] == {"envoy_grpc": {"cluster_name": "outbound|9004||models.ai.svc.cluster.local"}}
     assert config["message_timeout"] == "5s"
     assert config["failure_mode_allow"] is False
-    rule = only(objects, "DestinationRule")["spec"]
-    assert rule["trafficPolicy"] == {"tls": {"mode": "SIMPLE", "insecureSkipVerify": True}}
-    plain = only(
-        rendered("body-based-routing", "{provider: {name: istio}, bbr: {flags: {secure-serving: false}}}"),
-        "DestinationRule",
-    )
-    assert plain["spec"]["trafficPolicy"] == {"tls": {"mode": "DISABLE"}}
 
 
 def test_istio_anchor() -> None:

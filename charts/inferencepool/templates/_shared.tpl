@@ -258,3 +258,23 @@ volumes:
   - {{ toYaml . | nindent 4 | trim }}
   {{- end }}
 {{- end }}
+
+{{/*
+An Istio trafficPolicy (policy) that speaks TLS on one port of a Service (port): health and metrics are plaintext. `tls` of the given
+policy means that port; without it, secure says whether TLS that looks at nobody's signature, or what the mesh does by itself. Istio
+lets a port inherit nothing, so what else holds for all ports is said again for this one. Nothing when there is nothing to say.
+*/}}
+{{- define "inferencepool.trafficPolicy" -}}
+{{- $port := int .port -}}
+{{- $policy := deepCopy .policy -}}
+{{- $others := list -}}
+{{- $settings := deepCopy (pick $policy "connectionPool" "loadBalancer" "outlierDetection" "tls") -}}
+{{- range $policy.portLevelSettings | default list -}}
+{{- if eq (int (dig "port" "number" 0 .)) $port }}{{ $settings = mergeOverwrite $settings . }}{{ else }}{{ $others = append $others . }}{{ end -}}
+{{- end -}}
+{{- if and .secure (not $settings.tls) }}{{ $_ := set $settings "tls" (dict "mode" "SIMPLE" "insecureSkipVerify" true) }}{{ end -}}
+{{- if omit $settings "port" }}{{ $others = prepend $others (set $settings "port" (dict "number" $port)) }}{{ end -}}
+{{- $policy = omit $policy "tls" "portLevelSettings" -}}
+{{- if $others }}{{ $_ := set $policy "portLevelSettings" $others }}{{ end -}}
+{{- if $policy }}{{ toYaml $policy }}{{ end -}}
+{{- end }}
