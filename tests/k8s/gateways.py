@@ -131,14 +131,24 @@ def reached(cluster: Cluster, namespace: str, service: str, port: int, pods: Seq
 class Gateway:
     """Envoy with these filters in this order, in front of the model servers of `routes`."""
 
-    def __init__(self, directory: Path, filters: Sequence[tuple[Filter, Sequence[str]]], routes: Sequence[Route]) -> None:
-        """`filters`: each with the addresses of the servers that it asks."""
+    def __init__(
+        self,
+        directory: Path,
+        filters: Sequence[tuple[Filter, Sequence[str]]],
+        routes: Sequence[Route],
+        *,
+        hosts: Sequence[Object] = (),
+    ) -> None:
+        """`filters`: each with the addresses of the servers that it asks.
+
+        `hosts`: Envoy's virtual hosts, instead of one for all hostnames with these routes. They turn the filters on.
+        """
         port, admin = free_ports(2)
         self.url = f"http://127.0.0.1:{port}"
         self._admin = f"http://127.0.0.1:{admin}"
         clusters = [_cluster(_asks(each), where, tls=each.tls) for each, where in filters]
-        clusters += [_cluster(_name(route), route.endpoints, picked=route.pool) for route in routes]
-        listener = _listener(port, [each for each, _ in filters], routes)
+        clusters += [_cluster(cluster_of(route.model), route.endpoints, picked=route.pool) for route in routes]
+        listener = _listener(port, [each for each, _ in filters], routes, hosts)
         config = {
             "admin": {"address": _address(f"127.0.0.1:{admin}")},
             "static_resources": {"listeners": [listener], "clusters": clusters},
@@ -198,12 +208,13 @@ def _ext_proc(name: str, cluster: str, modes: Mapping[str, str]) -> Object:
     return {"name": name, "typed_config": {"@type": f"{_EXT_PROC}.ExternalProcessor", **config}}
 
 
+def cluster_of(model: str) -> str:
+    """The name of the cluster that a Route of this model has."""
+    return f"models {model or 'other'}"
+
+
 def _asks(asked: Filter) -> str:
     return str(asked.config["typed_config"]["grpc_service"]["envoy_grpc"]["cluster_name"])
-
-
-def _name(route: Route) -> str:
-    return f"models {route.model or 'other'}"
 
 
 def _address(endpoint: str) -> Object:
@@ -246,18 +257,23 @@ def _policy(kind: str, config: Object) -> Object:
     return {"typed_extension_config": {"name": kind, "typed_config": {"@type": f"type.googleapis.com/{kind}", **config}}}
 
 
-def _listener(port: int, filters: Sequence[Filter], routes: Sequence[Route]) -> Object:
+def _listener(port: int, filters: Sequence[Filter], routes: Sequence[Route], hosts: Sequence[Object]) -> Object:
     http = "type.googleapis.com/envoy.extensions.filters"
     pools = [each.config for each in filters if each.config["name"] == _POOL_FILTER]
     # One filter for all pools; a route says which picker it asks.
     configs = [each.config for each in filters if each.config["name"] != _POOL_FILTER] + [_idle(each) for each in pools[:1]]
+    if hosts:
+        configs = [{**config, "disabled": True} for config in configs]
     router = {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{http}.http.router.v3.Router"}}
     picks = [each["typed_config"] for each in pools]
     manager = {
         "@type": f"{http}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "gateway",
         "http_filters": [*configs, router],
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [_route(r, picks) for r in routes]}]},
+        "route_config": {
+            "virtual_hosts": [*hosts]
+            or [{"name": "all", "domains": ["*"], "routes": [_route(route, picks) for route in routes]}]
+        },
     }
     chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
     return {"name": "clients", "address": _address(f"127.0.0.1:{port}"), "filter_chains": [chain]}
@@ -273,7 +289,7 @@ def _route(route: Route, picks: Sequence[Any]) -> Object:
     match: Object = {"prefix": "/"}
     if route.model:
         match["headers"] = [{"name": route.header, "string_match": {"exact": route.model}}]
-    made: Object = {"match": match, "route": {"cluster": _name(route), "timeout": "0s"}}
+    made: Object = {"match": match, "route": {"cluster": cluster_of(route.model), "timeout": "0s"}}
     if route.pool:
         pick = picks[route.picker]
         overrides = {key: pick[key] for key in ("grpc_service", "processing_mode", "metadata_options")}

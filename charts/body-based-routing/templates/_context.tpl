@@ -74,6 +74,22 @@ flags:
 {{- end -}}
 {{- end }}
 
+{{/* What `GET /v1/models` names on Envoy Gateway, as JSON: provider.envoyGateway.models, else what bbr.adapters has. */}}
+{{- define "body-based-routing.models" -}}
+{{- $names := list -}}
+{{- range .Values.bbr.adapters }}{{ $names = concat $names (list .baseModel) (.adapters | default list) }}{{ end -}}
+{{ toJson (.Values.provider.envoyGateway.models | default $names | uniq) }}
+{{- end }}
+
+{{/* The list of models as OpenAI has it. A percent sign would be a command of Envoy's. */}}
+{{- define "body-based-routing.modelsBody" -}}
+{{- $data := list -}}
+{{- range include "body-based-routing.models" . | fromJsonArray -}}
+{{- $data = append $data (dict "id" . "object" "model" "created" 0 "owned_by" "extproc") -}}
+{{- end -}}
+{{ toRawJson (dict "object" "list" "data" $data) | replace "%" "\\u0025" }}
+{{- end }}
+
 {{- define "body-based-routing.moreContainers" -}}{{- end }}
 
 {{- define "body-based-routing.gatewayNamespace" -}}
