@@ -12,7 +12,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable
-from time import perf_counter
+from time import thread_time
 from typing import Final, NamedTuple, Protocol
 
 from extproc.scraping.answer import AnswerReader
@@ -88,13 +88,13 @@ class PageConnection:
     def ask(self) -> None:
         """Ask for the page. One question at a time."""
         assert not self.asking
-        self._begin_s = perf_counter()
+        self._begin_s = thread_time()
         self.asking = True
         if self.connected:
             self._question()
         else:
             self._connect()
-        self._spent(perf_counter() - self._begin_s)
+        self._spent(thread_time() - self._begin_s)
 
     def expire(self) -> None:
         """The time for an answer is over."""
@@ -143,7 +143,7 @@ class PageConnection:
             self._connection_made()
 
     def _connecting(self) -> None:
-        begin_s = perf_counter()
+        begin_s = thread_time()
         assert self._socket is not None
         assert self._loop is not None
         self._loop.remove_writer(self._fd)
@@ -153,7 +153,7 @@ class PageConnection:
             self._not_connected(code)
         else:
             self._connection_made()
-        self._spent(perf_counter() - begin_s)
+        self._spent(thread_time() - begin_s)
 
     def _not_connected(self, code: int) -> None:
         error = OSError(code, errno.errorcode.get(code, str(code)))
@@ -227,7 +227,7 @@ class PageConnection:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def _readable(self) -> None:
-        begin_s = perf_counter()
+        begin_s = thread_time()
         assert self._socket is not None
         try:
             count = self._socket.recv_into(_BUFFER)
@@ -242,7 +242,7 @@ class PageConnection:
             self._encrypted(bytes(_VIEW[:count]))
         else:
             self._received(bytes(_VIEW[:count]))
-        self._spent(perf_counter() - begin_s)
+        self._spent(thread_time() - begin_s)
 
     def _encrypted(self, data: bytes) -> None:
         tls = self._tls

@@ -7,8 +7,8 @@ whatever their number.
 once. While nothing is left no turn is given; the oldest comes first, so every endpoint is late by as much. `stretch` says
 how late.
 
-**After failures.** The pause doubles from the first one up to `RETRY_S`, or to more when so many endpoints fail that this
-would be over `RETRIES_PER_S` attempts a second; with jitter, so that those who failed together don't come back together.
+**After failures.** The pause doubles from the first one up to `RETRY_S`, and is never so short that all who fail make more than
+`RETRIES_PER_S` attempts a second; with jitter, so that those who failed together don't come back together.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ class Rounds:
 
     def pause_s(self, failures: int, first_s: float) -> float:
         """The pause after so many failures in a row, without jitter."""
-        most_s = max(RETRY_S, first_s, self.failing / RETRIES_PER_S)
-        return float(min(most_s, first_s * 2.0 ** min(failures - 1, 20)))
+        grown_s = min(max(RETRY_S, first_s), first_s * 2.0 ** min(failures - 1, 20))
+        return float(max(grown_s, self.failing / RETRIES_PER_S))
 
     def hinted(self, turn: Turn, now_s: float) -> bool:
         """Something says that it is back: at once, unless it was asked within its interval or is being asked now."""
