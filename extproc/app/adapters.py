@@ -47,10 +47,6 @@ class AdaptersFile:
 
 def _parse(data: bytes) -> AdapterMap:
     try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        raise SettingsError(["not UTF-8"]) from None
-    try:
-        return AdapterMap(parse_adapters(text))
+        return AdapterMap(parse_adapters(data))
     except ValueError as error:
         raise SettingsError([str(error)]) from None

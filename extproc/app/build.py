@@ -17,7 +17,7 @@ from extproc.app.cluster import Cluster
 from extproc.app.kubernetes import WatchedAdapters, picker_source, pool_source, wants_config_maps, watch_objects, why_kubernetes
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import metrics_tls
-from extproc.app.pools import Pool, PoolParts, pool_parts, read_text, scrape_driver
+from extproc.app.pools import Pool, PoolParts, pool_parts, read_document, scrape_driver
 from extproc.app.service import Service, Telemetry
 from extproc.app.tls import server_tls
 from extproc.app.upstream import with_parameters
@@ -38,11 +38,11 @@ from extproc.settings.commands import (
     EarlySettings,
     EppSettings,
     GatewaySettings,
-    PickerConfigSettings,
     PickingSettings,
     ScrapingSettings,
 )
-from extproc.settings.gateway import GatewayConfig, load_gateway_config, scheduling_of
+from extproc.settings.document import Document, load_document
+from extproc.settings.gateway import GatewayParts, gateway_parts, scheduling_of
 from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, load_picker_config
 from extproc.settings.server import BodySettings
 from extproc.stages import AdmitByPriority, ModelHeaders, PickEndpoint, PoolOfEndpoints, RewriteModel, RouteToPool, Stage
@@ -93,7 +93,8 @@ def build_bbr(settings: BbrSettings) -> Service:
 def build_epp(settings: EppSettings) -> Service:
     """The endpoint picker of one pool. Raises SettingsError with every problem."""
     problems: list[str] = []
-    config, prefix, warnings = _picker_config(settings, problems)
+    document, prefix = _picker_document(settings, problems)
+    config, warnings = _picker_config(settings, document, prefix, problems)
     telemetry = Telemetry(settings.metrics_max_models)
     tls = server_tls(settings, telemetry.instruments, telemetry.files, problems)
     admin_tls = metrics_tls(settings, telemetry.files, problems)
@@ -111,7 +112,7 @@ def build_epp(settings: EppSettings) -> Service:
     except SettingsError as error:
         problems += error.problems
     if problems or parts is None:
-        raise SettingsError(problems)
+        raise SettingsError(problems if document is None else document.locate_all(problems, prefix))
     for warning in warnings:
         _log.warning("config", warning=prefix + warning)
     needs_cluster = settings.ha_enable_leader_election or parts.kubernetes is not None
@@ -143,21 +144,33 @@ def build_epp(settings: EppSettings) -> Service:
     )
 
 
-def _picker_config(settings: PickerConfigSettings, problems: list[str]) -> tuple[EndpointPickerConfig, str, list[str]]:
-    """The config with what flags add to it, how its problems begin, and warnings. What is wrong goes to `problems`."""
-    config, prefix = DEFAULT_PICKER, ""
-    warnings: list[str] = []
+def _picker_document(settings: EppSettings, problems: list[str]) -> tuple[Document | None, str]:
+    """The config that is given, and how its problems begin; None when there is none, or what can't be read."""
     try:
         if settings.config_file is not None:
-            prefix = f"{settings.config_file}: "
-            config, warnings = load_picker_config(read_text(settings.config_file, "--config-file"))
-        elif settings.config_text is not None:
-            prefix = "--config-text: "
-            config, warnings = load_picker_config(settings.config_text)
+            return read_document(settings.config_file, "--config-file"), f"{settings.config_file}: "
+        if settings.config_text is not None:
+            return load_document(settings.config_text), "--config-text: "
     except SettingsError as error:
-        problems += [p if p.startswith("--config-file") else prefix + p for p in error.problems]
+        problems += error.problems if settings.config_file else [f"--config-text: {problem}" for problem in error.problems]
+    return None, ""
+
+
+def _picker_config(
+    settings: EppSettings, document: Document | None, prefix: str, problems: list[str]
+) -> tuple[EndpointPickerConfig | None, list[str]]:
+    """The config with what flags add to it, None when it is wrong, and warnings. What is wrong goes to `problems`."""
+    if document is None and (settings.config_file or settings.config_text):
+        return None, []
+    config, warnings = DEFAULT_PICKER, list[str]()
+    try:
+        if document is not None:
+            config, warnings = load_picker_config(document)
+    except SettingsError as error:
+        problems += [prefix + problem for problem in error.problems]
+        return None, []
     config, more = with_parameters(config, settings.upstream_parameters)
-    return config, prefix, warnings + more
+    return config, warnings + more
 
 
 def build_gateway(settings: GatewaySettings) -> Service:
@@ -168,11 +181,13 @@ def build_gateway(settings: GatewaySettings) -> Service:
     problems: list[str] = []
     tls = server_tls(settings, telemetry.instruments, telemetry.files, problems)
     admin_tls = metrics_tls(settings, telemetry.files, problems)
+    config, document = GatewayParts(), None
     try:
-        config = load_gateway_config(read_text(settings.config_file, "--config-file"))
+        document = read_document(settings.config_file, "--config-file")
+        config = gateway_parts(document)
+        problems += [prefix + problem for problem in config.problems]
     except SettingsError as error:
-        problems += [p if p.startswith("--config-file") else prefix + p for p in error.problems]
-        raise SettingsError(problems) from None
+        problems += error.problems
     router_metrics = RouterMetrics(telemetry.instruments)
     adapters = telemetry.tables.watch(LiveWriter(AdapterMap(), "adapters"))
     headers = ModelHeaders(router_metrics, adapters.live)
@@ -184,7 +199,7 @@ def build_gateway(settings: GatewaySettings) -> Service:
     except SettingsError as error:
         problems += error.problems
     if problems:
-        raise SettingsError(problems)
+        raise SettingsError(problems if document is None else document.locate_all(problems, prefix))
     needs_cluster = any(built.kubernetes is not None for built in parts.values())
     why = prefix + "pools[].endpoints.kubernetes"
     cluster = Cluster(settings.kubeconfig, telemetry.instruments, why=why) if needs_cluster else None
@@ -195,7 +210,7 @@ def build_gateway(settings: GatewaySettings) -> Service:
     options = ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes)
     of_stages = {name: _of_stages(pool, parts[name]) for name, pool in pools.items()}
     picking = _picking(of_stages, settings, telemetry, decisions, options)
-    routes = Live(RouteTable([Route(tuple(route.models), route.pool) for route in config.routes]), "routes")
+    routes = Live(RouteTable([Route(tuple(route.models), route.pool) for route in config.routes.values()]), "routes")
     telemetry.models.configured += [lambda model: routes.value.has(model), lambda model: adapters.live.value.has(model)]
     telemetry.models.only_configured = True
     director = Director(
@@ -228,12 +243,12 @@ def _limits(settings: BodySettings) -> StreamLimits:
     )
 
 
-def _gateway_parts(config: GatewayConfig, base: Path, prefix: str, problems: list[str]) -> dict[str, PoolParts]:
-    routed = {route.pool for route in config.routes}
+def _gateway_parts(config: GatewayParts, base: Path, prefix: str, problems: list[str]) -> dict[str, PoolParts]:
+    routed = {route.pool for route in config.routes.values()}
     parts = {}
-    for index, spec in enumerate(config.pools):
+    for index, spec in config.pools.items():
         try:
-            picker, where, warnings = scheduling_of(config, spec, index)
+            picker, where, warnings = scheduling_of(config.scheduling, spec, index)
             parts[spec.name] = pool_parts(
                 picker,
                 prefix=prefix + where,

@@ -30,6 +30,7 @@ from extproc.scraping.engines import Engines, Missing
 from extproc.scraping.fetch import HttpFetcher
 from extproc.scraping.scraper import Scraper
 from extproc.settings.base import SettingsError
+from extproc.settings.document import Document, load_document
 from extproc.settings.engines import CoreMetricsSettings, MetricsSourceSettings
 from extproc.settings.picker import EndpointPickerConfig
 from extproc.traffic import PoolTables
@@ -66,7 +67,7 @@ class PoolParts:
 
 
 def pool_parts(
-    config: EndpointPickerConfig,
+    config: EndpointPickerConfig | None,
     *,
     prefix: str,
     static: Sequence[str] | None,
@@ -79,6 +80,7 @@ def pool_parts(
 
     Endpoints come from `static`, from `file` (relative to `base`, watched), from the config's file-discovery, or from
     `kubernetes`; exactly one of them must be given, but an InferencePool gives way to another source: its name is then a name.
+    Without a `config`, because its form is wrong, everything else is checked, and what the config might say is not missed.
     """
     problems: list[str] = []
     blueprint: Blueprint | None = None
@@ -88,14 +90,14 @@ def pool_parts(
     source = MetricsSourceSettings()
     discovery: FileDiscoverySettings | None = None
     try:
-        blueprint = build_scheduler(config, elsewhere=DATA_LAYER_TYPES, prefix=prefix)
+        blueprint = None if config is None else build_scheduler(config, elsewhere=DATA_LAYER_TYPES, prefix=prefix)
     except SettingsError as error:
         problems += error.problems
     try:
         targets = parse_targets(list(static or ()), path=static_path)
     except SettingsError as error:
         problems += error.problems
-    if blueprint is not None:
+    if config is not None and blueprint is not None:
         source = _only(blueprint, MetricsSourceSettings, prefix, problems) or source
         core = _only(blueprint, CoreMetricsSettings, prefix, problems) or CoreMetricsSettings()
         try:
@@ -112,10 +114,11 @@ def pool_parts(
         problems.append(f"{static_path}: excludes file-discovery in the config")
     elif discovery is not None and kubernetes is not None:
         problems.append("--endpoint-selector: excludes file-discovery in the config")
-    elif discovery is None and not static and kubernetes is None and not problems:
+    elif discovery is None and not static and kubernetes is None and not problems and config is not None:
         problems.append(f"{static_path}: {_NO_SOURCE}")
     if discovery is not None:
-        problems += _file_problems(discovery)
+        where = "" if file is None else f"{static_path.removesuffix('static')}file: "
+        problems += [where + problem for problem in _file_problems(discovery)]
     if problems or blueprint is None or engines is None or fetcher is None:
         raise SettingsError(problems)
     return PoolParts(blueprint, engines, source, fetcher, targets, discovery, kubernetes)
@@ -153,14 +156,16 @@ class _Nowhere:
         pass
 
 
-def read_text(path: str, label: str) -> str:
-    """The text of a config file. Raises SettingsError with the flag, the path and why not."""
+def read_document(path: str, label: str) -> Document:
+    """What is in a config file. Raises SettingsError with the flag, the path and why not."""
     try:
-        return read_file(path).decode()
+        data = read_file(path)
     except Unusable as error:
         raise SettingsError([f"{label}: {problem}" for problem in error.problems]) from None
-    except UnicodeDecodeError:
-        raise SettingsError([f"{label}: {path}: not UTF-8"]) from None
+    try:
+        return load_document(data)
+    except SettingsError as error:
+        raise SettingsError([f"{path}: {problem}" for problem in error.problems]) from None
 
 
 def scrape_driver(instruments: Instruments) -> Driver:

@@ -16,22 +16,22 @@ import asyncio
 import ipaddress
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StrictStr
 from pydantic.alias_generators import to_camel
 
-from extproc.discovery.document import load_document
 from extproc.discovery.sink import EndpointSink
 from extproc.domain import Endpoint
 from extproc.files.problems import Unusable
 from extproc.files.watch import DEFAULT_INTERVAL_S, FileWatcher
-from extproc.settings.base import Settings, SettingsError, validate
+from extproc.settings.base import Section, SettingsError, shown, validate
+from extproc.settings.document import load_document
 
 MAX_FILE_BYTES: Final = 2**20
 
 
-class FileDiscoverySettings(Settings):
+class FileDiscoverySettings(Section):
     """Parameters of `file-discovery`."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=False)
@@ -60,7 +60,7 @@ def _port(value: object) -> int:
     return value
 
 
-class _Entry(Settings):
+class _Entry(Section):
     name: Annotated[StrictStr, Field(min_length=1)]
     namespace: Annotated[StrictStr, Field(min_length=1)] = "default"
     address: Annotated[StrictStr, AfterValidator(_address)]
@@ -74,16 +74,23 @@ def _map(value: object) -> object:
     return value
 
 
-class _File(Settings):
+class _File(Section):
     endpoints: list[Annotated[_Entry, BeforeValidator(_map)]]
 
 
 def parse_endpoints(data: bytes) -> tuple[Endpoint, ...]:
-    """Read the file's bytes. Raises SettingsError with all problems, each with its path."""
+    """Read the file's bytes. Raises SettingsError with all problems, each with its line and path."""
     document = load_document(data)
-    if not isinstance(document, dict):
-        raise SettingsError([f"expected a map with the key endpoints (got {_kind(document)})"])
-    entries = validate(_File, document).endpoints
+    if not isinstance(document.value, dict):
+        got = "nothing" if document.value is None else shown(document.value)
+        raise SettingsError([f"expected a map with the key endpoints (got {got})"])
+    try:
+        return _endpoints(validate(_File, document.value).endpoints)
+    except SettingsError as error:
+        raise SettingsError(document.locate_all(error.problems)) from None
+
+
+def _endpoints(entries: Sequence[_Entry]) -> tuple[Endpoint, ...]:
     endpoints: list[Endpoint] = []
     problems: list[str] = []
     seen: dict[str, str] = {}
@@ -93,17 +100,11 @@ def parse_endpoints(data: bytes) -> tuple[Endpoint, ...]:
         for what, value in (("address and port", endpoint.key), ("name", f"{entry.namespace}/{entry.name}")):
             first = seen.setdefault(f"{what} {value}", path)
             if first is not path:
-                problems.append(f"{path}: the same {what} as {first} (got {value!r})")
+                problems.append(f"{path}: the same {what} as {first} (got {shown(value)})")
         endpoints.append(endpoint)
     if problems:
         raise SettingsError(problems)
     return tuple(endpoints)
-
-
-def _kind(document: Any) -> str:
-    if document is None:
-        return "nothing"
-    return "a list" if isinstance(document, list) else repr(document)[:60]
 
 
 class FileDiscovery:

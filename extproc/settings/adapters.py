@@ -8,115 +8,131 @@ list of adapters.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, NamedTuple
 
-import yaml
+from extproc.settings.base import SettingsError, few, shown
+from extproc.settings.document import Document, load_documents
 
-from extproc.settings.base import SettingsError
-
-# PyYAML lets some errors of its constructors through: `2024-13-45` is a ValueError, a bad !!timestamp an AttributeError.
-YAML_ERRORS: Final = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
+_FEW = 50
+_EMPTY = "there is nothing in it; to have no adapters, write {}"
 
 
-def parse_adapters(text: str) -> dict[str, list[str]]:
-    """Base model to adapters. Raises SettingsError with every problem, each with its path in the file."""
-    try:
-        documents = [document for document in yaml.safe_load_all(text) if document is not None]
-    except YAML_ERRORS as error:
-        raise SettingsError([f"not valid YAML: {yaml_problem(error)}"]) from None
+class _Entry(NamedTuple):
+    """Some adapters of a base model, and where they are written."""
+
+    document: Document
+    path: str
+    base: str
+    names: list[str]
+
+
+def parse_adapters(data: bytes | str) -> dict[str, list[str]]:
+    """Base model to adapters. Raises SettingsError with every problem, each with its line and its path in the document.
+
+    A file with nothing in it is a problem: that is how it looks when it is about to be written.
+    """
+    documents = load_documents(data, numbers=False)
+    if not documents:
+        raise SettingsError([_EMPTY])
     adapters: dict[str, list[str]] = {}
     problems: list[str] = []
     owner: dict[str, str] = {}
-    for path, base, names in _entries(documents, problems):
+    entries = [entry for document in documents for entry in _entries(document, problems)]
+    for document, path, base, names in entries:
         adapters.setdefault(base, [])
-        for name in names:
+        for name in dict.fromkeys(names):
             other = owner.setdefault(name, base)
             if other != base:
-                problems.append(f"{path}: adapter {name!r} belongs to both {other!r} and {base!r}")
-            elif name not in adapters[base]:
-                adapters[base].append(name)
-    problems += [f"{name!r} is both a base model and an adapter of {owner[name]!r}" for name in adapters if name in owner]
+                problem = f"{path}: adapter {shown(name)} belongs to both {shown(other)} and {shown(base)}"
+                problems.append(document.locate(problem))
+    bases = {entry.base: entry for entry in reversed(entries)}
+    for name, entry in bases.items():
+        if name in owner:
+            problem = f"{entry.path}: {shown(name)} is both a base model and an adapter of {shown(owner[name])}"
+            problems.append(entry.document.locate(problem))
     if problems:
-        raise SettingsError(problems)
-    return adapters
+        raise SettingsError(few(problems))
+    for entry in entries:
+        adapters[entry.base] += entry.names
+    return {base: list(dict.fromkeys(names)) for base, names in adapters.items()}
 
 
 def parse_config_map(document: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """Base model and adapters of one ConfigMap, whose `data.adapters` may be a list already. Raises SettingsError."""
+    """Base model and adapters of one ConfigMap. Raises SettingsError with every problem."""
     problems: list[str] = []
     found = list(_config_map(document, "", problems))
     if problems:
-        raise SettingsError(problems)
+        raise SettingsError(few(problems))
     ((_, base, names),) = found
     return base, list(dict.fromkeys(names))
 
 
-def yaml_problem(error: Exception) -> str:
-    """What is wrong and where, in one line, without quoting the file."""
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    if not isinstance(error, yaml.YAMLError):
-        return "a value that its type does not allow"
-    mark = getattr(error, "problem_mark", None)
-    problem = (getattr(error, "problem", None) or "cannot be read").removeprefix("but ")
-    return f"{problem} at line {mark.line + 1}, column {mark.column + 1}" if mark else str(problem)
+def _entries(document: Document, problems: list[str]) -> Iterator[_Entry]:
+    wrong: list[str] = []
+    for path, base, names in _parts(document.value, wrong):
+        yield _Entry(document, path, base, names)
+    for problem in wrong[:_FEW]:
+        located = document.locate(problem)
+        problems.append(f"line {document.line}: {problem}" if located == problem and document.line else located)
+    problems += wrong[_FEW:]  # to be counted, not to be read
 
 
-def _entries(documents: list[Any], problems: list[str]) -> Iterator[tuple[str, str, list[str]]]:
-    for number, document in enumerate(documents):
-        path = f"document[{number}]" if len(documents) > 1 else ""
-        if not isinstance(document, Mapping):
-            problems.append(f"{path or 'file'}: expected a ConfigMap or a mapping of base model to list of adapters")
-        elif document.get("kind") == "ConfigMap":
-            yield from _config_map(document, path, problems)
-        elif str(document.get("kind", "")).endswith("List") and isinstance(document.get("items"), list):
-            for index, item in enumerate(document["items"]):
-                where = f"{path}.items[{index}]".lstrip(".")
-                if isinstance(item, Mapping) and item.get("kind") == "ConfigMap":
-                    yield from _config_map(item, where, problems)
-                else:
-                    problems.append(f"{where}: expected a ConfigMap")
-        else:
-            for base, names in document.items():
-                where = f"{path}.{base}".lstrip(".")
-                if not isinstance(base, str) or not base.strip():
-                    problems.append(f"{where}: a base model's name must be a non-empty string (got {base!r})")
-                else:
-                    yield where, base.strip(), _names(names, where, problems)
+def _parts(value: Any, problems: list[str]) -> Iterator[tuple[str, str, list[str]]]:
+    """Path, base model and adapters."""
+    if not isinstance(value, dict):
+        problems.append(f"expected a ConfigMap or a mapping of base model to list of adapters (got {shown(value)})")
+    elif value.get("kind") == "ConfigMap":
+        yield from _config_map(value, "", problems)
+    elif str(value.get("kind", "")).endswith("List") and isinstance(value.get("items"), list):
+        for index, item in enumerate(value["items"]):
+            if isinstance(item, dict) and item.get("kind") == "ConfigMap":
+                yield from _config_map(item, f"items[{index}].", problems)
+            else:
+                problems.append(f"items[{index}]: expected a ConfigMap")
+    else:
+        for base, names in value.items():
+            if not isinstance(base, str) or not base.strip():
+                problems.append(f"{base}: a base model's name must be a non-empty string (got {shown(base)})")
+            else:
+                yield base, base.strip(), _names(names, base, problems)
 
 
 def _config_map(document: Mapping[str, Any], path: str, problems: list[str]) -> Iterator[tuple[str, str, list[str]]]:
     data = document.get("data")
-    where = f"{path}.data".lstrip(".")
     if not isinstance(data, Mapping):
-        problems.append(f"{where}: missing")
+        problems.append(f"{path}data: missing")
         return
     base = data.get("baseModel")
     if not isinstance(base, str) or not base.strip():
-        problems.append(f"{where}.baseModel: expected a non-empty string (got {base!r})")
+        problems.append(f"{path}data.baseModel: expected a non-empty string (got {shown(base)})")
         return
+    where = f"{path}data.adapters"
     listed = data.get("adapters")
     if isinstance(listed, str):
         try:
-            listed = yaml.safe_load(listed)
-        except YAML_ERRORS as error:
-            problems.append(f"{where}.adapters: not a YAML list: {yaml_problem(error)}")
+            texts = load_documents(listed, numbers=False)
+        except SettingsError as error:
+            problems += [f"{where}: not a YAML list: {problem}" for problem in error.problems]
             return
-    yield f"{where}.adapters", base.strip(), _names(listed, f"{where}.adapters", problems)
+        if len(texts) > 1:
+            problems.append(f"{where}: expected one YAML list, there are {len(texts)} documents")
+            return
+        listed = texts[0].value if texts else None
+    yield where, base.strip(), _names(listed, where, problems)
 
 
 def _names(value: Any, path: str, problems: list[str]) -> list[str]:
     """Adapter names, blanks skipped; a bare number is its text, as upstream reads `- 1`."""
-    if value is None:
+    if value in (None, {}, ""):
         return []
     if not isinstance(value, list):
-        problems.append(f"{path}: expected a list of adapter names (got {value!r})")
+        problems.append(f"{path}: expected a list of adapter names (got {shown(value)})")
         return []
     names = []
     for index, item in enumerate(value):
-        if isinstance(item, str | int | float) and not isinstance(item, bool):
-            if str(item).strip():
-                names.append(str(item).strip())
+        if isinstance(item, str):
+            if item.strip():
+                names.append(item.strip())
         elif item is not None:
-            problems.append(f"{path}[{index}]: expected an adapter's name (got {item!r})")
+            problems.append(f"{path}[{index}]: expected an adapter's name (got {shown(item)})")
     return names

@@ -7,10 +7,11 @@ all problems are reported at once, each with its path.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from extproc.files.problems import Unusable
 
@@ -78,6 +79,18 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, defer_build=True)
 
 
+class Section(Settings):
+    """Base of what stands in files that users write: a key with nothing in it (`{}`, an empty text, null) is as if absent."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _absent(cls, values: object) -> object:
+        if not isinstance(values, Mapping):
+            return values
+        known = {info.alias or name for name, info in cls.model_fields.items()}
+        return {key: value for key, value in values.items() if key not in known or value not in (None, "", {})}
+
+
 class SettingsError(Unusable):
     """Settings that can't be used. `problems` are all of them, each with its path, value and what was expected."""
 
@@ -105,6 +118,29 @@ def setting(
     return Field(default=default, description=doc, json_schema_extra=extra)
 
 
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 80
+_BRIEF.maxlevel = 2
+_BRIEF.maxdict = _BRIEF.maxlist = 4
+_MAX_SHOWN = 120
+
+
+def shown(value: object) -> str:
+    """A value for a message: never long, and never at the price of a long one."""
+    try:
+        words = _BRIEF.repr(value)
+    except ValueError:  # a number of too many digits
+        words = "a number of very many digits"
+    return words if len(words) <= _MAX_SHOWN else words[: _MAX_SHOWN - 3] + "..."
+
+
+def few(problems: Sequence[str], most: int = 50) -> list[str]:
+    """The first of very many problems, and how many more there are."""
+    if len(problems) <= most:
+        return list(problems)
+    return [*problems[: most - 1], f"and {len(problems) - most + 1} more problems"]
+
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -126,8 +162,8 @@ def explain(error: ValidationError, *, prefix: str = "", labels: Mapping[str, st
         if item["type"] == "extra_forbidden":
             message = "unknown key"
         given = item.get("input")
-        shown = "" if item["type"] in ("missing", "extra_forbidden") or not _is_scalar(given) else f" (got {given!r})"
-        lines.append(f"{path}: {message}{shown}" if path else f"{message}{shown}")
+        value = "" if item["type"] in ("missing", "extra_forbidden") or not _is_scalar(given) else f" (got {shown(given)})"
+        lines.append(f"{path}: {message}{value}" if path else f"{message}{value}")
     return lines
 
 

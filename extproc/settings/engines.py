@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 from pydantic.alias_generators import to_camel
 
-from extproc.settings.base import Duration, Settings
+from extproc.settings.base import Duration, Section
 
 ENGINE_LABEL: Final = "llm-d.ai/engine-type"
 LEGACY_ENGINE_LABEL: Final = "inference.networking.k8s.io/engine-type"
@@ -63,7 +63,7 @@ def parse_metric_spec(text: object) -> MetricSpec | None:
 Spec = Annotated[MetricSpec | None, PlainValidator(parse_metric_spec)]
 
 
-class _Parameters(Settings):
+class _Parameters(Section):
     """Keys as upstream spells them, and no others."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=False)

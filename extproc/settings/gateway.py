@@ -20,18 +20,24 @@ scheduling: {}                # optional: the body of an EndpointPickerConfig, f
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from extproc.settings.base import Settings, SettingsError, validate
-from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, load_yaml, picker_config
+from extproc.settings.base import Section, SettingsError, few, shown, validate
+from extproc.settings.document import Document, load_document
+from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, picker_config
 from extproc.settings.selection import check_labels, check_ports
 
 API_VERSION: Final = "extproc.dev/v1alpha1"
 
+Part = TypeVar("Part", bound=Section)
 
-class KubernetesSpec(Settings):
+
+class KubernetesSpec(Section):
     """Pods: of an InferencePool, or by their labels."""
 
     inference_pool: str | None = Field(None, alias="inferencePool", min_length=1)
@@ -62,7 +68,7 @@ class KubernetesSpec(Settings):
         return self
 
 
-class EndpointsSpec(Settings):
+class EndpointsSpec(Section):
     """Where a pool's endpoints come from: exactly one of these."""
 
     static: list[str] | None = None
@@ -78,7 +84,7 @@ class EndpointsSpec(Settings):
         return self
 
 
-class PoolSpec(Settings):
+class PoolSpec(Section):
     """Endpoints that serve the same models."""
 
     name: str = Field(min_length=1)
@@ -86,7 +92,7 @@ class PoolSpec(Settings):
     scheduling: dict[str, Any] | None = None
 
 
-class RouteSpec(Settings):
+class RouteSpec(Section):
     """Models that a pool serves."""
 
     models: list[str] = Field(min_length=1)
@@ -101,7 +107,7 @@ class RouteSpec(Settings):
         return models
 
 
-class GatewayConfig(Settings):
+class GatewayConfig(Section):
     """The whole file."""
 
     api_version: Literal["extproc.dev/v1alpha1"] = Field(alias="apiVersion")
@@ -112,24 +118,55 @@ class GatewayConfig(Settings):
     scheduling: dict[str, Any] | None = None
 
 
-def load_gateway_config(text: str) -> GatewayConfig:
-    """Raises SettingsError with every problem, each with its path."""
-    document = load_yaml(text)
-    if not isinstance(document, dict):
-        raise SettingsError([f"expected a mapping with apiVersion: {API_VERSION} and kind: Gateway"])
-    config = validate(GatewayConfig, document)
-    problems = _references(config)
-    if problems:
-        raise SettingsError(problems)
-    return config
+@dataclass(frozen=True)
+class GatewayParts:
+    """What is right in a file, by its position there, and everything that is wrong with the form of the rest."""
+
+    pools: Mapping[int, PoolSpec] = field(default_factory=dict)
+    routes: Mapping[int, RouteSpec] = field(default_factory=dict)
+    adapters_file: str | None = None
+    scheduling: dict[str, Any] | None = None
+    problems: tuple[str, ...] = ()
 
 
-def scheduling_of(config: GatewayConfig, pool: PoolSpec, index: int) -> tuple[EndpointPickerConfig, str, list[str]]:
+def load_gateway_config(source: str | Document) -> GatewayConfig:
+    """The whole file. Raises SettingsError with every problem, each with its path."""
+    document = source if isinstance(source, Document) else load_document(source)
+    if problems := gateway_parts(document).problems:
+        raise SettingsError(list(problems))
+    return validate(GatewayConfig, document.value)
+
+
+def gateway_parts(document: Document) -> GatewayParts:
+    """The parts that can be checked further, also when others are wrong: so all problems are said at once. Raises nothing."""
+    value = document.value
+    if not isinstance(value, dict):
+        got = "nothing" if value is None else shown(value)
+        problem = f"expected a mapping with apiVersion: {API_VERSION} and kind: Gateway (got {got})"
+        return GatewayParts(problems=(problem,))
+    problems: list[str] = []
+    try:
+        validate(GatewayConfig, value)
+    except SettingsError as error:
+        problems += error.problems
+    pools, routes = _right(PoolSpec, value.get("pools")), _right(RouteSpec, value.get("routes"))
+    problems += _references(pools, routes, _names(value.get("pools")))
+    file, common = value.get("adaptersFile"), value.get("scheduling")
+    return GatewayParts(
+        pools,
+        routes,
+        file if isinstance(file, str) and file else None,
+        common if isinstance(common, dict) else None,
+        tuple(problems),
+    )
+
+
+def scheduling_of(common: dict[str, Any] | None, pool: PoolSpec, index: int) -> tuple[EndpointPickerConfig, str, list[str]]:
     """The pool's own picker config, else the common one, else the default; with its path in the file, and warnings."""
-    if pool.scheduling is not None:
+    if pool.scheduling:
         body, path = pool.scheduling, f"pools[{index}].scheduling."
     else:
-        body, path = config.scheduling or {}, "scheduling."
+        body, path = common or {}, "scheduling."
     if not body:
         return DEFAULT_PICKER, path, []
     parsed, warnings = picker_config(body, path)
@@ -138,20 +175,37 @@ def scheduling_of(config: GatewayConfig, pool: PoolSpec, index: int) -> tuple[En
     return parsed, path, warnings
 
 
-def _references(config: GatewayConfig) -> list[str]:
+def _right(model: type[Part], listed: object) -> dict[int, Part]:
+    """Those that are right by themselves."""
+    found = {}
+    for index, each in enumerate(listed if isinstance(listed, list) else ()):
+        with contextlib.suppress(SettingsError):
+            found[index] = validate(model, each)
+    return found
+
+
+def _names(pools: object) -> set[str] | None:
+    """How the pools are called, right or not; None when that can't be told."""
+    if not isinstance(pools, list) or not all(isinstance(pool, dict) and isinstance(pool.get("name"), str) for pool in pools):
+        return None
+    return {pool["name"] for pool in pools}
+
+
+def _references(pools: Mapping[int, PoolSpec], routes: Mapping[int, RouteSpec], names: set[str] | None) -> list[str]:
     problems = []
-    pools: set[str] = set()
-    for index, pool in enumerate(config.pools):
-        if pool.name in pools:
-            problems.append(f"pools[{index}].name: {pool.name!r} is used twice")
-        pools.add(pool.name)
+    seen: set[str] = set()
+    for index, pool in pools.items():
+        if pool.name in seen:
+            problems.append(f"pools[{index}].name: {shown(pool.name)} is used twice")
+        seen.add(pool.name)
     owner: dict[str, str] = {}
-    for index, route in enumerate(config.routes):
-        if route.pool not in pools:
-            problems.append(f"routes[{index}].pool: no pool is called {route.pool!r} (there are: {', '.join(sorted(pools))})")
+    for index, route in routes.items():
+        if names is not None and route.pool not in names:
+            there = ", ".join(few(sorted(names), 20))
+            problems.append(f"routes[{index}].pool: no pool is called {shown(route.pool)} (there are: {there})")
         for at, model in enumerate(route.models):
             path = f"routes[{index}].models[{at}]"
             if model in owner:
-                problems.append(f"{path}: {model!r} is already routed by {owner[model]}")
+                problems.append(f"{path}: {shown(model)} is already routed by {owner[model]}")
             owner.setdefault(model, path)
     return problems

@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-import yaml
 from pydantic import Field
 
-from extproc.settings.adapters import YAML_ERRORS, yaml_problem
-from extproc.settings.base import Settings, SettingsError, validate
+from extproc.settings.base import Section, SettingsError, shown, validate
+from extproc.settings.document import Document, load_document
 
 KIND: Final = "EndpointPickerConfig"
 API_VERSIONS: Final = ("llm-d.ai/v1alpha1", "llm-d.ai/v1")
 DEPRECATED_API_VERSIONS: Final = ("inference.networking.x-k8s.io/v1alpha1",)
 
 
-class PluginSpec(Settings):
+class PluginSpec(Section):
     """A plugin instance: a type, a name to refer to, and the type's own parameters."""
 
     type: str
@@ -33,34 +32,34 @@ class PluginSpec(Settings):
         return self.name or self.type
 
 
-class ProfilePluginSpec(Settings):
+class ProfilePluginSpec(Section):
     """A plugin's place in a profile. `weight` counts for scorers only."""
 
     plugin_ref: str = Field(alias="pluginRef")
     weight: float = Field(1.0, ge=0, allow_inf_nan=False)
 
 
-class ProfileSpec(Settings):
+class ProfileSpec(Section):
     """A scheduling profile: filters in order, scorers with weights, one picker."""
 
     name: str
     plugins: list[ProfilePluginSpec] = []
 
 
-class PluginRef(Settings):
+class PluginRef(Section):
     """A reference to a plugin by its name."""
 
     plugin_ref: str = Field(alias="pluginRef")
 
 
-class SourceSpec(Settings):
+class SourceSpec(Section):
     """A data source and what reads it."""
 
     plugin_ref: str = Field(alias="pluginRef")
     extractors: list[PluginRef] = []
 
 
-class DiscoverySpec(Settings):
+class DiscoverySpec(Section):
     """Where endpoints come from; `endpoints` is the newer spelling of `pluginRef`."""
 
     plugin_ref: str | None = Field(None, alias="pluginRef")
@@ -71,7 +70,7 @@ class DiscoverySpec(Settings):
         return self.plugin_ref or (self.endpoints.plugin_ref if self.endpoints else None)
 
 
-class DataLayerSpec(Settings):
+class DataLayerSpec(Section):
     """Where endpoints and their signals come from."""
 
     inject_defaults: bool = Field(True, alias="injectDefaults")
@@ -79,19 +78,19 @@ class DataLayerSpec(Settings):
     discovery: DiscoverySpec | None = None
 
 
-class RequestHandlerSpec(Settings):
+class RequestHandlerSpec(Section):
     """Parsers of request bodies."""
 
     parsers: list[PluginRef] = []
 
 
-class FlowControlSpec(Settings):
+class FlowControlSpec(Section):
     """When requests that may be shed are."""
 
     saturation_detector: PluginRef | None = Field(None, alias="saturationDetector")
 
 
-class OldSaturationDetectorSpec(Settings):
+class OldSaturationDetectorSpec(Section):
     """What stood at the top of the file before `flowControl`: a plugin, or the thresholds of the only one there was."""
 
     plugin_ref: str | None = Field(None, alias="pluginRef")
@@ -104,7 +103,7 @@ class OldSaturationDetectorSpec(Settings):
         return self.model_dump(by_alias=True, exclude={"plugin_ref"}, exclude_none=True)
 
 
-class EndpointPickerConfig(Settings):
+class EndpointPickerConfig(Section):
     """The whole file."""
 
     api_version: str = Field(API_VERSIONS[0], alias="apiVersion")
@@ -160,20 +159,14 @@ def check_gates(gates: Sequence[str]) -> list[tuple[int, str]]:
     return problems
 
 
-def load_yaml(text: str) -> Any:
-    """One YAML (or JSON) document. Raises SettingsError with place and problem."""
-    try:
-        return yaml.safe_load(text)
-    except YAML_ERRORS as error:
-        raise SettingsError([f"not valid YAML: {yaml_problem(error)}"]) from None
-
-
-def load_picker_config(text: str) -> tuple[EndpointPickerConfig, list[str]]:
-    """The config, and warnings for its owner. Raises SettingsError with every problem of its form."""
-    document = load_yaml(text)
-    if not isinstance(document, dict):
-        raise SettingsError([f"expected a mapping with apiVersion and kind: {KIND}"])
-    return picker_config(document)
+def load_picker_config(source: str | Document) -> tuple[EndpointPickerConfig, list[str]]:
+    """The config, the default when nothing is written, and warnings for its owner. Raises SettingsError with every problem."""
+    document = source if isinstance(source, Document) else load_document(source)
+    if document.value in (None, {}):
+        return DEFAULT_PICKER, ["there is nothing in it, so the default config applies"]
+    if not isinstance(document.value, dict):
+        raise SettingsError([f"expected a mapping with apiVersion and kind: {KIND} (got {shown(document.value)})"])
+    return picker_config(document.value)
 
 
 def picker_config(document: dict[str, Any], prefix: str = "") -> tuple[EndpointPickerConfig, list[str]]:
@@ -185,13 +178,13 @@ def picker_config(document: dict[str, Any], prefix: str = "") -> tuple[EndpointP
     except SettingsError as error:
         config = EndpointPickerConfig.model_validate({})
         problems += error.problems
-    version = document.get("apiVersion", API_VERSIONS[0])
+    version = document.get("apiVersion") or API_VERSIONS[0]
     if version in DEPRECATED_API_VERSIONS:
         warnings.append(f"{prefix}apiVersion: {version} is deprecated, use {API_VERSIONS[0]}")
     elif version not in API_VERSIONS:
-        problems.append(f"{prefix}apiVersion: expected one of {', '.join(API_VERSIONS)} (got {version!r})")
-    if document.get("kind", KIND) != KIND:
-        problems.append(f"{prefix}kind: expected {KIND} (got {document.get('kind')!r})")
+        problems.append(f"{prefix}apiVersion: expected one of {', '.join(API_VERSIONS)} (got {shown(version)})")
+    if (document.get("kind") or KIND) != KIND:
+        problems.append(f"{prefix}kind: expected {KIND} (got {shown(document['kind'])})")
     old = config.saturation_detector
     if old is not None:
         warnings.append(f"{prefix}saturationDetector: deprecated, use flowControl.saturationDetector.pluginRef and a plugin")

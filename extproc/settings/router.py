@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from extproc import names
+from extproc.settings.base import SettingsError
+from extproc.settings.document import load_document
 
 FIELD_TO_HEADER: Final = "body-field-to-header"
 BASE_MODEL: Final = "base-model-to-header"
@@ -64,9 +65,11 @@ def parse_plugins(specs: Sequence[str]) -> HeaderRules:
 
 def _parameters(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text) if text.strip() else {}
-    except ValueError:
-        raise ValueError("its parameters are not JSON") from None
+        found = load_document(text).value
+    except SettingsError as error:
+        raise ValueError(f"its parameters are not JSON: {error.problems[0]}") from None
+    if found is None:
+        return {}
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         raise ValueError("its parameters must be an object of strings")
     return found

@@ -6,13 +6,14 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from extproc.settings.base import shown
+
 MAX_PORTS: Final = 8
 
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
 _NAME: Final = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _KEY: Final = re.compile(rf"(?:[a-z0-9](?:[-a-z0-9.]{{0,251}}[a-z0-9])?/)?{_NAME}")
 _VALUE: Final = re.compile(rf"(?:{_NAME})?")
-_SHOWN: Final = 60
 
 
 def check_labels(found: object) -> tuple[tuple[str, str], ...]:
@@ -53,9 +54,3 @@ def parse_selector(text: str) -> tuple[tuple[str, str], ...]:
             raise ValueError(f"expected name=value, with commas between several (got {shown(text)})")
         labels[key.strip()] = value.removeprefix("=").strip()
     return check_labels(labels)
-
-
-def shown(value: object) -> str:
-    """A value for a line of a log."""
-    words = repr(value)
-    return words if len(words) <= _SHOWN else words[: _SHOWN - 3] + "..."

@@ -235,10 +235,10 @@ async def test_a_gateway_with_pools_of_kubernetes(fake: FakeKube, tmp_path: Path
 @pytest.mark.parametrize(
     ("where", "problem"),
     [
-        ("{}", "expected exactly one of inferencePool and selector"),
+        ("{namespace: a}", "expected exactly one of inferencePool and selector"),
         ("{inferencePool: a, selector: {a: b}, targetPorts: [1]}", "expected exactly one of inferencePool and selector"),
         ("{selector: {a: b}}", "selector and targetPorts need each other"),
-        ("{selector: {}, targetPorts: [1]}", "expected at least one label"),
+        ("{selector: {}, targetPorts: [1]}", "expected exactly one of inferencePool and selector"),
         ("{selector: {a: b}, targetPorts: [1, 1]}", "a port is there twice"),
         ("{inferencePool: a, pool: b}", "unknown key"),
     ],

@@ -162,7 +162,7 @@ class TestWhichDetector:
                 "saturationDetector: pluginRef and thresholds exclude each other",
             ),
             (
-                "plugins: [{type: utilization-detector}]\nsaturationDetector: {}\n"
+                "plugins: [{type: utilization-detector}]\nsaturationDetector: {queueDepthThreshold: 5}\n"
                 "flowControl: {saturationDetector: {pluginRef: utilization-detector}}",
                 "saturationDetector: excludes flowControl.saturationDetector",
             ),

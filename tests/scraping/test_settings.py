@@ -111,7 +111,7 @@ def test_all_problems_of_engines_at_once() -> None:
     )
 
     assert found == [
-        "parameters.engineConfigs[0].name: string should have at least 1 character (got '')",
+        "parameters.engineConfigs[0].name: field required",
         "parameters.engineConfigs[0].queuedRequestsSpec: "
         "expected a metric such as name or name{label=value,other=value} (got 'a b')",
         "parameters.engineConfigs[1].kvUsageSpek: unknown key",

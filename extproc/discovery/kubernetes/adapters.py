@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, NamedTuple
 
-from extproc.discovery.document import load_document
 from extproc.discovery.kubernetes.problems import ObjectErrors
 from extproc.discovery.kubernetes.reading import Json, ObjectProblem, created_s, mapping
 from extproc.kubernetes.api import Api
@@ -46,15 +45,8 @@ class Adapters(NamedTuple):
 
 def read_adapters(obj: Json) -> Adapters:
     """Raises ObjectProblem with everything that is wrong."""
-    data = mapping(obj, "data")
-    listed = data.get("adapters")
     try:
-        if isinstance(listed, str):  # read here: PyYAML's own parser would stop the process for seconds at 1 MiB
-            try:
-                listed = load_document(listed.encode("utf-8", "surrogatepass")) if listed.strip() else None
-            except SettingsError as error:
-                raise SettingsError([f"data.adapters: {problem}" for problem in error.problems]) from None
-        base, names = parse_config_map({"data": {**data, "adapters": listed}})
+        base, names = parse_config_map({"data": mapping(obj, "data")})
     except SettingsError as error:
         raise ObjectProblem("; ".join(error.problems)) from None
     return Adapters(base, tuple(names), created_s(obj))

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from extproc.discovery.kubernetes.pools import GROUP
 from extproc.discovery.kubernetes.reading import Json, ObjectProblem, created_s, mapping, sequence, text
-from extproc.settings.selection import shown
+from extproc.settings.base import shown
 from extproc.traffic.rewrites import MAX_MODEL_CHARS, MAX_WEIGHT, ModelRewrite, RewriteRule, RewriteTarget
 
 NEW_GROUP: Final = "llm-d.ai"

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
-
 from extproc.domain import Candidates, Column, InferenceRequest
+from extproc.settings.base import Section
 
 Random: TypeAlias = Callable[[], float]
 """Uniform in [0, 1)."""
 
 
-class Parameters(BaseModel):
+class Parameters(Section):
     """Base of a plugin's parameters: the YAML's keys are camelCase, unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class NoParameters(Parameters):

@@ -98,7 +98,7 @@ async def test_bad_yaml_keeps_what_that_config_map_said(tmp_path: Path) -> None:
             "object is wrong, its last good state stays",
             "object is good again",
         ]
-        assert logs[0]["problem"].startswith("data.adapters: line 2, column 1: expected YAML or JSON")
+        assert logs[0]["problem"].startswith("data.adapters: not a YAML list: line 2, column 1: expected YAML or JSON")
         assert router.it.metric("extproc_kubernetes_object_errors") == {}
 
 
