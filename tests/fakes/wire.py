@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from extproc.observability.instruments import Family, Instruments, Value
 from extproc.observability.metrics import StreamMetrics, TransportMetrics
@@ -13,8 +13,9 @@ from extproc.transport.h2 import events as e
 from extproc.transport.h2.call import Services
 from extproc.transport.h2.calls import Calls
 from extproc.transport.h2.connection import Connection
-from extproc.transport.h2.headers import KnownBlocks
+from extproc.transport.h2.headers import Fields, KnownBlocks
 from extproc.transport.h2.limits import H2Limits
+from extproc.transport.h2.outbox import Stream
 from extproc.transport.health import Health
 from extproc.transport.session import Decider
 from tests.fakes import http2
@@ -22,11 +23,40 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.decider import FakeDecider
 
 
-def show(event: e.Event) -> str:
+class RequestReceived(NamedTuple):
+    """A stream was opened."""
+
+    stream: Stream
+    fields: Fields
+    ended: bool
+
+
+class DataReceived(NamedTuple):
+    """A piece of a stream's body."""
+
+    stream: Stream
+    data: bytes | memoryview
+    ended: bool
+
+
+class Heard(list[RequestReceived | DataReceived | e.Event]):
+    """A layer above that remembers what it hears."""
+
+    def opened(self, stream: Stream, fields: Fields, ended: bool) -> None:
+        self.append(RequestReceived(stream, fields, ended))
+
+    def data(self, stream: Stream, data: bytes | memoryview, ended: bool) -> None:
+        self.append(DataReceived(stream, data, ended))
+
+    def event(self, event: e.Event) -> None:
+        self.append(event)
+
+
+def show(event: RequestReceived | DataReceived | e.Event) -> str:
     """The event as a line, e.g. `data 1 b'x' end`."""
-    if isinstance(event, e.RequestReceived):
+    if isinstance(event, RequestReceived):
         return f"request {event.stream.id} {event.fields.values[':path']}{' end' if event.ended else ''}"
-    if isinstance(event, e.DataReceived):
+    if isinstance(event, DataReceived):
         size = len(event.data)
         what = f" {bytes(event.data)!r}" if 0 < size < 32 else f" {size} bytes" if size else ""
         return f"data {event.stream.id}{what}{' end' if event.ended else ''}"
@@ -57,16 +87,16 @@ class Wire:
         """`greet`: the preface and `settings` are sent and what that caused is forgotten."""
         self.clock = FakeClock()
         self.connection = Connection(limits, self.clock, known if known is not None else KnownBlocks())
-        self.events: list[e.Event] = []
+        self.events = Heard()
         if greet:
             self.send(http2.PREFACE, http2.settings(**settings), http2.SETTINGS_ACK)
             self.sent()
 
     def send(self, *parts: bytes | http2.Frame) -> list[str]:
         """Bytes from the peer, in one read; what they mean."""
-        found = self.connection.receive(b"".join(map(bytes, parts)))
-        self.events += found
-        return [show(event) for event in found]
+        before = len(self.events)
+        self.connection.receive(b"".join(map(bytes, parts)), self.events)
+        return [show(event) for event in self.events[before:]]
 
     def sent(self) -> list[str]:
         """The frames that we sent since the last look."""

@@ -8,10 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+from extproc import compiled
 from tests.fuzz import corpus, lines
 from tests.fuzz.campaign import Plan, engine, run_all
 from tests.fuzz.quiet import quiet
-from tests.fuzz.target import SHARES, load
+from tests.fuzz.target import ON_SOURCES, SHARES, load
 
 
 def _arguments() -> argparse.Namespace:
@@ -36,7 +37,10 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """The exit code: 1 when something was found."""
     told = _arguments()
-    names = told.target or [*SHARES]
+    names = told.target or [name for name in SHARES if not compiled() or name not in ON_SOURCES]
+    if compiled() and (left_out := ON_SOURCES.intersection(names)):
+        print(f"on the sources only: {', '.join(sorted(left_out))}", file=sys.stderr)
+        return 2
     if told.replay is not None:
         load(names[0]).run(told.replay.read_bytes())
         return 0
@@ -51,8 +55,8 @@ def main() -> int:
         return 0
     seed = told.seed or time.time_ns() % 2**31
     whole = sum(SHARES[name] for name in names)
-    used = engine(told.engine)
-    print(f"seed {seed}, engine {used}", flush=True)
+    used = "mutational" if compiled() and told.engine == "auto" else engine(told.engine)  # coverage is seen in Python alone
+    print(f"seed {seed}, engine {used}, {'the compiled package' if compiled() else 'the sources'}", flush=True)
     seconds = min(told.seconds, 10.0**7)
     plans = {name: Plan(max(told.executions * SHARES[name] // whole, told.each), seconds, seed, used) for name in names}
     began = time.monotonic()

@@ -16,6 +16,7 @@ from extproc.transport.codec import Encoder as AnswerEncoder
 from extproc.transport.h2.call import Services
 from extproc.transport.h2.calls import Calls
 from extproc.transport.h2.connection import Connection
+from extproc.transport.h2.frames import ErrorCode
 from extproc.transport.h2.headers import KnownBlocks
 from extproc.transport.h2.limits import Allowance, H2Limits
 from extproc.transport.health import Health
@@ -126,7 +127,7 @@ class Server:
             if kind == 6 and expire is not None:
                 expire()
             elif kind == 7:
-                calls.reset(stream, 8, "window_timeout")  # type: ignore[arg-type]  # the number of CANCEL
+                calls.reset(stream, ErrorCode.CANCEL, "window_timeout")
         elif kind == 8:
             connection.ping(b"keepaliv")
         elif connection.intake.starved:

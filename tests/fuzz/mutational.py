@@ -1,6 +1,7 @@
 """A fuzzer in plain Python. Inputs that leave new marks or reach new lines are kept and changed further.
 
-Lines are looked at in one execution of many, as that is slow; it also bounds what an execution may cost, in lines.
+Lines are looked at in one execution of many, as that is slow; it also bounds what an execution may cost, in lines. Of the
+compiled package there are none to see: there the marks lead.
 """
 
 from __future__ import annotations

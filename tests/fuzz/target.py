@@ -45,6 +45,9 @@ SHARES: Final = {
 }
 """The targets by name, and how many of 100 executions are theirs: the cheap ones have more."""
 
+ON_SOURCES: Final = frozenset({"stream", "gateway"})
+"""Targets that watch from inside, by subclasses, which compiled classes do not have: they run on the sources only."""
+
 
 def load(name: str) -> Target:
     """The target, imported only now: atheris has to be there before the modules under test are."""

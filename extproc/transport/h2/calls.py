@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from extproc.observability.logs import peer_logger
 from extproc.transport.h2.call import Call, ProcessCall, Services
 from extproc.transport.h2.connection import Connection
 from extproc.transport.h2.events import (
     ConnectionEnded,
-    DataReceived,
+    Event,
     PeerLeaves,
     PingAnswered,
-    RequestReceived,
     StreamReset,
 )
 from extproc.transport.h2.frames import ErrorCode
@@ -59,26 +58,55 @@ class Calls:
 
     def receive(self, data: bytes) -> None:
         """Take what was read; what to write is in the connection's outbox then."""
-        events: list[Any] = self.connection.receive(
-            data
-        )  # mypy does not follow the comparisons of classes, isinstance is slower
-        for event in events:
-            kind = event.__class__
-            if kind is DataReceived:
-                stream, piece, ended = event
-                call = stream.call
-                if call is not None:
-                    call.data(piece, ended)
-            elif kind is RequestReceived:
-                self._open(*event)
-            elif isinstance(event, StreamReset):
-                self._reset(event)
-            elif isinstance(event, PeerLeaves):
-                self.peer_leaves = True
-            elif isinstance(event, ConnectionEnded):
-                self.fault = event
-            elif isinstance(event, PingAnswered):
-                self.drain_answered = self.drain_answered or event.payload == DRAIN_PING
+        self.connection.receive(data, self)
+
+    # -- what the connection tells -------------------------------------------------------------------------------
+
+    def opened(self, stream: Stream, fields: Fields, ended: bool) -> None:
+        """A stream was opened: its call begins, or is refused."""
+        plan = fields.note
+        if plan is None:
+            plan = fields.note = plan_of(fields)
+        assert isinstance(plan, Plan)
+        services = self.services
+        stream.tick = self.tick
+        if plan.process and services.decider is not None:
+            call: Call = ProcessCall(self, stream, Session(services.decider, services.encoder, services.limits))
+        elif plan.http is not None:
+            call = NotGrpc(self, stream, *plan.http)
+        elif plan.fault is not None:
+            self.connection.outbox.end(stream, refusal(plan.fault))
+            return
+        else:
+            kind = HEALTH_CALLS.get(plan.path)
+            if kind is None:
+                self.connection.outbox.end(stream, status_block(Code.UNIMPLEMENTED, "unknown method", opened=False))
+                return
+            call = kind(self, stream)
+        stream.call = call
+        if plan.timeout_s is not None:
+            call.timer = self.later(plan.timeout_s, lambda: self._timed_out(call))
+        if ended:
+            call.data(b"", True)
+
+    def data(self, stream: Stream, data: bytes | memoryview, ended: bool) -> None:
+        """A piece of a call's messages."""
+        call = stream.call
+        if call is not None:
+            call.data(data, ended)
+
+    def event(self, event: Event) -> None:
+        """What concerns the connection, and resets."""
+        if isinstance(event, StreamReset):
+            self._reset(event)
+        elif isinstance(event, PeerLeaves):
+            self.peer_leaves = True
+        elif isinstance(event, ConnectionEnded):
+            self.fault = event
+        elif isinstance(event, PingAnswered):
+            self.drain_answered = self.drain_answered or event.payload == DRAIN_PING
+
+    # -- what the server says ------------------------------------------------------------------------------------
 
     def lost(self) -> None:
         """The connection is gone, and all its calls with it."""
@@ -112,32 +140,6 @@ class Calls:
                 call.finish(Code.OK)
             elif call is not None:
                 call.finish(Code.UNAVAILABLE, "the server is shutting down")
-
-    def _open(self, stream: Stream, fields: Fields, ended: bool) -> None:
-        plan = fields.note
-        if plan is None:
-            plan = fields.note = plan_of(fields)
-        assert isinstance(plan, Plan)
-        services = self.services
-        stream.tick = self.tick
-        if plan.process and services.decider is not None:
-            call: Call = ProcessCall(self, stream, Session(services.decider, services.encoder, services.limits))
-        elif plan.http is not None:
-            call = NotGrpc(self, stream, *plan.http)
-        elif plan.fault is not None:
-            self.connection.outbox.end(stream, refusal(plan.fault))
-            return
-        else:
-            kind = HEALTH_CALLS.get(plan.path)
-            if kind is None:
-                self.connection.outbox.end(stream, status_block(Code.UNIMPLEMENTED, "unknown method", opened=False))
-                return
-            call = kind(self, stream)
-        stream.call = call
-        if plan.timeout_s is not None:
-            call.timer = self.later(plan.timeout_s, lambda: self._timed_out(call))
-        if ended:
-            call.data(b"", True)
 
     def _timed_out(self, call: Call) -> None:
         if call.stream.call is call:

@@ -1,8 +1,8 @@
 """One HTTP/2 connection, the server's side, without I/O: bytes in, events out (RFC 9113).
 
-`Connection.receive` reads frames and returns what they mean for the layer above; that layer answers through `outbox`, and
-`outbox.take` are the bytes to write. Nothing here waits, and nothing here knows gRPC but for the message's five bytes, which
-are written together with a frame's head.
+`Connection.receive` reads frames and tells the layer above what each means before it looks at the next; that layer answers
+through `outbox`, and `outbox.take` are the bytes to write. Nothing here waits, and nothing here knows gRPC but for the
+message's five bytes, which are written together with a frame's head.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from extproc.transport.h2 import frames as f
 from extproc.transport.h2.control import Control
 from extproc.transport.h2.events import (
     ConnectionEnded,
-    DataReceived,
-    Event,
-    RequestReceived,
+    Listener,
     StreamReset,
 )
 from extproc.transport.h2.frames import ConnectionFault, ErrorCode, Kind, StreamFault
@@ -53,7 +51,7 @@ class Connection:
         self._left = 0
         """Bytes of a DATA frame that are still to come, `_left_for` the stream, None when they are dropped."""
         self._left_for: Stream | None = None
-        self._left_ends = 0
+        self._left_ends = False
         self._greeted = False
         self._reader = HeaderReader(limits.max_header_bytes, known)
         self.control = Control(limits, clock, self.outbox, self.intake, self._reader, self.streams)
@@ -61,7 +59,7 @@ class Connection:
         self._resets = Meter("rapid_reset", limits.resets, clock)
         self._empty = Meter("empty_data_flood", limits.empty_data, clock)
         self._other = Meter("useless_frames", limits.other, clock)
-        self._handlers: dict[int, Callable[[int, int, bytes, list[Event]], None]] = {
+        self._handlers: dict[int, Callable[[int, int, bytes, Listener], None]] = {
             Kind.PRIORITY: self._on_priority,
             Kind.RST_STREAM: self._on_rst_stream,
             Kind.SETTINGS: self.control.on_settings,
@@ -108,23 +106,22 @@ class Connection:
 
     # -- what the peer says --------------------------------------------------------------------------------------
 
-    def receive(self, data: bytes) -> list[Event]:
-        """Take what was read from the socket, in any pieces; return what it means, in order."""
-        events: list[Event] = []
+    def receive(self, data: bytes, to: Listener) -> None:
+        """Take what was read from the socket, in any pieces, and tell what it means, in order."""
         if self.ended:
-            return events
+            return
         if self._rest:
             data = self._rest + data
             self._rest = b""
         at, size = 0, len(data)
         try:
             if self._left:
-                at = self._go_on_with_data(data, events)
+                at = self._go_on_with_data(data, to)
             if not self._greeted:
                 if not data.startswith(f.PREFACE):
                     if f.PREFACE.startswith(data):
                         self._rest = data
-                        return events
+                        return
                     raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "not_http2", "no HTTP/2 preface")
                 self._greeted = True
                 at = len(f.PREFACE)
@@ -141,63 +138,58 @@ class Connection:
                     if not is_data or flags & f.PADDED:
                         break
                     # What is there of a piece of body goes on at once: waiting for the rest would copy it.
-                    self._left, self._left_for, self._left_ends = end - size, None, flags & _END_STREAM
-                    flags, end = 0, size
+                    self._left, self._left_for, self._left_ends = end - size, None, flags & _END_STREAM != 0
+                    end = size
                 stream_id &= f.LAST_STREAM_ID
                 at = end
                 try:
                     if is_data:
-                        self._on_data(flags, stream_id, data, begin, end, length, events)
+                        self._on_data(flags, stream_id, data, begin, end, length, to)
                     elif (
                         kind == 1 and flags & _WHOLE_BLOCK == f.END_HEADERS and self._block is None and self.control.established
                     ):
-                        self._on_block(stream_id, data[begin:end], flags & _END_STREAM != 0, False, events)
+                        self._on_block(stream_id, data[begin:end], flags & _END_STREAM != 0, False, to)
                     else:
-                        self._on_frame(kind, flags, stream_id, data[begin:end], events)
+                        self._on_frame(kind, flags, stream_id, data[begin:end], to)
                 except StreamFault as stream_fault:
-                    self._reset_for(stream_fault, events)
+                    self._reset_for(stream_fault, to)
         except ConnectionFault as fault:
-            events.append(self.fail(fault.code, fault.reason, fault.message))
-            return events
+            to.event(self.fail(fault.code, fault.reason, fault.message))
+            return
         if at < size:
             self._rest = data[at:]
-        return events
 
-    def _on_frame(self, kind: int, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+    def _on_frame(self, kind: int, flags: int, stream_id: int, payload: bytes, to: Listener) -> None:
         if self._block is not None:
             if kind != Kind.CONTINUATION or stream_id != self._block.stream_id:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "broken_header_block", "a frame inside a header block")
-            self._on_continuation(flags, payload, events)
+            self._on_continuation(flags, payload, to)
             return
         if not self.control.established and kind != Kind.SETTINGS:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "not_http2", "the first frame is not SETTINGS")
         if kind == Kind.HEADERS:
-            self._on_headers(flags, stream_id, payload, events)
+            self._on_headers(flags, stream_id, payload, to)
             return
         handler = self._handlers.get(kind)
         if handler is not None:
-            handler(flags, stream_id, payload, events)
+            handler(flags, stream_id, payload, to)
         elif kind == Kind.CONTINUATION:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "broken_header_block", "CONTINUATION without HEADERS")
         else:
             self._other.count()  # unknown: ignored (RFC 9113 section 5.5)
 
-    def _go_on_with_data(self, data: bytes, events: list[Event]) -> int:
+    def _go_on_with_data(self, data: bytes, to: Listener) -> int:
         """Take the rest of a DATA frame that was cut; return where the next frame begins."""
         size = min(self._left, len(data))
         self._left -= size
         stream = self._left_for
         if stream is not None and not stream.over:
-            ended = self._left == 0 and bool(self._left_ends)
-            try:
-                self._count(stream, size, ended)
-                events.append(DataReceived(stream, memoryview(data)[:size], ended))
-            except StreamFault as fault:
-                self._reset_for(fault, events)
+            to.data(stream, memoryview(data)[:size], self._left_ends and self._left == 0)
         return size
 
-    def _on_data(self, flags: int, stream_id: int, data: bytes, begin: int, end: int, size: int, events: list[Event]) -> None:
-        """A DATA frame whose payload has `size` bytes, of which those from `begin` to `end` are there."""
+    def _on_data(self, flags: int, stream_id: int, data: bytes, begin: int, end: int, size: int, to: Listener) -> None:
+        """A DATA frame whose payload has `size` bytes, of which those from `begin` to `end` are there. What the whole
+        frame does to its stream it does now, so that nothing depends on how it was cut."""
         intake = self.intake
         intake.credit -= size
         if intake.credit < intake.low:
@@ -212,19 +204,23 @@ class Connection:
             raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "window_ignored", "more data than the stream's window")
         if flags & f.PADDED:
             begin, end = f.unpadded(data, begin, end)
-        ended = bool(flags & _END_STREAM)
-        if begin == end and not ended:
-            if not self._left:
-                self._empty.count()
+        left = self._left
+        ends = flags & _END_STREAM != 0
+        if ends:
+            self._count(stream, end - begin + left, True)
         else:
-            if ended or stream.expected is not None:
-                self._count(stream, end - begin, ended)
-            piece = data[begin:end] if end - begin < _VIEWED else memoryview(data)[begin:end]
-            events.append(DataReceived(stream, piece, ended))
-        if not ended and stream.credit < intake.stream_low:
-            intake.grant_stream(stream)
-        if self._left:
+            if stream.expected is not None:
+                self._count(stream, end - begin + left, False)
+            if stream.credit < intake.stream_low:
+                intake.grant_stream(stream)  # before the piece is told: the stream may be over then
+        if left:
             self._left_for = stream
+            if begin < end:
+                to.data(stream, memoryview(data)[begin:end], False)
+        elif begin < end or ends:
+            to.data(stream, data[begin:end] if end - begin < _VIEWED else memoryview(data)[begin:end], ends)
+        else:
+            self._empty.count()
 
     def _count(self, stream: Stream, size: int, ended: bool) -> None:
         """So much more of the body came. Raises StreamFault when that is not what was announced."""
@@ -232,7 +228,7 @@ class Connection:
         if ended:
             self._end_of_peer(stream)
 
-    def _on_headers(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+    def _on_headers(self, flags: int, stream_id: int, payload: bytes, to: Listener) -> None:
         begin, end = 0, len(payload)
         if flags & f.PADDED:
             begin, end = f.unpadded(payload, begin, end)
@@ -245,11 +241,11 @@ class Connection:
         block = payload if end - begin == len(payload) else payload[begin:end]
         ended = bool(flags & _END_STREAM)
         if flags & f.END_HEADERS:
-            self._on_block(stream_id, block, ended, itself, events)
+            self._on_block(stream_id, block, ended, itself, to)
         else:
             self._block = OpenBlock(stream_id, ended, itself, bytearray(block))
 
-    def _on_continuation(self, flags: int, payload: bytes, events: list[Event]) -> None:
+    def _on_continuation(self, flags: int, payload: bytes, to: Listener) -> None:
         open_block = self._block
         assert open_block is not None
         open_block.data += payload
@@ -260,15 +256,15 @@ class Connection:
             )
         if flags & f.END_HEADERS:
             self._block = None
-            self._on_block(open_block.stream_id, bytes(open_block.data), open_block.ended, open_block.itself, events)
+            self._on_block(open_block.stream_id, bytes(open_block.data), open_block.ended, open_block.itself, to)
 
-    def _on_block(self, stream_id: int, block: bytes, ended: bool, itself: bool, events: list[Event]) -> None:
+    def _on_block(self, stream_id: int, block: bytes, ended: bool, itself: bool, to: Listener) -> None:
         if not stream_id & 1:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_stream_id", f"HEADERS on stream {stream_id}")
         stream = self.streams.get(stream_id)
         row = ON_HEADERS[stream.state if stream is not None else self._book.state_of(stream_id)]
         if row.do is Do.OPEN:
-            self._open(stream_id, self._reader.request(block), ended, itself, events)
+            self._open(stream_id, self._reader.request(block), ended, itself, to)
             return
         # Whatever becomes of the stream, the block changes the table that later blocks are read with.
         pairs = self._reader.decode(block)
@@ -279,9 +275,9 @@ class Connection:
         if why is not None:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "malformed_request", why)
         self._end_of_peer(stream)
-        events.append(DataReceived(stream, b"", True))
+        to.data(stream, b"", True)
 
-    def _open(self, stream_id: int, fields: Fields, ended: bool, itself: bool, events: list[Event]) -> None:
+    def _open(self, stream_id: int, fields: Fields, ended: bool, itself: bool, to: Listener) -> None:
         self._book.last_id = stream_id
         if self.refusing:
             self._book.remember(stream_id, State.RESET)  # the peer was told that this one is not served
@@ -301,7 +297,7 @@ class Connection:
             stream.expected = fields.content_length
         if ended:
             self._end_of_peer(stream)
-        events.append(RequestReceived(stream, fields, ended))
+        to.opened(stream, fields, ended)
 
     def _end_of_peer(self, stream: Stream) -> None:
         stream.state = _HALF_CLOSED
@@ -310,7 +306,7 @@ class Connection:
                 stream.id, ErrorCode.PROTOCOL_ERROR, "malformed_request", "content-length is not the data's length"
             )
 
-    def _on_rst_stream(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+    def _on_rst_stream(self, flags: int, stream_id: int, payload: bytes, to: Listener) -> None:
         if len(payload) != 4:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "RST_STREAM not of 4 bytes")
         stream = self.streams.get(stream_id)
@@ -321,9 +317,9 @@ class Connection:
         if not stream.opened:
             self._resets.count()
         self._forget(stream, State.CLOSED)
-        events.append(StreamReset(stream, int.from_bytes(payload, "big"), "reset_by_peer", False))
+        to.event(StreamReset(stream, int.from_bytes(payload, "big"), "reset_by_peer", False))
 
-    def _on_window_update(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+    def _on_window_update(self, flags: int, stream_id: int, payload: bytes, to: Listener) -> None:
         if len(payload) != 4:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "WINDOW_UPDATE not of 4 bytes")
         increment = int.from_bytes(payload, "big") & 0x7FFFFFFF
@@ -343,7 +339,7 @@ class Connection:
         self.outbox.widen_stream(stream, increment)
         self.intake.grant_again()
 
-    def _on_priority(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+    def _on_priority(self, flags: int, stream_id: int, payload: bytes, to: Listener) -> None:
         if stream_id == 0:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_stream_id", "PRIORITY on stream 0")
         self._other.count()
@@ -359,7 +355,7 @@ class Connection:
         # answer was quicker than this frame must not decide whether its sender hears of it.
         raise ConnectionFault(code, reason, why)
 
-    def _on_push_promise(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+    def _on_push_promise(self, flags: int, stream_id: int, payload: bytes, to: Listener) -> None:
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "push_promise", "PUSH_PROMISE from a client")
 
     # -- what a fault does ---------------------------------------------------------------------------------------
@@ -372,14 +368,14 @@ class Connection:
         if row.do is Do.STREAM_FAULT:
             raise StreamFault(stream_id, row.code, "bad_stream_state", f"{what}: {row.state.value}")
 
-    def _reset_for(self, fault: StreamFault, events: list[Event]) -> None:
+    def _reset_for(self, fault: StreamFault, to: Listener) -> None:
         self.outbox.control(f.rst_stream(fault.stream_id, fault.code))
         stream = self.streams.get(fault.stream_id)
         if stream is None:
             self._book.remember(fault.stream_id, State.RESET)
             return
         self._forget(stream, State.RESET)
-        events.append(StreamReset(stream, fault.code, fault.reason, True))
+        to.event(StreamReset(stream, fault.code, fault.reason, True))
 
     def _sent_all(self, stream: Stream) -> None:
         """Our side has ended: the stream is over, as what the peer might still send does not matter."""

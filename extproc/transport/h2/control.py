@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from extproc.transport.h2 import frames as f
-from extproc.transport.h2.events import Event, PeerLeaves, PingAnswered
+from extproc.transport.h2.events import Listener, PeerLeaves, PingAnswered
 from extproc.transport.h2.frames import ConnectionFault, ErrorCode, Kind, Setting
 from extproc.transport.h2.headers import HeaderReader
 from extproc.transport.h2.intake import Intake
@@ -55,7 +55,7 @@ class Control:
         if limits.connection_window > f.FIRST_WINDOW:
             outbox.control(f.window_update(0, limits.connection_window - f.FIRST_WINDOW))
 
-    def on_settings(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+    def on_settings(self, flags: int, stream_id: int, payload: bytes, to: Listener) -> None:
         """SETTINGS: the first completes the peer's preface. Raises ConnectionFault."""
         if stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_stream_id", f"SETTINGS on stream {stream_id}")
@@ -94,22 +94,22 @@ class Control:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_setting", f"ENABLE_PUSH {value}")
         # The peer's table size does not matter, as our blocks use no table; the rest is for clients.
 
-    def on_ping(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+    def on_ping(self, flags: int, stream_id: int, payload: bytes, to: Listener) -> None:
         """PING: answered, or an answer. Raises ConnectionFault."""
         if stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_stream_id", f"PING on stream {stream_id}")
         if len(payload) != 8:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "PING not of 8 bytes")
         if flags & f.ACK:
-            events.append(PingAnswered(payload))
+            to.event(PingAnswered(payload))
             return
         self._pings.count()
         self._outbox.control(f.frame(Kind.PING, f.ACK, 0, payload))
 
-    def on_goaway(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+    def on_goaway(self, flags: int, stream_id: int, payload: bytes, to: Listener) -> None:
         """GOAWAY: the peer opens no more streams. Raises ConnectionFault."""
         if stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "bad_stream_id", f"GOAWAY on stream {stream_id}")
         if len(payload) < 8:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "bad_frame_size", "GOAWAY under 8 bytes")
-        events.append(PeerLeaves(int.from_bytes(payload[4:8], "big")))
+        to.event(PeerLeaves(int.from_bytes(payload[4:8], "big")))

@@ -1,28 +1,12 @@
-"""What a connection tells the layer above."""
+"""What a connection tells the layer above, and who hears it."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from extproc.transport.h2.frames import ErrorCode
 from extproc.transport.h2.headers import Fields
 from extproc.transport.h2.outbox import Stream
-
-
-class RequestReceived(NamedTuple):
-    """A stream was opened."""
-
-    stream: Stream
-    fields: Fields
-    ended: bool
-
-
-class DataReceived(NamedTuple):
-    """A piece of a stream's body, in any size; empty ones come only with `ended`."""
-
-    stream: Stream
-    data: bytes | memoryview
-    ended: bool
 
 
 class StreamReset(NamedTuple):
@@ -54,4 +38,22 @@ class ConnectionEnded(NamedTuple):
     message: str
 
 
-Event: TypeAlias = RequestReceived | DataReceived | StreamReset | PeerLeaves | PingAnswered | ConnectionEnded
+Event: TypeAlias = StreamReset | PeerLeaves | PingAnswered | ConnectionEnded
+"""What happens seldom."""
+
+
+class Listener(Protocol):
+    """The layer above. It hears of each frame before the next one is read, so that a frame that follows an answer finds the
+    stream as the answer left it, however the bytes came. It may answer at once, and end streams."""
+
+    def opened(self, stream: Stream, fields: Fields, ended: bool) -> None:
+        """A stream was opened; `ended`: the peer sends nothing more on it."""
+        ...
+
+    def data(self, stream: Stream, data: bytes | memoryview, ended: bool) -> None:
+        """A piece of a stream's body, in any size; empty ones come only with `ended`."""
+        ...
+
+    def event(self, event: Event) -> None:
+        """Anything else."""
+        ...

@@ -17,8 +17,8 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the transport logs, as dicts with `event` and `log_level`; also when another test has configured the logs."""
     capture = LogCapture()
     log = structlog.wrap_logger(None, processors=[capture], wrapper_class=structlog.stdlib.BoundLogger)
-    for module in (call, calls, server):
-        monkeypatch.setattr(module, "_log", log)
+    for module, name in ((call, "_log"), (calls, "_log"), (server, "_log"), (server, "_peers_log")):
+        monkeypatch.setattr(module, name, log)
     return capture.entries
 
 

@@ -153,10 +153,12 @@ class TestProcess:
         assert (logged[0]["event"], logged[0]["reason"]) == ("stream reset", "bad_window_update")
 
     def test_everything_in_one_read(self) -> None:
-        """The stream is over before its call has begun; nothing is sent on it, and it is counted once."""
+        """As in three: it is answered, over, and counted once."""
         fake = decider()
-        wire = CallWire(fake)
-        assert wire.send(headers(1), data(1, REQUEST), rst(1)) == []
+        wire, slow = CallWire(fake), CallWire(decider())
+        lines = wire.send(headers(1), data(1, REQUEST), rst(1))
+        assert lines == slow.send(headers(1)) + slow.send(data(1, REQUEST)) + slow.send(rst(1))
+        assert [line.split()[0] for line in lines] == ["HEADERS", "DATA"]
         assert (wire.open, wire.ended) == (0, {"CANCELLED": 1})
         assert len(fake.ended) == len(fake.asked)
 
@@ -300,7 +302,7 @@ class TestOtherRequests:
 
     def test_that_are_reset_before_their_end(self) -> None:
         wire = CallWire()
-        assert wire.send(headers(1, replace(":method", "GET")), data(1, end=True), rst(1)) == []
+        assert wire.send(headers(1, replace(":method", "GET")), data(1, b"x"), rst(1)) == []
         assert wire.send(headers(3, replace(":method", "GET")), rst(3)) == []
 
     def test_leaving(self) -> None:

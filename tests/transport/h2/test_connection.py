@@ -9,7 +9,6 @@ from hpack import Encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.transport.h2.events import DataReceived, Event
 from extproc.transport.h2.frames import ErrorCode
 from extproc.transport.h2.headers import encode
 from tests.fakes.fuzz import examples
@@ -29,8 +28,9 @@ from tests.fakes.http2 import (
     rst,
     settings,
     window,
+    with_path,
 )
-from tests.fakes.wire import Wire, show
+from tests.fakes.wire import CallWire, DataReceived, Heard, Wire, show
 
 REQUEST = f"request 1 {PROCESS}"
 
@@ -214,10 +214,11 @@ class TestData:
         whole = b"".join(bytes(data(1, piece)) for piece in pieces) + bytes(data(1, end=True))
         got, at = b"", 0
         for cut in [*cuts, len(whole)]:
-            for event in wire.connection.receive(whole[at : at + cut]):
-                assert isinstance(event, DataReceived)
-                got += bytes(event.data)
+            wire.connection.receive(whole[at : at + cut], wire.events)
             at += cut
+        for event in wire.events[1:]:
+            assert isinstance(event, DataReceived)
+            got += bytes(event.data)
         assert got == b"".join(pieces)
         assert wire.connection.streams[1].state.name == "HALF_CLOSED_REMOTE"
 
@@ -305,7 +306,7 @@ FRAMES = st.one_of(
 )
 
 
-def told(events: list[Event]) -> list[object]:
+def told(events: Heard) -> list[object]:
     """What the events say, whatever the pieces of data that come one after the other."""
     out: list[object] = []
     for event in events:
@@ -326,9 +327,33 @@ def told(events: list[Event]) -> list[object]:
 def test_any_frames_end_in_the_same_way_however_they_are_cut(frames: list[Frame], cut: int, garbage: bytes) -> None:
     whole = b"".join(map(bytes, frames)) + garbage
     wire, other = Wire(), Wire()
-    heard = wire.connection.receive(whole)
-    in_pieces: list[Event] = []
+    heard, in_pieces = Heard(), Heard()
+    wire.connection.receive(whole, heard)
     for at in range(0, len(whole), cut):
-        in_pieces += other.connection.receive(whole[at : at + cut])
+        other.connection.receive(whole[at : at + cut], in_pieces)
     assert told(heard) == told(in_pieces)
     assert wire.connection.outbox.take() == other.connection.outbox.take()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Frame(2, 0, 1, b"1234"),
+        priority(1, 1),
+        window(1, 0),
+        window(1, 2**31 - 1),
+        rst(1),
+        data(1, b"x"),
+        data(1, b"x", end=True),
+        Frame(0, 0x8, 1, b"\x09"),
+        headers(1),
+    ],
+)
+def test_a_frame_behind_an_answer_finds_the_stream_ended_in_one_read_as_in_two(frame: Frame) -> None:
+    """What ended a stream counts for every frame behind it, not from the next read on."""
+    answered = bytes(headers(1, with_path("/unknown")))
+    at_once, in_two = CallWire(), CallWire()
+    lines = at_once.send(answered + bytes(frame))
+    assert lines == in_two.send(answered) + in_two.send(frame)
+    assert (at_once.calls.fault and at_once.calls.fault.reason) == (in_two.calls.fault and in_two.calls.fault.reason)
+    assert at_once.resets == in_two.resets
