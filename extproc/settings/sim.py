@@ -112,6 +112,9 @@ class SimSettings(Settings):
     output_spread: Annotated[float, Field(ge=0, le=1)] = _sim(
         "output-spread", 0.5, "How far such answers differ: 0.5 is from half to one and a half times the average."
     )
+    embedding_dimensions: Annotated[int, Field(ge=1, le=16_384)] = _sim(
+        "embedding-dimensions", 384, "Numbers in the vectors of /v1/embeddings, when the client does not say."
+    )
     seed: int = _sim("seed", 0, "Decides what is answered and how long it is, together with the prompt.")
 
     fault: tuple[TargetedFault, ...] = _sim(

@@ -218,7 +218,7 @@ def _ask(
 ) -> Ask:
     if body.stream_options is not None and not body.stream:
         raise bad_request("Stream options can only be defined when `stream=True`.", "stream_options")
-    lora = _adapter(body.model, served)
+    lora = adapter(body.model, served)
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     if body.n < 1:
         raise bad_request(f"n must be at least 1, got {body.n}.")
@@ -235,7 +235,7 @@ def _ask(
         )
     options = tuple(
         AnswerOptions(
-            max_tokens=_room(tokens.length(prompt), max_tokens, body.min_tokens, served.max_model_len),
+            max_tokens=room(tokens.length(prompt), max_tokens, body.min_tokens, served.max_model_len),
             min_tokens=body.min_tokens,
             ignore_eos=body.ignore_eos,
             stop=stop,
@@ -259,7 +259,8 @@ def _ask(
     )
 
 
-def _adapter(model: str | None, served: ServedModel) -> str | None:
+def adapter(model: str | None, served: ServedModel) -> str | None:
+    """The adapter of this name, None for the base model. Raises ApiError when nothing is served under it."""
     if not model or model in served.names:
         return None
     if model in served.loras:
@@ -268,8 +269,8 @@ def _adapter(model: str | None, served: ServedModel) -> str | None:
     raise ApiError(404, "NotFoundError", message, "model")
 
 
-def _room(prompt_tokens: int, max_tokens: int | None, min_tokens: int, max_model_len: int) -> int:
-    """How long the answer may be."""
+def room(prompt_tokens: int, max_tokens: int | None, min_tokens: int, max_model_len: int) -> int:
+    """How long the answer may be. Raises ApiError when the prompt leaves none."""
     if prompt_tokens > max_model_len:
         raise bad_request(
             f"This model's maximum context length is {max_model_len} tokens. However, your prompt contains "

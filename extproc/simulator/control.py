@@ -21,6 +21,12 @@ from extproc.simulator.metrics import SimMetrics, SyntheticLoad
 KEPT_REQUESTS = 100
 _REASONS = {500: "InternalServerError", 501: "NotImplementedError", 503: "ServiceUnavailableError"}
 _CHUNK_BYTES = 1 << 16
+_COMPUTED = frozenset(
+    {
+        *("/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/embeddings"),
+        *("/score", "/v1/score", "/rerank", "/v1/rerank", "/v2/rerank"),
+    }
+)
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -139,7 +145,7 @@ def target_of(path: str) -> FaultTarget | Literal["control"] | None:
         return "metrics"
     if path in ("/health", "/ping"):
         return "health"
-    return "requests" if path in ("/v1/chat/completions", "/v1/completions") else None
+    return "requests" if path in _COMPUTED or path.startswith("/v1/responses") else None
 
 
 def take_fault(book: FaultBook, request: web.Request) -> Fault | None:

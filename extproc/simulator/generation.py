@@ -1,10 +1,12 @@
-"""The two endpoints that generate: from a body to sequences in the engine, and from their tokens to an answer."""
+"""What generates: from a body to sequences in the engine, and from their tokens to an answer in the shape of an API."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiohttp import web
 
@@ -80,6 +82,11 @@ class Run:
             out.append(self._emissions.get_nowait())
         return out
 
+    async def finish(self) -> None:
+        """Wait until all choices are complete."""
+        while await self.emissions():
+            pass
+
     def abort(self, driver: Driver) -> None:
         """Free what is still in the engine."""
         for choice in self.choices:
@@ -98,8 +105,31 @@ def _salt(ask: api.Ask) -> str:
     return f"{ask.lora or ''}\n{ask.cache_salt}" if ask.lora or ask.cache_salt else ""
 
 
+class Shape(Protocol):
+    """How an API words an answer, whole or as the events of a stream."""
+
+    def document(self, run: Run) -> bytes:
+        """The whole answer."""
+        ...
+
+    def opening(self, run: Run) -> bytes:
+        """The events before the first token."""
+        ...
+
+    def token(self, run: Run, emission: Emission) -> bytes:
+        """What one token adds."""
+        ...
+
+    def closing(self, run: Run) -> bytes:
+        """The events after the last token."""
+        ...
+
+
 class Generation:
-    """Handlers of the generating endpoints of one server. `new_id` makes request ids for clients that send none."""
+    """From asks to answers of one server, and the handlers of the two endpoints that vLLM began with.
+
+    `new_id` makes request ids for clients that send none.
+    """
 
     def __init__(
         self,
@@ -112,41 +142,89 @@ class Generation:
         wall_clock: Callable[[], float],
         new_id: Callable[[], str],
     ) -> None:
-        self._served, self._speaker, self._config = served, speaker, config
+        self.served = served
+        self._speaker, self._config = speaker, config
         self._driver, self._metrics = driver, metrics
         self._wall_clock, self._new_id = wall_clock, new_id
         self.in_flight = 0
 
-    async def chat(self, request: web.Request) -> web.StreamResponse:
-        """POST /v1/chat/completions."""
-        body = api.parse(api.ChatBody, request.headers.get("content-type", ""), await request.read())
-        return await self._answer(request, api.chat_ask(body, self._served))
+    def id_of(self, request: web.Request, prefix: str) -> str:
+        """The client's request id, or a new one, as the answer's."""
+        return f"{prefix}-{request.headers.get('x-request-id') or self._new_id()}"
 
-    async def completion(self, request: web.Request) -> web.StreamResponse:
-        """POST /v1/completions."""
-        body = api.parse(api.CompletionBody, request.headers.get("content-type", ""), await request.read())
-        return await self._answer(request, api.completion_ask(body, self._served))
+    def now_s(self) -> int:
+        """The time of day, as answers have it."""
+        return int(self._wall_clock())
 
-    async def _answer(self, request: web.Request, ask: api.Ask) -> web.StreamResponse:
+    def model_of(self, ask: api.Ask) -> str:
+        """The name that answers have."""
+        return ask.lora or self.served.names[0]
+
+    @contextmanager
+    def running(self, ask: api.Ask) -> Iterator[Run]:
+        """The ask in the engine; what is still there at the end is freed."""
         run = Run(ask, self._speaker, self._config)
-        prefix = "chatcmpl" if ask.chat else "cmpl"
-        request_id = request.headers.get("x-request-id") or self._new_id()
-        reply = Reply(ask.chat, f"{prefix}-{request_id}", int(self._wall_clock()), ask.lora or self._served.names[0])
         run.submit(self._driver, self._metrics)
         self.in_flight += 1
         try:
-            if ask.stream:
-                return await _stream(request, run, reply)
-            while await run.emissions():
-                pass
-            body = reply.document([(c.text, c.answer) for c in run.choices], run.usage())
-            return web.Response(body=body, content_type="application/json")
+            yield run
         finally:
             self.in_flight -= 1
             run.abort(self._driver)
 
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        """POST /v1/chat/completions."""
+        body = api.parse(api.ChatBody, request.headers.get("content-type", ""), await request.read())
+        return await self._complete(request, api.chat_ask(body, self.served))
 
-async def _stream(request: web.Request, run: Run, reply: Reply) -> web.StreamResponse:
+    async def completion(self, request: web.Request) -> web.StreamResponse:
+        """POST /v1/completions."""
+        body = api.parse(api.CompletionBody, request.headers.get("content-type", ""), await request.read())
+        return await self._complete(request, api.completion_ask(body, self.served))
+
+    async def _complete(self, request: web.Request, ask: api.Ask) -> web.StreamResponse:
+        reply = Reply(ask.chat, self.id_of(request, "chatcmpl" if ask.chat else "cmpl"), self.now_s(), self.model_of(ask))
+        return await self.answer(request, ask, _Completion(reply))
+
+    async def answer(self, request: web.Request, ask: api.Ask, shape: Shape) -> web.StreamResponse:
+        """Generate, and answer in this shape."""
+        with self.running(ask) as run:
+            if ask.stream:
+                return await stream(request, run, shape)
+            await run.finish()
+            return web.Response(body=shape.document(run), content_type="application/json")
+
+
+class _Completion:
+    """Chat completions and completions."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+
+    def document(self, run: Run) -> bytes:
+        return self._reply.document([(c.text, c.answer) for c in run.choices], run.usage())
+
+    def opening(self, run: Run) -> bytes:
+        if not self._reply.chat:
+            return b""
+        usage = Usage(run.choices[0].sequence.prompt_tokens, 0) if run.ask.continuous_usage else None
+        return b"".join([self._reply.role_chunk(index, usage) for index in range(run.ask.n)])
+
+    def token(self, run: Run, emission: Emission) -> bytes:
+        sequence, number = emission.sequence, emission.number
+        choice = run.choices[sequence.index]
+        text = choice.answer.piece(number, number)
+        if number == 1:
+            text = choice.echo + text
+        usage = Usage(sequence.prompt_tokens, number) if run.ask.continuous_usage else None
+        end = choice.answer if emission.finished else None
+        return self._reply.token_chunk(sequence.index, text, end, usage, last=not run.ask.include_usage)
+
+    def closing(self, run: Run) -> bytes:
+        return (self._reply.usage_chunk(run.usage()) if run.ask.include_usage else b"") + DONE
+
+
+async def stream(request: web.Request, run: Run, shape: Shape) -> web.StreamResponse:
     """Headers at once, then an event for each token as it comes."""
     fault = request.get(FAULT)
     drop_after = fault.after if fault is not None and fault.kind == "drop-after" else None
@@ -156,33 +234,19 @@ async def _stream(request: web.Request, run: Run, reply: Reply) -> web.StreamRes
     while batch := await run.emissions():
         events = []
         for emission in batch:
-            if not sent and reply.chat:
-                usage = Usage(emission.sequence.prompt_tokens, 0) if run.ask.continuous_usage else None
-                events += [reply.role_chunk(index, usage) for index in range(run.ask.n)]
+            if not sent:
+                events.append(shape.opening(run))
             if sent == drop_after:
                 await response.write(b"".join(events))
                 await hang_up(request)
-            events.append(_token_event(run, reply, emission))
+            events.append(shape.token(run, emission))
             sent += 1
         await response.write(b"".join(events))
     if sent == drop_after:
         await hang_up(request)
-    if run.ask.include_usage:
-        await response.write(reply.usage_chunk(run.usage()))
-    await response.write(DONE)
+    await response.write(shape.closing(run))
     await response.write_eof()
     return response
-
-
-def _token_event(run: Run, reply: Reply, emission: Emission) -> bytes:
-    sequence, number = emission.sequence, emission.number
-    choice = run.choices[sequence.index]
-    text = choice.answer.piece(number, number)
-    if number == 1:
-        text = choice.echo + text
-    usage = Usage(sequence.prompt_tokens, number) if run.ask.continuous_usage else None
-    end = choice.answer if emission.finished else None
-    return reply.token_chunk(sequence.index, text, end, usage, last=not run.ask.include_usage)
 
 
 async def hang_up(request: web.Request) -> None:

@@ -21,7 +21,11 @@ from extproc.simulator.driver import Driver
 from extproc.simulator.engine import Engine, EngineConfig
 from extproc.simulator.faults import FaultBook
 from extproc.simulator.generation import Generation
+from extproc.simulator.messages import PATH as MESSAGES
+from extproc.simulator.messages import Messages, error_body
 from extproc.simulator.metrics import CONTENT_TYPE, SimMetrics
+from extproc.simulator.pooling import Pooling
+from extproc.simulator.responses import Responses
 
 _SHA, _BYTES = web.RequestKey("sim.body.sha256", str), web.RequestKey("sim.body.bytes", int)
 _SHUTDOWN_S = 0.2
@@ -74,6 +78,7 @@ class Simulator:
         self.generation = Generation(
             self.served, speaker, self.engine.config, self.driver, self.metrics, wall_clock=wall_clock, new_id=new_id
         )
+        self.responses = Responses(self.generation, new_id)
         self._runner: web.AppRunner | None = None
 
     @property
@@ -116,6 +121,7 @@ class Simulator:
         """Drop what is under way and close. Does nothing when not started."""
         runner, self._runner = self._runner, None
         if runner is not None:
+            self.responses.stop()
             self.driver.stop()
             await runner.cleanup()
 
@@ -154,6 +160,7 @@ class Simulator:
             [
                 web.post("/v1/chat/completions", self.generation.chat),
                 web.post("/v1/completions", self.generation.completion),
+                *self._other_apis(),
                 web.get("/v1/models", self._models),
                 web.post("/tokenize", self._tokenize),
                 web.post("/detokenize", self._detokenize),
@@ -174,6 +181,24 @@ class Simulator:
             ]
         )
         return app
+
+    def _other_apis(self) -> list[web.RouteDef]:
+        """What vLLM serves beside completions; some of it by several paths."""
+        responses, messages = self.responses, Messages(self.generation)
+        pooling = Pooling(self.generation, self.settings.embedding_dimensions)
+        one = "/v1/responses/{id}"
+        return [
+            web.post("/v1/responses", responses.create),
+            web.get(one, responses.retrieve),
+            web.delete(one, responses.delete),
+            web.post(one + "/cancel", responses.cancel),
+            web.get(one + "/input_items", responses.input_items),
+            web.post(MESSAGES, messages.create),
+            web.post(MESSAGES + "/count_tokens", messages.count),
+            web.post("/v1/embeddings", pooling.embeddings),
+            *(web.post(path, pooling.score) for path in ("/score", "/v1/score")),
+            *(web.post(path, pooling.rerank) for path in ("/rerank", "/v1/rerank", "/v2/rerank")),
+        ]
 
     @web.middleware
     async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -207,7 +232,8 @@ class Simulator:
                 return await control.cut(fault, request, response)
             return response
         except api.ApiError as error:
-            return web.Response(body=error.body(), status=error.status, content_type="application/json")
+            body = error_body(error) if request.path.startswith(MESSAGES) else error.body()
+            return web.Response(body=body, status=error.status, content_type="application/json")
         except web.HTTPException as error:
             headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
             return _json({"detail": error.reason}, status=error.status, headers=headers)

@@ -1,0 +1,139 @@
+"""What vLLM serves beside chat and completions, through a real Envoy and the gateway, which reads the answers' usage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from extproc.demo.stack import LLAMA, PHI4
+from tests.e2e.parts import Answer, Endpoints, Stack, call, until
+
+pytestmark = pytest.mark.e2e
+
+INPUT, OUTPUT = "llm_d_epp_request_input_tokens_sum", "llm_d_epp_request_output_tokens_sum"
+
+
+@pytest.fixture(scope="module")
+def reading_stack(
+    envoy_binary: Path, session_endpoints: Endpoints, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    directory = tmp_path_factory.mktemp("apis")
+    stack = Stack(
+        "one-hop", envoy_binary, session_endpoints, directory, answers="FULL_DUPLEX_STREAMED", flags=["--response-metrics"]
+    )
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture
+def stack(reading_stack: Stack, endpoints: Endpoints) -> Iterator[Stack]:
+    yield reading_stack
+    until(reading_stack.idle, what="nothing is under way after the test")
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[openai.OpenAI]:
+    http_client = openai.DefaultHttpxClient(trust_env=False)
+    with openai.OpenAI(base_url=f"{stack.url}/v1", api_key="none", max_retries=0, http_client=http_client) as client:
+        yield client
+
+
+def tokens_of(stack: Stack, before: list[float]) -> list[float]:
+    """Tokens in and out that were counted since."""
+    until(stack.idle)
+    return [now - then for now, then in zip(stack.counted(INPUT, OUTPUT), before, strict=True)]
+
+
+def post(stack: Stack, path: str, model: str = LLAMA.model, **body: Any) -> Answer:
+    answer = call(stack.url, path, {"model": model, **body})
+    assert answer.status == 200, answer
+    assert answer.endpoint.startswith("llama-" if model == LLAMA.model else "phi4-")
+    return answer
+
+
+class TestResponses:
+    def test_an_answer(self, stack: Stack, client: openai.OpenAI) -> None:
+        before = stack.counted(INPUT, OUTPUT)
+        said = client.responses.create(model=PHI4.model, input="hello", max_output_tokens=5)
+        assert (said.model, said.status, len(said.output_text)) == (PHI4.model, "incomplete", 20)
+        assert said.usage is not None
+        assert tokens_of(stack, before) == [said.usage.input_tokens, said.usage.output_tokens] == [6, 5]
+
+    def test_events(self, stack: Stack, client: openai.OpenAI) -> None:
+        before = stack.counted(INPUT, OUTPUT)
+        with client.responses.create(model=LLAMA.model, input="hello", max_output_tokens=7, stream=True) as stream:
+            events = list(stream)
+        last = events[-1]
+        assert last.type == "response.incomplete"
+        assert (
+            "".join(event.delta for event in events if event.type == "response.output_text.delta") == last.response.output_text
+        )
+        assert tokens_of(stack, before) == [6, 7]
+
+    def test_a_model_that_no_route_has(self, client: openai.OpenAI) -> None:
+        with pytest.raises(openai.NotFoundError, match="does not exist"):
+            client.responses.create(model="nobody", input="hello")
+
+
+class TestMessages:
+    ASKED: dict[str, Any] = {"max_tokens": 4, "messages": [{"role": "user", "content": "hello"}]}
+
+    def test_an_answer(self, stack: Stack) -> None:
+        before = stack.counted(INPUT, OUTPUT)
+        said = post(stack, "/v1/messages", **self.ASKED).json
+        assert (said["type"], said["stop_reason"]) == ("message", "max_tokens")
+        assert tokens_of(stack, before) == [said["usage"]["input_tokens"], 4]
+
+    def test_events(self, stack: Stack) -> None:
+        before = stack.counted(INPUT, OUTPUT)
+        events = post(stack, "/v1/messages", PHI4.model, stream=True, **self.ASKED).body
+        assert events.startswith(b"event: message_start\n")
+        assert events.rstrip().endswith(b'data: {"type":"message_stop"}')
+        assert tokens_of(stack, before)[1] == 4
+
+    def test_tokens_are_counted(self, stack: Stack) -> None:
+        asked = {"messages": self.ASKED["messages"]}
+        assert post(stack, "/v1/messages/count_tokens", **asked).json == {"input_tokens": 6}
+
+
+class TestPooling:
+    def test_embeddings(self, stack: Stack, client: openai.OpenAI) -> None:
+        before = stack.counted(INPUT, OUTPUT)
+        said = client.embeddings.create(model=LLAMA.model, input=["hello there", "other"])
+        assert [len(each.embedding) for each in said.data] == [384, 384]
+        assert said.usage.total_tokens == 5
+        assert tokens_of(stack, before) == [5, 0]
+
+    def test_many_of_them_are_longer_than_what_is_parsed(self, stack: Stack, client: openai.OpenAI) -> None:
+        """Usage stands at the end of some 200 KB."""
+        before = stack.counted(INPUT, OUTPUT)
+        client.embeddings.create(model=LLAMA.model, input=["hello there"] * 30, encoding_format="float")
+        assert tokens_of(stack, before) == [90, 0]
+
+    @pytest.mark.parametrize("path", ["/rerank", "/v1/rerank", "/v2/rerank"])
+    def test_rerank(self, stack: Stack, path: str) -> None:
+        asked = {"query": "capital of France", "documents": ["the weather", "Paris is the capital of France."]}
+        said = post(stack, path, PHI4.model, **asked).json
+        assert [result["index"] for result in said["results"]] == [1, 0]
+
+    @pytest.mark.parametrize("path", ["/score", "/v1/score"])
+    def test_score(self, stack: Stack, path: str) -> None:
+        before = stack.counted(INPUT, OUTPUT)
+        said = post(stack, path, text_1="capital", text_2=["capital", "weather"]).json
+        first, second = (each["score"] for each in said["data"])
+        assert first > second
+        assert tokens_of(stack, before) == [said["usage"]["prompt_tokens"], 0]
+
+
+def test_tokens_there_and_back(stack: Stack) -> None:
+    told = post(stack, "/tokenize", prompt="hello there").json
+    assert told["count"] == 3
+    assert json.loads(post(stack, "/detokenize", tokens=told["tokens"]).body) == {"prompt": "hello there"}
