@@ -38,12 +38,13 @@ from extproc.settings.commands import (
     EarlySettings,
     EppSettings,
     GatewaySettings,
+    PickerConfigSettings,
     PickingSettings,
     ScrapingSettings,
 )
 from extproc.settings.document import Document, load_document
 from extproc.settings.gateway import GatewayParts, gateway_parts, scheduling_of
-from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, load_picker_config
+from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, gate_warnings, load_picker_config
 from extproc.settings.server import BodySettings
 from extproc.stages import AdmitByPriority, ModelHeaders, PickEndpoint, PoolOfEndpoints, RewriteModel, RouteToPool, Stage
 from extproc.traffic import AdapterMap, Route, RouteTable
@@ -114,7 +115,7 @@ def build_epp(settings: EppSettings) -> Service:
     if problems or parts is None:
         raise SettingsError(problems if document is None else document.locate_all(problems, prefix))
     for warning in warnings:
-        _log.warning("config", warning=prefix + warning)
+        _log.warning("config", warning=warning)
     needs_cluster = settings.ha_enable_leader_election or parts.kubernetes is not None
     cluster = Cluster(settings.kubeconfig, telemetry.instruments, why=why_kubernetes(settings)) if needs_cluster else None
     pool = _pool(settings.pool, parts, settings, telemetry, scrape_driver(telemetry.instruments), cluster)
@@ -144,7 +145,7 @@ def build_epp(settings: EppSettings) -> Service:
     )
 
 
-def _picker_document(settings: EppSettings, problems: list[str]) -> tuple[Document | None, str]:
+def _picker_document(settings: PickerConfigSettings, problems: list[str]) -> tuple[Document | None, str]:
     """The config that is given, and how its problems begin; None when there is none, or what can't be read."""
     try:
         if settings.config_file is not None:
@@ -157,7 +158,7 @@ def _picker_document(settings: EppSettings, problems: list[str]) -> tuple[Docume
 
 
 def _picker_config(
-    settings: EppSettings, document: Document | None, prefix: str, problems: list[str]
+    settings: PickerConfigSettings, document: Document | None, prefix: str, problems: list[str]
 ) -> tuple[EndpointPickerConfig | None, list[str]]:
     """The config with what flags add to it, None when it is wrong, and warnings. What is wrong goes to `problems`."""
     if document is None and (settings.config_file or settings.config_text):
@@ -170,7 +171,8 @@ def _picker_config(
         problems += [prefix + problem for problem in error.problems]
         return None, []
     config, more = with_parameters(config, settings.upstream_parameters)
-    return config, warnings + more
+    warnings = [prefix + warning for warning in warnings + more]
+    return config, warnings + [f"--feature-gates: {warning}" for _, warning in gate_warnings(settings.feature_gates)]
 
 
 def build_gateway(settings: GatewaySettings) -> Service:

@@ -197,10 +197,7 @@ class _Builder:
 
     def _references(self) -> None:
         layer = self._config.data_layer
-        refs = [
-            (f"requestHandler.parsers[{i}].pluginRef", parser.plugin_ref, "parser")
-            for i, parser in enumerate(self._config.request_handler.parsers)
-        ]
+        refs = [(path, ref, "parser") for path, ref in self._config.parser_refs]
         for i, source in enumerate(layer.sources):
             refs.append((f"dataLayer.sources[{i}].pluginRef", source.plugin_ref, "data layer"))
             refs += [

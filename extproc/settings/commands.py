@@ -220,7 +220,9 @@ class PickerConfigSettings(Settings):
     config_file: str | None = setting(None, "EndpointPickerConfig, YAML.")
     config_text: str | None = setting(None, "EndpointPickerConfig as text, instead of a file.")
     feature_gates: tuple[str, ...] = setting(
-        (), "Feature gates as name or name=false, beside those of the config. haPopulateNonLeaderDatastore is always on."
+        (),
+        "Feature gates as name or name=false, beside those of the config. What haPopulateNonLeaderDatastore, dataLayer, "
+        "prepareDataPlugins and enableLegacyMetrics stand for is always on.",
     )
     upstream_parameters: dict[str, dict[str, str]] = setting({}, "Plugin parameters that flags of upstream's set.", hidden=True)
 

@@ -113,8 +113,19 @@ class EndpointPickerConfig(Section):
     scheduling_profiles: list[ProfileSpec] = Field([], alias="schedulingProfiles")
     data_layer: DataLayerSpec = Field(default_factory=lambda: DataLayerSpec.model_validate({}), alias="dataLayer")
     request_handler: RequestHandlerSpec = Field(RequestHandlerSpec(), alias="requestHandler")
+    parser: PluginRef | None = None
+    """What stood at the top of the file before `requestHandler`, which has it too once the file is read."""
     flow_control: FlowControlSpec = Field(default_factory=lambda: FlowControlSpec.model_validate({}), alias="flowControl")
     saturation_detector: OldSaturationDetectorSpec | None = Field(None, alias="saturationDetector")
+
+    @property
+    def parser_refs(self) -> list[tuple[str, str]]:
+        """The parsers' names, each with its path in the file."""
+        if self.parser is not None:
+            return [("parser.pluginRef", self.parser.plugin_ref)]
+        return [
+            (f"requestHandler.parsers[{i}].pluginRef", each.plugin_ref) for i, each in enumerate(self.request_handler.parsers)
+        ]
 
     @property
     def detector_ref(self) -> str | None:
@@ -145,8 +156,12 @@ DEFAULT_PICKER: Final = EndpointPickerConfig.model_validate(
 """Upstream's default without its prefix-cache-scorer."""
 
 
-ALWAYS_ON: Final = "haPopulateNonLeaderDatastore"
-"""The feature gate whose feature we always have: who is not the leader knows the pool all the same."""
+_ON_BY_DEFAULT: Final = "haPopulateNonLeaderDatastore"
+"""Who is not the leader knows the pool all the same. Upstream has it on, so nobody is told that it is."""
+
+ALWAYS_ON: Final = (_ON_BY_DEFAULT, "dataLayer", "prepareDataPlugins", "enableLegacyMetrics")
+"""Feature gates, of upstream's v1.2 to v1.5 and later, whose features we always have: pages are read by the data layer's
+plugins, plugins get what they need, and flags that name metrics are taken."""
 
 
 def check_gates(gates: Sequence[str]) -> list[tuple[int, str]]:
@@ -154,9 +169,19 @@ def check_gates(gates: Sequence[str]) -> list[tuple[int, str]]:
     problems = []
     for index, gate in enumerate(gates):
         name, _, value = gate.partition("=")
-        if value.lower() != "false" and name != ALWAYS_ON:
+        if value.lower() != "false" and name not in ALWAYS_ON:
             problems.append((index, f"{name!r} is not available in this version"))
     return problems
+
+
+def gate_warnings(gates: Sequence[str]) -> list[tuple[int, str]]:
+    """What to tell who sets gates that change nothing, each with its place."""
+    told = []
+    for index, gate in enumerate(gates):
+        name, _, value = gate.partition("=")
+        if name in ALWAYS_ON and (name != _ON_BY_DEFAULT or value.lower() == "false"):
+            told.append((index, f"{name} has no effect, what it stands for is always on"))
+    return told
 
 
 def load_picker_config(source: str | Document) -> tuple[EndpointPickerConfig, list[str]]:
@@ -192,7 +217,13 @@ def picker_config(document: dict[str, Any], prefix: str = "") -> tuple[EndpointP
             problems.append(f"{prefix}saturationDetector: pluginRef and thresholds exclude each other")
         if config.flow_control.saturation_detector is not None:
             problems.append(f"{prefix}saturationDetector: excludes flowControl.saturationDetector")
+    if config.parser is not None:
+        warnings.append(f"{prefix}parser: deprecated, use requestHandler.parsers")
+        if config.request_handler.parsers:
+            problems.append(f"{prefix}parser: excludes requestHandler.parsers")
+        config = config.model_copy(update={"request_handler": RequestHandlerSpec(parsers=[config.parser])})
     problems += [f"{prefix}featureGates[{index}]: {problem}" for index, problem in check_gates(config.feature_gates)]
+    warnings += [f"{prefix}featureGates[{index}]: {warning}" for index, warning in gate_warnings(config.feature_gates)]
     if problems:
         raise SettingsError(problems)
     return config, warnings

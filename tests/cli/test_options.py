@@ -257,7 +257,9 @@ def test_wrong_flags_and_wrong_files_are_said_together(capsys: pytest.CaptureFix
 class TestUpstream:
     """Command lines of upstream's, on the real commands."""
 
-    def start(self, monkeypatch: pytest.MonkeyPatch, command: str, *arguments: str) -> tuple[ServerSettings, list[str]]:
+    def start(
+        self, monkeypatch: pytest.MonkeyPatch, command: str, *arguments: str, event: str = "flag"
+    ) -> tuple[ServerSettings, list[str]]:
         """The settings, and what was said at start."""
         seen: list[ServerSettings] = []
 
@@ -271,7 +273,7 @@ class TestUpstream:
         with structlog.testing.capture_logs() as logs:
             result = CliRunner().invoke(module.COMMAND, arguments)
         assert result.exit_code == 0, result.output
-        return seen[0], [line["warning"] for line in logs if line["event"] == "flag"]
+        return seen[0], [line["warning"] for line in logs if line["event"] == event]
 
     def test_a_chart_s_router(self, monkeypatch: pytest.MonkeyPatch) -> None:
         settings, warnings = self.start(
@@ -319,6 +321,14 @@ class TestUpstream:
         assert isinstance(settings, EppSettings)
         assert settings.upstream_parameters == {"metrics-data-source": {"path": "/m"}}
         assert [line.split()[0] for line in warnings] == ["--allow-experimental-plugins", "--model-server-metrics-path"]
+
+    def test_gates_of_what_is_always_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        gates = "--feature-gates=dataLayer,haPopulateNonLeaderDatastore,prepareDataPlugins=true"
+        _, warnings = self.start(monkeypatch, "epp", "--endpoints=127.0.0.1:1", gates, event="config")
+        assert warnings == [
+            "--feature-gates: dataLayer has no effect, what it stands for is always on",
+            "--feature-gates: prepareDataPlugins has no effect, what it stands for is always on",
+        ]
 
     def test_problems_are_said_with_all_others(self) -> None:
         module = importlib.import_module("extproc.cli.bbr")

@@ -194,6 +194,11 @@ def test_paths_begin_where_the_config_does() -> None:
     assert problems("plugins: [{type: nope}]", "pools[1].scheduling.")[0].startswith("pools[1].scheduling.plugins[0]")
 
 
+def test_the_older_parser_key_is_blamed_by_its_name() -> None:
+    (line,) = problems("plugins: [{type: random-picker}]\nparser: {pluginRef: random-picker}")
+    assert line.startswith("parser.pluginRef: 'random-picker' is a picker")
+
+
 def test_a_type_like_no_other_gets_the_list() -> None:
     (line,) = problems("plugins: [{type: xyz}]")
     assert "known types: active-request-scorer, " in line

@@ -58,7 +58,7 @@ def test_discovery_in_its_newer_spelling() -> None:
     assert config.data_layer.discovery.ref == "files"
 
 
-@pytest.mark.parametrize("key", ["flowcontrol", "parser", "plugin"])
+@pytest.mark.parametrize("key", ["flowcontrol", "parsers", "plugin"])
 def test_what_this_version_does_not_do_is_refused(key: str) -> None:
     assert problems(f"{key}: {{}}") == [f"{key}: unknown key"]
 
@@ -88,10 +88,33 @@ def test_all_problems_at_once() -> None:
 
 
 def test_feature_gates() -> None:
-    assert problems("featureGates: [flowControl, dataLayer=true, flowControl=false]") == [
+    assert problems("featureGates: [flowControl, dataLayer=true, flowControl=false, nope]") == [
         "featureGates[0]: 'flowControl' is not available in this version",
-        "featureGates[1]: 'dataLayer' is not available in this version",
+        "featureGates[3]: 'nope' is not available in this version",
     ]
+
+
+@pytest.mark.parametrize("gate", ["dataLayer", "dataLayer=true", "prepareDataPlugins=false", "enableLegacyMetrics"])
+def test_a_gate_of_what_is_always_on_is_one_warning(gate: str) -> None:
+    _, warnings = load_picker_config(f"featureGates: [flowControl=false, {gate}]")
+    assert warnings == [f"featureGates[1]: {gate.partition('=')[0]} has no effect, what it stands for is always on"]
+
+
+def test_the_gate_that_upstream_has_on_is_none() -> None:
+    for gate in ("haPopulateNonLeaderDatastore", "haPopulateNonLeaderDatastore=true"):
+        assert load_picker_config(f"featureGates: [{gate}]")[1] == []
+    assert len(load_picker_config("featureGates: [haPopulateNonLeaderDatastore=false]")[1]) == 1
+
+
+def test_the_older_parser_is_one_warning() -> None:
+    config, warnings = load_picker_config("plugins: [{type: openai-parser}]\nparser: {pluginRef: openai-parser}")
+    assert warnings == ["parser: deprecated, use requestHandler.parsers"]
+    assert config.parser_refs == [("parser.pluginRef", "openai-parser")]
+    assert [each.plugin_ref for each in config.request_handler.parsers] == ["openai-parser"]
+    twice = "parser: {pluginRef: a}\nrequestHandler: {parsers: [{pluginRef: b}]}"
+    assert problems(twice) == ["parser: excludes requestHandler.parsers"]
+    config, warnings = load_picker_config("requestHandler: {parsers: [{pluginRef: b}]}")
+    assert (config.parser_refs, warnings) == ([("requestHandler.parsers[0].pluginRef", "b")], [])
 
 
 @pytest.mark.parametrize("weight", [".nan", ".inf", "-0.1", "heavy"])
