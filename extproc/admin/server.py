@@ -7,43 +7,59 @@
 | GET /readyz | 200 when ready, 503 with the reason before and while draining |
 | GET /debug/endpoints | every endpoint with its signals and their age |
 | GET /debug/decisions?request_id=&limit= | the last decisions, newest first |
-| POST /debug/explain | a request in, the decision with every candidate's signals and points out; nothing is sent or counted |
+| POST /debug/explain | a request in, the decision with the candidates' signals and points out; nothing is sent or counted |
 
-With a guard, /metrics and /debug need a bearer token.
+With a guard, /metrics and /debug need a bearer token. Whoever asks, and for whatever: picks wait for a slice of a page, not for
+the page (`slices`), and clients that say half a request, or don't take their answer, are let go (`bounds`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
-import json
+import logging
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
-from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import Metric
 
+from extproc.admin.bounds import Bounds, Connections, within
+from extproc.admin.exposition import choose, exposition
+from extproc.admin.shapes import decision_shape, endpoint_shape, problem_of, request_of
+from extproc.admin.slices import Slices, json_list
 from extproc.domain import RequestHead
-from extproc.observability.decisions import DecisionLog, DecisionRecord
-from extproc.pool import MemberView, PoolStore
+from extproc.observability.decisions import DecisionLog
+from extproc.pool import PoolStore
 
-_MAX_EXPLAIN_BYTES: Final = 8 * 2**20
+MAX_EXPLAIN_BYTES: Final = 256 * 2**10
+"""Of a question to /debug/explain: reading it is as much work as a pick of that size."""
+
+Debug = Literal["everywhere", "loopback", "off"]
+"""Who is shown /debug: everybody whom the guard lets through, who asks from this machine, nobody."""
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
+"""And not all of 127/8: a service mesh's proxy hands on what comes from elsewhere as 127.0.0.6."""
 
 _EXPLAIN_HELP: Final = (
     'expected a JSON object such as {"path": "/v1/chat/completions", "headers": {}, "body": {"model": "..."}}; '
     "body may also be a string"
 )
 
+_JSON: Final = "application/json; charset=utf-8"
+
 
 @dataclass(frozen=True, slots=True)
 class Inside:
     """What the pages show. `explain` is the director's; None where there is nothing to explain."""
 
-    registry: CollectorRegistry
+    metrics: Callable[[], Iterable[Metric | None]]
+    """A little at a time; None is a step on the way."""
     unready: Callable[[], str | None]
     """Why we are not ready, None when we are."""
     stores: Mapping[str, PoolStore] = field(default_factory=dict)
@@ -72,10 +88,18 @@ class Guard(Protocol):
 class AdminServer:
     """Serves the pages."""
 
-    def __init__(self, inside: Inside, guard: Guard | None = None) -> None:
+    def __init__(
+        self, inside: Inside, guard: Guard | None = None, *, debug: Debug = "everywhere", bounds: Bounds = Bounds()
+    ) -> None:
         self._inside = inside
-        middlewares = [] if guard is None else [_guarded(guard)]
-        app = web.Application(client_max_size=_MAX_EXPLAIN_BYTES, middlewares=middlewares)
+        self._bounds = bounds
+        self._slices = Slices()
+        self._explaining = False
+        self._connections = Connections(bounds, lambda: self._handler())
+        middlewares = [self._connections.answering, _debug_for(debug)]
+        if guard is not None:
+            middlewares.append(_guarded(guard))
+        app = web.Application(client_max_size=MAX_EXPLAIN_BYTES, middlewares=middlewares)
         app.add_routes(
             [
                 web.get("/", self._index),
@@ -87,36 +111,57 @@ class AdminServer:
                 web.post("/debug/explain", self._explain),
             ]
         )
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=1.0,
+            keepalive_timeout=bounds.idle_timeout_s,
+            lingering_time=bounds.linger_s,
+            logger=_logger(),
+        )
+        self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False, tls: ssl.SSLContext | None = None) -> int:
         """Listen; return the port. Raises OSError with the port's name and number."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, reuse_port=reuse_port, ssl_context=tls)
+        handshake_s = None if tls is None else self._bounds.header_timeout_s
         try:
-            await site.start()
+            self._server = await asyncio.get_running_loop().create_server(
+                self._connections,
+                host,
+                port,
+                reuse_port=reuse_port or None,
+                ssl=tls,
+                backlog=128,
+                ssl_handshake_timeout=handshake_s,
+            )
         except OSError as error:
             await self._runner.cleanup()
             raise OSError(
                 error.errno or errno.EADDRINUSE,
                 f"metrics port {port}: cannot listen on {host}:{port}: {error.strerror}",
             ) from error
-        return int(self._runner.addresses[0][1])
+        return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
         await self._runner.cleanup()
+
+    def _handler(self) -> asyncio.Protocol:
+        server = self._runner.server
+        assert server is not None, "there are no connections before start"
+        return server()
 
     async def _index(self, _: web.Request) -> web.Response:
         pages = ["/metrics", "/healthz", "/readyz", "/debug/endpoints", "/debug/decisions", "POST /debug/explain"]
         return web.Response(text="extproc\n\n" + "\n".join(pages) + "\n")
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        registry: Any = self._inside.registry
-        wanted = request.query.getall("name[]", [])
-        if wanted:
-            registry = _Named(registry, frozenset(wanted))
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        encode, content_type = choose(request.headers.get("Accept", ""))
+        wanted = frozenset(request.query.getall("name[]", []))
+        return await self._slices.respond(request, exposition(self._inside.metrics(), encode, wanted), content_type)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -125,36 +170,64 @@ class AdminServer:
         reason = self._inside.unready()
         return web.Response(text="ok\n") if reason is None else web.Response(status=503, text=f"not ready: {reason}\n")
 
-    async def _endpoints(self, _: web.Request) -> web.Response:
-        pools = [
-            {"pool": name, "endpoints": [_endpoint(view) for view in store.describe()]}
-            for name, store in self._inside.stores.items()
-        ]
-        return _json({"pools": pools})
+    async def _endpoints(self, request: web.Request) -> web.StreamResponse:
+        return await self._slices.respond(request, self._pools(), _JSON)
 
-    async def _decisions(self, request: web.Request) -> web.Response:
+    def _pools(self) -> Iterator[bytes]:
+        between = b""
+        yield b'{\n  "pools": ['
+        for name, store in self._inside.stores.items():
+            yield between + b'\n    {\n      "pool": ' + orjson.dumps(name) + b',\n      "endpoints": '
+            yield from json_list((endpoint_shape(view) for view in store.views()), 3)
+            yield b"\n    }"
+            between = b","
+        yield b"\n  ]\n}\n" if between else b"]\n}\n"
+
+    async def _decisions(self, request: web.Request) -> web.StreamResponse:
         log = self._inside.decisions
-        if log is None:
-            return _json({"decisions": []})
         limit = request.query.get("limit", "100")
-        if not limit.isdigit():
-            return _json({"error": f"limit: expected a number (got {limit!r})"}, 400)
-        found = log.latest(request_id=request.query.get("request_id"), limit=int(limit))
-        return _json({"decisions": [_decision(record) for record in found]})
+        if not (limit.isascii() and limit.isdigit() and len(limit) < 10):
+            return _json({"error": f"limit: expected a number (got {limit[:40]!r})"}, 400)
+        found = [] if log is None else list(log.latest(request_id=request.query.get("request_id"), limit=int(limit)))
+        return await self._slices.respond(request, self._list("decisions", map(decision_shape, found)), _JSON)
+
+    @staticmethod
+    def _list(name: str, items: Iterable[object]) -> Iterator[bytes]:
+        yield b"{\n  " + orjson.dumps(name) + b": "
+        yield from json_list(items, 1)
+        yield b"\n}\n"
 
     async def _explain(self, request: web.Request) -> web.Response:
         if self._inside.explain is None:
             return _json({"error": "this server has nothing to explain"}, 404)
-        raw = await request.read()
         try:
-            asked = json.loads(raw)
+            if (request.content_length or 0) > MAX_EXPLAIN_BYTES:
+                raise web.HTTPRequestEntityTooLarge(MAX_EXPLAIN_BYTES, request.content_length or 0)
+            raw = await within(request.read(), self._bounds.body_timeout_s)
+        except web.HTTPRequestEntityTooLarge:
+            return _json({"error": f"body: expected at most {MAX_EXPLAIN_BYTES} bytes"}, 413)
+        if self._explaining:
+            busy = _json({"error": "one explanation at a time, and one is being made"}, 429)
+            busy.headers["Retry-After"] = "1"
+            return busy
+        self._explaining = True
+        try:
+            async with self._slices.turn():
+                return self._explanation(self._inside.explain, raw)
+        finally:
+            self._explaining = False
+
+    @staticmethod
+    def _explanation(explain: Callable[[RequestHead, bytes | None], dict[str, Any]], raw: bytes) -> web.Response:
+        try:
+            asked = orjson.loads(raw)
         except ValueError:
             return _json({"error": f"not JSON: {_EXPLAIN_HELP}"}, 400)
-        problem = _problem(asked)
+        problem = problem_of(asked)
         if problem:
             return _json({"error": f"{problem}: {_EXPLAIN_HELP}"}, 400)
-        head, body = _request(asked)
-        return _json(self._inside.explain(head, body))
+        head, body = request_of(asked)
+        return _json(explain(head, body))
 
 
 _OPEN: Final = ("/", "/healthz", "/readyz")
@@ -174,118 +247,35 @@ def _guarded(guard: Guard) -> Middleware:
     return check
 
 
-class _Named:
-    """The samples of a registry that are asked for by name. The registry's own restriction knows only the names that a
-    collector had when it was registered, and ours get theirs later."""
+def _debug_for(debug: Debug) -> Middleware:
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if debug != "everywhere" and request.path.startswith("/debug"):
+            if debug == "off":
+                return web.Response(status=404, text="--debug-pages=off\n")
+            if not _is_local(request):
+                said = "/debug is only for who asks from this machine; --debug-pages=on opens it to everybody\n"
+                return web.Response(status=403, text=said)
+        return await handler(request)
 
-    def __init__(self, registry: CollectorRegistry, wanted: frozenset[str]) -> None:
-        self._registry, self._wanted = registry, wanted
-
-    def collect(self) -> Iterator[Metric]:
-        for metric in self._registry.collect():
-            chosen = [sample for sample in metric.samples if sample.name in self._wanted]
-            if chosen:
-                restricted = Metric(metric.name, metric.documentation, metric.type)
-                restricted.samples = chosen
-                yield restricted
+    return check
 
 
-def _problem(asked: Any) -> str | None:
-    if not isinstance(asked, dict):
-        return "not an object"
-    unknown = set(asked) - {"path", "method", "headers", "body", "subset"}
-    if unknown:
-        return f"unknown key {sorted(unknown)[0]!r}"
-    headers = asked.get("headers", {})
-    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
-        return "headers: expected an object of strings"
-    subset = asked.get("subset")
-    if subset is not None and not (isinstance(subset, list) and all(isinstance(hint, str) for hint in subset)):
-        return "subset: expected a list of ip:port"
-    if not isinstance(asked.get("path", ""), str) or not isinstance(asked.get("method", ""), str):
-        return "path and method: expected strings"
-    return None
+def _is_local(request: web.Request) -> bool:
+    transport = request.transport
+    peer = None if transport is None else transport.get_extra_info("peername")
+    return isinstance(peer, tuple) and peer[0] in _LOOPBACK
 
 
-def _request(asked: dict[str, Any]) -> tuple[RequestHead, bytes | None]:
-    body = asked.get("body")
-    encoded = b"" if body is None else body.encode() if isinstance(body, str) else orjson.dumps(body)
-    headers = {
-        ":method": asked.get("method", "POST" if encoded else "GET"),
-        ":path": asked.get("path", "/v1/chat/completions"),
-        "content-type": "application/json",
-        **{name.lower(): value for name, value in asked.get("headers", {}).items()},
-    }
-    subset = asked.get("subset")
-    head = RequestHead(
-        {name: value.encode("latin-1", "replace") for name, value in headers.items()},
-        None if subset is None else tuple(subset),
-    )
-    return head, encoded
+def _logger() -> logging.Logger:
+    """Of aiohttp, without requests that are no HTTP: they are a client's affair, and have what he sent in their message."""
+    logger = logging.getLogger("extproc.admin.http")
+    logger.filters[:] = [_not_a_clients]
+    return logger
 
 
-def _endpoint(view: MemberView) -> dict[str, Any]:
-    age = None if view.age_s is None else round(view.age_s, 3)
-
-    def signal(value: object) -> dict[str, Any]:
-        return {
-            "value": value,
-            "age_s": age if value is not None else None,
-            "usable": view.fresh and not view.down and value is not None,
-        }
-
-    load = view.load
-    return {
-        "endpoint": view.endpoint.key,
-        "name": view.endpoint.name,
-        "namespace": view.endpoint.namespace,
-        "labels": dict(view.endpoint.labels),
-        "state": "down" if view.down else "fresh" if view.fresh else "unknown" if view.age_s is None else "stale",
-        "failure": view.failure,
-        "in_flight": view.in_flight,
-        "picks": view.picks,
-        "waiting_projected": view.waiting_projected,
-        "unseen": view.unseen,
-        "signals": {
-            "waiting": signal(load.waiting),
-            "running": signal(load.running),
-            "kv_usage": signal(load.kv_usage),
-            "kv_block_size": signal(load.kv_block_size),
-            "kv_blocks": signal(load.kv_blocks),
-            "running_loras": signal(load.running_loras),
-            "waiting_loras": signal(load.waiting_loras),
-            "max_loras": signal(load.max_loras),
-        },
-    }
-
-
-def _decision(record: DecisionRecord) -> dict[str, Any]:
-    def known(value: float) -> float | None:
-        return value if value == value else None
-
-    return {
-        "at": record.at_s,
-        "request_id": record.request_id,
-        "model": record.model,
-        "target_model": record.target_model or record.model,
-        "priority": record.priority,
-        "pool": record.pool,
-        "endpoint": record.endpoint.key,
-        "name": record.endpoint.name,
-        "fallbacks": list(record.fallbacks),
-        "served": record.outcome.served or None,
-        "status": record.outcome.status,
-        "score": record.score,
-        "candidates": record.candidates,
-        "signals": {
-            "waiting": known(record.waiting),
-            "running": known(record.running),
-            "kv_usage": known(record.kv_usage),
-            "in_flight": record.in_flight,
-        },
-        "reason": record.reason(),
-        "took_ms": round(record.took_s * 1e3, 4),
-    }
+def _not_a_clients(record: logging.LogRecord) -> bool:
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
 
 
 def _json(value: object, status: int = 200) -> web.Response:

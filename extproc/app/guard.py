@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from extproc.admin.server import Debug
 from extproc.app.cluster import Cluster
 from extproc.kubernetes.reviews import Refusal, Reviews
 from extproc.observability.instruments import Instruments
@@ -20,6 +21,13 @@ def wants_guard(settings: MetricsPortSettings, environ: Mapping[str, str] = os.e
     if settings.metrics_endpoint_auth is None:
         return bool(environ.get("KUBERNETES_SERVICE_HOST"))
     return settings.metrics_endpoint_auth
+
+
+def debug_pages(settings: MetricsPortSettings, *, guarded: bool) -> Debug:
+    """Who is shown /debug: without tokens to tell people apart, who is on this machine."""
+    if settings.debug_pages == "auto":
+        return "everywhere" if guarded else "loopback"
+    return "everywhere" if settings.debug_pages == "on" else settings.debug_pages
 
 
 def metrics_guard(settings: MetricsGuardSettings, cluster: Cluster | None, instruments: Instruments) -> MetricsGuard | None:

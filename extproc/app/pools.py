@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -316,8 +316,8 @@ class Pool:
 
     # -- as the source of the pool's gauges --------------------------------------------------------------------------
 
-    def _rows(self) -> list[PoolRow]:
-        return [
+    def _rows(self) -> Iterator[PoolRow]:
+        return (
             PoolRow(
                 view.endpoint.name,
                 waiting=view.load.waiting,
@@ -328,8 +328,8 @@ class Pool:
                 fresh=view.fresh and not view.down,
                 down=view.down,
             )
-            for view in self.store.describe()
-        ]
+            for view in self.store.views()
+        )
 
 
 def _few(keys: frozenset[str]) -> list[str] | int:

@@ -6,16 +6,16 @@ import asyncio
 import contextlib
 import gc
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, GCCollector, Metric, PlatformCollector, ProcessCollector
 
 from extproc import compiled
 from extproc.admin import AdminServer, Inside
 from extproc.app.cluster import Cluster
-from extproc.app.guard import metrics_guard
+from extproc.app.guard import debug_pages, metrics_guard
 from extproc.app.kubernetes import WatchedAdapters
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import MetricsTls
@@ -66,14 +66,19 @@ class Telemetry:
 
     def __init__(self, max_models: int = MAX_MODELS) -> None:
         self.registry = CollectorRegistry()
+        """What prometheus-client itself collects."""
         self.instruments = Instruments()
         self.models = self.instruments.once("models", lambda: ModelNames(max_models))
-        self.instruments.register(self.registry)
         self.streams = StreamMetrics(self.instruments)
         self.transport = TransportMetrics(self.instruments)
         self.files = FileErrors(self.instruments)
         count_losses(self.instruments)
         self.tables = TableMetrics.of(self.instruments)
+
+    def metrics(self) -> Iterator[Metric | None]:
+        """All of them, a little at a time; None is a step on the way."""
+        yield from self.instruments.pieces()
+        yield from self.registry.collect()
 
     def process(self) -> None:
         """Also show the process itself; once in a process."""
@@ -135,13 +140,14 @@ class Service:
             *grpc_servers(self.settings, self.tls, self.director, self.limits, telemetry.streams, telemetry.transport, health),
             AdminServer(
                 Inside(
-                    self.telemetry.registry,
+                    self.telemetry.metrics,
                     self.unready,
                     {pool.store.name: pool.store for pool in self.pools},
                     self.decisions,
                     self.director.explain,
                 ),
                 guard,
+                debug=debug_pages(self.settings, guarded=guard is not None),
             ),
         )
         async with contextlib.AsyncExitStack() as stack:

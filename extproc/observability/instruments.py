@@ -14,13 +14,15 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from extproc.observability.twins import MetricNames, shown
+from extproc.observability.twins import MetricNames, shown, summed
 
 MAX_SERIES: Final = 1000
 """Children of a family whose labels nothing else bounds: what comes later is counted as `other`."""
 UNBOUNDED: Final = 2**60
 """For families whose labels are bounded elsewhere: models' names (`labels.py`), endpoints that there are."""
 OTHER: Final = "other"
+_AT_ONCE: Final = 50
+"""Children that `pieces` makes into one metric; a histogram has thirty samples."""
 
 
 class Value:
@@ -119,27 +121,37 @@ class Family(Generic[Child]):
         self._children.pop(values, None)
 
     def collect(self) -> Metric:
+        return self._metric(list(self._children.items()))
+
+    def pieces(self) -> Iterator[Metric]:
+        """As `collect`, in several metrics of the same name, each of which is made in half a millisecond."""
+        children = list(self._children.items())
+        for start in range(0, max(len(children), 1), _AT_ONCE):
+            yield self._metric(children[start : start + _AT_ONCE])
+
+    def _metric(self, children: list[tuple[tuple[str, ...], Child]]) -> Metric:
         metric: Metric
         if self.kind == "histogram":
             metric = HistogramMetricFamily(self.name, self.doc, labels=self.labels)
-            for values, child in self._children.items():
+            for values, child in children:
                 assert isinstance(child, Histogram)
                 metric.add_metric(values, child.buckets(), child.sum)
             return metric
         kind = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
         metric = kind(self.name, self.doc, labels=self.labels)
-        for values, child in self._children.items():
+        for values, child in children:
             assert isinstance(child, Value)
             metric.add_metric(values, child.value)
         return metric
 
 
 class Instruments(Collector):
-    """All families of a process, as one collector. `before_collect` callbacks refresh what is only read, such as pools."""
+    """All families of a process, as one collector. `before_collect` callbacks refresh what is only read, such as pools;
+    those with much to do are generators, each step of which is short."""
 
     def __init__(self) -> None:
         self._families: list[Family[Value] | Family[Histogram]] = []
-        self.before_collect: list[Callable[[], None]] = []
+        self.before_collect: list[Callable[[], Iterator[None] | None]] = []
         self.names: MetricNames = "both"
         """Which of upstream's two names are shown of what has both."""
         self._once: dict[str, object] = {}
@@ -167,9 +179,28 @@ class Instruments(Collector):
 
     def collect(self) -> Iterator[Metric]:
         for refresh in self.before_collect:
-            refresh()
+            for _ in refresh() or ():
+                pass
         for family in self._families:
             yield from shown(family.collect(), self.names)
+
+    def pieces(self) -> Iterator[Metric | None]:
+        """As `collect`, a little at a time: large families come in several metrics of the same name, and None is a step on the
+        way to them."""
+        for refresh in self.before_collect:
+            for _ in refresh() or ():
+                yield None
+            yield None
+        for family in self._families:
+            if summed(family.name):
+                yield from shown(family.collect(), self.names)
+                continue
+            newer: list[Metric] = []
+            for piece in family.pieces():
+                named = shown(piece, self.names)
+                yield from named[:1]
+                newer += named[1:]
+            yield from newer
 
     def register(self, registry: CollectorRegistry) -> None:
         """Be part of what `/metrics` shows."""

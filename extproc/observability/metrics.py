@@ -8,7 +8,7 @@ ours, for what upstream does not count.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from extproc import __version__
@@ -18,6 +18,9 @@ from extproc.observability.logs import logger
 from extproc.observability.twins import NO_FLOW
 
 _log = logger(__name__)
+
+_AT_ONCE: Final = 100
+"""Endpoints whose gauges are set in one step."""
 
 DECISION_SECONDS: Final[tuple[float, ...]] = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 REQUEST_SECONDS: Final[tuple[float, ...]] = (
@@ -408,23 +411,20 @@ class PoolMetrics:
         """The one set of pool gauges of these instruments."""
         return instruments.once("pools", lambda: cls(instruments))
 
-    def watch(self, name: str, describe: Callable[[], Sequence[PoolRow]]) -> None:
-        """Show this pool; `describe` gives its endpoints now."""
+    def watch(self, name: str, describe: Callable[[], Iterable[PoolRow]]) -> None:
+        """Show this pool; `describe` gives its endpoints now, and is read a little at a time."""
         self._instruments.before_collect.append(lambda: self._refresh(name, describe()))
 
-    def _refresh(self, name: str, rows: Sequence[PoolRow]) -> None:
-        fresh = [row for row in rows if row.fresh]
-        self._members.child(name).value = float(len(rows))
-        self._ready.child(name).value = float(len(fresh))
-        self._stale.child(name).value = float(len(rows) - len(fresh))
-        self._kv.child(name).value = _mean([row.kv_usage for row in fresh])
-        self._queue.child(name).value = _mean([row.waiting for row in fresh])
-        self._running.child(name).value = _mean([row.running for row in fresh])
-        self._kv_spread.child(name).value = _spread([row.kv_usage for row in fresh])
-        self._queue_spread.child(name).value = _spread([row.waiting for row in fresh])
-        self._running_spread.child(name).value = _spread([row.running for row in fresh])
-        shown = set()
+    def _refresh(self, name: str, rows: Iterable[PoolRow]) -> Iterator[None]:
+        fresh: list[PoolRow] = []
+        shown: set[str] = set()
+        members = 0
         for row in rows:
+            members += 1
+            if members % _AT_ONCE == 0:
+                yield
+            if row.fresh:
+                fresh.append(row)
             shown.add(row.name)
             self._in_flight.child(name, row.name).value = float(row.in_flight)
             self._up.child(name, row.name).value = 0.0 if row.down else 1.0
@@ -434,10 +434,22 @@ class PoolMetrics:
                 self._pod_queue.remove(name, row.name)
             if row.age_s is not None:
                 self._age.child(name, row.name).value = row.age_s
-        for gone in self._shown.get(name, set()) - shown:
-            for family in (self._in_flight, self._up, self._pod_queue, self._age):
-                family.remove(name, gone)
+        self._members.child(name).value = float(members)
+        self._ready.child(name).value = float(len(fresh))
+        self._stale.child(name).value = float(members - len(fresh))
+        self._kv.child(name).value = _mean([row.kv_usage for row in fresh])
+        self._queue.child(name).value = _mean([row.waiting for row in fresh])
+        self._running.child(name).value = _mean([row.running for row in fresh])
+        self._kv_spread.child(name).value = _spread([row.kv_usage for row in fresh])
+        self._queue_spread.child(name).value = _spread([row.waiting for row in fresh])
+        self._running_spread.child(name).value = _spread([row.running for row in fresh])
+        gone = self._shown.get(name, set()) - shown
         self._shown[name] = shown
+        for number, old in enumerate(gone):
+            if number % _AT_ONCE == 0:
+                yield
+            for family in (self._in_flight, self._up, self._pod_queue, self._age):
+                family.remove(name, old)
 
 
 class PoolRow:

@@ -75,6 +75,12 @@ TWINS: Final[Mapping[str, Twin]] = {
 _NEWER_ONLY: Final = {"llm_d_epp_request_streaming_itl_seconds": Twin("request_streaming_itl_seconds", added=_FLOW)}
 
 
+def summed(name: str) -> bool:
+    """Whether a page has sums over this family's children, and needs them all at once. As many as there are models, that is."""
+    twin = TWINS.get(name.removesuffix("_total"))
+    return twin is not None and bool(twin.older_lacks)
+
+
 def shown(metric: Metric, which: MetricNames) -> list[Metric]:
     """What a page has of a family: itself under its own name when it has only one, or under those names that are wanted."""
     twin = TWINS.get(metric.name)

@@ -5,7 +5,7 @@ Columns are kept in place: a page or a pick changes one position, so both cost t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from extproc.domain import Candidates, Endpoint, Load, Reading
@@ -207,26 +207,29 @@ class PoolStore:
 
     def describe(self) -> list[MemberView]:
         """Every endpoint with its signals and their age."""
-        now_s = self._clock()
+        return list(self.views())
+
+    def members(self) -> list[str]:
+        """The keys of every endpoint."""
+        return list(self._members)
+
+    def views(self) -> Iterator[MemberView]:
+        """As `describe`, one by one, each as it is when it is asked for: the pool may change meanwhile."""
         self.candidates()
-        views = []
-        for member in self._members.values():
+        for member in list(self._members.values()):
             waiting = member.waiting()
-            views.append(
-                MemberView(
-                    endpoint=member.endpoint,
-                    load=member.load,
-                    age_s=None if member.read_at_s is None else now_s - member.read_at_s,
-                    fresh=member.fresh,
-                    down=member.down,
-                    failure=member.failure,
-                    in_flight=member.in_flight,
-                    unseen=member.unseen_new + member.unseen_old,
-                    waiting_projected=None if waiting != waiting else waiting,
-                    picks=member.picks,
-                )
+            yield MemberView(
+                endpoint=member.endpoint,
+                load=member.load,
+                age_s=None if member.read_at_s is None else self._clock() - member.read_at_s,
+                fresh=member.fresh,
+                down=member.down,
+                failure=member.failure,
+                in_flight=member.in_flight,
+                unseen=member.unseen_new + member.unseen_old,
+                waiting_projected=None if waiting != waiting else waiting,
+                picks=member.picks,
             )
-        return views
 
     # -- inside --------------------------------------------------------------------------------------------------
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from heapq import nlargest
+from typing import Final, NamedTuple
 
 from extproc.domain import Candidates, Column, Endpoint, InferenceRequest, Pick
 from extproc.errors import NoEndpoints
 from extproc.scheduling import columns
 from extproc.scheduling.plugins.base import Picker, Random, Scorer
+
+MOST_EXPLAINED: Final = 100
+"""Candidates that an explanation tells of one by one: more are no help to people, and telling would hold up picks."""
 
 
 class WeightedScorer(NamedTuple):
@@ -35,7 +39,7 @@ class Explanation(NamedTuple):
     profile: str
     weights: dict[str, float]
     candidates: list[CandidateExplanation]
-    """Most points first."""
+    """Most points first; of a large pool only those with most."""
 
 
 class Profile:
@@ -71,13 +75,18 @@ class Profile:
             total = columns.add_weighted(total, scorer.score(request, candidates), weight)
         return total
 
-    def explain(self, request: InferenceRequest, candidates: Candidates) -> Explanation:
-        """Every candidate's signals and points, as `run` would see them now."""
+    def explain(
+        self, request: InferenceRequest, candidates: Candidates, *, most: int = MOST_EXPLAINED, also: Sequence[int] = ()
+    ) -> Explanation:
+        """The candidates' signals and points, as `run` would see them now: of the `most` with most points, and of those at the
+        positions `also`."""
         points = {name: scorer.score(request, candidates) for name, scorer, _ in self.scorers}
-        totals = self._totals(request, candidates)
+        totals = [float(total) for total in self._totals(request, candidates)]
+        told = nlargest(most, range(len(totals)), key=totals.__getitem__)
+        told += set(also).difference(told)
         rows = [
             CandidateExplanation(
-                endpoint=endpoint,
+                endpoint=candidates.endpoints[i],
                 signals={
                     "waiting": _known(candidates.waiting[i]),
                     "running": _known(candidates.running[i]),
@@ -85,9 +94,9 @@ class Profile:
                     "in_flight": float(candidates.in_flight[i]),
                 },
                 points={name: float(column[i]) for name, column in points.items()},
-                total=float(totals[i]),
+                total=totals[i],
             )
-            for i, endpoint in enumerate(candidates.endpoints)
+            for i in told
         ]
         rows.sort(key=lambda row: -row.total)
         return Explanation(self.name, {name: weight for name, _, weight in self.scorers}, rows)
@@ -110,6 +119,6 @@ class Scheduler:
             raise NoEndpoints("no endpoint is available for this request")
         return self.profile.run(request, candidates, self._random)
 
-    def explain(self, request: InferenceRequest, candidates: Candidates) -> Explanation:
+    def explain(self, request: InferenceRequest, candidates: Candidates, *, also: Sequence[int] = ()) -> Explanation:
         """As Profile.explain."""
-        return self.profile.explain(request, candidates)
+        return self.profile.explain(request, candidates, also=also)

@@ -112,6 +112,11 @@ class MetricsPortSettings(HostSettings):
         "path (SubjectAccessReview). /healthz and /readyz are always open.",
         default_text="true in a cluster, else false",
     )
+    debug_pages: Literal["auto", "on", "loopback", "off"] = setting(
+        "auto",
+        "Who may read /debug: everybody (on), who asks from this machine (loopback, as `kubectl port-forward` does), nobody "
+        "(off). auto is everybody with a token where --metrics-endpoint-auth asks for one, else loopback.",
+    )
     metrics_cert_dir: str | None = setting(
         None, "Directory with tls.crt and tls.key (PEM, watched) for the metrics port, which then speaks TLS."
     )

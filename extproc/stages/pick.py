@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from heapq import nsmallest
 from typing import Any, Final
 
 from extproc import names
@@ -15,6 +16,7 @@ from extproc.observability.responses import ResponseMetrics
 from extproc.pool import PoolStore
 from extproc.request.paths import requires_model
 from extproc.response import Measurement
+from extproc.scheduling.scheduler import MOST_EXPLAINED
 from extproc.stages.draft import Booking, Choice, Draft
 from extproc.stages.pools import PoolOfEndpoints, Pools, pool_of
 from extproc.stages.stage import Ending, Hooks, Step
@@ -199,14 +201,18 @@ def _why_none(store: PoolStore, pool: str, request: InferenceRequest) -> str:
 
 def _explained(request: InferenceRequest, pool: PoolOfEndpoints, choice: Choice) -> dict[str, Any]:
     candidates, store = choice.candidates, choice.store
-    table = pool.scheduler.explain(request, candidates)
+    table = pool.scheduler.explain(request, candidates, also=choice.pick.positions)
+    chosen = {endpoint.key for endpoint in candidates.endpoints}
+    left_out = [key for key in store.members() if key not in chosen]
     return {
         "pool": choice.pool,
         "profile": table.profile,
         "weights": table.weights,
         "fail_open": not store.fresh,
         "picked": [candidates.endpoints[position].key for position in choice.pick.positions],
-        "left_out": sorted(view.endpoint.key for view in store.describe() if view.endpoint not in candidates.endpoints),
+        "left_out": nsmallest(MOST_EXPLAINED, left_out),
+        "left_out_in_all": len(left_out),
+        "candidates_in_all": len(candidates.endpoints),
         "candidates": [
             {
                 "endpoint": row.endpoint.key,

@@ -8,6 +8,7 @@ from extproc.errors import NoEndpoints
 from extproc.scheduling import Profile, Scheduler, WeightedScorer
 from extproc.scheduling.plugins.pickers import MaxScorePicker, PickerParameters
 from extproc.scheduling.plugins.scorers import ActiveRequestScorer, KvCacheScorer, QueueScorer, RunningRequestsScorer
+from extproc.scheduling.scheduler import MOST_EXPLAINED
 from tests.fakes.candidates import NAN, REQUEST, FixedScorer, candidates
 from tests.fakes.chance import seeded
 
@@ -115,3 +116,10 @@ class TestExplanation:
         told = chooser.explain(REQUEST, given)
         assert [given.endpoints.index(row.endpoint) for row in told.candidates] == list(before.positions)
         assert chooser.schedule(REQUEST, given) == before
+
+
+def test_of_many_candidates_the_best_are_explained() -> None:
+    """And those that were picked, best or not: telling of each of thousands would hold up picks."""
+    given = candidates(waiting=[float(number) for number in range(3000)])
+    told = scheduler(WeightedScorer("q", QueueScorer(), 1)).explain(REQUEST, given, also=(2999, 3))
+    assert [row.signals["waiting"] for row in told.candidates] == [*range(MOST_EXPLAINED), 2999]

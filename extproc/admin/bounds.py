@@ -1,0 +1,175 @@
+"""What a client of the pages may take: time and connections. aiohttp bounds bytes (8,190 of a line or a field, 128 fields)."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, cast
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """All times are in seconds."""
+
+    header_timeout_s: float = 10.0
+    """From a connection's beginning, or a request's first byte, to the end of its headers; then it is closed."""
+    body_timeout_s: float = 10.0
+    """For a body that a page reads; then 408."""
+    answer_timeout_s: float = 60.0
+    """From a request's headers until the client has taken its answer; then it is cut."""
+    idle_timeout_s: float = 75.0
+    """Between two requests; then it is closed. Above Prometheus' usual interval of a minute."""
+    linger_s: float = 5.0
+    """How long what is left of a body is read behind an answer, for the client to see the answer."""
+    max_connections: int = 128
+    """At once. One more takes the place of one that has said half a request or nothing; refused when all wait for a page."""
+
+
+class _Phase(enum.Enum):
+    IDLE = enum.auto()
+    """Between two requests."""
+    HEADERS = enum.auto()
+    """A request is to come, or has begun."""
+    ANSWERING = enum.auto()
+    """A page is made and sent. What it ends in is seen when the time is over, or when the client goes on."""
+
+
+class Connections:
+    """The connections of a server, within their bounds."""
+
+    def __init__(self, bounds: Bounds, handlers: Callable[[], asyncio.Protocol]) -> None:
+        """`handlers` makes what serves a connection."""
+        self.bounds = bounds
+        self._handlers = handlers
+        self._open: dict[asyncio.Protocol, _Connection] = {}
+        """By what serves them, the oldest first."""
+        self.loop = asyncio.get_running_loop()
+
+    def __call__(self) -> asyncio.Protocol:
+        return _Connection(self, self._handlers())
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def made(self, connection: _Connection) -> bool:
+        """Whether there is place for it."""
+        if len(self._open) >= self.bounds.max_connections:
+            halves = (each for each in self._open.values() if each.phase is _Phase.HEADERS)
+            idle = (each for each in self._open.values() if each.phase is _Phase.IDLE or each.taken)
+            least = next(halves, None) or next(idle, None)
+            if least is None:
+                return False
+            least.abort()
+        self._open[connection.handler] = connection
+        return True
+
+    def lost(self, connection: _Connection) -> None:
+        self._open.pop(connection.handler, None)
+
+    @web.middleware
+    async def answering(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Outermost: a request's headers are here, and its answer is next."""
+        connection = self._open.get(cast(asyncio.Protocol, request.protocol))
+        if connection is not None:
+            connection.answer(done=False)
+        try:
+            return await handler(request)
+        finally:
+            if connection is not None:
+                connection.answer(done=True)
+
+
+class _Connection(asyncio.Protocol):
+    """Between a transport and what serves it; looks at when bytes come, not at what they are."""
+
+    def __init__(self, connections: Connections, handler: asyncio.Protocol) -> None:
+        self.handler: Final = handler
+        self.phase = _Phase.HEADERS
+        self._done = False
+        """Whether the page is made that is `ANSWERING`."""
+        self._connections = connections
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._admitted = False
+
+    @property
+    def taken(self) -> bool:
+        """Whether the answer is with the client, as far as we can see."""
+        return self._done and (self._transport is None or self._transport.get_write_buffer_size() == 0)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._admitted = self._connections.made(self)
+        if not self._admitted:
+            self._transport.abort()
+            return
+        self._enter(_Phase.HEADERS, self._connections.bounds.header_timeout_s)
+        self.handler.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._admitted:
+            return
+        if self.phase is _Phase.IDLE or (self.phase is _Phase.ANSWERING and self._done):
+            self._enter(_Phase.HEADERS, self._connections.bounds.header_timeout_s)
+        self.handler.data_received(data)
+
+    def answer(self, *, done: bool) -> None:
+        """A page is about to be made, or is."""
+        self._done = done
+        if not done:
+            self._enter(_Phase.ANSWERING, self._connections.bounds.answer_timeout_s)
+
+    def abort(self) -> None:
+        """Let it go at once."""
+        self._connections.lost(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def eof_received(self) -> bool | None:
+        return self.handler.eof_received() if self._admitted else None
+
+    def pause_writing(self) -> None:
+        self.handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.handler.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._connections.lost(self)
+        if self._admitted:
+            self.handler.connection_lost(exc)
+        self._transport = None
+
+    def _enter(self, phase: _Phase, timeout_s: float) -> None:
+        self.phase = phase
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._connections.loop.call_later(timeout_s, self._over)
+
+    def _over(self) -> None:
+        bounds = self._connections.bounds
+        if self.phase is _Phase.ANSWERING and self.taken:
+            self._enter(_Phase.IDLE, max(0.0, bounds.idle_timeout_s - bounds.answer_timeout_s))
+        else:
+            self.abort()
+
+
+async def within(reading: Awaitable[bytes], timeout_s: float) -> bytes:
+    """A request's body. Raises HTTPRequestTimeout when it does not come."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await reading
+    except TimeoutError:
+        # What may still come of it belongs to no request any more.
+        raise web.HTTPRequestTimeout(
+            text=f"the body did not come within {timeout_s:g} s\n", headers={"Connection": "close"}
+        ) from None

@@ -1,0 +1,151 @@
+"""Clients that say half of something, or take nothing, are let go; the others are served."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+
+from tests.admin.pages import Client, brief, client, get, inside, serving
+
+WHOLE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("half", [b"", b"G", b"GET /healthz HTTP/1.1\r\nHost: x\r\n", b"\r\n"])
+async def test_half_a_request(half: bytes) -> None:
+    async with serving(bounds=brief(header_timeout_s=0.05)) as port, client(port) as one:
+        one.say(half)
+        assert await one.closed() == b""
+
+
+async def test_a_byte_now_and_then_gains_nothing() -> None:
+    """The time is for all headers, and not from byte to byte."""
+
+    async def drip(one: Client) -> None:
+        while True:
+            one.say(b"a: b\r\n")
+            await asyncio.sleep(0.01)
+
+    async with serving(bounds=brief(header_timeout_s=0.1)) as port, client(port) as one:
+        one.say(b"GET /healthz HTTP/1.1\r\n")
+        dripping = asyncio.create_task(drip(one))
+        assert await one.closed() == b""
+        dripping.cancel()
+
+
+async def test_half_a_second_request() -> None:
+    async with serving(bounds=brief(header_timeout_s=0.05)) as port, client(port) as one:
+        one.say(WHOLE)
+        assert (await one.answer()).body == b"ok\n"
+        one.say(b"GET")
+        assert await one.closed() == b""
+
+
+async def test_silence_after_an_answer() -> None:
+    async with serving(bounds=brief(idle_timeout_s=0.1, answer_timeout_s=0.05)) as port, client(port) as one:
+        one.say(WHOLE)
+        assert (await one.answer()).status == 200
+        assert await one.closed() == b""
+
+
+async def test_a_connection_serves_many_requests() -> None:
+    async with serving(bounds=brief(header_timeout_s=0.2, answer_timeout_s=0.2)) as port, client(port) as one:
+        for _ in range(20):
+            one.say(WHOLE)
+            assert (await one.answer()).status == 200
+            await asyncio.sleep(0.02)  # longer in all than any of the times
+
+
+async def test_half_a_body() -> None:
+    def explain(*_: object) -> dict[str, object]:
+        raise AssertionError("there is nothing to explain yet")
+
+    async with serving(inside(explain=explain), bounds=brief(body_timeout_s=0.05)) as port, client(port) as one:
+        one.say(b"POST /debug/explain HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
+        answer = await one.answer()
+        assert (answer.status, answer.body) == (408, b"the body did not come within 0.05 s\n")
+        assert await one.closed() == b""
+
+
+async def test_an_answer_that_is_not_taken() -> None:
+    def metrics() -> Iterator[Metric]:
+        for number in range(3000):
+            yield GaugeMetricFamily(f"m{number}", "x" * 10_000, value=1)
+
+    async with serving(inside(metrics=metrics), bounds=brief(answer_timeout_s=0.3)) as port:
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            sock.setblocking(False)
+            sock.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            await asyncio.sleep(0.5)  # nobody reads
+            taken = 0
+            with contextlib.suppress(ConnectionError):
+                while some := await asyncio.get_running_loop().sock_recv(sock, 2**20):
+                    taken += len(some)
+            assert taken < 30_000_000
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /%s HTTP/1.1\r\n\r\n" % (b"a" * 9000), 400),
+        (b"GET / HTTP/1.1\r\na: %s\r\n\r\n" % (b"a" * 9000), 400),
+        (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n", 400),
+    ],
+    ids=["line", "field", "fields"],
+)
+async def test_headers_are_bounded(request_: bytes, status: int) -> None:
+    async with serving() as port, client(port) as one:
+        one.say(request_)
+        assert (await one.answer()).status == status
+
+
+async def test_half_requests_in_numbers_keep_nobody_out() -> None:
+    """One more takes the place of the one that has waited longest."""
+    async with contextlib.AsyncExitStack() as stack:
+        port = await stack.enter_async_context(serving(bounds=brief(max_connections=8)))
+        halves = [await stack.enter_async_context(client(port)) for _ in range(20)]
+        for each in halves:
+            each.say(b"GET /")
+        assert (await get(port, "/healthz")).status == 200
+        for each in halves[:12]:
+            assert await each.closed() == b""
+        halves[-1].say(b"healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await halves[-1].answer()).status == 200
+
+
+async def test_idle_ones_make_room_after_halves() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        port = await stack.enter_async_context(serving(bounds=brief(max_connections=2)))
+        idle = await stack.enter_async_context(client(port))
+        idle.say(WHOLE)
+        await idle.answer()
+        half = await stack.enter_async_context(client(port))
+        half.say(b"GET")
+        assert (await get(port, "/healthz")).status == 200
+        assert await half.closed() == b""
+        idle.say(WHOLE)
+        assert (await idle.answer()).status == 200
+
+
+async def test_those_who_wait_for_a_page_are_not_sent_away() -> None:
+    """With all places theirs, one more is refused."""
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        async def refusal(self, authorization: str, method: str, path: str) -> None:
+            asked.set()
+            await go_on.wait()
+
+    async with serving(guard=Slow(), bounds=brief(max_connections=1)) as port, client(port) as one:
+        one.say(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asked.wait()
+        async with client(port) as late:
+            late.say(WHOLE)
+            assert await late.closed() == b""
+        go_on.set()
+        assert (await one.answer()).status == 200
