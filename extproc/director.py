@@ -135,8 +135,8 @@ class Director:
             if self._router_metrics is not None:
                 self._router_metrics.duration.observe(took_s)
         reader: AnswerReader | None = None
-        if draft.measurement is not None or draft.restore_model is not None:
-            reader = AnswerReader(draft.measurement, draft.restore_model)
+        if draft.measurement is not None or draft.restore_model is not None or draft.response_id is not None:
+            reader = AnswerReader(draft.measurement, draft.restore_model, draft.response_id)
         decision = Decision(
             draft.set_headers,
             draft.remove_headers,

@@ -30,7 +30,7 @@ from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, Rewri
 from extproc.observability.responses import ResponseMetrics
 from extproc.pool import PoolStore
 from extproc.protocol import BodyMode, ProtocolConfig, StreamLimits
-from extproc.request import ParseOptions, scanner_of
+from extproc.request import ParseOptions, is_upgrade, scanner_of
 from extproc.scraping.driver import Driver
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import (
@@ -46,8 +46,17 @@ from extproc.settings.document import Document, load_document
 from extproc.settings.gateway import GatewayParts, gateway_parts, scheduling_of
 from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, gate_warnings, load_picker_config
 from extproc.settings.server import BodySettings
-from extproc.stages import AdmitByPriority, ModelHeaders, PickEndpoint, PoolOfEndpoints, RewriteModel, RouteToPool, Stage
-from extproc.traffic import AdapterMap, Route, RouteTable
+from extproc.stages import (
+    AdmitByPriority,
+    FindStored,
+    ModelHeaders,
+    PickEndpoint,
+    PoolOfEndpoints,
+    RewriteModel,
+    RouteToPool,
+    Stage,
+)
+from extproc.traffic import AdapterMap, Route, RouteTable, StoredResponses
 
 _log = logger(__name__)
 
@@ -120,12 +129,15 @@ def build_epp(settings: EppSettings) -> Service:
     cluster = Cluster(settings.kubeconfig, telemetry.instruments, why=why_kubernetes(settings)) if needs_cluster else None
     pool = _pool(settings.pool, parts, settings, telemetry, scrape_driver(telemetry.instruments), cluster)
     decisions = DecisionLog()
-    options = ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes)
+    unread_bodies = _reads_no_body(config, parts)
+    options = ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes, unread_bodies=unread_bodies)
     stages = _picking({pool.store.name: _of_stages(pool, parts)}, settings, telemetry, decisions, options, pool.store.name)
     director = Director(stages, telemetry.streams, options=options)
     # Upstream's picker marks every answer that passed it; its users' checks look for the mark.
     marker = HeaderMutation(set_headers=((names.RESPONSE_MARKER_HEADER, "true"),))
     limits = _limits(settings)._replace(on_response_headers=marker)
+    if unread_bodies:
+        limits = limits._replace(decides_on_headers=lambda head: True)
     leadership = None
     if settings.ha_enable_leader_election and cluster is not None:
         leadership = Leadership(settings, cluster, telemetry.instruments)
@@ -212,11 +224,12 @@ def build_gateway(settings: GatewaySettings) -> Service:
     options = ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes)
     of_stages = {name: _of_stages(pool, parts[name]) for name, pool in pools.items()}
     picking = _picking(of_stages, settings, telemetry, decisions, options)
-    routes = Live(RouteTable([Route(tuple(route.models), route.pool) for route in config.routes.values()]), "routes")
+    served = [Route(tuple(route.models), route.pool) for route in config.routes.values()]
+    routes = Live(RouteTable(served, config.default_pool), "routes")
     telemetry.models.configured += [lambda model: routes.value.has(model), lambda model: adapters.live.value.has(model)]
     telemetry.models.only_configured = True
     director = Director(
-        [headers, RouteToPool(routes, int(time.time()), adapters.live), *picking],
+        [headers, FindStored(StoredResponses()), RouteToPool(routes, int(time.time()), adapters.live), *picking],
         telemetry.streams,
         router_metrics=router_metrics,
         options=options,
@@ -236,11 +249,19 @@ def build_gateway(settings: GatewaySettings) -> Service:
     )
 
 
+def _reads_no_body(config: EndpointPickerConfig | None, parts: PoolParts) -> bool:
+    """Whether `passthrough-parser` is the only parser: bodies may be anything, and no plugin wants to see one."""
+    parsers = [] if config is None else config.request_handler.parsers
+    chosen = {parts.blueprint.types[parser.plugin_ref] for parser in parsers}
+    return chosen == {"passthrough-parser"}
+
+
 def _limits(settings: BodySettings) -> StreamLimits:
     early = isinstance(settings, EarlySettings) and settings.early
     return StreamLimits(
         settings.max_body_bytes,
         request_timeout_s=settings.request_timeout,
+        decides_on_headers=is_upgrade,
         scanner_of=scanner_of if early else None,
     )
 
@@ -307,7 +328,9 @@ def _picking(
     metrics = PickerMetrics(telemetry.instruments, only)
     telemetry.instruments.names = settings.metrics_names
     telemetry.models.configured.append(lambda model: any(pool.traffic.rewrites.value.has(model) for pool in pools.values()))
+    first = [] if only is None else [FindStored(StoredResponses())]
     return [
+        *first,
         RewriteModel(pools, RewriteMetrics(telemetry.instruments), random.random, default_pool=only, options=options),
         AdmitByPriority(
             pools,

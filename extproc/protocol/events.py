@@ -71,17 +71,22 @@ class ResponseHeaders(NamedTuple):
     """The endpoint that answered, as the proxy tells it (proposal 004), '' when it does not."""
     headers: Mapping[str, bytes] = NO_HEADERS
     """As in RequestHead."""
+    config: ProtocolConfig | None = None
+    """As in RequestHeaders: it is here when the request was not sent to us, as this is the stream's first message then."""
 
 
 class ResponseBody(NamedTuple):
-    """A piece of the response body."""
+    """A piece of the response body; `config` as in ResponseHeaders."""
 
     body: bytes | memoryview
     end_of_stream: bool
+    config: ProtocolConfig | None = None
 
 
 class ResponseTrailers(NamedTuple):
-    """The response's trailers: the response is over."""
+    """The response's trailers: the response is over. `config` as in ResponseHeaders."""
+
+    config: ProtocolConfig | None = None
 
 
 class DecisionMade(NamedTuple):

@@ -36,6 +36,7 @@ from extproc.protocol.events import (
     RequestTrailers,
     ResponseBody,
     ResponseHeaders,
+    ResponseTrailers,
 )
 from extproc.protocol.limits import StreamLimits
 from extproc.protocol.pieces import both, chunks, path_of, read_piece
@@ -51,6 +52,7 @@ class ExtProcStream:
     """The state of one stream. Not thread safe; one caller feeds it all its events."""
 
     __slots__ = (
+        "_bodiless",
         "_config",
         "_decision",
         "_deferred",
@@ -80,6 +82,7 @@ class ExtProcStream:
         self._request_rules = _REQUEST_RULES[State.START]
         self._response_rules = _RESPONSE_RULES[State.RESPONSE_START]
         self._config = limits.fallback
+        self._bodiless = False
         self._head: RequestHead | None = None
         self._parts: list[bytes | memoryview] = []
         self._held_bytes = 0
@@ -114,7 +117,10 @@ class ExtProcStream:
                 return []
             found = self._response_rules.get(kind)
             if found is not None:
-                for when, do, to, rules in found[1]:
+                before, tried = found
+                if before is not None:
+                    before(self, event)
+                for when, do, to, rules in tried:
                     if when is None or when(self, event):
                         self.response_state, self._response_rules = to, rules
                         return do(self, event)
@@ -164,9 +170,18 @@ class ExtProcStream:
         """Envoy says how it sends bodies; in early mode the body that is announced may be one to follow."""
         if event.config is not None:
             self._config = event.config
+        on_headers = self._limits.decides_on_headers
+        if on_headers is not None and not event.end_of_stream and on_headers(event.head):
+            self._bodiless = True
+            return
         scanner_of = self._limits.scanner_of
         if scanner_of is not None and not event.end_of_stream and self._config.request_body is _FDS:
             self._watch = watch(scanner_of, event.head, self._limits.max_body_bytes)
+
+    def _learn_modes(self, event: ResponseHeaders | ResponseBody | ResponseTrailers) -> None:
+        """A stream whose request was not sent to us begins here, and so does what Envoy says of its modes."""
+        if event.config is not None:
+            self._config = event.config
 
     def _scan(self, event: RequestBody) -> None:
         """Read on for the model; a body that ends here is read whole anyway."""
@@ -183,6 +198,7 @@ class ExtProcStream:
         mode = self._config.request_body
         return (
             event.end_of_stream
+            or self._bodiless
             or mode is BodyMode.NONE
             or (mode is BodyMode.STREAMED and not self._config.body_without_headers_reply)
         )
@@ -230,7 +246,7 @@ class ExtProcStream:
 
     def _decide_on_headers(self, event: RequestHeaders) -> Actions:
         self._request_ended = event.end_of_stream
-        return [Decide(event.head, _NO_BYTES if event.end_of_stream else None)]
+        return [Decide(event.head, _NO_BYTES if event.end_of_stream else None, not self._bodiless)]
 
     def _answer_headers(self, event: RequestHeaders) -> Actions:
         self._head = event.head

@@ -136,6 +136,9 @@ BEFORE: Final[Mapping[tuple[State, type], str]] = {
     (_S.START, e.RequestHeaders): "begin",
     (_S.SCANNING, e.RequestBody): "scan",
     (_S.WATCHING, e.RequestBody): "look_at",
+    (_S.RESPONSE_START, e.ResponseHeaders): "learn_modes",
+    (_S.RESPONSE_START, e.ResponseBody): "learn_modes",
+    (_S.RESPONSE_START, e.ResponseTrailers): "learn_modes",
 }
 """What is done with an event in a state before its rows are tried: a method of ExtProcStream, as in `Row.do`."""
 

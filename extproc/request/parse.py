@@ -64,8 +64,7 @@ def parse(
     if named is not None:
         return InferenceRequest(head, path, checked_model(named, "path"), len(body or b""), empty_model=not named)
     if not body:
-        unread = "the proxy does not send the body" if body is None else None
-        request = InferenceRequest(head, path, unread=unread)
+        request = InferenceRequest(head, path, unread=_why_no_body(head, options) if body is None else None)
     elif options.unread_bodies:
         request = InferenceRequest(head, path, body_bytes=len(body), unread=NOT_JUDGED)
     elif api_of(path) is Api.UNKNOWN:
@@ -75,6 +74,27 @@ def parse(
     if asked is not None and request.model is None:
         return request._replace(model=checked_model(asked, "query"), by_query=True)
     return request
+
+
+def _why_no_body(head: RequestHead, options: ParseOptions) -> str | None:
+    if options.unread_bodies:
+        return NOT_JUDGED
+    return None if is_upgrade(head) else "the proxy does not send the body"
+
+
+def is_upgrade(head: RequestHead) -> bool:
+    """Whether the request asks for another protocol (WebSocket, say): what follows its headers is no body and has no end.
+
+    As Envoy shows it: CONNECT, or `Upgrade` with a `Connection` that names it, which it also makes of HTTP/2's extended
+    CONNECT (RFC 8441). A client's offer to go on in h2c is none: servers are free to ignore it, and the body is as ever.
+    """
+    headers = head.headers
+    if headers.get(":method") == b"CONNECT":
+        return True
+    wanted = headers.get("upgrade")
+    if not wanted or b"upgrade" not in headers.get("connection", b"").lower():
+        return False
+    return wanted.strip().lower() != b"h2c"
 
 
 def _of_any_body(head: RequestHead, path: str, body: bytes, complete: bool, options: ParseOptions) -> InferenceRequest:

@@ -250,6 +250,17 @@ def _ascii(text: str) -> str:
     return _BEYOND_ASCII.sub(lambda found: f"%{ord(found[0]):02X}", text)
 
 
+_STORED_RESPONSE: Final = re.compile(r"/responses/([^/]+)(?:/(?:cancel|input_items))?\Z")
+
+
+def stored_response(path: str) -> str | None:
+    """The id of the stored response that the path is about (OpenAI), None when it is about none."""
+    if "/responses/" not in path:
+        return None
+    found = _STORED_RESPONSE.search(path)
+    return found[1] if found is not None and api_of(path) is Api.UNKNOWN else None
+
+
 def api_of(path: str) -> Api:
     """What the path says of the body. `path` has no query string."""
     found = BODY_PATHS.get(path.removeprefix("/v1"))

@@ -3,6 +3,7 @@
 Pure: bytes and times in, facts and bytes out. Nothing here knows Envoy, metrics or endpoints.
 """
 
+from extproc.response.ids import ResponseId
 from extproc.response.reader import AnswerReader, Measurement
 from extproc.response.restore import ModelRestorer
 from extproc.response.sse import EventStream, ServerSentEvent
@@ -15,6 +16,7 @@ __all__ = [
     "EventStream",
     "Measurement",
     "ModelRestorer",
+    "ResponseId",
     "ServerSentEvent",
     "StreamUsage",
     "Times",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from extproc.domain import BodyPath
+from extproc.response.ids import ResponseId
 from extproc.response.restore import ModelRestorer
 from extproc.response.timing import Times
 from extproc.response.usage import NO_USAGE, DocumentUsage, StreamUsage, Usage
@@ -74,10 +75,16 @@ class Measurement:
 class AnswerReader:
     """A `ResponseReader` of the domain. `restore_model`: the served name, and the name that the client used."""
 
-    __slots__ = ("_heard", "_measurement", "_restore_model", "_restorer", "unrestored")
+    __slots__ = ("_heard", "_measurement", "_response_id", "_restore_model", "_restorer", "unrestored")
 
-    def __init__(self, measurement: Measurement | None = None, restore_model: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        measurement: Measurement | None = None,
+        restore_model: tuple[str, str] | None = None,
+        response_id: ResponseId | None = None,
+    ) -> None:
         self._measurement = measurement
+        self._response_id = response_id
         self._restore_model = restore_model
         self._restorer: ModelRestorer | None = None
         self._heard: Measurement | None = None
@@ -89,6 +96,8 @@ class AnswerReader:
         measurement = self._measurement
         if measurement is not None and measurement.headers(status, headers, path):
             self._heard = measurement
+        if path not in _SEEN or not 200 <= status < 300 or is_encoded(headers):
+            self._response_id = None
         if self._restore_model is None or path is BodyPath.EMPTY or status == 206:
             return ()
         kind = media_type(headers)
@@ -110,6 +119,10 @@ class AnswerReader:
             heard.piece(piece)
             if last:
                 heard.end()
+        if self._response_id is not None:
+            self._response_id.piece(piece)
+            if not self._response_id.searches:
+                self._response_id = None
         return piece if self._restorer is None else self._restorer.feed(piece, last)
 
     def rest(self) -> bytes:

@@ -114,6 +114,8 @@ class GatewayConfig(Section):
     kind: Literal["Gateway"]
     pools: list[PoolSpec] = Field(min_length=1)
     routes: list[RouteSpec] = Field(min_length=1)
+    default_pool: str | None = Field(None, alias="defaultPool")
+    """Where requests go that name no model and need none, when there are several pools."""
     adapters_file: str | None = Field(None, alias="adaptersFile")
     scheduling: dict[str, Any] | None = None
 
@@ -124,6 +126,7 @@ class GatewayParts:
 
     pools: Mapping[int, PoolSpec] = field(default_factory=dict)
     routes: Mapping[int, RouteSpec] = field(default_factory=dict)
+    default_pool: str | None = None
     adapters_file: str | None = None
     scheduling: dict[str, Any] | None = None
     problems: tuple[str, ...] = ()
@@ -150,11 +153,16 @@ def gateway_parts(document: Document) -> GatewayParts:
     except SettingsError as error:
         problems += error.problems
     pools, routes = _right(PoolSpec, value.get("pools")), _right(RouteSpec, value.get("routes"))
-    problems += _references(pools, routes, _names(value.get("pools")))
+    names, default = _names(value.get("pools")), value.get("defaultPool")
+    problems += _references(pools, routes, names)
+    if isinstance(default, str) and names is not None and default not in names:
+        there = ", ".join(few(sorted(names), 20))
+        problems.append(f"defaultPool: no pool is called {shown(default)} (there are: {there})")
     file, common = value.get("adaptersFile"), value.get("scheduling")
     return GatewayParts(
         pools,
         routes,
+        default if isinstance(default, str) else None,
         file if isinstance(file, str) and file else None,
         common if isinstance(common, dict) else None,
         tuple(problems),

@@ -1,8 +1,8 @@
 """The stages of a decision. A deployment chooses which of them run on a stream, and in which order:
 
     bbr       ModelHeaders
-    epp       RewriteModel, AdmitByPriority, PickEndpoint
-    gateway   ModelHeaders, RouteToPool, RewriteModel, AdmitByPriority, PickEndpoint
+    epp       FindStored, RewriteModel, AdmitByPriority, PickEndpoint
+    gateway   ModelHeaders, FindStored, RouteToPool, RewriteModel, AdmitByPriority, PickEndpoint
 
 Rewrites and objectives belong to a pool, so they come behind the route to it; the route and the headers go by the model that
 the client named.
@@ -19,6 +19,7 @@ from extproc.stages.pools import PoolOfEndpoints
 from extproc.stages.rewrite import RewriteModel
 from extproc.stages.route import RouteToPool
 from extproc.stages.stage import NO_HOOKS, Ending, Hooks, Pending, Stage, Step
+from extproc.stages.stored import FindStored
 
 __all__ = [
     "NO_HOOKS",
@@ -27,6 +28,7 @@ __all__ = [
     "Choice",
     "Draft",
     "Ending",
+    "FindStored",
     "Hooks",
     "ModelHeaders",
     "Pending",

@@ -8,7 +8,8 @@ from extproc.domain import Candidates, HeaderMutation, Pick, Splice
 from extproc.observability.decisions import Outcome
 from extproc.observability.metrics import ModelMetrics
 from extproc.pool import PoolStore, Ticket
-from extproc.response import Measurement
+from extproc.response import Measurement, ResponseId
+from extproc.traffic import MadeAt
 
 
 class Choice:
@@ -56,6 +57,7 @@ class Draft:
         "complete",
         "destination",
         "empty_model",
+        "made_at",
         "measurement",
         "metadata",
         "model",
@@ -64,6 +66,7 @@ class Draft:
         "reasons",
         "remove_headers",
         "remove_response_headers",
+        "response_id",
         "restore_model",
         "rewrite",
         "set_headers",
@@ -107,6 +110,10 @@ class Draft:
         self.destination = ""
         self.measurement: Measurement | None = None
         """Wants to be told of the response."""
+        self.made_at: MadeAt | None = None
+        """Where the response was made that the request is about."""
+        self.response_id: ResponseId | None = None
+        """Looks for the id of the response that is made."""
         self.restore_model: tuple[str, str] | None = None
         """The served name and the client's, which the response is to name instead."""
         self.target_model: str | None = None
@@ -127,6 +134,7 @@ class Draft:
         """Keep only what is needed until the request ends."""
         self.body = None
         self.choice = None
+        self.response_id = None
         self.reasons = None
         self.splices = ()
 

@@ -64,6 +64,9 @@ class PickEndpoint:
             raise MissingModel(_NO_MODEL, param="model")
         began_s = self._clock()
         candidates = self._candidates(pool.store, request)
+        made_at = draft.made_at
+        if made_at is not None and made_at.pool == pool_name:
+            candidates = _only(pool.store, candidates, made_at.endpoint)
         try:
             pick = pool.scheduler.schedule(request, candidates)
         except NoEndpoints:
@@ -181,6 +184,13 @@ class PickEndpoint:
                 outcome=outcome,
             )
         )
+
+
+def _only(store: PoolStore, candidates: Candidates, key: str) -> Candidates:
+    """The endpoint alone where it is a candidate; all of them where it is not (any more)."""
+    if not any(endpoint.key == key for endpoint in candidates.endpoints):
+        return candidates
+    return store.subset([key])
 
 
 _NO_MODEL: Final = "model not found in request body"

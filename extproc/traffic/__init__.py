@@ -9,9 +9,11 @@ from extproc.traffic.objectives import ObjectiveTable
 from extproc.traffic.objects import PoolTables, PoolTraffic
 from extproc.traffic.rewrites import ModelRewrite, RewriteRule, RewriteTable, RewriteTarget, Split
 from extproc.traffic.routes import Route, RouteTable
+from extproc.traffic.stored import MadeAt, StoredResponses
 
 __all__ = [
     "AdapterMap",
+    "MadeAt",
     "ModelRewrite",
     "ObjectiveTable",
     "PoolTables",
@@ -22,4 +24,5 @@ __all__ = [
     "Route",
     "RouteTable",
     "Split",
+    "StoredResponses",
 ]

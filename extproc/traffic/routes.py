@@ -24,12 +24,17 @@ def _no_base(_: str) -> str:
 class RouteTable:
     """Which pool serves a model. Immutable: a change is a new table."""
 
-    def __init__(self, routes: Sequence[Route]) -> None:
+    def __init__(self, routes: Sequence[Route], default_pool: str | None = None) -> None:
+        """`default_pool`: of requests that name no model, when there are several pools; None where none was chosen."""
         self._pool_of = {model: route.pool for route in routes for model in route.models}
         self.models: tuple[str, ...] = tuple(self._pool_of)
         pools = {route.pool for route in routes}
         self.only_pool: str | None = next(iter(pools)) if len(pools) == 1 else None
         """The pool of requests that name no model, when there is no choice."""
+        self.default_pool = default_pool or self.only_pool
+        """The pool of requests that need no model to be served."""
+        self.first_pool = default_pool or (routes[0].pool if routes else None)
+        """The pool of requests that change nothing and name no model: a page, a health check."""
 
     def pool_of(self, model: str, base_of: Callable[[str], str] = _no_base) -> str:
         """The pool's name. `base_of` gives the base model of an adapter that no route names, '' for none: it is served where

@@ -66,9 +66,10 @@ def only_response_body(raw: bytes) -> ResponseBody | None:
     if piece is None:
         return None
     body, ends, end = piece
-    if end < len(raw) and read_rest(raw[end:]) is None:
-        return None
-    return ResponseBody(body, ends)
+    if end >= len(raw):
+        return ResponseBody(body, ends)
+    rest = read_rest(raw[end:])
+    return None if rest is None else ResponseBody(body, ends, rest.config)
 
 
 def _http_body(raw: bytes) -> HttpBody | None:
@@ -118,14 +119,14 @@ def only_response_headers(raw: bytes) -> ResponseHeaders | None:
     at, stop, end, ends = _header_map(raw)
     if at < 0:
         return None
-    served = ""
+    served, config = "", None
     if end < len(raw):
         rest = read_rest(raw[end:])
         if rest is None:
             return None
-        served = rest.served
+        served, config = rest.served, rest.config
     headers = _read_headers(raw, at, stop)
-    return None if headers is None else response_of(headers, ends, served)
+    return None if headers is None else response_of(headers, ends, served, config)
 
 
 def _header_map(raw: bytes) -> tuple[int, int, int, bool]:
@@ -257,13 +258,13 @@ def read_varint(raw: bytes, at: int, size: int) -> tuple[int, int]:
     return 0, -1
 
 
-def response_of(headers: Mapping[str, bytes], ends: bool, served: str) -> ResponseHeaders:
+def response_of(headers: Mapping[str, bytes], ends: bool, served: str, config: ProtocolConfig | None = None) -> ResponseHeaders:
     """The event; `served` goes before a header of the same name, which an upstream may write."""
     text = headers.get(":status", b"")
     status = int(text) if len(text) == 3 and text.isdigit() else 0
     if not served and names.SERVED_KEY in headers:
         served = headers[names.SERVED_KEY].decode("latin-1")
-    return ResponseHeaders(status, ends, served, headers)
+    return ResponseHeaders(status, ends, served, headers, config)
 
 
 def served_of(message: pb.ProcessingRequest) -> str:

@@ -89,13 +89,13 @@ def _by_protobuf(raw: bytes) -> Event:
         return _request_headers(message)
     if kind == "response_body":
         answer = message.response_body
-        return ResponseBody(answer.body, answer.end_of_stream)
+        return ResponseBody(answer.body, answer.end_of_stream, config_of(message))
     if kind == "response_headers":
         return _response_headers(message)
     if kind == "request_trailers":
         return RequestTrailers()
     if kind == "response_trailers":
-        return ResponseTrailers()
+        return ResponseTrailers(config_of(message))
     raise ProtocolError("ProcessingRequest has no request")
 
 
@@ -129,7 +129,7 @@ def _request_headers(message: pb.ProcessingRequest) -> RequestHeaders:
 def _response_headers(message: pb.ProcessingRequest) -> ResponseHeaders:
     part = message.response_headers
     headers = {h.key: h.raw_value or h.value.encode() for h in part.headers.headers}
-    return response_of(headers, part.end_of_stream, served_of(message))
+    return response_of(headers, part.end_of_stream, served_of(message), config_of(message))
 
 
 Message: TypeAlias = bytes | tuple[bytes | memoryview, ...]

@@ -18,10 +18,11 @@ from tests.fakes.serving import TransportName, serving
 
 
 class Front(NamedTuple):
-    """Where Envoy listens, and the port that its destinations should name."""
+    """Where Envoy listens, the port that its destinations should name, and Envoy's own pages."""
 
     url: str
     upstream: int
+    admin: str
 
 
 @contextlib.asynccontextmanager
@@ -54,7 +55,7 @@ async def envoy_before(
             envoy.start()
             admin = f"http://127.0.0.1:{chosen[ADMIN]}"
             await asyncio.to_thread(until, lambda: call(admin, "/ready").status == 200, what="Envoy is up")
-            yield Front(f"http://127.0.0.1:{chosen[ENVOY]}", chosen[LLAMA.ports[0]])
+            yield Front(f"http://127.0.0.1:{chosen[ENVOY]}", chosen[LLAMA.ports[0]], admin)
         finally:
             await asyncio.to_thread(envoy.stop)
 

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -178,3 +179,35 @@ async def test_what_envoy_sends_is_read_by_hand(envoy_binary: Path, tmp_path: Pa
         async with passage(envoy_binary, tmp_path, FDS) as through:
             assert (await through.answer(document)).status == 200
     assert by_protobuf == []
+
+
+@pytest.mark.parametrize("mode", [FDS, "STREAMED", "BUFFERED", "BUFFERED_PARTIAL"])
+async def test_a_stream_that_begins_with_the_response(envoy_binary: Path, tmp_path: Path, mode: str) -> None:
+    """With the request's phase off, what Envoy says of its modes comes with the response's headers. An answer in another mode
+    than Envoy's is spurious to it, and ends the stream.
+    """
+
+    def responses_only(document: Any) -> None:
+        manager = document["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+        modes = manager["http_filters"][0]["typed_config"]["processing_mode"]
+        modes |= {"request_header_mode": "SKIP", "request_body_mode": "NONE", "request_trailer_mode": "SKIP"}
+        cluster = next(each for each in document["static_resources"]["clusters"] if each["name"] == "endpoints")
+        del cluster["load_balancing_policy"]
+        assignment = cluster["load_assignment"]["endpoints"][0]
+        assignment["lb_endpoints"] = assignment["lb_endpoints"][:1]
+
+    def document(answering: Answering) -> None:
+        answering.head("application/json", content_length=str(len(DOCUMENT)))
+        answering.write(DOCUMENT)
+
+    decider = FakeDecider(lambda question: Decision())
+    async with envoy_before(decider, envoy_binary, tmp_path, mode, change=responses_only) as front:
+        with scripted(front.upstream, document):
+            answer = await asyncio.to_thread(call, front.url, CHAT, b"{}")
+        stats = (await asyncio.to_thread(call, front.admin, "/stats?filter=ext_proc")).body.decode()
+    assert (answer.status, answer.body) == (200, DOCUMENT)
+    assert decider.asked == []
+    told = dict(line.split(": ") for line in stats.splitlines() if ": " in line)
+    spurious = {name: value for name, value in told.items() if "spurious" in name or "failed" in name}
+    assert spurious
+    assert set(spurious.values()) == {"0"}, spurious

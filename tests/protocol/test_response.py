@@ -100,6 +100,32 @@ def test_headers_may_be_left_out() -> None:
     ]
 
 
+class TestWithoutARequest:
+    """`request_header_mode: SKIP`: what Envoy says of its modes comes with the response's first message."""
+
+    @pytest.mark.parametrize("mode", [STREAMED, BUFFERED, PARTIAL])
+    def test_bodies_are_answered_in_their_own_mode(self, mode: BodyMode) -> None:
+        first = response()._replace(config=config(NONE, mode))
+        assert Peer().send(first, response_body(b"a", end=True)) == ["response headers", "response body"]
+
+    def test_full_duplex_bodies_are_echoed(self) -> None:
+        peer = Peer(fallback(NONE, BUFFERED))
+        first = response()._replace(config=config(NONE, FDS))
+        assert peer.send(first, response_body(b"a", end=True)) == ["response headers", "response chunk 'a' end"]
+
+    def test_so_when_the_headers_are_not_sent_either(self) -> None:
+        first = response_body(b"a", end=True)._replace(config=config(NONE, BUFFERED))
+        assert Peer().send(first) == ["response body"]
+        assert Peer(fallback(NONE, BUFFERED)).send(RESPONSE_TRAILERS._replace(config=config(NONE, FDS)))[-1] == (
+            "response trailers"
+        )
+
+    def test_a_config_that_comes_later_changes_nothing(self) -> None:
+        peer = decided(FDS)
+        peer.send(response())
+        assert peer.send(response_body(b"a")._replace(config=config(FDS, BUFFERED))) == ["response chunk 'a'"]
+
+
 @pytest.mark.parametrize("ending", [response_body(b"a", end=True), RESPONSE_TRAILERS])
 def test_the_first_message_of_a_response_may_be_its_last(ending: Event) -> None:
     assert decided(FDS).send(ending)[-1] == "finished 0 complete"

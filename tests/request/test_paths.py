@@ -8,7 +8,7 @@ import pytest
 
 from extproc.domain import RequestHead
 from extproc.errors import InvalidModel
-from extproc.request import parse
+from extproc.request import ParseOptions, is_upgrade, parse
 from extproc.request.paths import (
     BODY_PATHS,
     NAMING_PATHS,
@@ -166,6 +166,28 @@ def test_no_path_takes_long(path: str) -> None:
     assert time.process_time() - begin_s < 0.2
 
 
+@pytest.mark.parametrize(
+    ("headers", "upgrades"),
+    [
+        ({"upgrade": "websocket", "connection": "Upgrade"}, True),
+        ({"upgrade": "WebSocket", "connection": "keep-alive, upgrade"}, True),
+        ({"upgrade": "h2c", "connection": "Upgrade, HTTP2-Settings"}, False),
+        ({"upgrade": "websocket"}, False),
+        ({"upgrade": "websocket", "connection": "keep-alive"}, False),
+        ({"connection": "upgrade"}, False),
+        ({}, False),
+    ],
+)
+def test_upgrades(headers: dict[str, str], upgrades: bool) -> None:
+    of = RequestHead({**head("/v1/realtime").headers, **{name: value.encode() for name, value in headers.items()}})
+    assert is_upgrade(of) is upgrades
+    assert parse(of, None).unread == (None if upgrades else "the proxy does not send the body")
+
+
+def test_connect_is_an_upgrade() -> None:
+    assert is_upgrade(RequestHead({":method": b"CONNECT", ":path": b"/v1/realtime", ":protocol": b"websocket"}))
+
+
 class TestQuery:
     @pytest.mark.parametrize(
         ("path", "model"),
@@ -208,6 +230,14 @@ def test_a_model_in_the_path_wins_and_the_body_is_not_read(body: bytes | None) -
     assert request.unread is None
     assert request.payload is None
     assert request.body_bytes == len(body or b"")
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"\x00", b'{"model":"m"}', b'{"model":1}', None])
+def test_nothing_of_a_body_is_read_when_no_body_is_to_be(body: bytes | None) -> None:
+    request = parse(head(content_type="application/json"), body, options=ParseOptions(unread_bodies=True))
+    assert (request.model, request.payload, request.unread) == (None, None, "passthrough-parser")
+    assert request.body_bytes == len(body or b"")
+    assert parse(head("/v2/models/m/infer"), body, options=ParseOptions(unread_bodies=True)).model == "m"
 
 
 @pytest.mark.parametrize(

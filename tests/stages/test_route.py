@@ -7,9 +7,11 @@ import pytest
 
 from extproc.domain import Reply, RequestHead
 from extproc.errors import MissingModel, UnknownModel, UnreadableBody
-from extproc.stages import Pending
-from extproc.traffic import AdapterMap
+from extproc.live import Live
+from extproc.stages import Pending, RouteToPool
+from extproc.traffic import AdapterMap, Route, RouteTable
 from tests.fakes.deployment import Deployment, request
+from tests.fakes.events import head
 from tests.stages.running import explained, run
 
 
@@ -40,6 +42,35 @@ class TestRouteToPool:
             run(deployment.routes(one=["a"], two=["b"]), request(None))
         assert caught.value.param == "model"
 
+    @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS"])
+    @pytest.mark.parametrize("path", ["/health", "/v1/chat/completions", "/v1/files/1", "/v1/threads/t/messages", "/x"])
+    def test_what_changes_nothing_goes_to_the_first_pool(self, deployment: Deployment, method: bytes, path: str) -> None:
+        """A health check, a browser's preflight before a POST: any pool can answer."""
+        of = RequestHead({":method": method, ":path": path.encode()})
+        draft, reply = run(deployment.routes(one=["a"], two=["b"]), request(None, head=of, body_bytes=0))
+        assert (draft.pool, reply) == ("one", None)
+
+    @pytest.mark.parametrize("path", ["/mcp", "/upload", "/v1/threads/t/messages", "/v1/audio/voices"])
+    def test_what_needs_no_model_goes_to_the_default_pool(self, deployment: Deployment, path: str) -> None:
+        without_model = request(None, head=head(path), unread="not JSON")
+        with pytest.raises(MissingModel):
+            run(deployment.routes(one=["a"], two=["b"]), without_model)
+        table = RouteTable([Route(("a",), "one"), Route(("b",), "two")], "two")
+        assert run(RouteToPool(Live(table), 0), without_model)[0].pool == "two"
+        with pytest.raises(MissingModel):
+            run(RouteToPool(Live(table), 0), request(None))
+
+    @pytest.mark.parametrize("path", ["/mcp", "/upload"])
+    def test_the_only_pool_takes_what_nobody_can_read(self, deployment: Deployment, path: str) -> None:
+        draft, _ = run(deployment.routes(one=["a"]), request(None, head=head(path), unread="not JSON"))
+        assert draft.pool == "one"
+
+    def test_an_upgrade_has_to_say_its_model_where_there_is_a_choice(self, deployment: Deployment) -> None:
+        of = RequestHead({":method": b"GET", ":path": b"/v1/realtime", "upgrade": b"websocket", "connection": b"Upgrade"})
+        with pytest.raises(MissingModel):
+            run(deployment.routes(one=["a"], two=["b"]), request(None, head=of, body_bytes=0))
+        assert run(deployment.routes(one=["a"]), request(None, head=of, body_bytes=0))[0].pool == "one"
+
     def test_a_body_that_was_not_read_is_never_guessed(self, deployment: Deployment) -> None:
         """It may name a model that is served nowhere."""
         with pytest.raises(MissingModel, match="names no model \\(not JSON\\)"):
@@ -66,9 +97,10 @@ class TestListOfModels:
         assert not isinstance(reply, Pending)
         return reply
 
-    @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/"])
-    def test_all_pools_models(self, deployment: Deployment, path: str) -> None:
-        reply = self.get(deployment, path)
+    @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+    @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/", "/models", "/openai/v1/models"])
+    def test_all_pools_models(self, deployment: Deployment, path: str, method: bytes) -> None:
+        reply = self.get(deployment, path, method)
         assert reply is not None
         assert (reply.status, reply.content_type) == (200, "application/json")
         assert orjson.loads(reply.body) == {
@@ -111,6 +143,18 @@ class TestListOfModels:
     def test_one_that_is_not_there(self, deployment: Deployment) -> None:
         with pytest.raises(UnknownModel, match="`other` does not exist"):
             self.get(deployment, "/v1/models/other")
+
+    @pytest.mark.parametrize("path", ["/v1/modelsx", "/v2/models/phi/ready", "/v1/models/phi/metadata"])
+    def test_pages_about_models_that_are_others(self, deployment: Deployment, path: str) -> None:
+        model = None if path == "/v1/modelsx" else "phi"
+        assert self.get(deployment, path, model=model) is None
+
+    def test_a_model_whose_name_ends_as_a_page_does(self, deployment: Deployment) -> None:
+        stage = deployment.routes(one=["org/metadata"])
+        of = RequestHead({":method": b"GET", ":path": b"/v1/models/org/metadata"})
+        reply = run(stage, request("org", head=of, body_bytes=0))[1]
+        assert isinstance(reply, Reply)
+        assert orjson.loads(reply.body)["id"] == "org/metadata"
 
     def test_only_get_without_a_model_is_answered(self, deployment: Deployment) -> None:
         assert self.get(deployment, "/v1/models", b"POST", "phi") is None

@@ -45,6 +45,10 @@ static_resources:
           generate_request_id: true
           preserve_external_request_id: true
           always_set_request_id_in_response: true
+          # WebSocket (`/v1/realtime`), over HTTP/2 as extended CONNECT; without these it is 403. An open one lasts as long as
+          # its route's idle_timeout finds something to hear, and as its ext_proc stream.
+          upgrade_configs: [{upgrade_type: websocket}]
+          http2_protocol_options: {allow_connect: true}
           # A model may think for long before its first token. What bounds a request is the route's idle_timeout.
           stream_idle_timeout: 0s
           access_log:
