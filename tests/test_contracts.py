@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,29 @@ def test_only_the_rooms_between_the_proxy_and_the_pure_ones_may_speak_grpc() -> 
         for name in contract(beginning)["source_modules"]
     }
     assert set(rooms()) - kept == {"transport", "pb", "__main__"}
+
+
+OPTIONAL = {"demo": {"rich"}, "kubernetes": {"kubernetes-asyncio"}}
+"""What an extra gives to the package itself; the rest of an extra is not imported."""
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
+    """Something that only comes along with something else goes when that does without it."""
+    distributions = packages_distributions()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {normalized(line) for line in project["dependencies"]}
+    extras = {extra: {normalized(line) for line in lines} for extra, lines in project["optional-dependencies"].items()}
+    names = (
+        {name for path in (ROOT / "extproc").rglob("*.py") for name in imported(path)} - sys.stdlib_module_names - {"extproc"}
+    )
+    # `google` is a namespace of several distributions; ours is protobuf.
+    used = {normalized(name) for package in names for name in {"google": ["protobuf"]}.get(package, distributions[package])}
+    assert all(given <= extras[extra] for extra, given in OPTIONAL.items())
+    assert used == declared | {name for given in OPTIONAL.values() for name in given}
+
+
+def normalized(requirement: str) -> str:
+    return re.split(r"[<>=!~;\[ ]", requirement)[0].lower().replace("_", "-")
 
 
 def test_the_pictures_of_the_package_are_true() -> None:
