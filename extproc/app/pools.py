@@ -216,7 +216,6 @@ class Pool:
         PoolMetrics.of(instruments).watch(store.name, self._rows)
         self._scraper = Scraper(parts.fetcher, parts.engines, store, self, interval_s=self.interval_s, driver=driver)
         self._files = files
-        self._file = parts.file.path if parts.file is not None else None
         self._discovery = self._discover(parts)
 
     def _discover(self, parts: PoolParts) -> FileDiscovery | StaticDiscovery | KubernetesDiscovery:
@@ -230,7 +229,8 @@ class Pool:
             parts.file,
             self,
             on_error=lambda problems: self._files.broken(path, problems),
-            on_heal=lambda: self._files.good(path),
+            on_good=lambda: self._files.good(path),
+            on_name=self._name_failed,
         )
         found.load()
         return found
@@ -272,8 +272,6 @@ class Pool:
         before, self._keys = self._keys, frozenset(endpoint.key for endpoint in endpoints)
         self.store.replace_endpoints(endpoints)
         self._scraper.update(endpoints)
-        if self._file is not None:
-            self._files.good(self._file)
         _log.info(
             "endpoints changed",
             pool=self.store.name,

@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.discovery.static import StaticDiscovery, Target, parse_targets, resolve
+from extproc.discovery.names import MAX_NAMES, resolve
+from extproc.discovery.static import StaticDiscovery, Target, parse_targets
 from extproc.domain import Endpoint
-from extproc.settings.base import SettingsError
+from extproc.settings.base import SettingsError, shown
+
+from .resolver import Names
 
 EXPECTED = "expected host:port, such as 10.0.0.1:8000, [fd00::1]:8000 or vllm.example:8000"
 
@@ -64,7 +67,7 @@ def test_targets_that_cannot_be(text: str, problem: str) -> None:
     with pytest.raises(SettingsError) as caught:
         parse_targets([text], path="--endpoints")
 
-    assert caught.value.problems == [f"--endpoints[0]: {problem} (got {text!r})"]
+    assert caught.value.problems == [f"--endpoints[0]: {problem} (got {shown(text)})"]
 
 
 def test_all_problems_at_once() -> None:
@@ -104,23 +107,6 @@ def test_any_text_is_targets_or_problems(entries: list[str]) -> None:
 
 
 # -- discovery ---------------------------------------------------------------------------------------------------------
-
-
-class Names:
-    """A resolver that the test fills; a string is what goes wrong, None an answer that never comes."""
-
-    def __init__(self, **names: Sequence[str] | str | None) -> None:
-        self.names: dict[str, Any] = names
-        self.asked: list[str] = []
-
-    async def __call__(self, name: str) -> Sequence[str]:
-        self.asked.append(name)
-        answer = self.names.get(name, "unknown host")
-        if answer is None:
-            await asyncio.get_running_loop().create_future()
-        if isinstance(answer, str):
-            raise socket.gaierror(socket.EAI_NONAME, answer)
-        return list(answer)
 
 
 class Rounds:
@@ -255,6 +241,29 @@ async def test_a_name_that_never_was_known_is_tried_again() -> None:
         await running.rounds.next()
 
         assert running.pool.told[1:] == [["10.0.0.1:1", "10.0.0.9:1"]]
+
+
+def test_names_are_bounded() -> None:
+    entries = [f"a{number}:1" for number in range(MAX_NAMES + 1)]
+
+    assert len(parse_targets(entries[1:])) == MAX_NAMES
+    with pytest.raises(SettingsError) as caught:
+        parse_targets(entries)
+    assert caught.value.problems == ["endpoints: expected at most 1000 names to resolve (got 1001)"]
+
+
+async def test_addresses_of_a_name_are_bounded() -> None:
+    addresses = [f"10.0.{number // 250}.{number % 250}" for number in range(300)]
+    async with Running("a:1", Names(a=addresses)) as running:
+        assert running.pool.told == [[f"{address}:1" for address in addresses[:256]]]
+        assert running.pool.errors == [("a", "300 addresses, of which the first 256 count")]
+
+
+async def test_few_names_are_asked_for_at_once() -> None:
+    names = Names(**{f"a{number}": [f"10.0.0.{number}"] for number in range(30)})
+    async with Running(",".join(f"a{number}:1" for number in range(30)), names) as running:
+        assert len(running.pool.told[-1]) == 30
+        assert names.most_at_once == 8
 
 
 async def test_a_resolver_that_hangs_holds_up_nobody_for_long() -> None:
