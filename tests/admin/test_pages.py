@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -122,20 +123,22 @@ async def test_decisions_that_there_are_not() -> None:
 class TestSlices:
     async def test_others_come_between(self) -> None:
         """A page that takes a second holds nobody up."""
-        worst_s = 0.0
+        turns = 0
+        alone: list[int] = []
+        """The turns that others had had, at each step of a page."""
 
         async def others() -> None:
-            nonlocal worst_s
+            nonlocal turns
             while True:
-                began_s = time.perf_counter()
+                turns += 1
                 await asyncio.sleep(0)
-                worst_s = max(worst_s, time.perf_counter() - began_s)
 
         def metrics() -> Iterator[None]:
-            for _ in range(250):
+            for _ in range(100):
                 until_s = time.perf_counter() + 0.001
                 while time.perf_counter() < until_s:
                     pass
+                alone.append(turns)
                 yield None
 
         async with serving(inside(metrics=metrics)) as port:
@@ -143,7 +146,7 @@ class TestSlices:
             pages = await asyncio.gather(get(port, "/metrics"), get(port, "/metrics"))
             task.cancel()
         assert [page.status for page in pages] == [200, 200]
-        assert worst_s < 0.1  # 0.5 s of work; a slice has 2 ms, and other processes take their time too
+        assert max(Counter(alone).values()) <= 3  # of 1 ms, of 200 in all
 
     async def test_share(self) -> None:
         """Behind what took long there is a pause."""
