@@ -144,7 +144,8 @@ def envoy_template() -> str:
 {{{{- define "standalone.envoy" -}}}}
 {{{{- $v := .Values.inferenceExtension -}}}}
 {{{{- $s := $v.sidecar -}}}}
-{{{{- $secure := ne (toString (index $v.flags "secure-serving")) "false" -}}}}
+{{{{- $flags := include "standalone.flags" (dict "Values" .Values "path" "inferenceExtension") | fromJson -}}}}
+{{{{- $secure := ne (toString (index $flags "secure-serving")) "false" -}}}}
 """
     return head + text.rstrip() + "\n{{- end }}\n"
 

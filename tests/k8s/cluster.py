@@ -26,7 +26,7 @@ from tests.k8s.api import Api, Object, Refused, documents, kubeconfig
 ROOT: Final = Path(__file__).parents[2]
 BIN: Final = ROOT / ".cache" / "bin"
 CRDS: Final = (Path(__file__).parent / "crds", ROOT / ".cache" / "crds")
-NEEDED: Final = ("etcd", "kube-apiserver", "kubectl", "helm")
+NEEDED: Final = ("etcd", "kube-apiserver", "kubectl", "helm", "charts")
 ADMIN: Final = "admin-" + secrets.token_hex(8)
 GONE: Final = (OSError, http.client.HTTPException)
 """What a request to a dead API server raises."""
@@ -88,9 +88,10 @@ class Cluster:
         return revision
 
     def namespace(self, prefix: str = "test") -> str:
-        """A new namespace."""
+        """A new namespace, with the account that a controller would make in it."""
         name = f"{prefix}-{next(self._namespaces)}"
         self.admin.create("/api/v1/namespaces", {"metadata": {"name": name}})
+        self.admin.create(f"/api/v1/namespaces/{name}/serviceaccounts", {"metadata": {"name": "default"}})
         return name
 
     def service_account_token(self, namespace: str, name: str) -> str:

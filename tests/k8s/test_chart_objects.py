@@ -43,8 +43,7 @@ def test_values_files_of_upstreams_charts(
     objects = rendered(chart, yaml.safe_dump(values), least=False, namespace=namespace)
     for each in objects:
         cluster.admin.apply(path_of(each, namespace, plurals), each, dryRun="All", fieldValidation="Strict")
-    image = values["bbr" if chart == "body-based-routing" else "inferenceExtension"]["image"]
-    assert str(container(objects)["image"]).endswith(f":{image['tag']}"), "whose image is the values' business"
+    assert str(container(objects)["image"]).startswith("ghcr.io/extproc/extproc:"), "upstream's would not start"
     ports = [port["name"] for port in only(objects, "Service")["spec"]["ports"]]
     assert len(ports) == len(set(ports))
     if "InferencePool" in kinds(objects):

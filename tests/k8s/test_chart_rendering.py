@@ -143,6 +143,16 @@ def test_everything_that_a_pod_may_have(chart: str) -> None:
 
 
 @EVERY
+def test_flags_as_upstreams_first_charts_have_them(chart: str) -> None:
+    """v1.0 and v1.1: a list of names and values."""
+    pairs = "{name: v, value: 4}, {name: metrics-endpoint-auth, value: false}, {name: --max-body-bytes, value: 100000000}"
+    listed = f"{{flags: [{pairs}]}}"
+    given = flags(rendered(chart, under(chart, listed)))
+    assert (given["v"], given["metrics-endpoint-auth"], given["max-body-bytes"]) == ("4", "false", "100000000")
+    assert "flags.grpc-port: set " in refusal(chart, under(chart, "{flags: [{name: grpc-port, value: 1}]}"))
+
+
+@EVERY
 def test_images_in_every_form(chart: str) -> None:
     def image(text: str) -> str:
         return str(container(rendered(chart, under(chart, f"{{image: {text}}}")))["image"])
@@ -151,6 +161,11 @@ def test_images_in_every_form(chart: str) -> None:
     assert image("{}") == f"ghcr.io/extproc/extproc:{version}"
     assert image("{registry: r.example, repository: a/b, tag: v2}") == "r.example/a/b:v2"
     assert image("{hub: r.example/old, name: bbr, tag: v1}") == "r.example/old/bbr:v1"
+    for upstream in (
+        "{registry: registry.k8s.io, repository: gateway-api-inference-extension/epp, tag: v1.5.0}",
+        "{hub: mirror.example/gateway-api-inference-extension, name: bbr, tag: v1.0.1}",
+    ):
+        assert image(upstream) == f"ghcr.io/extproc/extproc:{version}", "it would not start with our arguments"
     digest = "sha256:" + "a" * 64
     assert image(f"{{tag: v1, digest: '{digest}'}}") == f"ghcr.io/extproc/extproc@{digest}"
 

@@ -1,8 +1,9 @@
 {{/* See _shared.tpl for what the keys mean. */}}
 {{- define "body-based-routing.context" -}}
 {{- $v := .Values.bbr -}}
+{{- $flags := include "body-based-routing.flags" (dict "Values" .Values "path" "bbr") | fromJson -}}
 {{- $name := $v.name | default .Release.Name | trunc 52 | trimSuffix "-" -}}
-{{- $auth := eq (toString (dig "metrics-endpoint-auth" $v.monitoring.prometheus.auth.enabled $v.flags)) "true" -}}
+{{- $auth := eq (toString (dig "metrics-endpoint-auth" $v.monitoring.prometheus.auth.enabled $flags)) "true" -}}
 {{- $secure := eq (include "body-based-routing.secure" .) "true" -}}
 path: bbr
 name: {{ $name }}
@@ -56,8 +57,9 @@ flags:
 {{/* Whether the ExtProc port has TLS. Envoy Gateway would want to know who signed it. */}}
 {{- define "body-based-routing.secure" -}}
 {{- $v := .Values.bbr -}}
-{{- if hasKey $v.flags "secure-serving" -}}
-{{ index $v.flags "secure-serving" }}
+{{- $flags := include "body-based-routing.flags" (dict "Values" .Values "path" "bbr") | fromJson -}}
+{{- if hasKey $flags "secure-serving" -}}
+{{ index $flags "secure-serving" }}
 {{- else -}}
 {{ or (ne .Values.provider.name "envoy-gateway") (ne .Values.provider.envoyGateway.tls.caConfigMapName "") }}
 {{- end -}}

@@ -34,12 +34,17 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 {{- end }}
 
-{{/* registry/repository:tag, or hub/name:tag as in earlier charts; a digest goes before the tag. */}}
+{{/*
+registry/repository:tag, or hub/name:tag as in earlier charts; a digest goes before the tag. Upstream's own image can't be what is
+meant: values files that were made for its charts have it, and it would not start with these arguments.
+*/}}
 {{- define "body-based-routing.image" -}}
 {{- $i := .image -}}
 {{- $path := printf "%s/%s" $i.registry $i.repository -}}
 {{- if $i.hub }}{{ $path = printf "%s/%s" $i.hub ($i.name | default "extproc") }}{{ end -}}
-{{- if $i.digest }}{{ printf "%s@%s" $path $i.digest }}{{ else }}{{ printf "%s:%s" $path ($i.tag | default .root.Chart.AppVersion) }}{{ end -}}
+{{- if regexMatch "gateway-api-inference-extension/(bbr|epp)$" $path -}}
+ghcr.io/extproc/extproc:{{ .root.Chart.AppVersion }}
+{{- else if $i.digest }}{{ printf "%s@%s" $path $i.digest }}{{ else }}{{ printf "%s:%s" $path ($i.tag | default .root.Chart.AppVersion) }}{{ end -}}
 {{- end }}
 
 {{- define "body-based-routing.serviceAccountName" -}}
@@ -72,18 +77,31 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{ $given | default $least }}
 {{- end }}
 
+{{/* The component's flags as a map, by their names without dashes. Upstream's charts of v1.0 and v1.1 have a list of names and values. */}}
+{{- define "body-based-routing.flags" -}}
+{{- $given := (index .Values .path).flags | default dict -}}
+{{- $flags := dict -}}
+{{- if kindIs "map" $given -}}
+{{- range $flag, $value := $given }}{{ $_ := set $flags (trimPrefix "--" $flag) $value }}{{ end -}}
+{{- else -}}
+{{- range $given }}{{ $_ := set $flags (trimPrefix "--" .name) .value }}{{ end -}}
+{{- end -}}
+{{ toJson $flags }}
+{{- end }}
+
 {{/* The container's args as a YAML list: subcommand, flags in the alphabet's order, extraArgs. */}}
 {{- define "body-based-routing.args" -}}
 {{- $c := include "body-based-routing.context" . | fromYaml -}}
 {{- $v := index .Values $c.path -}}
+{{- $flags := include "body-based-routing.flags" (dict "Values" .Values "path" $c.path) | fromJson -}}
 {{- range $flag, $key := $c.owned -}}
-{{- if hasKey $v.flags $flag -}}
+{{- if hasKey $flags $flag -}}
 {{- fail (printf "%s.flags.%s: set %s instead, other objects depend on it" $c.path $flag $key) -}}
 {{- end -}}
 {{- end -}}
 {{- $all := dict -}}
 {{- range $flag, $value := $c.flags }}{{ $_ := set $all $flag $value }}{{ end -}}
-{{- range $flag, $value := $v.flags }}{{ $_ := set $all (trimPrefix "--" $flag) $value }}{{ end -}}
+{{- range $flag, $value := $flags }}{{ $_ := set $all $flag $value }}{{ end -}}
 - {{ $c.command }}
 {{- range $flag, $value := $all }}
 {{- if kindIs "invalid" $value }}

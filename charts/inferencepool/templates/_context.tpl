@@ -1,8 +1,9 @@
 {{/* See _shared.tpl for what the keys mean. */}}
 {{- define "inferencepool.context" -}}
 {{- $v := .Values.inferenceExtension -}}
+{{- $flags := include "inferencepool.flags" (dict "Values" .Values "path" "inferenceExtension") | fromJson -}}
 {{- $name := printf "%s-epp" (.Release.Name | trunc 40 | trimSuffix "-") -}}
-{{- $auth := eq (toString (dig "metrics-endpoint-auth" $v.monitoring.prometheus.auth.enabled $v.flags)) "true" -}}
+{{- $auth := eq (toString (dig "metrics-endpoint-auth" $v.monitoring.prometheus.auth.enabled $flags)) "true" -}}
 {{- $election := eq (include "inferencepool.election" .) "true" -}}
 path: inferenceExtension
 name: {{ $name }}
@@ -63,8 +64,9 @@ flags:
 {{/* Leader election: as the flag says (upstream's way to turn it off), else highAvailability, else more than one replica. */}}
 {{- define "inferencepool.election" -}}
 {{- $v := .Values.inferenceExtension -}}
-{{- if hasKey $v.flags "ha-enable-leader-election" -}}
-{{ ne (toString (index $v.flags "ha-enable-leader-election")) "false" }}
+{{- $flags := include "inferencepool.flags" (dict "Values" .Values "path" "inferenceExtension") | fromJson -}}
+{{- if hasKey $flags "ha-enable-leader-election" -}}
+{{ ne (toString (index $flags "ha-enable-leader-election")) "false" }}
 {{- else if eq $v.highAvailability "auto" -}}
 {{ and (gt (int $v.replicas) 1) (not $v.autoscaling.enabled) }}
 {{- else -}}
@@ -80,8 +82,14 @@ flags:
 {{/* The picker's config files, as the data of its ConfigMap. */}}
 {{- define "inferencepool.configData" -}}
 {{- $v := .Values.inferenceExtension -}}
+{{- $source := deepCopy $v.metricsDataSource -}}
+{{- with $v.modelServerMetricsScheme }}{{ $_ := set $source "scheme" . }}{{ end -}}
+{{- with $v.modelServerMetricsPath }}{{ $_ := set $source "path" . }}{{ end -}}
+{{- if kindIs "bool" $v.modelServerMetricsHttpsInsecureSkipVerify -}}
+{{- $_ := set $source "insecureSkipVerify" $v.modelServerMetricsHttpsInsecureSkipVerify -}}
+{{- end }}
 default-plugins.yaml: |
-  {{- include "inferencepool.defaultPlugins" (dict "source" $v.metricsDataSource "engine" .Values.inferencePool.modelServerType) | nindent 2 }}
+  {{- include "inferencepool.defaultPlugins" (dict "source" $source "engine" .Values.inferencePool.modelServerType) | nindent 2 }}
 {{- with $v.pluginsCustomConfig }}
 {{ toYaml . }}
 {{- end }}

@@ -1,8 +1,9 @@
 {{/* See _shared.tpl for what the keys mean. */}}
 {{- define "standalone.context" -}}
 {{- $v := .Values.inferenceExtension -}}
+{{- $flags := include "standalone.flags" (dict "Values" .Values "path" "inferenceExtension") | fromJson -}}
 {{- $name := printf "%s-epp" (.Release.Name | trunc 40 | trimSuffix "-") -}}
-{{- $auth := eq (toString (dig "metrics-endpoint-auth" $v.monitoring.prometheus.auth.enabled $v.flags)) "true" -}}
+{{- $auth := eq (toString (dig "metrics-endpoint-auth" $v.monitoring.prometheus.auth.enabled $flags)) "true" -}}
 {{- $many := gt (len .Values.gateway.pools) 0 -}}
 {{- $http := true -}}
 {{- range $v.extraServicePorts }}{{ if eq .name "http" }}{{ $http = false }}{{ end }}{{ end -}}
@@ -16,11 +17,15 @@ selector:
 grpcPort: {{ int $v.extProcPort }}
 healthPort: {{ int $v.grpcHealthPort }}
 appProtocol: http2
-election: {{ eq (toString (dig "ha-enable-leader-election" false $v.flags)) "true" }}
+election: {{ eq (toString (dig "ha-enable-leader-election" false $flags)) "true" }}
 namespaced: true
 metricsAuth: {{ $auth }}
 api: true
 configMap: true
+{{- $volumes := list }}
+{{- range $v.sidecar.volumes }}{{ if ne .name "config" }}{{ $volumes = append $volumes . }}{{ end }}{{ end }}
+volumes:
+  {{- toYaml $volumes | nindent 2 }}
 {{- if $v.sidecar.enabled }}
 clientPorts: [{{ int $v.listenPort }}]
 {{- if $http }}
@@ -121,7 +126,7 @@ default-plugins.yaml: |
 {{- end }}
 {{- if $v.sidecar.enabled }}
 envoy.yaml: |
-  {{- $v.sidecar.config | default (index $v.sidecar.configMap.data "envoy.yaml") | default (include "standalone.envoy" .) | nindent 2 }}
+  {{- include "standalone.ownEnvoy" . | default (include "standalone.envoy" .) | nindent 2 }}
 {{- end }}
 {{- end }}
 
@@ -154,6 +159,19 @@ envoy.yaml: |
 {{ toYaml (mergeOverwrite $config (deepCopy .root.Values.gateway.config)) }}
 {{- end }}
 
+{{/* A bootstrap of somebody's own. */}}
+{{- define "standalone.ownEnvoy" -}}
+{{- $s := .Values.inferenceExtension.sidecar -}}
+{{ $s.config | default (index $s.configMap.data "envoy.yaml") }}
+{{- end }}
+
+{{/* The port of Envoy's own pages, which the pod's preStop asks: as the bootstrap says. */}}
+{{- define "standalone.adminPort" -}}
+{{- $port := int .Values.inferenceExtension.sidecar.adminPort -}}
+{{- $own := include "standalone.ownEnvoy" . | fromYaml -}}
+{{- dig "admin" "address" "socket_address" "port_value" $port $own | int -}}
+{{- end }}
+
 {{- define "standalone.moreContainers" -}}{{- end }}
 
 {{/* Envoy starts before our container and is stopped after it, so answers under way have their drain. */}}
@@ -164,8 +182,12 @@ envoy.yaml: |
   image: {{ $s.image | quote }}
   imagePullPolicy: {{ $s.imagePullPolicy }}
   restartPolicy: Always
-  command: [envoy]
+  command:
+    {{- toYaml (ternary (list $s.command) $s.command (kindIs "string" $s.command) | default (list "envoy")) | nindent 4 }}
   args:
+    {{- range $s.args }}
+    - {{ . | quote }}
+    {{- else }}
     - --config-path
     - /config/envoy.yaml
     - --log-level
@@ -176,6 +198,7 @@ envoy.yaml: |
     {{- end }}
     - --service-cluster
     - {{ .Release.Name }}
+    {{- end }}
     {{- range $s.extraArgs }}
     - {{ . | quote }}
     {{- end }}
@@ -184,19 +207,31 @@ envoy.yaml: |
     {{- toYaml . | nindent 4 }}
   {{- end }}
   ports:
+    {{- if $s.ports }}
+    {{- toYaml $s.ports | nindent 4 }}
+    {{- else }}
     - {name: http, containerPort: {{ int .Values.inferenceExtension.listenPort }}, protocol: TCP}
     - {name: envoy-ready, containerPort: {{ int $s.readyPort }}, protocol: TCP}
+    {{- end }}
   startupProbe:
     httpGet: {path: /ready, port: {{ int $s.readyPort }}}
     periodSeconds: 1
     failureThreshold: 60
   livenessProbe:
+    {{- if $s.livenessProbe }}
+    {{- toYaml $s.livenessProbe | nindent 4 }}
+    {{- else }}
     # /ready fails on purpose when the pod is to go.
     tcpSocket: {port: {{ int $s.readyPort }}}
     timeoutSeconds: 3
+    {{- end }}
   readinessProbe:
+    {{- if $s.readinessProbe }}
+    {{- toYaml $s.readinessProbe | nindent 4 }}
+    {{- else }}
     httpGet: {path: /ready, port: {{ int $s.readyPort }}}
     periodSeconds: 2
+    {{- end }}
   resources:
     {{- toYaml $s.resources | nindent 4 }}
   securityContext:
@@ -221,6 +256,6 @@ preStop:
       - -c
       - >-
         import urllib.request as u;
-        u.urlopen(u.Request("http://127.0.0.1:{{ int $s.adminPort }}/healthcheck/fail", method="POST"), timeout=2)
+        u.urlopen(u.Request("http://127.0.0.1:{{ include "standalone.adminPort" . }}/healthcheck/fail", method="POST"), timeout=2)
 {{- end }}
 {{- end }}

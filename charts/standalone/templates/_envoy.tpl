@@ -2,7 +2,8 @@
 {{- define "standalone.envoy" -}}
 {{- $v := .Values.inferenceExtension -}}
 {{- $s := $v.sidecar -}}
-{{- $secure := ne (toString (index $v.flags "secure-serving")) "false" -}}
+{{- $flags := include "standalone.flags" (dict "Values" .Values "path" "inferenceExtension") | fromJson -}}
+{{- $secure := ne (toString (index $flags "secure-serving")) "false" -}}
 admin:
   address: {socket_address: {address: 127.0.0.1, port_value: {{ int $s.adminPort }}}}
 
