@@ -79,7 +79,7 @@ static_resources:
           - name: envoy.filters.http.ext_proc
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor
-              # No `timeout` here: it would end the stream, and a stream lasts as long as its answer.
+              # No `timeout` here: a stream lasts as long as its answer. (Envoy 1.40 would end none by it.)
               grpc_service: {envoy_grpc: {cluster_name: gateway}}
               # Full duplex keeps no copy of the body in Envoy, so Envoy does not allow to go on without us.
               failure_mode_allow: false
