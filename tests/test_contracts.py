@@ -135,6 +135,24 @@ def test_only_the_rooms_between_the_proxy_and_the_pure_ones_may_speak_grpc() -> 
     assert set(rooms()) - kept == {"transport", "pb", "__main__"}
 
 
+WHOLE = {"ServerSettings", "PickerSettings", "BbrSettings", "EppSettings", "GatewaySettings"}
+
+
+def test_who_uses_settings_names_the_part_that_it_may_touch() -> None:
+    """Only who puts a server together sees all of its settings."""
+    taking = set()
+    for path in (ROOT / "extproc").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                words = {
+                    word for each in arguments if each.annotation for word in re.findall(r"\w+", ast.unparse(each.annotation))
+                }
+                if words & WHOLE:
+                    taking.add(str(path.relative_to(ROOT / "extproc")))
+    assert taking == {"app/build.py"}
+
+
 OPTIONAL = {"demo": {"rich"}, "kubernetes": {"kubernetes-asyncio"}}
 """What an extra gives to the package itself; the rest of an extra is not imported."""
 

@@ -246,8 +246,8 @@ class LogSettings(Settings):
         return value
 
 
-class ServerSettings(LogSettings, MetricsGuardSettings, TransportSettings, DrainSettings, BodySettings, TlsSettings):
-    """What every server has."""
+class LabelSettings(Settings):
+    """What metrics tell apart."""
 
     metrics_max_models: Annotated[int, Field(ge=0, le=100_000)] = setting(
         50,
@@ -255,6 +255,12 @@ class ServerSettings(LogSettings, MetricsGuardSettings, TransportSettings, Drain
         "shows; they go to names that were served, and the rest counts as `other`. A name has some 140 lines, and 400 "
         "more with --response-metrics.",
     )
+
+
+class ServerSettings(
+    LabelSettings, LogSettings, MetricsGuardSettings, TransportSettings, DrainSettings, BodySettings, TlsSettings
+):
+    """What every server has."""
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
