@@ -61,7 +61,7 @@ class Load(NamedTuple):
     running: float | None = None
     """Requests in the running batch."""
     kv_usage: float | None = None
-    """Used share of the KV cache, 0..1."""
+    """Used share of the KV cache, 0..1; of several engines behind one endpoint, that of the fullest."""
     kv_block_size: int | None = None
     """Tokens in a KV cache block."""
     kv_blocks: int | None = None
@@ -69,6 +69,8 @@ class Load(NamedTuple):
     running_loras: tuple[str, ...] | None = None
     waiting_loras: tuple[str, ...] | None = None
     max_loras: int | None = None
+    kv_usage_mean: float | None = None
+    """The same on average over the engines behind the endpoint."""
 
 
 class Reading(NamedTuple):
@@ -133,6 +135,9 @@ class Candidates:
     in_flight: Column
     """Requests picked here that have not ended, counted by us; never NaN."""
     stamp: object
+    trial: int = -1
+    """The position of an endpoint of which nothing is known while others are known, and whose turn it is to be tried: it counts
+    as much as the best, or it would never get the request that makes it known. -1: there is none."""
 
     def __len__(self) -> int:
         return len(self.endpoints)

@@ -215,6 +215,7 @@ class Pool:
         self._metrics = ScrapeMetrics(instruments, store.name)
         PoolMetrics.of(instruments).watch(store.name, self._rows)
         self._scraper = Scraper(parts.fetcher, parts.engines, store, self, interval_s=self.interval_s, driver=driver)
+        store.hint = self._scraper.hint
         self._files = files
         self._discovery = self._discover(parts)
 

@@ -232,6 +232,11 @@ class PickerMetrics:
             "Picks made while no endpoint of the pool had fresh metrics (fail open).",
             ["name"],
         )
+        self.tried = instruments.counter(
+            "extproc_picks_to_try_total",
+            "Picks of an endpoint that says nothing of its load while others do, so that it may: an engine's first request.",
+            ["name"],
+        )
         self.elsewhere = instruments.counter(
             "extproc_served_elsewhere_total",
             "Requests answered by another endpoint than the picked one (a retry, a fallback).",

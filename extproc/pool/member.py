@@ -18,6 +18,7 @@ class Member:
     """
 
     __slots__ = (
+        "alive",
         "down",
         "endpoint",
         "failure",
@@ -26,7 +27,9 @@ class Member:
         "generation",
         "in_flight",
         "load",
+        "picked_at",
         "picks",
+        "proved",
         "read_at_s",
         "seen_generation",
         "slot",
@@ -41,6 +44,8 @@ class Member:
         self.read_at_s: float | None = None
         self.fresh = False
         """A page was read, and it is not stale."""
+        self.alive = False
+        """At the last attempt somebody answered, with a page or without."""
         self.down = False
         """The last attempt could not even connect."""
         self.failure: str | None = None
@@ -50,6 +55,10 @@ class Member:
         """An attempt at a page has ended."""
         self.in_flight = 0
         self.picks = 0
+        self.picked_at = 0
+        """The number of the store's last pick that came here."""
+        self.proved = 0
+        """Requests that were answered here since nothing is known of its load."""
         self.generation = 0
         self.seen_generation = 0
         self.unseen_new = 0
@@ -68,6 +77,7 @@ class Member:
         self.load = load
         self.read_at_s = now_s
         self.fresh = True
+        self.alive = True
         self.down = False
         self.failure = None
         self.failures = 0
@@ -75,10 +85,11 @@ class Member:
         self.seen_generation = self.generation
         self.unseen_old = 0
 
-    def page_failed(self, reason: str, *, down: bool) -> None:
+    def page_failed(self, reason: str, *, down: bool, alive: bool) -> None:
         self.failure = reason
         self.failures += 1
         self.tried = True
+        self.alive = alive
         self.down = down
 
     def picked(self) -> int:
@@ -111,6 +122,14 @@ class Member:
         if load.running is not None:
             return max(projected, self.in_flight - load.running)
         return projected
+
+    @property
+    def blank(self) -> bool:
+        """Nothing is known of its load, and it answers."""
+        load = self.load
+        if self.down or not self.alive:
+            return False
+        return not self.fresh or (load.waiting is None and load.running is None and load.kv_usage is None)
 
     def running(self) -> float:
         return self._signal(self.load.running)

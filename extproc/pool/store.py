@@ -33,6 +33,9 @@ class PoolStore:
     An endpoint that can't even be connected to is left out while another can; when none can, all are candidates: a router
     that lost its metrics must not stop the traffic. Signals that were never read, or are stale, are NaN.
 
+    An endpoint that answers and says nothing of its load (engines whose page has no samples before their first request) gets
+    requests too, or it would never say anything: see `_with_trial`.
+
     Columns are laid out anew, in time linear in the pool, when someone reads after endpoints came, left, went down or up; but
     not more often than `PAUSE_S` for each endpoint, so that a large pool that fails all at once costs one pick in a while a few
     milliseconds, and not each pick. Until then an endpoint that went down may still be picked.
@@ -51,6 +54,11 @@ class PoolStore:
         self._laid_out_at_s = float("-inf")
         self._dirty = False
         """The columns are not those of the members that may be picked now."""
+        self.hint: Callable[[str], None] = lambda key: None
+        """Told the key of an endpoint without a page that answers requests all the same."""
+        self._blank: dict[str, Member] = {}
+        """Candidates that answer, and of which nothing is known."""
+        self._picks = 0
         self.untried = 0
         """Endpoints of which no attempt at a page has ended."""
         self.fresh = 0
@@ -111,6 +119,7 @@ class PoolStore:
         self._check_at_s = min(self._check_at_s, now_s + self._stale_after_s)
         if was_down:
             self._dirty = True
+        self._judge(member)
         if member.slot < 0:
             return
         if same:  # then what is kept for the stamp still holds
@@ -126,7 +135,8 @@ class PoolStore:
         if not member.tried:
             self.untried -= 1
         was_down = member.down
-        member.page_failed(reason, down=down)
+        member.page_failed(reason, down=down, alive=alive)
+        self._judge(member)
         if down != was_down:
             self._dirty = True
             if member.slot >= 0:
@@ -141,6 +151,8 @@ class PoolStore:
             self._sweep(now_s)
         if self._dirty and (len(self._members) < SMALL or now_s - self._laid_out_at_s >= len(self._members) * PAUSE_S):
             self._lay_out()
+        if self._blank:
+            return self._with_trial(self._all)
         return self._all
 
     def subset(self, hints: Iterable[str]) -> Candidates:
@@ -161,11 +173,14 @@ class PoolStore:
             kv_usage=make_column(everyone.kv_usage[i] for i in chosen),
             in_flight=make_column(everyone.in_flight[i] for i in chosen),
             stamp=object(),
+            trial=chosen.index(everyone.trial) if everyone.trial in chosen else -1,
         )
 
     def picked(self, endpoint: Endpoint) -> Ticket:
         """Count a request that goes to this candidate, before the next one is decided."""
         member = self._members[endpoint.key]
+        self._picks += 1
+        member.picked_at = self._picks
         ticket = Ticket(member, member.picked())
         if member.slot >= 0:
             self._write_in_flight(member)
@@ -179,15 +194,21 @@ class PoolStore:
         member = self._members.get(key)
         if member is None or member is ticket.member:
             return ticket
+        if member.failures:
+            self.hint(key)
         self.release(ticket)
         moved = Ticket(member, member.arrived())
         if member.slot >= 0:
             self._write_in_flight(member)
         return moved
 
-    def release(self, ticket: Ticket) -> None:
-        """The request of the ticket is over."""
+    def release(self, ticket: Ticket, *, answered: bool = False) -> None:
+        """The request of the ticket is over; `answered`: by the endpoint, and with no error of it."""
         member = ticket.member
+        if answered:
+            member.proved += 1
+            if member.failures:
+                self.hint(member.endpoint.key)
         member.released(ticket.generation)
         if member.slot >= 0:
             self._write_in_flight(member)
@@ -241,8 +262,11 @@ class PoolStore:
         self._eligible = up or members
         for member in members:
             member.slot = -1
+        self._blank = {}
         for slot, member in enumerate(self._eligible):
             member.slot = slot
+            if member.blank:
+                self._blank[member.endpoint.key] = member
         self._all = Candidates(
             endpoints=[member.endpoint for member in self._eligible],
             waiting=make_column(member.waiting() for member in self._eligible),
@@ -251,6 +275,50 @@ class PoolStore:
             in_flight=make_column(float(member.in_flight) for member in self._eligible),
             stamp=object(),
         )
+
+    def _judge(self, member: Member) -> None:
+        """Keep `_blank`."""
+        if member.slot >= 0 and member.blank:
+            if member.endpoint.key not in self._blank:
+                self._blank[member.endpoint.key] = member
+                member.proved = 0
+        elif self._blank:
+            self._blank.pop(member.endpoint.key, None)
+
+    def _with_trial(self, everyone: Candidates) -> Candidates:
+        """The candidates, and whose turn it is to be tried: the one that was picked longest ago of those that may be.
+
+        Tried is who was not among the last picks, as many as there are candidates, and has room: one request in flight, and
+        one more for each that was answered, up to what the known ones have in flight on average. So one that hangs holds a
+        single request, one that fails at once gets its share of the picks and no more, and one that serves gets as much
+        as the others, whether its page ever says so or not.
+        """
+        number = len(self._eligible)
+        known = number - len(self._blank)
+        if known < 1:
+            return everyone  # nobody is better known than it
+        chosen: Member | None = None
+        for member in self._blank.values():
+            if self._picks - member.picked_at < number or (chosen is not None and member.picked_at >= chosen.picked_at):
+                continue
+            if member.in_flight and member.in_flight >= self._room(member, known):
+                continue
+            chosen = member
+        if chosen is None:
+            return everyone
+        return Candidates(
+            everyone.endpoints,
+            everyone.waiting,
+            everyone.running,
+            everyone.kv_usage,
+            everyone.in_flight,
+            stamp=everyone.stamp,
+            trial=chosen.slot,
+        )
+
+    def _room(self, member: Member, known: int) -> float:
+        total = float(sum(self._all.in_flight)) - sum([each.in_flight for each in self._blank.values()])
+        return min(1.0 + member.proved, max(1.0, total / known))
 
     def _write(self, member: Member) -> None:
         """One member's page changed: write its position, and give the candidates a new stamp."""
@@ -274,6 +342,7 @@ class PoolStore:
             if now_s - member.read_at_s >= self._stale_after_s:
                 member.fresh = False
                 self.fresh -= 1
+                self._judge(member)
                 if member.slot >= 0:
                     self._write(member)
             else:

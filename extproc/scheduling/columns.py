@@ -86,3 +86,14 @@ def zeros_like(column: Column) -> Column:
     if isinstance(column, list):
         return [0.0] * len(column)
     return column * 0.0
+
+
+def raised(column: Column, position: int) -> Column:
+    """A copy in which that position has the largest value."""
+    if isinstance(column, list):
+        copy = list(column)
+        copy[position] = max(column)
+        return copy
+    array = column.copy()
+    array[position] = array.max()
+    return cast(Column, array)

@@ -31,6 +31,8 @@ class CandidateExplanation(NamedTuple):
     points: dict[str, float]
     """By scorer, in 0..1, before the weight."""
     total: float
+    trial: bool = False
+    """Nothing is known of it, and it is its turn to be tried: its total is the best one's."""
 
 
 class Explanation(NamedTuple):
@@ -73,6 +75,8 @@ class Profile:
         total = self._sum
         for _, scorer, weight in self._live:
             total = columns.add_weighted(total, scorer.score(request, candidates), weight)
+        if candidates.trial >= 0:
+            return columns.raised(total, candidates.trial)
         return total
 
     def explain(
@@ -95,6 +99,7 @@ class Profile:
                 },
                 points={name: float(column[i]) for name, column in points.items()},
                 total=totals[i],
+                trial=i == candidates.trial,
             )
             for i in told
         ]

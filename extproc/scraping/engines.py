@@ -1,8 +1,9 @@
 """The words of each engine, and reading a page in them: `Extractor.read(page)` gives the `Load` and what it lacks.
 
 Several engines behind one port (data parallel ranks) give several series of a metric. The endpoint is then all of them:
-what waits and runs is added up, the use of the KV cache is averaged, blocks are added up. Of LoRA series the newest
-counts, which is the one of the largest value, as the value is the time. An engine that publishes the same scheduler
+what waits and runs is added up, and so are blocks. Of the use of KV caches the largest counts, for a request that lands on
+a full rank waits however empty the others are; the mean is kept beside it, to be shown. Of LoRA series the newest counts,
+which is the one of the largest value, as the value is the time. An engine that publishes the same scheduler
 more than once (SGLang's tensor parallel ranks, with metrics of all schedulers) needs a spec that takes one of them:
 `{tp_rank=0}`.
 
@@ -100,6 +101,10 @@ BUILT_IN: Final[tuple[EngineConfig, ...]] = (
 """The engines known by name, in upstream's words. Triton's are those of models that are no language models."""
 
 
+OLDER_NAMES: Final[Mapping[str, str]] = {"vllm:kv_cache_usage_perc": "vllm:gpu_cache_usage_perc"}
+"""What metrics were called before: read where the page has none of the newer name (older vLLM)."""
+
+
 class Engines:
     """The engines by name. Raises SettingsError when `defaultEngine` is none of them."""
 
@@ -124,15 +129,19 @@ _Loras: TypeAlias = tuple[tuple[str, ...] | None, tuple[str, ...] | None, int | 
 class _Signal:
     """A metric spec, ready to be looked up in a scanned page, and the field of `Load` it is for."""
 
-    __slots__ = ("_labels", "family", "field")
+    __slots__ = ("_labels", "family", "field", "older")
 
     def __init__(self, field: str, spec: MetricSpec) -> None:
         self.field = field
         self.family = spec.name.encode("ascii")
+        older = OLDER_NAMES.get(spec.name)
+        self.older = None if older is None else _Signal(field, MetricSpec(older, spec.labels))
         self._labels = spec.labels
 
     def samples(self, page: _Page) -> list[Sample]:
         found = page[self.family]
+        if not found and self.older is not None:
+            return self.older.samples(page)
         return [sample for sample in found if self._means(sample.labels)] if self._labels else found
 
     def _means(self, labels: Mapping[str, str]) -> bool:
@@ -178,7 +187,8 @@ class Extractor:
         self._signals = {field: _Signal(field, spec) for field, spec in specs.items() if spec is not None}
         self._block_size_label = config.cache_block_size_label_name
         self._blocks_label = config.cache_num_blocks_label_name
-        self.scanner = Scanner(signal.family for signal in self._signals.values())
+        older = [signal.older.family for signal in self._signals.values() if signal.older is not None]
+        self.scanner = Scanner([*(signal.family for signal in self._signals.values()), *older])
 
     def __repr__(self) -> str:
         return f"<Extractor {self.engine}>"
@@ -202,12 +212,13 @@ class Extractor:
         load = Load(
             waiting=sum(waiting) if waiting else None,
             running=sum(running) if running else None,
-            kv_usage=min(sum(shares) / len(shares), 1.0) if shares else None,
+            kv_usage=min(max(shares), 1.0) if shares else None,
             kv_block_size=sizes[0] if sizes else None,
             kv_blocks=sum(blocks) if blocks else None,
             running_loras=running_loras,
             waiting_loras=waiting_loras,
             max_loras=max_loras,
+            kv_usage_mean=min(sum(shares) / len(shares), 1.0) if shares else None,
         )
         return load, tuple(problems)
 

@@ -104,6 +104,8 @@ class PickEndpoint:
             )
         metrics.schedule.observe(choice.made_s - choice.began_s)
         metrics.picked(target or model, endpoint.key, endpoint.name, endpoint.namespace, endpoint.port)
+        if choice.candidates.trial == choice.pick.positions[0]:
+            metrics.tried.child(choice.pool).value += 1
         if not store.fresh:
             metrics.blind.child(choice.pool).value += 1
 
@@ -128,7 +130,7 @@ class PickEndpoint:
     def _give_back(self, draft: Draft, booking: Booking, ending: Ending) -> None:
         now_s = self._clock()
         model = draft.model or ""
-        booking.store.release(booking.ticket)
+        booking.store.release(booking.ticket, answered=0 < ending.status < 500)
         booking.outcome.status = ending.status
         booking.outcome.served = ending.served
         if ending.status >= 400:
@@ -230,6 +232,7 @@ def _explained(request: InferenceRequest, pool: PoolOfEndpoints, choice: Choice)
                 "signals": row.signals,
                 "points": row.points,
                 "total": row.total,
+                "trial": row.trial,
             }
             for row in table.candidates
         ],

@@ -35,7 +35,7 @@ def missing(page: str, engine: str = "vllm") -> set[tuple[str, str]]:
 def test_a_real_page_of_vllm() -> None:
     load, lacking = extractor().read(VLLM_PAGE)
 
-    assert load == Load(waiting=0.0, running=0.0, kv_usage=0.0, kv_block_size=128, kv_blocks=16384)
+    assert load == Load(waiting=0.0, running=0.0, kv_usage=0.0, kv_usage_mean=0.0, kv_block_size=128, kv_blocks=16384)
     assert lacking == ()
 
 
@@ -70,7 +70,7 @@ nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="max",model="m",version="1
 def test_the_words_of_engines(engine: str) -> None:
     load, lacking = extractor(engine).read(PAGES[engine].encode())
 
-    assert load == Load(waiting=4.0, running=2.0, kv_usage=0.28, kv_block_size=64, kv_blocks=1024)
+    assert load == Load(waiting=4.0, running=2.0, kv_usage=0.28, kv_usage_mean=0.28, kv_block_size=64, kv_blocks=1024)
     assert lacking == ()
 
 
@@ -135,8 +135,16 @@ def test_a_share_of_the_cache(value: str, share: float | None) -> None:
     assert (("kv_usage", "out_of_range") in missing(page)) == (share is None)
 
 
+def test_pages_of_older_vllm_are_read_without_a_flag() -> None:
+    assert read("vllm:gpu_cache_usage_perc 0.25\n").kv_usage == 0.25
+    assert ("kv_usage", "absent") not in missing("vllm:gpu_cache_usage_perc 0.25\n")
+    both = "vllm:gpu_cache_usage_perc 0.25\nvllm:kv_cache_usage_perc 0.5\n"
+    assert read(both).kv_usage == 0.5
+    assert ("kv_usage", "absent") in missing("vllm:num_requests_waiting 1\n")
+
+
 class TestSeveralEnginesBehindOnePort:
-    def test_sums_and_averages(self) -> None:
+    def test_sums_and_the_fullest_cache(self) -> None:
         page = """\
 vllm:num_requests_waiting{engine="0",model_name="m"} 3.0
 vllm:num_requests_waiting{engine="1",model_name="m"} 4.0
@@ -147,8 +155,15 @@ vllm:kv_cache_usage_perc{engine="1",model_name="m"} 0.75
 vllm:cache_config_info{engine="0",block_size="16",num_gpu_blocks="1000"} 1.0
 vllm:cache_config_info{engine="1",block_size="16",num_gpu_blocks="1001"} 1.0
 """
-        assert read(page) == Load(waiting=7.0, running=2.0, kv_usage=0.5, kv_block_size=16, kv_blocks=2001)
+        assert read(page) == Load(waiting=7.0, running=2.0, kv_usage=0.75, kv_usage_mean=0.5, kv_block_size=16, kv_blocks=2001)
         assert missing(page) == set()
+
+    def test_a_full_rank_among_empty_ones_is_not_hidden(self) -> None:
+        shares = (0.9, *[0.0] * 3)
+        page = "".join(f'vllm:kv_cache_usage_perc{{engine="{rank}"}} {share}\n' for rank, share in enumerate(shares))
+        load = read(page)
+
+        assert [load.kv_usage, load.kv_usage_mean] == pytest.approx([0.9, 0.225])
 
     def test_one_unknown_makes_all_unknown(self) -> None:
         page = 'vllm:num_requests_waiting{engine="0"} 3\nvllm:num_requests_waiting{engine="1"} NaN\n'
@@ -258,7 +273,7 @@ class TestEnginesOfTheUser:
         mine = extractor("mine", engineConfigs=[config])
         page = b'queue{kind="a"} 1\nqueue{kind="b"} 2\nqueue 3\ncache{x="1",y="2",z="3"} 0.5\ncache{x="1"} 0.7\n'
 
-        assert mine.read(page) == (Load(waiting=1.0, kv_usage=0.5), ())
+        assert mine.read(page) == (Load(waiting=1.0, kv_usage=0.5, kv_usage_mean=0.5), ())
 
     def test_a_built_in_name_replaces_all_of_that_engine(self) -> None:
         mine = extractor("vllm", engineConfigs=[{"name": "vllm", "runningRequestsSpec": "my_running"}])

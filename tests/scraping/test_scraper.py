@@ -23,7 +23,7 @@ vllm:num_requests_running 2
 vllm:kv_cache_usage_perc 0.5
 vllm:cache_config_info{block_size="16",num_gpu_blocks="100"} 1
 """
-LOAD = Load(waiting=3.0, running=2.0, kv_usage=0.5, kv_block_size=16, kv_blocks=100)
+LOAD = Load(waiting=3.0, running=2.0, kv_usage=0.5, kv_usage_mean=0.5, kv_block_size=16, kv_blocks=100)
 A, B, C = (Endpoint("10.0.0.1", 8000), Endpoint("10.0.0.2", 8000), Endpoint("10.0.0.3", 8000))
 INTERVAL_S = 0.05
 

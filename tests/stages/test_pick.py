@@ -197,6 +197,7 @@ class TestPickEndpoint:
             "signals": {"waiting": 2, "running": 1, "kv_usage": 0.5, "in_flight": 0},
             "points": {"queue-scorer": 0, "kv-cache-utilization-scorer": 0.5},
             "total": 1,
+            "trial": False,
         }
         assert [view.in_flight for view in store.describe()] == [0, 0, 0]
         assert len(deployment.log) == 0
