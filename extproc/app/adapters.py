@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from extproc.app.component import Component
 from extproc.app.watching import FileErrors
 from extproc.files.problems import Unusable
 from extproc.files.watch import FileWatcher
@@ -14,11 +17,12 @@ from extproc.traffic import AdapterMap
 _log = logger(__name__)
 
 
-class AdaptersFile:
+class AdaptersFile(Component):
     """Keeps the adapter map equal to the file's last good content."""
 
     def __init__(self, path: str, label: str, adapters: LiveWriter[AdapterMap], files: FileErrors) -> None:
         """Read it for the first time. Raises SettingsError with every problem, each under `label`."""
+        super().__init__("adapters file")
         self._path = path
         self._adapters = adapters
         self._files = files
@@ -35,7 +39,7 @@ class AdaptersFile:
             raise SettingsError([f"{label}: {problem}" for problem in error.problems]) from None
         files.good(path)
 
-    async def run(self) -> None:
+    async def run(self, ready: asyncio.Event) -> None:
         """Watch until cancelled."""
         await self._watcher.run()
 

@@ -1,4 +1,4 @@
-"""What each subcommand is made of: settings become parts.
+"""What each subcommand is made of: settings become a service.
 
 Everything that can be wrong is found here, before anything listens.
 """
@@ -7,31 +7,42 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from extproc import names
 from extproc.app.adapters import AdaptersFile
 from extproc.app.cluster import Cluster
-from extproc.app.kubernetes import WatchedAdapters, picker_source, pool_source, wants_config_maps, watch_objects, why_kubernetes
+from extproc.app.component import Component
+from extproc.app.deployment import STAGES, MakeStage, Parts
+from extproc.app.guard import metrics_guard
+from extproc.app.kubernetes import (
+    PoolObjects,
+    WatchedAdapters,
+    picker_source,
+    pool_source,
+    wants_config_maps,
+    why_kubernetes,
+)
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import metrics_tls
-from extproc.app.pools import Pool, PoolParts, pool_parts, read_document, scrape_driver
-from extproc.app.service import Service, Telemetry
+from extproc.app.pools import Pool, PoolParts, Pools, pool_parts, read_document, scrape_driver
+from extproc.app.servers import Serving
+from extproc.app.service import Service
+from extproc.app.telemetry import Telemetry
 from extproc.app.tls import server_tls
 from extproc.app.upstream import with_parameters
+from extproc.app.watching import FileErrors
 from extproc.director import Director
 from extproc.domain import HeaderMutation
 from extproc.live import Live, LiveWriter
-from extproc.observability.decisions import DecisionLog
+from extproc.observability.instruments import Instruments
 from extproc.observability.logs import logger
-from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics
-from extproc.observability.responses import ResponseMetrics
 from extproc.pool import PoolStore
 from extproc.protocol import BodyMode, ProtocolConfig, StreamLimits
 from extproc.request import ParseOptions, is_upgrade, scanner_of
-from extproc.scraping.driver import Driver
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import (
     BbrSettings,
@@ -45,72 +56,142 @@ from extproc.settings.commands import (
 from extproc.settings.document import Document, load_document
 from extproc.settings.gateway import GatewayParts, gateway_parts, scheduling_of
 from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, gate_warnings, load_picker_config
-from extproc.settings.server import BodySettings
-from extproc.stages import (
-    AdmitByPriority,
-    FindStored,
-    ModelHeaders,
-    PickEndpoint,
-    PoolOfEndpoints,
-    RewriteModel,
-    RouteToPool,
-    Stage,
-)
-from extproc.traffic import AdapterMap, Route, RouteTable, StoredResponses
+from extproc.stages import PoolOfEndpoints
+from extproc.traffic import AdapterMap, Route, RouteTable
 
 _log = logger(__name__)
 
 
-def build_bbr(settings: BbrSettings) -> Service:
-    """The body-based router. Raises SettingsError."""
+@dataclass
+class _Plan:
+    """What a command is made of, while it is put together."""
+
+    parts: Parts
+    files: FileErrors
+    problems: list[str] = field(default_factory=list)
+    """Everything that is wrong with the settings and the files that they name."""
+    document: Document | None = None
+    """The config, and how what is wrong in it begins."""
+    prefix: str = ""
+    components: list[Component] = field(default_factory=list)
+    stores: dict[str, PoolStore] = field(default_factory=dict)
+    cluster: Cluster | None = None
+    """Access to Kubernetes; None where nothing needs it."""
+
+    @property
+    def instruments(self) -> Instruments:
+        return self.parts.telemetry.instruments
+
+    def check(self) -> None:
+        """Raise SettingsError with every problem found so far, with the lines of those in the config."""
+        if self.problems:
+            problems = self.problems
+            raise SettingsError(problems if self.document is None else self.document.locate_all(problems, self.prefix))
+
+    def adapters(self, file: str | None, label: str) -> LiveWriter[AdapterMap]:
+        """The adapters, from a file that is watched if there is one."""
+        adapters = self.parts.telemetry.tables.watch(LiveWriter(AdapterMap(), "adapters"))
+        self.parts.adapters = adapters.live
+        self.parts.telemetry.models.configured.append(lambda model: adapters.live.value.has(model))
+        if file is not None:
+            try:
+                self.components.append(AdaptersFile(file, label, adapters, self.files))
+            except SettingsError as error:
+                self.problems += error.problems
+        return adapters
+
+    def pools(self, built: Mapping[str, PoolParts], settings: ScrapingSettings) -> None:
+        """Pools that run, and what the stages see of them."""
+        driver = scrape_driver(self.instruments)
+        pools: list[Pool] = []
+        of_stages: dict[str, PoolOfEndpoints] = {}
+        for name, parts in built.items():
+            store = PoolStore(name, time.monotonic, stale_after_s=settings.metrics_staleness_threshold)
+            interval_s = settings.refresh_metrics_interval
+            pool = Pool(store, parts, self.instruments, self.files, interval_s=interval_s, driver=driver, cluster=self.cluster)
+            detector = parts.blueprint.detector(pool.interval_s)
+            of_stages[name] = PoolOfEndpoints(store, parts.blueprint.scheduler(random.random), detector, pool.tables.traffic)
+            self.stores[name] = store
+            pools.append(pool)
+        self.parts.pools = of_stages
+        self.parts.telemetry.models.configured.append(
+            lambda model: any(pool.traffic.rewrites.value.has(model) for pool in of_stages.values())
+        )
+        self.components.append(Pools(pools))
+        if self.cluster is not None:
+            self.components.append(PoolObjects(pools, self.cluster))
+
+
+Buildable: TypeAlias = BbrSettings | EppSettings | GatewaySettings
+
+
+def build(settings: Buildable, stages: Sequence[MakeStage] | None = None) -> Service:
+    """The service that these settings ask for. `stages` instead of the command's own, as `deployment.py` tells.
+
+    Raises SettingsError with every problem.
+    """
     telemetry = Telemetry(settings.metrics_max_models)
-    metrics = RouterMetrics(telemetry.instruments)
-    adapters = telemetry.tables.watch(LiveWriter(AdapterMap(), "adapters"))
-    headers = ModelHeaders(metrics, adapters.live, settings.headers)
-    telemetry.models.configured.append(lambda model: adapters.live.value.has(model))
-    problems: list[str] = []
-    tls = server_tls(settings, telemetry.instruments, telemetry.files, problems)
-    admin_tls = metrics_tls(settings, telemetry.files, problems)
-    background: list[Callable[[], Awaitable[None]]] = []
-    try:
-        background = _watch_adapters(settings.adapters_file, "--adapters-file", adapters, telemetry)
-    except SettingsError as error:
-        problems += error.problems
-    if problems:
-        raise SettingsError(problems)
-    cluster = watched = None
-    if wants_config_maps(settings):
-        cluster = Cluster(settings.kubeconfig, telemetry.instruments, why="--adapter-configmaps")
-        watched = WatchedAdapters(settings, adapters, cluster)
-    options = ParseOptions(settings.invalid_json_passes, settings.text_models, settings.max_inflated_body_bytes)
-    director = Director([headers], telemetry.streams, router_metrics=metrics, options=options)
-    mode = BodyMode.FULL_DUPLEX_STREAMED if settings.streaming else BodyMode.BUFFERED
-    limits = _limits(settings)._replace(fallback=ProtocolConfig(mode, mode))
-    return Service(
-        "bbr",
-        settings,
-        telemetry,
-        director,
-        limits,
-        background=background,
-        tls=tls,
-        metrics_tls=admin_tls,
-        cluster=cluster,
-        adapters=watched,
+    options = ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes)
+    plan = _Plan(Parts(telemetry, options), telemetry.files)
+    if isinstance(settings, PickingSettings):
+        telemetry.instruments.names = settings.metrics_names
+    tls = server_tls(settings, telemetry.instruments, telemetry.files, plan.problems)
+    admin_tls = metrics_tls(settings, telemetry.files, plan.problems)
+    limits = StreamLimits(
+        settings.max_body_bytes,
+        request_timeout_s=settings.request_timeout,
+        decides_on_headers=is_upgrade,
+        scanner_of=scanner_of if isinstance(settings, EarlySettings) and settings.early else None,
     )
+    if isinstance(settings, BbrSettings):
+        name = "bbr"
+        _plan_bbr(plan, settings)
+        mode = BodyMode.FULL_DUPLEX_STREAMED if settings.streaming else BodyMode.BUFFERED
+        limits = limits._replace(fallback=ProtocolConfig(mode, mode))
+    elif isinstance(settings, EppSettings):
+        name = "epp"
+        _plan_epp(plan, settings)
+        # Upstream's picker marks every answer that passed it; its users' checks look for the mark.
+        marker = HeaderMutation(set_headers=((names.RESPONSE_MARKER_HEADER, "true"),))
+        limits = limits._replace(on_response_headers=marker)
+        if plan.parts.options.unread_bodies:
+            limits = limits._replace(decides_on_headers=lambda head: True)
+    else:
+        name = "gateway"
+        _plan_gateway(plan, settings)
+    parts = plan.parts
+    director = Director(
+        [make(parts) for make in (STAGES[name] if stages is None else stages)],
+        telemetry.streams,
+        router_metrics=None if name == "epp" else parts.router_metrics,
+        options=parts.options,
+    )
+    guard = metrics_guard(settings, plan.cluster, telemetry.instruments)
+    decisions = None if name == "bbr" else parts.decisions
+    serving = Serving(settings, director, limits, tls, admin_tls, guard, plan.stores, decisions)
+    around = [part for part in (guard, tls, admin_tls) if part is not None]
+    return Service(name, serving, telemetry, [*around, *plan.components])
 
 
-def build_epp(settings: EppSettings) -> Service:
-    """The endpoint picker of one pool. Raises SettingsError with every problem."""
-    problems: list[str] = []
-    document, prefix = _picker_document(settings, problems)
-    config, warnings = _picker_config(settings, document, prefix, problems)
-    telemetry = Telemetry(settings.metrics_max_models)
-    tls = server_tls(settings, telemetry.instruments, telemetry.files, problems)
-    admin_tls = metrics_tls(settings, telemetry.files, problems)
-    parts = None
+def _plan_bbr(plan: _Plan, settings: BbrSettings) -> None:
+    """The body-based router."""
+    parts = plan.parts
+    parts.options = ParseOptions(settings.invalid_json_passes, settings.text_models, settings.max_inflated_body_bytes)
+    parts.headers = settings.headers
+    adapters = plan.adapters(settings.adapters_file, "--adapters-file")
+    plan.check()
+    if wants_config_maps(settings):
+        plan.cluster = Cluster(settings.kubeconfig, plan.instruments, why="--adapter-configmaps")
+        plan.components.append(WatchedAdapters(settings, adapters, plan.cluster))
+
+
+def _plan_epp(plan: _Plan, settings: EppSettings) -> None:
+    """The endpoint picker of one pool."""
+    plan.document, plan.prefix = document, prefix = _picker_document(settings, plan.problems)
+    config, warnings = _picker_config(settings, document, prefix, plan.problems)
+    built = None
     try:
-        parts = pool_parts(
+        built = pool_parts(
             config,
             prefix=prefix,
             static=list(settings.endpoints),
@@ -120,41 +201,21 @@ def build_epp(settings: EppSettings) -> Service:
             kubernetes=picker_source(settings),
         )
     except SettingsError as error:
-        problems += error.problems
-    if problems or parts is None:
-        raise SettingsError(problems if document is None else document.locate_all(problems, prefix))
+        plan.problems += error.problems
+    plan.check()
+    assert built is not None, "or there is a problem"
     for warning in warnings:
         _log.warning("config", warning=warning)
-    needs_cluster = settings.ha_enable_leader_election or parts.kubernetes is not None
-    cluster = Cluster(settings.kubeconfig, telemetry.instruments, why=why_kubernetes(settings)) if needs_cluster else None
-    pool = _pool(settings.pool, parts, settings, telemetry, scrape_driver(telemetry.instruments), cluster)
-    decisions = DecisionLog()
-    unread_bodies = _reads_no_body(config, parts)
-    options = ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes, unread_bodies=unread_bodies)
-    stages = _picking({pool.store.name: _of_stages(pool, parts)}, settings, telemetry, decisions, options, pool.store.name)
-    director = Director(stages, telemetry.streams, options=options)
-    # Upstream's picker marks every answer that passed it; its users' checks look for the mark.
-    marker = HeaderMutation(set_headers=((names.RESPONSE_MARKER_HEADER, "true"),))
-    limits = _limits(settings)._replace(on_response_headers=marker)
-    if unread_bodies:
-        limits = limits._replace(decides_on_headers=lambda head: True)
-    leadership = None
-    if settings.ha_enable_leader_election and cluster is not None:
-        leadership = Leadership(settings, cluster, telemetry.instruments)
-    return Service(
-        "epp",
-        settings,
-        telemetry,
-        director,
-        limits,
-        [pool],
-        decisions,
-        _objects([pool], cluster),
-        tls=tls,
-        metrics_tls=admin_tls,
-        cluster=cluster,
-        leadership=leadership,
-    )
+    if settings.ha_enable_leader_election or built.kubernetes is not None:
+        plan.cluster = Cluster(settings.kubeconfig, plan.instruments, why=why_kubernetes(settings))
+        plan.components.append(plan.cluster)
+    parts = plan.parts
+    parts.picking = settings
+    parts.only_pool = settings.pool
+    parts.options = parts.options._replace(unread_bodies=_reads_no_body(config, built))
+    plan.pools({settings.pool: built}, settings)
+    if settings.ha_enable_leader_election and plan.cluster is not None:
+        plan.components.append(Leadership(settings, plan.cluster, plan.instruments))
 
 
 def _picker_document(settings: PickerConfigSettings, problems: list[str]) -> tuple[Document | None, str]:
@@ -187,66 +248,31 @@ def _picker_config(
     return config, warnings + [f"--feature-gates: {warning}" for _, warning in gate_warnings(settings.feature_gates)]
 
 
-def build_gateway(settings: GatewaySettings) -> Service:
-    """Router and picker on one stream. Raises SettingsError with every problem."""
+def _plan_gateway(plan: _Plan, settings: GatewaySettings) -> None:
+    """Router and picker on one stream."""
     path = Path(settings.config_file)
     prefix = f"{settings.config_file}: "
-    telemetry = Telemetry(settings.metrics_max_models)
-    problems: list[str] = []
-    tls = server_tls(settings, telemetry.instruments, telemetry.files, problems)
-    admin_tls = metrics_tls(settings, telemetry.files, problems)
-    config, document = GatewayParts(), None
+    plan.prefix = prefix
+    config = GatewayParts()
     try:
-        document = read_document(settings.config_file, "--config-file")
-        config = gateway_parts(document)
-        problems += [prefix + problem for problem in config.problems]
+        plan.document = read_document(settings.config_file, "--config-file")
+        config = gateway_parts(plan.document)
+        plan.problems += [prefix + problem for problem in config.problems]
     except SettingsError as error:
-        problems += error.problems
-    router_metrics = RouterMetrics(telemetry.instruments)
-    adapters = telemetry.tables.watch(LiveWriter(AdapterMap(), "adapters"))
-    headers = ModelHeaders(router_metrics, adapters.live)
-    parts = _gateway_parts(config, path.parent, prefix, problems)
-    background: list[Callable[[], Awaitable[None]]] = []
-    try:
-        file = None if config.adapters_file is None else str(path.parent / config.adapters_file)
-        background = _watch_adapters(file, prefix + "adaptersFile", adapters, telemetry)
-    except SettingsError as error:
-        problems += error.problems
-    if problems:
-        raise SettingsError(problems if document is None else document.locate_all(problems, prefix))
-    needs_cluster = any(built.kubernetes is not None for built in parts.values())
-    why = prefix + "pools[].endpoints.kubernetes"
-    cluster = Cluster(settings.kubeconfig, telemetry.instruments, why=why) if needs_cluster else None
-    driver = scrape_driver(telemetry.instruments)
-    pools = {name: _pool(name, built, settings, telemetry, driver, cluster) for name, built in parts.items()}
-    background += _objects(list(pools.values()), cluster)
-    decisions = DecisionLog()
-    options = ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes)
-    of_stages = {name: _of_stages(pool, parts[name]) for name, pool in pools.items()}
-    picking = _picking(of_stages, settings, telemetry, decisions, options)
+        plan.problems += error.problems
+    built = _gateway_parts(config, path.parent, prefix, plan.problems)
+    plan.adapters(None if config.adapters_file is None else str(path.parent / config.adapters_file), prefix + "adaptersFile")
+    plan.check()
+    if any(pool.kubernetes is not None for pool in built.values()):
+        plan.cluster = Cluster(settings.kubeconfig, plan.instruments, why=prefix + "pools[].endpoints.kubernetes")
+        plan.components.append(plan.cluster)
+    parts = plan.parts
+    parts.picking = settings
     served = [Route(tuple(route.models), route.pool) for route in config.routes.values()]
-    routes = Live(RouteTable(served, config.default_pool), "routes")
-    telemetry.models.configured += [lambda model: routes.value.has(model), lambda model: adapters.live.value.has(model)]
-    telemetry.models.only_configured = True
-    director = Director(
-        [headers, FindStored(StoredResponses()), RouteToPool(routes, int(time.time()), adapters.live), *picking],
-        telemetry.streams,
-        router_metrics=router_metrics,
-        options=options,
-    )
-    return Service(
-        "gateway",
-        settings,
-        telemetry,
-        director,
-        _limits(settings),
-        list(pools.values()),
-        decisions,
-        background,
-        tls,
-        admin_tls,
-        cluster=cluster,
-    )
+    parts.routes = routes = Live(RouteTable(served, config.default_pool), "routes")
+    plan.pools(built, settings)
+    parts.telemetry.models.configured.append(lambda model: routes.value.has(model))
+    parts.telemetry.models.only_configured = True
 
 
 def _reads_no_body(config: EndpointPickerConfig | None, parts: PoolParts) -> bool:
@@ -254,16 +280,6 @@ def _reads_no_body(config: EndpointPickerConfig | None, parts: PoolParts) -> boo
     parsers = [] if config is None else config.request_handler.parsers
     chosen = {parts.blueprint.types[parser.plugin_ref] for parser in parsers}
     return chosen == {"passthrough-parser"}
-
-
-def _limits(settings: BodySettings) -> StreamLimits:
-    early = isinstance(settings, EarlySettings) and settings.early
-    return StreamLimits(
-        settings.max_body_bytes,
-        request_timeout_s=settings.request_timeout,
-        decides_on_headers=is_upgrade,
-        scanner_of=scanner_of if early else None,
-    )
 
 
 def _gateway_parts(config: GatewayParts, base: Path, prefix: str, problems: list[str]) -> dict[str, PoolParts]:
@@ -294,73 +310,3 @@ def _gateway_parts(config: GatewayParts, base: Path, prefix: str, problems: list
         if spec.name not in routed:
             _log.warning("config", warning=f"{prefix}pools[{index}]: no route leads to pool {spec.name!r}")
     return parts
-
-
-def _pool(
-    name: str,
-    parts: PoolParts,
-    settings: ScrapingSettings,
-    telemetry: Telemetry,
-    driver: Driver,
-    cluster: Cluster | None = None,
-) -> Pool:
-    store = PoolStore(name, time.monotonic, stale_after_s=settings.metrics_staleness_threshold)
-    interval_s = settings.refresh_metrics_interval
-    return Pool(store, parts, telemetry.instruments, telemetry.files, interval_s=interval_s, driver=driver, cluster=cluster)
-
-
-def _of_stages(pool: Pool, parts: PoolParts) -> PoolOfEndpoints:
-    blueprint = parts.blueprint
-    return PoolOfEndpoints(
-        pool.store, blueprint.scheduler(random.random), blueprint.detector(pool.interval_s), pool.tables.traffic
-    )
-
-
-def _picking(
-    pools: Mapping[str, PoolOfEndpoints],
-    settings: PickingSettings,
-    telemetry: Telemetry,
-    decisions: DecisionLog,
-    options: ParseOptions,
-    only: str | None = None,
-) -> list[Stage]:
-    """The stages from a pool to an endpoint. `only`: there is one pool and no route to it, an endpoint picker."""
-    metrics = PickerMetrics(telemetry.instruments, only)
-    telemetry.instruments.names = settings.metrics_names
-    telemetry.models.configured.append(lambda model: any(pool.traffic.rewrites.value.has(model) for pool in pools.values()))
-    first = [] if only is None else [FindStored(StoredResponses())]
-    return [
-        *first,
-        RewriteModel(pools, RewriteMetrics(telemetry.instruments), random.random, default_pool=only, options=options),
-        AdmitByPriority(
-            pools,
-            AdmissionMetrics(telemetry.instruments),
-            metrics,
-            default_pool=only,
-            ignore_subset=settings.disable_endpoint_subset_filter,
-        ),
-        PickEndpoint(
-            pools,
-            metrics,
-            decisions,
-            default_pool=only,
-            model_required=only is not None,
-            responses=_responses(settings, telemetry),
-            emit_scores=settings.emit_endpoint_scores,
-            ignore_subset=settings.disable_endpoint_subset_filter,
-        ),
-    ]
-
-
-def _objects(pools: Sequence[Pool], cluster: Cluster | None) -> list[Callable[[], Awaitable[None]]]:
-    return [] if cluster is None else [partial(watch_objects, pools, cluster)]
-
-
-def _responses(settings: PickingSettings, telemetry: Telemetry) -> ResponseMetrics | None:
-    return ResponseMetrics(telemetry.instruments) if settings.response_metrics else None
-
-
-def _watch_adapters(
-    file: str | None, label: str, adapters: LiveWriter[AdapterMap], telemetry: Telemetry
-) -> list[Callable[[], Awaitable[None]]]:
-    return [] if file is None else [AdaptersFile(file, label, adapters, telemetry.files).run]

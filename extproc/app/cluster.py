@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from extproc.app.component import Component
 from extproc.discovery.kubernetes.problems import ObjectErrors
 from extproc.kubernetes.client import KubeClient
 from extproc.kubernetes.contact import ApiContact
@@ -11,11 +12,12 @@ from extproc.observability.instruments import Instruments
 from extproc.settings.base import SettingsError
 
 
-class Cluster:
+class Cluster(Component):
     """The API server, usable between `connect` and `close`; and how that goes, for metrics and logs."""
 
     def __init__(self, kubeconfig: str | None, instruments: Instruments, *, why: str = "Kubernetes") -> None:
         """`why` names the flag that wants it, for the error when there is no access."""
+        super().__init__("Kubernetes")
         self._why = why
         self.client = KubeClient(lambda: load_credentials(kubeconfig))
         """Answers ApiUnreachable before `connect`."""
@@ -29,6 +31,9 @@ class Cluster:
         except KubeConfigError as error:
             raise SettingsError([f"{why or self._why}: {error}"]) from None
         return self.client
+
+    async def start(self) -> None:
+        await self.connect()
 
     async def close(self) -> None:
         await self.client.close()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from extproc.admin.server import Debug
 from extproc.app.cluster import Cluster
+from extproc.app.component import Component
 from extproc.kubernetes.reviews import Refusal, Reviews
 from extproc.observability.instruments import Instruments
 from extproc.observability.logs import logger
@@ -38,16 +39,17 @@ def metrics_guard(settings: MetricsGuardSettings, cluster: Cluster | None, instr
     return MetricsGuard(asks, instruments, required=settings.metrics_endpoint_auth is True)
 
 
-class MetricsGuard:
-    """Refuses everything until `connect`."""
+class MetricsGuard(Component):
+    """Refuses everything until `start`."""
 
     def __init__(self, cluster: Cluster, instruments: Instruments, *, required: bool) -> None:
+        super().__init__("metrics guard")
         self._cluster = cluster
         self._reviews = Reviews(cluster.client, instruments)
         self._required = required
         self._closed: Refusal | None = Refusal(503, "not connected to the API server yet")
 
-    async def connect(self) -> None:
+    async def start(self) -> None:
         """Raises SettingsError when there is no access to Kubernetes and the flag was given.
 
         When it is on only because we run in a cluster, everything else goes on without it; the pages stay closed.

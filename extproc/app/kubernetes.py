@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from extproc.app.cluster import Cluster
+from extproc.app.component import Component
 from extproc.app.pools import Pool
 from extproc.discovery.kubernetes.adapters import AdapterConfigMaps
 from extproc.discovery.kubernetes.endpoints import KubernetesSource
@@ -58,14 +59,15 @@ def why_kubernetes(settings: ElectionSettings) -> str:
     return "--endpoint-selector" if settings.endpoint_selector is not None else "--pool-name"
 
 
-class WatchedAdapters:
-    """The router's ConfigMaps: `run` in the background, `unready` while they are waited for.
+class WatchedAdapters(Component):
+    """The router's ConfigMaps: `run` in the background, `missing` while they are waited for.
 
     A router without them still finds models, so neither an API server that is away at start nor a missing right keeps it down
     for long: after `within_s` it serves, base models unknown, until the ConfigMaps are there.
     """
 
     def __init__(self, settings: AdapterSettings, adapters: LiveWriter[AdapterMap], cluster: Cluster) -> None:
+        super().__init__("adapters")
         self._must = settings.adapter_configmaps == "true"
         self._adapters = adapters
         self._given_up = False
@@ -73,11 +75,11 @@ class WatchedAdapters:
         self._cluster = cluster
         self._maps = AdapterConfigMaps(self._changed, cluster.contact, cluster.errors, namespace=settings.namespace or "")
 
-    def unready(self) -> str | None:
+    def missing(self) -> str | None:
         """None when the ConfigMaps are known, or not waited for any longer."""
         return None if self._given_up else self._maps.unready()
 
-    async def connect(self) -> None:
+    async def start(self) -> None:
         """Raises SettingsError when Kubernetes was asked for and is out of reach; with `auto` that is a line in the log."""
         try:
             await self._cluster.connect()
@@ -87,7 +89,7 @@ class WatchedAdapters:
             self._given_up = True
             _log.warning("no ConfigMaps of adapters, base models are unknown", problems=error.problems)
 
-    async def run(self) -> None:
+    async def run(self, ready: asyncio.Event) -> None:
         """Watch until cancelled."""
         if self._given_up:
             return
@@ -98,12 +100,27 @@ class WatchedAdapters:
                 self._given_up = True
                 _log.warning("serving without ConfigMaps of adapters, base models are unknown until they are read", why=why)
 
+    async def close(self) -> None:
+        await self._cluster.close()
+
     def _changed(self, adapters: AdapterMap) -> None:
         self._adapters.replace(adapters)
 
 
-async def watch_objects(pools: Sequence[Pool], cluster: Cluster) -> None:
-    """Objectives and rewrites of the pools of Kubernetes, one watch of each kind for a namespace; until cancelled."""
+class PoolObjects(Component):
+    """Objectives and rewrites of the pools of Kubernetes, one watch of each kind for a namespace."""
+
+    def __init__(self, pools: Sequence[Pool], cluster: Cluster) -> None:
+        super().__init__("objects of pools")
+        self._pools = pools
+        self._cluster = cluster
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Watch until cancelled."""
+        await _watch_objects(self._pools, self._cluster)
+
+
+async def _watch_objects(pools: Sequence[Pool], cluster: Cluster) -> None:
     found: dict[str, dict[PoolRef, PoolTables]] = {}
     for pool in pools:
         if pool.source is not None:

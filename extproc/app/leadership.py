@@ -7,17 +7,18 @@ import contextlib
 import os
 import socket
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from extproc.app.cluster import Cluster
+from extproc.app.component import Component
 from extproc.kubernetes.election import Timing
 from extproc.kubernetes.leases import LeaseElection, LeaseName
 from extproc.observability.instruments import Instruments
 from extproc.settings.commands import ElectionSettings
 
 
-class Leadership:
-    """A service's part in the election; it begins with `run` and ends with `let_go`."""
+class Leadership(Component):
+    """A service's part in the election; it begins when the service is ready and ends when it drains."""
 
     def __init__(
         self,
@@ -28,6 +29,7 @@ class Leadership:
         environ: Mapping[str, str] = os.environ,
         timing: Timing = Timing(),
     ) -> None:
+        super().__init__("leadership")
         self._settings = settings
         self._cluster = cluster
         self._instruments = instruments
@@ -36,7 +38,7 @@ class Leadership:
         self._election: LeaseElection | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def connect(self) -> None:
+    async def start(self) -> None:
         """Raises SettingsError when there is no access to Kubernetes."""
         client = await self._cluster.connect("--ha-enable-leader-election")
         settings = self._settings
@@ -57,15 +59,16 @@ class Leadership:
         """Why this replica must not be picked with, None for the leader."""
         return "not the leader (no leader yet)" if self._election is None else self._election.unready()
 
-    async def run(self, changed: Callable[[], None]) -> None:
-        """Compete until `let_go`; `changed` is called when this replica begins or ceases to lead."""
-        assert self._election is not None, "connect comes first"
-        self._election.changed = changed
+    async def run(self, ready: asyncio.Event) -> None:
+        """Compete until `leave`."""
+        assert self._election is not None, "start comes first"
+        await ready.wait()  # who leads and does not know the pool would keep those out who do
+        self._election.changed = self.changed
         self._task = asyncio.ensure_future(self._election.run())
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
 
-    async def let_go(self) -> None:
+    async def leave(self) -> None:
         """Give the lease up at once, so that another replica takes over while we drain."""
         if self._task is not None:
             self._task.cancel()

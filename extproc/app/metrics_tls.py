@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
+from extproc.app.component import Component
 from extproc.app.watching import FileErrors
 from extproc.observability.logs import logger
 from extproc.settings.base import SettingsError
@@ -28,18 +30,19 @@ def metrics_tls(settings: MetricsPortSettings, files: FileErrors, problems: list
         return None
 
 
-class MetricsTls:
+class MetricsTls(Component):
     """What the metrics port presents and whom it lets in. What was good stays in force while a file is broken."""
 
     def __init__(self, folder: str, authorities: str | None, files: FileErrors) -> None:
         """Read everything. Raises SettingsError with every problem, each with its flag."""
+        super().__init__("TLS of the metrics port")
         self._files = files
         self._served = ServedTls(
             TlsFiles(folder, "--metrics-cert-dir", authorities, "--metrics-client-ca-file"), _context, self
         )
         self.context = PlainExchangeableContext(self._served.context)
 
-    async def run(self) -> None:
+    async def run(self, ready: asyncio.Event) -> None:
         """Watch the files until cancelled."""
         await self._served.run()
 

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from pydantic import BaseModel
 
 from extproc.app.cluster import Cluster
+from extproc.app.component import Component
 from extproc.app.watching import FileErrors
 from extproc.discovery.file import FileDiscovery, FileDiscoverySettings
 from extproc.discovery.kubernetes.endpoints import KubernetesDiscovery, KubernetesSource
@@ -329,6 +330,28 @@ class Pool:
             )
             for view in self.store.views()
         )
+
+
+class Pools(Component):
+    """All pools of a service. One that is lost does not matter while another is there."""
+
+    def __init__(self, pools: Sequence[Pool]) -> None:
+        super().__init__("pools")
+        self.pools = tuple(pools)
+        for pool in pools:
+            pool.changed = lambda: self.changed()
+
+    def missing(self) -> str | None:
+        return "; ".join(filter(None, [pool.unready() for pool in self.pools])) or None
+
+    def unready(self) -> str | None:
+        lost = [why for pool in self.pools if (why := pool.lost())]
+        return "; ".join(lost) if lost and len(lost) == len(self.pools) else None
+
+    async def run(self, ready: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            for pool in self.pools:
+                group.create_task(pool.run(), name=f"pool {pool.store.name}")
 
 
 def _few(keys: frozenset[str]) -> list[str] | int:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from extproc.app.component import Component
 from extproc.app.watching import FileErrors
 from extproc.observability.instruments import Instruments
 from extproc.observability.logs import logger
@@ -49,7 +50,7 @@ def server_tls(settings: TlsSettings, instruments: Instruments, files: FileError
         return None
 
 
-class ServerTls:
+class ServerTls(Component):
     """What a server presents and whom it lets in.
 
     `context()` and `grpc_credentials()` are for the transports, `run()` watches the files. A connection keeps what was in force
@@ -66,6 +67,7 @@ class ServerTls:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Read or make everything. Raises SettingsError with every problem, each with its flag."""
+        super().__init__("TLS")
         self._files = files
         self._now_s = now_s
         self._policy = Policy(settings.tls_min_version, settings.tls_cipher_suites)
@@ -103,7 +105,7 @@ class ServerTls:
             raise SettingsError(["--tls-cipher-suites: grpcio takes no choice"])
         return tls_credentials(lambda: (self._served.identity, self._served.authorities))
 
-    async def run(self) -> None:
+    async def run(self, ready: asyncio.Event) -> None:
         """Say what is served; then, with --enable-cert-reload, watch the files until cancelled."""
         self._announce("serving TLS")
         if self._reload:

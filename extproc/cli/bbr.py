@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from extproc.app import build_bbr
+from extproc.app import build
 from extproc.cli.servers import server
 from extproc.settings.commands import BbrSettings
 
-COMMAND = server(BbrSettings, build_bbr, name="bbr", short_help="Body-based router.")
+COMMAND = server(BbrSettings, build, name="bbr", short_help="Body-based router.")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from extproc.app import build_epp
+from extproc.app import build
 from extproc.cli.servers import server
 from extproc.settings.commands import EppSettings
 
-COMMAND = server(EppSettings, build_epp, name="epp", short_help="Endpoint picker.")
+COMMAND = server(EppSettings, build, name="epp", short_help="Endpoint picker.")

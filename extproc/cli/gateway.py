@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from extproc.app import build_gateway
+from extproc.app import build
 from extproc.cli.servers import server
 from extproc.settings.commands import GatewaySettings
 
-COMMAND = server(GatewaySettings, build_gateway, name="gateway", short_help="Router and picker.")
+COMMAND = server(GatewaySettings, build, name="gateway", short_help="Router and picker.")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from grpc import aio
 
-from extproc.app.service import Ports, Service
+from extproc.app import Ports, Service
+from extproc.app.component import Component
+from extproc.app.pools import Pool, Pools
 from extproc.names import EXT_PROC_METHOD
 from extproc.pb import external_processor_pb2 as pb
 from extproc.pb import processing_mode_pb2
+
+Kind = TypeVar("Kind", bound=Component)
 
 
 @contextlib.asynccontextmanager
@@ -32,6 +36,18 @@ async def running(service: Service) -> AsyncIterator[Ports]:
         async with asyncio.timeout(10):
             await task
     assert service.telemetry.streams.open.value == 0
+
+
+def part(service: Service, kind: type[Kind]) -> Kind:
+    """The service's component of this kind."""
+    found = service.find(kind)
+    assert found is not None, f"{service.name} has no {kind.__name__}"
+    return found
+
+
+def pool_of(service: Service) -> Pool:
+    """The service's first pool."""
+    return part(service, Pools).pools[0]
 
 
 async def exchange(port: int, messages: list[pb.ProcessingRequest]) -> list[pb.ProcessingResponse]:

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from extproc.app.build import build_bbr, build_epp, build_gateway
+from extproc.app.adapters import AdaptersFile
+from extproc.app.build import build
+from extproc.app.pools import Pools
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import BbrSettings, EppSettings, GatewaySettings
+from tests.app.running import part
 
 GATEWAY = """\
 apiVersion: extproc.dev/v1alpha1
@@ -25,7 +28,7 @@ routes:
 
 def epp(**values: object) -> list[str]:
     with pytest.raises(SettingsError) as caught:
-        build_epp(EppSettings.model_validate(values))
+        build(EppSettings.model_validate(values))
     return caught.value.problems
 
 
@@ -38,7 +41,7 @@ def gateway(folder: Path, text: str, **values: object) -> list[str]:
     path = folder / "gateway.yaml"
     path.write_text(text)
     with pytest.raises(SettingsError) as caught:
-        build_gateway(GatewaySettings.model_validate({"config_file": str(path), **values}))
+        build(GatewaySettings.model_validate({"config_file": str(path), **values}))
     return [problem.replace(f"{folder}/", "") for problem in caught.value.problems]
 
 
@@ -103,11 +106,11 @@ def test_all_stages_of_a_picker_at_once(tmp_path: Path) -> None:
     )
 
     assert [problem.partition(":")[0] for problem in found] == [
+        "--cert-path",
+        "--cert-path",
+        "--metrics-cert-dir",
+        "--metrics-cert-dir",
         "epp.yaml",
-        "--cert-path",
-        "--cert-path",
-        "--metrics-cert-dir",
-        "--metrics-cert-dir",
         "--endpoints[0]",
     ]
 
@@ -162,10 +165,10 @@ def test_empty_is_absent_in_a_gateway_file(tmp_path: Path) -> None:
     text = GATEWAY.replace("{static:", "{file: '', kubernetes: {}, static:")
     path.write_text(text + "adaptersFile: ''\nscheduling: {}\n")
 
-    service = build_gateway(GatewaySettings(config_file=str(path)))
+    service = build(GatewaySettings(config_file=str(path)))
 
-    assert [pool.store.name for pool in service.pools] == ["llama"]
-    assert service.background == []
+    assert [pool.store.name for pool in part(service, Pools).pools] == ["llama"]
+    assert service.find(AdaptersFile) is None
 
 
 @pytest.mark.timeout(20)
@@ -183,8 +186,8 @@ def test_what_is_no_file(tmp_path: Path, what: str) -> None:
 
     assert epp(config_file=str(path), endpoints=["127.0.0.1:1"]) == [f"--config-file: {path}: {why}"]
     with pytest.raises(SettingsError) as caught:
-        build_gateway(GatewaySettings(config_file=str(path)))
+        build(GatewaySettings(config_file=str(path)))
     assert caught.value.problems == [f"--config-file: {path}: {why}"]
     with pytest.raises(SettingsError) as caught:
-        build_bbr(BbrSettings(adapters_file=str(path)))
+        build(BbrSettings(adapters_file=str(path)))
     assert caught.value.problems == [f"--adapters-file: {path}: {why}"]

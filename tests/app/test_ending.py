@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from grpc import aio
 
-from extproc.app import Ports, PortsTaken, Service, build_bbr, build_epp
+from extproc.app import Ports, PortsTaken, Service, build
 from extproc.names import EXT_PROC_METHOD
 from extproc.settings.commands import BbrSettings, EppSettings
 from tests.app.running import chat, exchange, headers_of, running, until
@@ -37,7 +37,7 @@ async def endpoint() -> AsyncIterator[str]:
 
 async def test_health_at_the_end() -> None:
     """NOT_SERVING at once, while what is open goes on."""
-    service = build_bbr(BbrSettings(**HERE))
+    service = build(BbrSettings(**HERE))
     stop = asyncio.Event()
     ports: asyncio.Future[Ports] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(service.run(stop, ports.set_result))
@@ -63,11 +63,11 @@ class TestHandOver:
         shared: dict[str, Any] = {**HERE, "reuse_port": True}
         with socket.create_server(("127.0.0.1", 0)) as silent:
             hangs = f"127.0.0.1:{silent.getsockname()[1]}"
-            async with running(build_epp(EppSettings(**shared, endpoints=(endpoint,)))) as first:
+            async with running(build(EppSettings(**shared, endpoints=(endpoint,)))) as first:
                 await until(lambda: _is(get(first.metrics, "/readyz"), (200, "ok\n")))
                 assert await health(first.health, "") == "SERVING"
                 same = {**shared, "grpc_port": first.grpc, "grpc_health_port": first.health}
-                service = build_epp(EppSettings(**same, endpoints=(hangs,)))
+                service = build(EppSettings(**same, endpoints=(hangs,)))
                 async with running(service) as second:
                     status, text = await get(second.metrics, "/readyz")
                     assert (status, text) == (503, "not ready: pool 'epp': 1 of 1 endpoints not asked yet\n")
@@ -79,12 +79,12 @@ class TestHandOver:
 
     async def test_who_leaves_gets_none(self) -> None:
         shared: dict[str, Any] = {**HERE, "reuse_port": True}
-        old = build_bbr(BbrSettings(**shared))
+        old = build(BbrSettings(**shared))
         stop = asyncio.Event()
         ports: asyncio.Future[Ports] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(old.run(stop, ports.set_result))
         where = await ports
-        new = build_bbr(BbrSettings(**{**shared, "grpc_port": where.grpc, "grpc_health_port": where.health}))
+        new = build(BbrSettings(**{**shared, "grpc_port": where.grpc, "grpc_health_port": where.health}))
         async with running(new), aio.insecure_channel(f"127.0.0.1:{where.grpc}") as channel:
             stream: Any = channel.stream_stream(EXT_PROC_METHOD)()
             await stream.write(chat(b"{}")[0].SerializeToString())
@@ -102,7 +102,7 @@ class TestHandOver:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             hangs = f"127.0.0.1:{silent.getsockname()[1]}"
             flags = {**HERE, "reuse_port": True, "grpc_socket": str(path)}
-            service = build_epp(EppSettings(**flags, endpoints=(hangs,)))
+            service = build(EppSettings(**flags, endpoints=(hangs,)))
             with pytest.raises(ExceptionGroup) as caught:
                 await service.run(asyncio.Event(), lambda _: path.touch())
         assert caught.group_contains(PortsTaken, match="ext_proc socket: cannot listen on .*: a file is there")

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from extproc.app import build_bbr
+from extproc.app import build
 from extproc.app.guard import wants_guard
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import BbrSettings
@@ -53,7 +53,7 @@ async def get(port: int, path: str, token: str = "") -> tuple[int, str]:
 async def test_probes_are_open_and_pages_are_not(fake: FakeKube, kubeconfig: str) -> None:
     fake.token_review = lambda body: {"authenticated": body["spec"]["token"] == "good", "user": {"username": "prometheus"}}
     fake.access_review = lambda body: {"allowed": body["spec"]["nonResourceAttributes"] == {"path": "/metrics", "verb": "get"}}
-    service = build_bbr(BbrSettings(**HERE, metrics_endpoint_auth=True, kubeconfig=kubeconfig))
+    service = build(BbrSettings(**HERE, metrics_endpoint_auth=True, kubeconfig=kubeconfig))
     async with running(service) as ports:
         assert await get(ports.metrics, "/healthz") == (200, "ok\n")
         assert (await get(ports.metrics, "/readyz"))[0] == 200
@@ -72,14 +72,14 @@ async def test_probes_are_open_and_pages_are_not(fake: FakeKube, kubeconfig: str
 
 
 async def test_asked_for_and_no_access(tmp_path: Path) -> None:
-    service = build_bbr(BbrSettings(**HERE, metrics_endpoint_auth=True, kubeconfig=str(tmp_path / "none")))
+    service = build(BbrSettings(**HERE, metrics_endpoint_auth=True, kubeconfig=str(tmp_path / "none")))
     with pytest.raises(SettingsError, match="--metrics-endpoint-auth: "):
         await service.run(asyncio.Event())
 
 
 async def test_in_a_cluster_without_access_only_the_pages_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-    service = build_bbr(BbrSettings(**HERE, kubeconfig=str(tmp_path / "none")))
+    service = build(BbrSettings(**HERE, kubeconfig=str(tmp_path / "none")))
     async with running(service) as ports:
         status, text = await get(ports.metrics, "/metrics", "any")
         assert status == 503

@@ -10,9 +10,9 @@ import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from extproc.app import Service, build_epp
+from extproc.app import Service, build
 from extproc.settings.commands import EppSettings
-from tests.app.running import running, until
+from tests.app.running import pool_of, running, until
 
 READY = ("", "readiness", "inference-extension", "envoy.service.ext_proc.v3.ExternalProcessor")
 HERE: dict[str, Any] = {
@@ -28,7 +28,7 @@ HERE: dict[str, Any] = {
 
 @pytest.fixture
 def service(transport: str) -> Service:
-    return build_epp(EppSettings.model_validate({**HERE, "transport": transport}))
+    return build(EppSettings.model_validate({**HERE, "transport": transport}))
 
 
 def name_of(status: Any) -> str:
@@ -70,7 +70,7 @@ async def test_names_upstream_has_and_those_it_has_not(service: Service) -> None
 
 
 async def test_unready_is_no_reason_to_be_restarted(service: Service) -> None:
-    service.pools[0].unready = lambda: "pool 'epp' does not exist"  # type: ignore[method-assign]
+    pool_of(service).unready = lambda: "pool 'epp' does not exist"  # type: ignore[method-assign]
     async with running(service) as ports:
         assert await page(ports.metrics, "/healthz") == (200, "ok\n")
         assert await page(ports.metrics, "/readyz") == (503, "not ready: pool 'epp' does not exist\n")

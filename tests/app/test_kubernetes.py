@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from extproc.app import build_bbr, build_epp, build_gateway
+from extproc.app import build
+from extproc.app.cluster import Cluster
+from extproc.app.kubernetes import WatchedAdapters
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import BbrSettings, EppSettings, GatewaySettings
-from tests.app.running import chat, exchange, headers_of, running, until
+from tests.app.running import chat, exchange, headers_of, part, pool_of, running, until
 from tests.app.test_service import HERE, get, health
 from tests.discovery.kubernetes.test_objects import objective, rewrite
 from tests.fakes.kube import FakeKube
@@ -45,7 +47,7 @@ async def picked(port: int) -> str:
 
 
 async def test_a_picker_follows_its_pool(fake: FakeKube, tmp_path: Path) -> None:
-    async with running(build_epp(epp(fake, tmp_path, pool_name="vllm"))) as ports:
+    async with running(build(epp(fake, tmp_path, pool_name="vllm"))) as ports:
         await until(lambda: said(ports.metrics, "InferencePool default/vllm not found"))
         assert await health(ports.health, "") == "NOT_SERVING"
         fake.put("pods", pod("a", "127.0.0.2"))
@@ -75,7 +77,7 @@ async def left(port: int, address: str) -> bool:
 
 async def test_a_pool_without_pods_is_ready_and_has_no_endpoints(fake: FakeKube, tmp_path: Path) -> None:
     fake.put(POOLS, pool())
-    async with running(build_epp(epp(fake, tmp_path, pool_name="vllm"))) as ports:
+    async with running(build(epp(fake, tmp_path, pool_name="vllm"))) as ports:
         await until(lambda: ready(ports.metrics))
         answers = await exchange(ports.grpc, chat(BODY))
 
@@ -85,7 +87,7 @@ async def test_a_pool_without_pods_is_ready_and_has_no_endpoints(fake: FakeKube,
 async def test_pods_without_a_pool(fake: FakeKube, tmp_path: Path) -> None:
     fake.put("pods", pod("a", "127.0.0.2", namespace="models"))
     settings = epp(fake, tmp_path, endpoint_selector="app=vllm", endpoint_target_ports=[1], pool_namespace="models")
-    async with running(build_epp(settings)) as ports:
+    async with running(build(settings)) as ports:
         await until(lambda: ready(ports.metrics))
         assert await picked(ports.grpc) == "127.0.0.2:1"
 
@@ -93,7 +95,7 @@ async def test_pods_without_a_pool(fake: FakeKube, tmp_path: Path) -> None:
 async def test_the_api_server_goes_and_what_is_known_serves(fake: FakeKube, tmp_path: Path) -> None:
     fake.put(POOLS, pool(ports=(1,)))
     fake.put("pods", pod("a", "127.0.0.2"))
-    async with running(build_epp(epp(fake, tmp_path, pool_name="vllm"))) as ports:
+    async with running(build(epp(fake, tmp_path, pool_name="vllm"))) as ports:
         await until(lambda: ready(ports.metrics))
         await fake.kill()
         await asyncio.sleep(0)
@@ -102,14 +104,14 @@ async def test_the_api_server_goes_and_what_is_known_serves(fake: FakeKube, tmp_
 
 
 async def test_other_sources_need_no_kubernetes(tmp_path: Path) -> None:
-    service = build_epp(EppSettings(**HERE, endpoints=("127.0.0.2:1",), pool_name="named"))
+    service = build(EppSettings(**HERE, endpoints=("127.0.0.2:1",), pool_name="named"))
 
-    assert service.cluster is None
-    assert service.pools[0].store.name == "named"
+    assert service.find(Cluster) is None
+    assert pool_of(service).store.name == "named"
 
 
 async def test_no_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    service = build_epp(EppSettings(**HERE, pool_name="vllm", kubeconfig=str(tmp_path / "none")))
+    service = build(EppSettings(**HERE, pool_name="vllm", kubeconfig=str(tmp_path / "none")))
 
     with pytest.raises(SettingsError, match=r"--pool-name: --kubeconfig: .*none: no such file"):
         await service.run(asyncio.Event())
@@ -131,7 +133,7 @@ async def test_no_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_flags_that_do_not_fit(flags: dict[str, Any], problem: str) -> None:
     with pytest.raises((SettingsError, ValueError), match=problem):
-        build_epp(EppSettings(**HERE, **flags))
+        build(EppSettings(**HERE, **flags))
 
 
 def bbr(fake: FakeKube, tmp_path: Path, **flags: Any) -> BbrSettings:
@@ -151,7 +153,7 @@ async def based(port: int, model: str, base: str) -> bool:
 
 async def test_a_router_follows_its_config_maps(fake: FakeKube, tmp_path: Path) -> None:
     fake.put("configmaps", config_map("m", "llama", "[a]"))
-    async with running(build_bbr(bbr(fake, tmp_path))) as ports:
+    async with running(build(bbr(fake, tmp_path))) as ports:
         await until(lambda: ready(ports.metrics))
         assert await base_of(ports.grpc, "a") == "llama"
         fake.put("configmaps", config_map("m", "llama", "[b]"))
@@ -161,7 +163,7 @@ async def test_a_router_follows_its_config_maps(fake: FakeKube, tmp_path: Path) 
 
 async def test_a_router_without_the_right_serves(fake: FakeKube, tmp_path: Path) -> None:
     fake.forbidden.add(("*", "configmaps"))
-    async with running(build_bbr(bbr(fake, tmp_path))) as ports:
+    async with running(build(bbr(fake, tmp_path))) as ports:
         await until(lambda: ready(ports.metrics))
         assert await base_of(ports.grpc, "a") == ""
         assert 'reason="forbidden"' in (await get(ports.metrics, "/metrics"))[1]
@@ -169,9 +171,8 @@ async def test_a_router_without_the_right_serves(fake: FakeKube, tmp_path: Path)
 
 async def test_a_router_waits_only_a_while(fake: FakeKube, tmp_path: Path) -> None:
     fake.silent = True
-    service = build_bbr(bbr(fake, tmp_path))
-    assert service.adapters is not None
-    service.adapters.within_s = 0.2
+    service = build(bbr(fake, tmp_path))
+    part(service, WatchedAdapters).within_s = 0.2
     async with running(service) as ports:
         assert await said(ports.metrics, "ConfigMaps of adapters not listed yet")
         await until(lambda: ready(ports.metrics))
@@ -181,12 +182,12 @@ async def test_a_router_waits_only_a_while(fake: FakeKube, tmp_path: Path) -> No
 async def test_config_maps_where_they_are_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("KUBECONFIG", raising=False)
-    assert build_bbr(BbrSettings(**HERE)).adapters is None
+    assert build(BbrSettings(**HERE)).find(WatchedAdapters) is None
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")  # a pod without a token of its service account
-    async with running(build_bbr(BbrSettings(**HERE))) as ports:
+    async with running(build(BbrSettings(**HERE))) as ports:
         await until(lambda: ready(ports.metrics))
     with pytest.raises(SettingsError, match="--adapter-configmaps: no access to Kubernetes"):
-        await build_bbr(BbrSettings(**HERE, adapter_configmaps="true")).run(asyncio.Event())
+        await build(BbrSettings(**HERE, adapter_configmaps="true")).run(asyncio.Event())
 
 
 def test_two_sources_of_adapters() -> None:
@@ -220,7 +221,7 @@ async def test_a_gateway_with_pools_of_kubernetes(fake: FakeKube, tmp_path: Path
     fake.put(POOLS, pool(ports=(1,)))
     fake.put("pods", pod("a", "127.0.0.2"))
     fake.put("pods", pod("b", "127.0.0.3", namespace="other", labels={"app": "phi"}))
-    async with running(build_gateway(gateway(fake, tmp_path, GATEWAY))) as ports:
+    async with running(build(gateway(fake, tmp_path, GATEWAY))) as ports:
         await until(lambda: ready(ports.metrics))
         for model, key in (("m", "127.0.0.2:1"), ("p", "127.0.0.3:1"), ("h", "127.0.0.9:1")):
             answers = await exchange(ports.grpc, chat(f'{{"model": "{model}"}}'.encode()))
@@ -245,7 +246,7 @@ async def test_a_gateway_with_pools_of_kubernetes(fake: FakeKube, tmp_path: Path
 )
 def test_gateway_configs_that_do_not_fit(fake: FakeKube, tmp_path: Path, where: str, problem: str) -> None:
     with pytest.raises(SettingsError, match=rf"pools\[0\]\.endpoints\.kubernetes.*{problem}"):
-        build_gateway(gateway(fake, tmp_path, GATEWAY.replace("{inferencePool: vllm}", where)))
+        build(gateway(fake, tmp_path, GATEWAY.replace("{inferencePool: vllm}", where)))
 
 
 async def test_objects_reach_the_pool(fake: FakeKube, tmp_path: Path) -> None:
@@ -253,12 +254,12 @@ async def test_objects_reach_the_pool(fake: FakeKube, tmp_path: Path) -> None:
     fake.put("pods", pod("a", "127.0.0.2"))
     fake.put("inferenceobjectives.llm-d.ai", objective("urgent", 5))
     fake.put("inferencemodelrewrites.llm-d.ai", rewrite("r", (["m"], ["tuned"])))
-    service = build_epp(epp(fake, tmp_path, pool_name="vllm"))
+    service = build(epp(fake, tmp_path, pool_name="vllm"))
     async with running(service) as ports:
         await until(lambda: ready(ports.metrics))
         await until(lambda: renamed(ports.grpc, b'{"model": "tuned", "messages": []}'))
         async with asyncio.timeout(5):
-            while service.pools[0].tables.objectives.live.value.priority_of("urgent") != 5:  # noqa: ASYNC110
+            while pool_of(service).tables.objectives.live.value.priority_of("urgent") != 5:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         fake.delete("inferencemodelrewrites.llm-d.ai", "r")
         await until(lambda: renamed(ports.grpc, BODY))

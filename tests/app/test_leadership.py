@@ -14,12 +14,13 @@ from aiohttp import web
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from extproc.app import Ports, Service, build_epp
+from extproc.app import Ports, Service, build
+from extproc.app.cluster import Cluster
 from extproc.app.leadership import Leadership
 from extproc.kubernetes.election import Timing
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import EppSettings
-from tests.app.running import chat, exchange, headers_of, running, until
+from tests.app.running import chat, exchange, headers_of, part, pool_of, running, until
 from tests.fakes.kube import FakeKube
 from tests.fakes.kube_objects import LEASES
 
@@ -73,10 +74,9 @@ def kubeconfig(fake: FakeKube, tmp_path: Path) -> str:
 
 def replica(kubeconfig: str, endpoint: str, name: str, timing: Timing = Timing(), **flags: Any) -> Service:
     settings = EppSettings(**HERE, kubeconfig=kubeconfig, endpoints=(endpoint,), **flags)
-    service = build_epp(settings)
-    assert service.cluster is not None
-    service.leadership = Leadership(
-        settings, service.cluster, service.telemetry.instruments, environ={"POD_NAME": name}, timing=timing
+    service = build(settings)
+    service.components[service.components.index(part(service, Leadership))] = Leadership(
+        settings, part(service, Cluster), service.telemetry.instruments, environ={"POD_NAME": name}, timing=timing
     )
     return service
 
@@ -151,7 +151,7 @@ async def test_the_lease_s_name_may_be_chosen(fake: FakeKube, kubeconfig: str, e
 
 async def test_who_does_not_know_its_pool_does_not_compete(fake: FakeKube, kubeconfig: str, endpoint: str) -> None:
     service = replica(kubeconfig, endpoint, "first")
-    (pool,) = service.pools
+    pool = pool_of(service)
     known = pool.unready
     pool.unready = lambda: "pool 'llama' does not exist"  # type: ignore[method-assign]
     async with running(service) as ports:

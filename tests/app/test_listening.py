@@ -12,7 +12,7 @@ import grpc
 import pytest
 from grpc import aio
 
-from extproc.app import build_bbr
+from extproc.app import build
 from extproc.names import EXT_PROC_METHOD
 from extproc.pb import external_processor_pb2 as pb
 from extproc.settings.commands import BbrSettings
@@ -50,7 +50,7 @@ async def ask(target: str, credentials: grpc.ChannelCredentials | None) -> str:
 async def test_a_service_with_tls(authority: Authority, tmp_path: Path, transport: Transport) -> None:
     folder = authority.issue("router").write(tmp_path / "tls")
     trust = grpc.ssl_channel_credentials(authority.pem)
-    async with running(build_bbr(BbrSettings(**HERE, transport=transport, cert_path=str(folder)))) as ports:
+    async with running(build(BbrSettings(**HERE, transport=transport, cert_path=str(folder)))) as ports:
         assert await ask(f"localhost:{ports.grpc}", trust) == "llama"
         with pytest.raises(aio.AioRpcError):
             await ask(f"localhost:{ports.grpc}", grpc.ssl_channel_credentials(Authority().pem))
@@ -73,7 +73,7 @@ async def test_a_service_with_mutual_tls_that_changes(authority: Authority, tmp_
     def client(signed: Signed, trusted: bytes = authority.pem) -> grpc.ChannelCredentials:
         return grpc.ssl_channel_credentials(trusted, signed.key, signed.chain)
 
-    async with running(build_bbr(BbrSettings(**HERE, **flags))) as ports:
+    async with running(build(BbrSettings(**HERE, **flags))) as ports:
         target = f"localhost:{ports.grpc}"
 
         async def works(credentials: grpc.ChannelCredentials) -> bool:
@@ -97,9 +97,7 @@ async def test_a_service_with_mutual_tls_that_changes(authority: Authority, tmp_
 
 async def test_a_service_on_a_socket(tmp_path: Path, transport: Transport) -> None:
     path = tmp_path / "grpc.sock"
-    async with running(
-        build_bbr(BbrSettings(**HERE, transport=transport, grpc_socket=str(path), grpc_socket_mode=0o600))
-    ) as ports:
+    async with running(build(BbrSettings(**HERE, transport=transport, grpc_socket=str(path), grpc_socket_mode=0o600))) as ports:
         assert ports.grpc == 0
         assert path.stat().st_mode & 0o777 == 0o600
         assert await ask(f"unix:{path}", None) == "llama"
@@ -109,13 +107,13 @@ async def test_a_service_on_a_socket(tmp_path: Path, transport: Transport) -> No
 async def test_a_service_is_replaced(tmp_path: Path, transport: Transport) -> None:
     """The second listens while the first one still does, on all ports; or on the file."""
     flags: dict[str, Any] = {**HERE, "reuse_port": True, "secure_serving": False, "transport": transport}
-    async with running(build_bbr(BbrSettings(**flags))) as first:
+    async with running(build(BbrSettings(**flags))) as first:
         same = {**flags, "grpc_port": first.grpc, "grpc_health_port": first.health, "metrics_port": first.metrics}
-        async with running(build_bbr(BbrSettings(**same))) as second:
+        async with running(build(BbrSettings(**same))) as second:
             assert second == first
             assert await ask(f"127.0.0.1:{second.grpc}", None) == "llama"
     path = tmp_path / "grpc.sock"
-    old, new = (build_bbr(BbrSettings(**flags, grpc_socket=str(path))) for _ in range(2))
+    old, new = (build(BbrSettings(**flags, grpc_socket=str(path))) for _ in range(2))
     async with contextlib.AsyncExitStack() as stack:
         async with running(old):
             await stack.enter_async_context(running(new))
@@ -126,7 +124,7 @@ async def test_a_service_is_replaced(tmp_path: Path, transport: Transport) -> No
 async def test_alpn(authority: Authority, tmp_path: Path, transport: Transport) -> None:
     """grpcio refuses clients without ALPN, where our own transport takes them."""
     folder = authority.issue("router").write(tmp_path / "tls")
-    async with running(build_bbr(BbrSettings(**HERE, transport=transport, cert_path=str(folder)))) as ports:
+    async with running(build(BbrSettings(**HERE, transport=transport, cert_path=str(folder)))) as ports:
         for offered, served in ((["h2"], True), (["http/1.1"], False), ([], transport == "h2")):
             context = ssl.create_default_context(cadata=authority.pem.decode())
             if offered:

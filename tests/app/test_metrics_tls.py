@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from extproc.app import build_bbr
+from extproc.app import build
 from extproc.app.metrics_tls import MetricsTls
 from extproc.app.watching import FileErrors
 from extproc.files import watch
@@ -66,7 +66,7 @@ async def get(port: int, context: ssl.SSLContext) -> tuple[int, str]:
 
 async def test_tls_and_a_new_certificate(authority: Authority, tmp_path: Path) -> None:
     folder = authority.issue("one").write(tmp_path / "certificates")
-    service = build_bbr(BbrSettings(**HERE, metrics_cert_dir=str(folder)))
+    service = build(BbrSettings(**HERE, metrics_cert_dir=str(folder)))
     async with running(service) as ports:
         assert await get(ports.metrics, client(authority)) == (200, "one")
         authority.issue("two").write(folder)
@@ -81,7 +81,7 @@ async def test_scrapers_must_have_a_certificate(authority: Authority, tmp_path: 
     folder = authority.issue("one").write(tmp_path / "certificates")
     file = tmp_path / "ca.crt"
     file.write_bytes(authority.pem)
-    service = build_bbr(BbrSettings(**HERE, metrics_cert_dir=str(folder), metrics_client_ca_file=str(file)))
+    service = build(BbrSettings(**HERE, metrics_cert_dir=str(folder), metrics_client_ca_file=str(file)))
     async with running(service) as ports:
         own = client(authority, authority.issue("scraper"), tmp_path / "client")
         assert (await get(ports.metrics, own))[0] == 200

@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from extproc.app import build_epp, build_gateway
+from extproc.app import build
 from extproc.settings.commands import EppSettings, GatewaySettings
 from extproc.traffic import ModelRewrite, ObjectiveTable, RewriteRule, RewriteTable, RewriteTarget
-from tests.app.running import chat, exchange, running, until
+from tests.app.running import chat, exchange, pool_of, running, until
 
 SATURATION = "inference_extension_flow_control_pool_saturation"
 BATCH = {"x-llm-d-inference-objective": "batch"}
@@ -78,10 +78,10 @@ async def test_rewrites_and_objectives(server: Server, transport: str, tmp_path:
             "apiVersion: extproc.dev/v1alpha1\nkind: Gateway\nroutes: [{models: [alias], pool: p}]\n"
             f"pools: [{{name: p, endpoints: {{static: ['{server.address}']}}}}]\n"
         )
-        service = build_gateway(GatewaySettings(config_file=str(config), **common))
+        service = build(GatewaySettings(config_file=str(config), **common))
     else:
-        service = build_epp(EppSettings(endpoints=(server.address,), **common))
-    traffic = service.pools[0].tables
+        service = build(EppSettings(endpoints=(server.address,), **common))
+    traffic = pool_of(service).tables
     traffic.objectives.replace(ObjectiveTable({"batch": -1}))
     traffic.rewrites.replace(RewriteTable([ModelRewrite("ns/r", 0.0, (RewriteRule(("alias",), (RewriteTarget("served"),)),))]))
     asking = chat(b'{"model": "alias"}', **BATCH)

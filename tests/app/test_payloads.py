@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from extproc.app.build import build_epp, build_gateway
+from extproc.app.build import build
 from extproc.app.service import Service
 from extproc.pb import external_processor_pb2 as pb
 from extproc.settings.commands import EppSettings, GatewaySettings
@@ -45,11 +45,11 @@ def gateway(directory: Path, pools: int, **more: object) -> Service:
         **more,
     }
     file.write_text(json.dumps(document))
-    return build_gateway(GatewaySettings(**HERE, config_file=str(file)))
+    return build(GatewaySettings(**HERE, config_file=str(file)))
 
 
 def epp(config_text: str | None = None) -> Service:
-    return build_epp(EppSettings(**HERE, endpoints=(ONE,), config_text=config_text))
+    return build(EppSettings(**HERE, endpoints=(ONE,), config_text=config_text))
 
 
 def said(answers: list[pb.ProcessingResponse]) -> str:

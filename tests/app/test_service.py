@@ -17,7 +17,7 @@ from aiohttp import web
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from extproc.app import Ports, PortsTaken, Service, build_bbr, build_epp, build_gateway
+from extproc.app import Ports, PortsTaken, Service, build
 from extproc.names import EXT_PROC_METHOD
 from extproc.pb import external_processor_pb2 as pb
 from extproc.pb import processing_mode_pb2
@@ -86,7 +86,7 @@ async def health(port: int, service: str) -> str:
 
 async def test_router_sets_the_model_and_echoes_the_body() -> None:
     body = json.dumps({"model": "llama", "messages": []}).encode()
-    async with running(build_bbr(BbrSettings(**HERE))) as ports:
+    async with running(build(BbrSettings(**HERE))) as ports:
         answers = await exchange(ports.grpc, chat(body))
         assert headers_of(answers[0]) == {"x-gateway-model-name": "llama", "x-gateway-base-model-name": ""}
         assert answers[0].request_headers.response.clear_route_cache
@@ -107,9 +107,9 @@ async def test_the_limit_of_inflated_bodies(command: str, tmp_path: Path) -> Non
     file.write_text(json.dumps({**kind, "pools": [pool], "routes": routes}))
     flags = {**HERE, "max_inflated_body_bytes": "100"}
     service = {
-        "bbr": lambda: build_bbr(BbrSettings(**flags)),
-        "epp": lambda: build_epp(EppSettings(**flags, endpoints=("127.0.0.1:1",))),
-        "gateway": lambda: build_gateway(GatewaySettings(**flags, config_file=str(file))),
+        "bbr": lambda: build(BbrSettings(**flags)),
+        "epp": lambda: build(EppSettings(**flags, endpoints=("127.0.0.1:1",))),
+        "gateway": lambda: build(GatewaySettings(**flags, config_file=str(file))),
     }[command]()
     async with running(service) as ports:
         fits = chat(gzip.compress(b'{"model": "m"}'), content_encoding="gzip")
@@ -129,8 +129,8 @@ async def test_early_mode_answers_before_the_body_is_whole(pages: list[Page], tm
     config = {"apiVersion": "extproc.dev/v1alpha1", "kind": "Gateway", "pools": [pool], "routes": routes}
     file.write_text(json.dumps(config))
     services = [
-        build_bbr(BbrSettings(**HERE, early=True)),
-        build_gateway(GatewaySettings(**HERE, early=True, config_file=str(file))),
+        build(BbrSettings(**HERE, early=True)),
+        build(GatewaySettings(**HERE, early=True, config_file=str(file))),
     ]
     for service in services:
         async with running(service) as ports, aio.insecure_channel(f"127.0.0.1:{ports.grpc}") as channel:
@@ -147,7 +147,7 @@ async def test_early_mode_answers_before_the_body_is_whole(pages: list[Page], tm
 
 
 async def test_a_request_that_does_not_arrive_in_time() -> None:
-    service = build_bbr(BbrSettings(**HERE | {"request_timeout": "160ms"}))
+    service = build(BbrSettings(**HERE | {"request_timeout": "160ms"}))
     async with running(service) as ports, aio.insecure_channel(f"127.0.0.1:{ports.grpc}") as channel:
         streams: list[Any] = [channel.stream_stream(EXT_PROC_METHOD)() for _ in range(3)]
         undecided, half, decided = streams
@@ -176,7 +176,7 @@ async def test_a_request_that_does_not_arrive_in_time() -> None:
 async def test_router_follows_its_adapters_file(tmp_path: Path) -> None:
     file = tmp_path / "adapters.yaml"
     file.write_text("base: [one]\n")
-    async with running(build_bbr(BbrSettings(**HERE, adapters_file=str(file)))) as ports:
+    async with running(build(BbrSettings(**HERE, adapters_file=str(file)))) as ports:
 
         async def base_of(model: str) -> str:
             return headers_of((await exchange(ports.grpc, chat(b'{"model": "%s"}' % model.encode())))[0])[
@@ -205,7 +205,7 @@ async def _is(value: Any, expected: object) -> bool:
 async def test_picker_is_ready_after_the_first_pages_and_prefers_the_short_queue(pages: list[Page]) -> None:
     pages[0].waiting = 5
     endpoints = [f"127.0.0.1:{page.port}" for page in pages]
-    async with running(build_epp(EppSettings(**HERE, endpoints=tuple(endpoints)))) as ports:
+    async with running(build(EppSettings(**HERE, endpoints=tuple(endpoints)))) as ports:
         await until(lambda: _is(health(ports.health, "envoy.service.ext_proc.v3.ExternalProcessor"), "SERVING"))
         assert await health(ports.health, "inference-extension") == "SERVING"
         assert await health(ports.grpc, "") == "SERVING"
@@ -240,8 +240,8 @@ async def test_answers_are_measured_when_asked_for(pages: list[Page], tmp_path: 
     file.write_text(json.dumps({"apiVersion": "extproc.dev/v1alpha1", "kind": "Gateway", "pools": [pool], "routes": [route]}))
     for asked in (True, False):
         for service in (
-            build_epp(EppSettings(**HERE, endpoints=(endpoint,), response_metrics=asked)),
-            build_gateway(GatewaySettings(**HERE, config_file=str(file), response_metrics=asked)),
+            build(EppSettings(**HERE, endpoints=(endpoint,), response_metrics=asked)),
+            build(GatewaySettings(**HERE, config_file=str(file), response_metrics=asked)),
         ):
             async with running(service) as ports:
                 request = chat(b'{"model": "m"}')
@@ -257,7 +257,7 @@ async def test_answers_are_measured_when_asked_for(pages: list[Page], tmp_path: 
 
 
 async def test_picker_wants_a_model_where_the_api_does(pages: list[Page]) -> None:
-    async with running(build_epp(EppSettings(**HERE, endpoints=(f"127.0.0.1:{pages[0].port}",)))) as ports:
+    async with running(build(EppSettings(**HERE, endpoints=(f"127.0.0.1:{pages[0].port}",)))) as ports:
         answers = await exchange(ports.grpc, chat(b"{}"))
         assert answers[0].immediate_response.status.code == 400
         assert json.loads(answers[0].immediate_response.body)["error"]["code"] == "model_required"
@@ -278,7 +278,7 @@ async def test_gateway_routes_models_to_pools(pages: list[Page], tmp_path: Path)
     (tmp_path / "adapters.yaml").write_text("phi: [sql]\nnot-routed: [far]\n")
     file = tmp_path / "gateway.yaml"
     file.write_text(json.dumps(config))
-    async with running(build_gateway(GatewaySettings(**HERE, config_file=str(file)))) as ports:
+    async with running(build(GatewaySettings(**HERE, config_file=str(file)))) as ports:
         await until(lambda: _is(health(ports.health, ""), "SERVING"))
         for model, page in (("llama", pages[0]), ("phi", pages[1]), ("sql", pages[1])):
             answers = await exchange(ports.grpc, chat(b'{"model": "%s"}' % model.encode()))
@@ -308,7 +308,7 @@ async def test_gateway_routes_models_to_pools(pages: list[Page], tmp_path: Path)
 
 async def test_everything_stale_fails_open_and_says_so() -> None:
     endpoints = ("127.0.0.1:1", "127.0.0.1:2")
-    async with running(build_epp(EppSettings(**HERE, endpoints=endpoints))) as ports:
+    async with running(build(EppSettings(**HERE, endpoints=endpoints))) as ports:
         await until(lambda: _is(health(ports.health, ""), "SERVING"))
         answers = await exchange(ports.grpc, chat(b'{"model": "m"}'))
         assert headers_of(answers[0])["x-gateway-destination-endpoint"] in endpoints
@@ -316,7 +316,7 @@ async def test_everything_stale_fails_open_and_says_so() -> None:
 
 
 async def test_a_peer_that_breaks_the_protocol_ends_its_stream_only() -> None:
-    async with running(build_bbr(BbrSettings(**HERE))) as ports:
+    async with running(build(BbrSettings(**HERE))) as ports:
         twice = chat(b'{"model": "m"}')
         with pytest.raises(aio.AioRpcError, match="unexpected RequestHeaders"):
             await exchange(ports.grpc, [twice[0], twice[0]])
@@ -327,7 +327,7 @@ async def test_ports_in_use_are_all_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
         taken = {"grpc_port": one.getsockname()[1], "metrics_port": two.getsockname()[1]}
         with pytest.raises(PortsTaken) as caught:
-            async with running(build_bbr(BbrSettings(**{**HERE, **taken}))):
+            async with running(build(BbrSettings(**{**HERE, **taken}))):
                 pass
     assert [problem.split(":")[0] for problem in caught.value.problems] == [
         f"ext_proc port {taken['grpc_port']}",
@@ -350,7 +350,7 @@ def test_every_problem_of_a_gateway_file_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "gateway.yaml"
     file.write_text(json.dumps(config))
     with pytest.raises(SettingsError) as caught:
-        build_gateway(GatewaySettings(**HERE, config_file=str(file)))
+        build(GatewaySettings(**HERE, config_file=str(file)))
     text = str(caught.value)
     for part in (
         "scheduling.plugins[0].type",
@@ -365,7 +365,7 @@ def test_every_problem_of_a_gateway_file_is_reported(tmp_path: Path) -> None:
 
 async def test_the_end_of_the_drain_lets_answers_go_on() -> None:
     """A stream whose answer is under way ends well, so that Envoy does not cut the answer; an undecided one is cancelled."""
-    service = build_bbr(BbrSettings(**{**HERE, "drain_timeout": "50ms"}))
+    service = build(BbrSettings(**{**HERE, "drain_timeout": "50ms"}))
     stop = asyncio.Event()
     ports: asyncio.Future[Ports] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(service.run(stop, ports.set_result))

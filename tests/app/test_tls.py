@@ -15,7 +15,7 @@ import pytest
 import structlog
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from extproc.app import Service, build_bbr, build_epp, build_gateway
+from extproc.app import Service, build
 from extproc.app.tls import ServerTls, server_tls
 from extproc.app.watching import FileErrors
 from extproc.files import watch
@@ -69,7 +69,7 @@ class Running:
 
         server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=self.tls.context())
         self.port = server.sockets[0].getsockname()[1]
-        watching = asyncio.create_task(self.tls.run())
+        watching = asyncio.create_task(self.tls.run(asyncio.Event()))
         async with server:
             yield self
         watching.cancel()
@@ -155,7 +155,7 @@ async def test_without_the_flag_nothing_is_watched(authority: Authority, tmp_pat
     folder = authority.issue("one").write(tmp_path / "tls")
     tls = Running(cert_path=str(folder)).tls
     async with asyncio.timeout(5):
-        await tls.run()  # returns
+        await tls.run(asyncio.Event())  # returns
 
 
 async def test_a_pair_that_does_not_match_then_heals(authority: Authority, tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ async def test_what_is_said_at_start(authority: Authority, tmp_path: Path) -> No
     folder = authority.issue("gone", days=(-9, -1)).write(tmp_path / "tls")
     with structlog.testing.capture_logs() as logs:
         running_tls = Running(cert_path=str(folder), tls_cipher_suites=("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",))
-        await running_tls.tls.run()
+        await running_tls.tls.run(asyncio.Event())
     (line,) = logged(logs, "serving TLS")
     assert line["subject"] == "CN=gone"
     assert line["sans"] == ["gone", "localhost", "127.0.0.1"]
@@ -297,7 +297,7 @@ async def test_what_is_said_at_start(authority: Authority, tmp_path: Path) -> No
 async def test_a_certificate_of_tomorrow(authority: Authority, tmp_path: Path) -> None:
     folder = authority.issue("early", days=(1, 9)).write(tmp_path / "tls")
     with structlog.testing.capture_logs() as logs:
-        await Running(cert_path=str(folder)).tls.run()
+        await Running(cert_path=str(folder)).tls.run(asyncio.Event())
     assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["the certificate is not valid yet"]
 
 
@@ -333,24 +333,24 @@ def test_all_that_is_wrong_is_said_at_once(authority: Authority, tmp_path: Path)
         f"--cert-path: {tmp_path}/tls.key: No such file or directory",
         f"--client-ca-file: {ca}: expected a certificate in PEM, the file is empty",
     ]
-    assert problems_of(lambda: build_bbr(BbrSettings(**flags, adapters_file="/none"))) == [
+    assert problems_of(lambda: build(BbrSettings(**flags, adapters_file="/none"))) == [
         *of_tls,
         "--adapters-file: /none: No such file or directory",
     ]
-    assert problems_of(lambda: build_epp(EppSettings(**flags, config_file="/none")))[1:4] == of_tls
-    assert problems_of(lambda: build_gateway(GatewaySettings(**flags, config_file="/none")))[:3] == of_tls
+    assert problems_of(lambda: build(EppSettings(**flags, config_file="/none")))[:3] == of_tls
+    assert problems_of(lambda: build(GatewaySettings(**flags, config_file="/none")))[:3] == of_tls
 
 
 def test_a_pair_that_does_not_match_or_is_too_weak(authority: Authority, tmp_path: Path) -> None:
     folder = Signed(authority.issue().chain, authority.issue().key).write(tmp_path / "tls")
     why = "the key does not belong to the certificate (the first one in its file)"
 
-    def build() -> Service:
-        return build_bbr(BbrSettings(**HERE, cert_path=str(folder)))
+    def built() -> Service:
+        return build(BbrSettings(**HERE, cert_path=str(folder)))
 
-    assert problems_of(build) == [f"--cert-path: {folder}/tls.key: {why}"]
+    assert problems_of(built) == [f"--cert-path: {folder}/tls.key: {why}"]
     authority.issue(key=rsa.generate_private_key(65537, 1024)).write(folder)
-    assert problems_of(build) == [f"--cert-path: {folder}/tls.key: OpenSSL does not take it: ee_key_too_small"]
+    assert problems_of(built) == [f"--cert-path: {folder}/tls.key: OpenSSL does not take it: ee_key_too_small"]
 
 
 def test_flags_without_effect_are_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2
 
-from extproc.app import Ports, Service, build_bbr
+from extproc.app import Ports, Service, build
 from extproc.names import EXT_PROC_METHOD
 from extproc.pb import external_processor_pb2 as pb
 from extproc.settings.commands import BbrSettings
@@ -58,7 +58,7 @@ def router_of(transport: str, drain_timeout: str) -> Service:
         "drain_timeout": drain_timeout,
         "max_body_bytes": 2**20,
     }
-    return build_bbr(BbrSettings(**told))
+    return build(BbrSettings(**told))
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ async def soon(condition: Callable[[], bool]) -> None:
 def cancelled(router: Router) -> list[dict[str, int]]:
     """How a stream is counted whose client is gone. grpcio sometimes says so only by the end of the messages, which is OK."""
     gone = [{"CANCELLED": 1}]
-    return [*gone, {"OK": 1}] if router.service.settings.transport == "grpcio" else gone
+    return [*gone, {"OK": 1}] if router.service.serving.settings.transport == "grpcio" else gone
 
 
 class TestStreams:
@@ -243,7 +243,7 @@ async def test_open_streams_end_by_themselves_while_draining(transport: str) -> 
 async def test_flags_become_what_http2_announces() -> None:
     flags: dict[str, Any] = {"max_concurrent_streams": 7, "initial_stream_window_size": 70_000}
     ports: dict[str, Any] = {"host": "127.0.0.1", "grpc_port": 0, "grpc_health_port": 0, "metrics_port": 0}
-    async with running(build_bbr(BbrSettings(**ports, **flags, secure_serving=False))) as bound:
+    async with running(build(BbrSettings(**ports, **flags, secure_serving=False))) as bound:
         reader, writer = await asyncio.open_connection("127.0.0.1", bound.grpc)
         head = await reader.readexactly(9)
         told = await reader.readexactly(int.from_bytes(head[:3], "big"))

@@ -264,7 +264,7 @@ class TestUpstream:
         seen: list[ServerSettings] = []
 
         def serve(service: Service) -> int:
-            seen.append(service.settings)
+            seen.append(service.serving.settings)
             return 0
 
         monkeypatch.setattr("extproc.cli.servers.serve", serve)

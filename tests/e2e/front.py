@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from extproc.demo.envoy import envoy_child
 from extproc.demo.ports import free_ports
@@ -15,6 +15,8 @@ from extproc.protocol import StreamLimits
 from extproc.transport.session import Decider
 from tests.e2e.parts import ADMIN, ENVOY, call, send_answers, until
 from tests.fakes.serving import TransportName, serving
+
+ServeAt: TypeAlias = Callable[[int], contextlib.AbstractAsyncContextManager[object]]
 
 
 class Front(NamedTuple):
@@ -27,7 +29,7 @@ class Front(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def envoy_before(
-    decider: Decider,
+    decider: Decider | ServeAt,
     binary: Path,
     directory: Path,
     mode: str = "NONE",
@@ -37,8 +39,10 @@ async def envoy_before(
     transport: TransportName = "h2",
     limits: StreamLimits = StreamLimits(),
 ) -> AsyncIterator[Front]:
-    """`mode`: how Envoy sends response bodies. `ports`: where the demo's model servers really are. `change` has the last word
-    on Envoy's configuration.
+    """`decider` decides in a server of its own, or is a function that serves at a port, as a whole service does.
+
+    `mode`: how Envoy sends response bodies. `ports`: where the demo's model servers really are. `change` has the last word on
+    Envoy's configuration.
     """
 
     def changed(document: Any) -> None:
@@ -50,7 +54,9 @@ async def envoy_before(
     chosen = dict(zip(usual, free_ports(len(usual), taken=taken.values()), strict=True)) | taken
     envoy = envoy_child(binary, "one-hop.yaml", chosen, directory, change=changed)
     send_answers(directory, mode)
-    async with serving(decider, transport, port=chosen[9002], limits=limits):
+    port = chosen[9002]
+    serve = decider(port) if callable(decider) else serving(decider, transport, port=port, limits=limits)
+    async with serve:
         try:
             envoy.start()
             admin = f"http://127.0.0.1:{chosen[ADMIN]}"

@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from extproc import names
+from extproc.app import STAGES, build
 from extproc.domain import InferenceRequest
 from extproc.protocol import StreamLimits
+from extproc.settings.commands import BbrSettings
 from extproc.stages import Draft, Ending, Hooks, Pending, Step
+from tests.app.running import running
 from tests.e2e.front import envoy_before
 from tests.e2e.parts import Answer, call
 from tests.e2e.upstream import Exchange, Upstream
@@ -157,3 +160,26 @@ async def test_a_client_that_leaves_cancels_the_wait(envoy_binary: Path, tmp_pat
         client.close()
         await until(lambda: stage.waiting == 0)
         await until(lambda: stage.statuses == [0])
+
+
+async def test_a_stage_of_ones_own_is_three_lines(envoy_binary: Path, tmp_path: Path, transport: TransportName) -> None:
+    """In a whole service, with all that is on by default."""
+    scratch = Scratch()
+
+    def serve_at(port: int) -> contextlib.AbstractAsyncContextManager[object]:
+        settings = BbrSettings(grpc_port=port, grpc_health_port=0, metrics_port=0, secure_serving=False, transport=transport)
+        stages = [*STAGES["bbr"], lambda parts: scratch]
+        service = build(settings, stages)
+        return running(service)
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.begin("application/json")
+        await exchange.chunk(exchange.body)
+        await exchange.end()
+
+    upstream = Upstream(answer)
+    scratch.port = next(iter(upstream.ports.values()))
+    async with upstream.listening(), envoy_before(serve_at, envoy_binary, tmp_path, ports=upstream.ports) as at:
+        answers = await asyncio.gather(*[ask(at.url) for _ in range(20)])
+        assert {(each.status, each.body, each.headers["served-model-name"]) for each in answers} == {(200, BODY, "m")}
+        await until(lambda: scratch.statuses == [200] * 20)

@@ -1,0 +1,120 @@
+"""Which stages run on a stream of each command, in which order, and what each is made from.
+
+A stage of one's own is one line more: a function from `Parts` to a `Stage`, put where it belongs in the list that `build` gets:
+
+    build(settings, [*STAGES["bbr"], lambda parts: MyStage()])
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from extproc.app.telemetry import Telemetry
+from extproc.live import Live
+from extproc.observability.decisions import DecisionLog
+from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics
+from extproc.observability.responses import ResponseMetrics
+from extproc.request import ParseOptions
+from extproc.settings.commands import PickingSettings
+from extproc.settings.router import HeaderRules
+from extproc.stages import (
+    AdmitByPriority,
+    FindStored,
+    ModelHeaders,
+    PickEndpoint,
+    PoolOfEndpoints,
+    RewriteModel,
+    RouteToPool,
+    Stage,
+)
+from extproc.traffic import AdapterMap, RouteTable, StoredResponses
+
+
+@dataclass
+class Parts:
+    """What stages are made from. A command has some of it."""
+
+    telemetry: Telemetry
+    options: ParseOptions = field(default_factory=ParseOptions)
+    adapters: Live[AdapterMap] = field(default_factory=lambda: Live(AdapterMap()))
+    headers: HeaderRules = field(default_factory=HeaderRules)
+    routes: Live[RouteTable] = field(default_factory=lambda: Live(RouteTable([])))
+    pools: Mapping[str, PoolOfEndpoints] = field(default_factory=dict)
+    only_pool: str | None = None
+    """There is one pool and no route to it: an endpoint picker."""
+    picking: PickingSettings = field(default_factory=PickingSettings)
+    decisions: DecisionLog = field(default_factory=DecisionLog)
+
+    @property
+    def router_metrics(self) -> RouterMetrics:
+        """The one set of a router's metrics; there is none before somebody asks."""
+        return self.telemetry.instruments.once("router", lambda: RouterMetrics(self.telemetry.instruments))
+
+    @property
+    def picker_metrics(self) -> PickerMetrics:
+        """The one set of a picker's metrics."""
+        return self.telemetry.instruments.once("picker", lambda: PickerMetrics(self.telemetry.instruments, self.only_pool))
+
+
+MakeStage: TypeAlias = Callable[[Parts], Stage]
+
+
+def model_headers(parts: Parts) -> Stage:
+    """The body-based router."""
+    return ModelHeaders(parts.router_metrics, parts.adapters, parts.headers)
+
+
+def route_to_pool(parts: Parts) -> Stage:
+    """A gateway's routes."""
+    return RouteToPool(parts.routes, int(time.time()), parts.adapters)
+
+
+def find_stored(parts: Parts) -> Stage:
+    """Responses that an endpoint keeps."""
+    return FindStored(StoredResponses())
+
+
+def rewrite_model(parts: Parts) -> Stage:
+    """Rewrites of the pool."""
+    metrics = RewriteMetrics(parts.telemetry.instruments)
+    return RewriteModel(parts.pools, metrics, random.random, default_pool=parts.only_pool, options=parts.options)
+
+
+def admit_by_priority(parts: Parts) -> Stage:
+    """Objectives of the pool."""
+    return AdmitByPriority(
+        parts.pools,
+        AdmissionMetrics(parts.telemetry.instruments),
+        parts.picker_metrics,
+        default_pool=parts.only_pool,
+        ignore_subset=parts.picking.disable_endpoint_subset_filter,
+    )
+
+
+def pick_endpoint(parts: Parts) -> Stage:
+    """The endpoint picker."""
+    settings = parts.picking
+    return PickEndpoint(
+        parts.pools,
+        parts.picker_metrics,
+        parts.decisions,
+        default_pool=parts.only_pool,
+        model_required=parts.only_pool is not None,
+        responses=ResponseMetrics(parts.telemetry.instruments) if settings.response_metrics else None,
+        emit_scores=settings.emit_endpoint_scores,
+        ignore_subset=settings.disable_endpoint_subset_filter,
+    )
+
+
+_PICKING: Final = (rewrite_model, admit_by_priority, pick_endpoint)
+STAGES: Final[Mapping[str, Sequence[MakeStage]]] = {
+    "bbr": (model_headers,),
+    "epp": (find_stored, *_PICKING),
+    "gateway": (model_headers, find_stored, route_to_pool, *_PICKING),
+}
+"""By command. Rewrites and objectives belong to a pool, so they come behind the route to it; the route and the headers go by
+the model that the client named."""
