@@ -162,7 +162,7 @@ envoy.yaml: |
 {{/* A bootstrap of somebody's own. */}}
 {{- define "standalone.ownEnvoy" -}}
 {{- $s := .Values.inferenceExtension.sidecar -}}
-{{ $s.config | default (index $s.configMap.data "envoy.yaml") }}
+{{- $s.config | default (index $s.configMap.data "envoy.yaml") | default "" -}}
 {{- end }}
 
 {{/* The port of Envoy's own pages, which the pod's preStop asks: as the bootstrap says. */}}
