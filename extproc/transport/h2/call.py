@@ -68,6 +68,8 @@ class Call:
                 messages = self.messages = Messages()
             for message in messages.feed(data, self.max_message_bytes):
                 self.message(message)
+                if self.stream.call is not self:
+                    return  # answered: what stands behind is for nobody
             if messages.fault is not None:
                 raise messages.fault
             if ended:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from grpc_health.v1 import health_pb2 as pb
 
-from tests.fakes.http2 import data, headers, message, rst, with_path
+from tests.fakes.http2 import data, headers, message, rst, window, with_path
 from tests.fakes.wire import CallWire
 
 HEAD = "HEADERS 1 :status=200 content-type=application/grpc"
@@ -31,6 +31,18 @@ class TestHealth:
 
     def test_check_answers_before_the_call_ends(self) -> None:
         assert ask(CHECK, message(), end=False)[-2:] == ["HEADERS 1 grpc-status=0 end", "RST_STREAM 1 NO_ERROR"]
+
+    @pytest.mark.parametrize("path", [CHECK, LIST])
+    def test_there_is_one_answer_whatever_stands_behind_the_request(self, path: str) -> None:
+        """Also while the answer waits for a window."""
+        wire = CallWire(INITIAL_WINDOW_SIZE=0)
+        assert ask(path, message(), message(), end=False, wire=wire) == [HEAD]
+        told = wire.send(window(1, 1000))
+        assert [line.split()[0] for line in told] == ["DATA", "HEADERS", "RST_STREAM"]
+        (answer,) = [line for line in told if line.startswith("DATA")]
+        alone = CallWire(INITIAL_WINDOW_SIZE=0)
+        ask(path, message(), end=False, wire=alone)
+        assert answer in alone.send(window(1, 1000))
 
     def test_check_of_a_name_that_we_do_not_have(self) -> None:
         told = ask(CHECK, message(pb.HealthCheckRequest(service="x").SerializeToString()))
