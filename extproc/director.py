@@ -63,7 +63,7 @@ class Director:
     def decide(self, question: Decide) -> Decision | Reply | Suspended:
         """Decide now. Raises ExtProcError for what the client must see."""
         started_s = self._clock()
-        head, body, complete = question
+        head, body, complete = question.head, question.body, question.complete
         try:
             request = parse(head, body, complete=complete, options=self._options)
         except RequestError:

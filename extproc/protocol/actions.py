@@ -6,29 +6,41 @@ from typing import NamedTuple, TypeAlias
 
 from extproc.domain import NO_MUTATION, Decision, HeaderMutation, Reply, RequestHead
 from extproc.errors import ExtProcError
-from extproc.protocol.events import Direction
+from extproc.protocol.events import Direction, Told
 
 
-class Decide(NamedTuple):
+class Decide(Told):
     """Decide on the request; the outcome comes back as DecisionMade or DecisionFailed.
 
     `body` is None when the body mode gives none before the headers must go on; `complete` is False when `body` is only the
     beginning.
     """
 
-    head: RequestHead
-    body: bytes | None
-    complete: bool = True
+    __slots__ = ("body", "complete", "head")
+
+    def __init__(self, head: RequestHead, body: bytes | None, complete: bool = True) -> None:
+        self.head = head
+        self.body = body
+        self.complete = complete
+
+    def parts(self) -> tuple[object, ...]:
+        return (self.head, self.body, self.complete)
 
 
 class Withdraw(NamedTuple):
     """The decision that was asked for is not wanted any more; said at most once. If it comes all the same it is given back."""
 
 
-class ReplyRequestHeaders(NamedTuple):
+class ReplyRequestHeaders(Told):
     """A HeadersResponse to the request's headers; `decision` None leaves them as they are."""
 
-    decision: Decision | None = None
+    __slots__ = ("decision",)
+
+    def __init__(self, decision: Decision | None = None) -> None:
+        self.decision = decision
+
+    def parts(self) -> tuple[object, ...]:
+        return (self.decision,)
 
 
 class ReplyResponseHeaders(NamedTuple):
@@ -37,12 +49,18 @@ class ReplyResponseHeaders(NamedTuple):
     mutation: HeaderMutation = NO_MUTATION
 
 
-class ReplyChunk(NamedTuple):
+class ReplyChunk(Told):
     """A BodyResponse with a `streamed_response`: this piece of body goes on (FULL_DUPLEX_STREAMED)."""
 
-    direction: Direction
-    body: bytes | memoryview
-    end_of_stream: bool
+    __slots__ = ("body", "direction", "end_of_stream")
+
+    def __init__(self, direction: Direction, body: bytes | memoryview, end_of_stream: bool) -> None:
+        self.direction = direction
+        self.body = body
+        self.end_of_stream = end_of_stream
+
+    def parts(self) -> tuple[object, ...]:
+        return (self.direction, self.body, self.end_of_stream)
 
 
 class ReplyBody(NamedTuple):
@@ -90,16 +108,22 @@ class Answered:
         return bool(self.served and self.decision.destination) and self.served != self.decision.destination
 
 
-class Finished(NamedTuple):
+class Finished(Told):
     """The request is over, said exactly once for each stream that had a Decision.
 
     `status` is the response's status, 0 when there was none; `complete` tells whether the end of the response was seen
     (when Envoy doesn't send the body's end, the end of the stream is the end of the response and `complete` is False).
     """
 
-    decision: Decision
-    status: int
-    complete: bool
+    __slots__ = ("complete", "decision", "status")
+
+    def __init__(self, decision: Decision, status: int, complete: bool) -> None:
+        self.decision = decision
+        self.status = status
+        self.complete = complete
+
+    def parts(self) -> tuple[object, ...]:
+        return (self.decision, self.status, self.complete)
 
 
 Action: TypeAlias = (

@@ -30,6 +30,26 @@ class Direction(Enum):
     __hash__ = object.__hash__  # members are single; Enum's own is written in Python
 
 
+class Told:
+    """What every request brings or causes. A class where others are NamedTuples, because a compiled one is made at a fifth of a
+    tuple's cost. Immutable by convention, equal by its parts."""
+
+    __slots__ = ()
+
+    def parts(self) -> tuple[object, ...]:
+        """Its fields, in order."""
+        raise NotImplementedError
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Told) and other.__class__ is self.__class__ and self.parts() == other.parts()
+
+    def __hash__(self) -> int:
+        return hash(self.parts())
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}{self.parts()!r}"
+
+
 class ProtocolConfig(NamedTuple):
     """The first message's `protocol_config`: what Envoy is configured to send."""
 
@@ -39,20 +59,32 @@ class ProtocolConfig(NamedTuple):
     """`send_body_without_waiting_for_header_response`."""
 
 
-class RequestHeaders(NamedTuple):
+class RequestHeaders(Told):
     """The request's headers; `config` is None when the stream carries no `protocol_config`."""
 
-    head: RequestHead
-    end_of_stream: bool
-    config: ProtocolConfig | None = None
+    __slots__ = ("config", "end_of_stream", "head")
+
+    def __init__(self, head: RequestHead, end_of_stream: bool, config: ProtocolConfig | None = None) -> None:
+        self.head = head
+        self.end_of_stream = end_of_stream
+        self.config = config
+
+    def parts(self) -> tuple[object, ...]:
+        return (self.head, self.end_of_stream, self.config)
 
 
-class RequestBody(NamedTuple):
+class RequestBody(Told):
     """A piece of the request body. `subset` as in RequestHead: some proxies send the hint with the body."""
 
-    body: bytes | memoryview
-    end_of_stream: bool
-    subset: tuple[str, ...] | None = None
+    __slots__ = ("body", "end_of_stream", "subset")
+
+    def __init__(self, body: bytes | memoryview, end_of_stream: bool, subset: tuple[str, ...] | None = None) -> None:
+        self.body = body
+        self.end_of_stream = end_of_stream
+        self.subset = subset
+
+    def parts(self) -> tuple[object, ...]:
+        return (self.body, self.end_of_stream, self.subset)
 
 
 class RequestTrailers(NamedTuple):
@@ -89,10 +121,16 @@ class ResponseTrailers(NamedTuple):
     config: ProtocolConfig | None = None
 
 
-class DecisionMade(NamedTuple):
+class DecisionMade(Told):
     """What `Decide` asked for: changes to the request, or an answer of our own."""
 
-    outcome: Decision | Reply
+    __slots__ = ("outcome",)
+
+    def __init__(self, outcome: Decision | Reply) -> None:
+        self.outcome = outcome
+
+    def parts(self) -> tuple[object, ...]:
+        return (self.outcome,)
 
 
 class DecisionFailed(NamedTuple):

@@ -239,7 +239,7 @@ class ExtProcStream:
     def _request_has_ended(self, event: RequestBody) -> bool:
         return self._request_ended
 
-    def _ends(self, event: ResponseHeaders | ResponseBody) -> bool:
+    def _ends(self, event: RequestBody | ResponseHeaders | ResponseBody) -> bool:
         return event.end_of_stream
 
     # -- the request half ----------------------------------------------------------------------------------------
@@ -322,7 +322,8 @@ class ExtProcStream:
             if self._config.request_body is _FDS:
                 self._held_bytes += len(event.body)
             else:
-                event = event._replace(body=_NO_BYTES)  # Envoy keeps it itself; it only wants its answer
+                # Envoy keeps it itself; it only wants its answer.
+                event = RequestBody(_NO_BYTES, event.end_of_stream, event.subset)
         self._deferred.append(event)
         return []
 

@@ -147,35 +147,37 @@ class Session:
 
     def _perform(self, actions: list[Action], out: list[Message]) -> list[Message]:
         for action in actions:
-            if isinstance(action, Answered):
-                self._decider.answered(action)
-                continue
-            kind = action.__class__  # of tuples: a comparison is cheaper than isinstance, and mypy does not follow it
-            if kind is ReplyChunk:
-                out.append(codec.chunk(*action))
-            elif kind is ReplyRequestHeaders:
-                out.append(self._encoder.request_headers(*action))
-            elif kind is Decide:
-                made = self._decide(action)  # type: ignore[arg-type]
+            if isinstance(action, ReplyChunk):
+                out.append(codec.chunk(action.direction, action.body, action.end_of_stream))
+            elif isinstance(action, ReplyRequestHeaders):
+                out.append(self._encoder.request_headers(action.decision))
+            elif isinstance(action, Decide):
+                made = self._decide(action)
                 if made is not None:
                     self._perform(self._stream.receive(made), out)
-            elif kind is ReplyResponseHeaders:
-                out.append(self._encoder.response_headers(*action))
-            elif kind is ReplyBody:
-                out.append(self._encoder.body(*action))
-            elif kind is Finished:
-                self._decider.finished(action, self._stream.served)  # type: ignore[arg-type]
-            elif kind is Withdraw:
-                self._withdraw()
-            elif isinstance(action, ReplyTrailers):
-                out.append(codec.trailers(action.direction))
-            elif isinstance(action, ReplyImmediately):
-                answer = action.answer
-                if isinstance(answer, ExtProcError):
-                    self._decider.refused(answer)
-                    answer = reply_of(answer)
-                out.append(codec.immediate(answer))
+            elif isinstance(action, Answered):
+                self._decider.answered(action)
+            elif isinstance(action, Finished):
+                self._decider.finished(action, self._stream.served)
+            else:
+                self._perform_rare(action, out)
         return out
+
+    def _perform_rare(self, action: Action, out: list[Message]) -> None:
+        if isinstance(action, ReplyResponseHeaders):
+            out.append(self._encoder.response_headers(*action))
+        elif isinstance(action, ReplyBody):
+            out.append(self._encoder.body(*action))
+        elif isinstance(action, Withdraw):
+            self._withdraw()
+        elif isinstance(action, ReplyTrailers):
+            out.append(codec.trailers(action.direction))
+        elif isinstance(action, ReplyImmediately):
+            answer = action.answer
+            if isinstance(answer, ExtProcError):
+                self._decider.refused(answer)
+                answer = reply_of(answer)
+            out.append(codec.immediate(answer))
 
     def _decide(self, question: Decide) -> DecisionMade | DecisionFailed | None:
         try:

@@ -166,7 +166,7 @@ def exchanges(draw: st.DrawFn) -> Exchange:
         limits = StreamLimits(fallback=told, streamed_hold_bytes=draw(st.integers(1, 100)))
     else:
         assert isinstance(request[0], RequestHeaders)
-        request[0] = request[0]._replace(config=told)
+        request[0] = RequestHeaders(request[0].head, request[0].end_of_stream, told)
         limits = StreamLimits(fallback=config(draw(modes), draw(modes)), streamed_hold_bytes=draw(st.integers(1, 100)))
     if draw(st.booleans()):
         known_at, error_at = draw(st.integers(0, 99)), draw(st.none() | st.integers(0, 150) | st.integers(0, 3 * CHUNK_BYTES))
@@ -345,8 +345,8 @@ any_event: st.SearchStrategy[Event] = st.one_of(
     st.builds(RequestHeaders, st.just(HEAD), st.booleans(), st.none() | st.builds(config, st.sampled_from(BodyMode))),
     st.builds(RequestBody, st.binary(max_size=9), st.booleans(), st.none() | st.just(("10.0.0.1",))),
     st.just(RequestTrailers()),
-    st.builds(ResponseHeaders, st.integers(0, 999), st.booleans()),
-    st.builds(ResponseBody, st.binary(max_size=9), st.booleans()),
+    st.builds(ResponseHeaders, st.integers(0, 999), st.booleans(), config=st.none()),
+    st.builds(ResponseBody, st.binary(max_size=9), st.booleans(), config=st.none()),
     st.just(ResponseTrailers()),
     st.just(Deadline()),
     st.just(PeerClosed()),

@@ -13,7 +13,7 @@ from extproc.errors import ProtocolError
 from extproc.pb import external_processor_pb2 as pb
 from extproc.pb import processing_mode_pb2
 from extproc.protocol import BodyMode, Direction, ProtocolConfig
-from extproc.protocol.events import Event, RequestHeaders, ResponseBody, ResponseHeaders
+from extproc.protocol.events import Event, RequestBody, RequestHeaders, ResponseBody, ResponseHeaders
 from extproc.transport import codec
 from tests.fakes import messages
 from tests.fakes.messages import put_subset
@@ -140,7 +140,8 @@ def test_what_envoy_sends_of_a_response_is_read_by_hand() -> None:
 
 def test_metadata_behind_a_piece_of_request_body_is_its_subset() -> None:
     with mock.patch.object(codec, "_parse", side_effect=AssertionError("read by protobuf")):
-        assert codec.decode(messages.request_body(b"abc", subset=["10.0.0.1:80"])) == (b"abc", False, ("10.0.0.1:80",))
+        event = codec.decode(messages.request_body(b"abc", subset=["10.0.0.1:80"]))
+    assert event == RequestBody(b"abc", False, ("10.0.0.1:80",))
 
 
 def check_echo(raw: bytes) -> None:

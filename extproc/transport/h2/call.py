@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from extproc.errors import ProtocolError
 from extproc.observability.logs import peer_logger
@@ -36,8 +36,8 @@ class Services(NamedTuple):
     max_message_bytes: int
 
 
-class Calling(Protocol):
-    """Where calls live: all calls of one connection."""
+class Calling:
+    """Where calls live: all calls of one connection. A base class and no protocol, as compiled code looks into it at once."""
 
     connection: Connection
     services: Services
@@ -93,11 +93,11 @@ class Call:
             stream.call = None
             if self.timer is not None:
                 self.timer.cancel()
-            self.closed(code.name)
+            self.closed(code)
             block = OK_TRAILERS if code is Code.OK and stream.opened else status_block(code, message, opened=stream.opened)
             self.calls.connection.outbox.end(stream, block)
 
-    def closed(self, code: str) -> None:
+    def closed(self, code: Code) -> None:
         """The call is over, by `finish` or because its stream is gone."""
 
 
@@ -188,16 +188,16 @@ class ProcessCall(Call):
         if answers:
             self.finish(Code.OK)
 
-    def closed(self, code: str) -> None:
+    def closed(self, code: Code) -> None:
         self.session.closed()
         if self.held:
             self.calls.connection.intake.release(self.held)
             self.held = 0
         metrics = self.calls.services.streams
         metrics.open.value -= 1
-        if code == "OK":
+        if code is Code.OK:
             metrics.ok.value += 1
-        elif code == "CANCELLED":  # how Envoy ends a stream that it needs no more
+        elif code is Code.CANCELLED:  # how Envoy ends a stream that it needs no more
             metrics.cancelled.value += 1
         else:
-            metrics.streams.child(code).value += 1
+            metrics.streams.child(code.name).value += 1

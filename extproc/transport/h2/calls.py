@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from extproc.observability.logs import peer_logger
-from extproc.transport.h2.call import Call, ProcessCall, Services
+from extproc.transport.h2.call import Call, Calling, ProcessCall, Services
 from extproc.transport.h2.connection import Connection
 from extproc.transport.h2.events import (
     ConnectionEnded,
@@ -29,7 +29,7 @@ _log = peer_logger(__name__)
 DRAIN_PING: Final = b"draining"
 
 
-class Calls:
+class Calls(Calling):
     """The calls of one connection.
 
     `wake` is called when there is something to write that no read caused; `later` when something is to be done after so many
@@ -164,7 +164,7 @@ class Calls:
             stream.call = None
             if call.timer is not None:
                 call.timer.cancel()
-            call.closed("CANCELLED")
+            call.closed(Code.CANCELLED)
 
 
 def _sleep_on() -> None:

@@ -62,7 +62,7 @@ class HealthWatch(Call):
         if truncated or self._cancel is None:
             self.finish(Code.INTERNAL, "the call ended before its request")
 
-    def closed(self, code: str) -> None:
+    def closed(self, code: Code) -> None:
         if self._cancel is not None:
             self._cancel()
 
