@@ -41,8 +41,8 @@ from extproc.live import Live, LiveWriter
 from extproc.observability.instruments import Instruments
 from extproc.observability.logs import logger
 from extproc.pool import PoolStore
-from extproc.protocol import BodyMode, ProtocolConfig, StreamLimits
-from extproc.request import ParseOptions, is_upgrade, scanner_of
+from extproc.protocol import EVERY_REQUEST, BodyMode, OnHeaders, ProtocolConfig, StreamLimits
+from extproc.request import UPGRADE_MARKS, ParseOptions, is_upgrade, scanner_of
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import (
     BbrSettings,
@@ -140,7 +140,7 @@ def build(settings: Buildable, stages: Sequence[MakeStage] | None = None) -> Ser
     limits = StreamLimits(
         settings.max_body_bytes,
         request_timeout_s=settings.request_timeout,
-        decides_on_headers=is_upgrade,
+        on_headers=OnHeaders(is_upgrade, UPGRADE_MARKS),
         scanner_of=scanner_of if isinstance(settings, EarlySettings) and settings.early else None,
     )
     if isinstance(settings, BbrSettings):
@@ -155,7 +155,7 @@ def build(settings: Buildable, stages: Sequence[MakeStage] | None = None) -> Ser
         marker = HeaderMutation(set_headers=((names.RESPONSE_MARKER_HEADER, "true"),))
         limits = limits._replace(on_response_headers=marker)
         if plan.parts.options.unread_bodies:
-            limits = limits._replace(decides_on_headers=lambda head: True)
+            limits = limits._replace(on_headers=EVERY_REQUEST)
     else:
         name = "gateway"
         _plan_gateway(plan, settings)

@@ -34,12 +34,13 @@ from extproc.protocol.events import (
     ResponseHeaders,
     ResponseTrailers,
 )
-from extproc.protocol.limits import StreamLimits
+from extproc.protocol.limits import EVERY_REQUEST, OnHeaders, StreamLimits
 from extproc.protocol.pieces import CHUNK_BYTES
 from extproc.protocol.stream import ExtProcStream
 
 __all__ = [
     "CHUNK_BYTES",
+    "EVERY_REQUEST",
     "Action",
     "Answered",
     "BodyMode",
@@ -51,6 +52,7 @@ __all__ = [
     "Event",
     "ExtProcStream",
     "Finished",
+    "OnHeaders",
     "PeerClosed",
     "ProtocolConfig",
     "ReplyBody",

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from extproc.domain import NO_MUTATION, HeaderMutation, RequestHead
 from extproc.protocol.early import ScannerOf
 from extproc.protocol.events import BodyMode, ProtocolConfig
+
+
+class OnHeaders(NamedTuple):
+    """Requests whose body tells nothing, or never ends: they are decided on their headers in every mode, and their body goes
+    on as it comes. It is neither held nor bounded then."""
+
+    are_enough: Callable[[RequestHead], bool]
+    marks: tuple[bytes, ...]
+    """The headers' message of such a request holds one of these: so others are told apart without reading it."""
+
+
+EVERY_REQUEST: Final = OnHeaders(lambda head: True, (b"",))
 
 
 class StreamLimits(NamedTuple):
@@ -25,8 +37,7 @@ class StreamLimits(NamedTuple):
     request_timeout_s: float = 300.0
     """The transport says `Deadline` this long after the stream's start: a request that is undecided then is answered with
     408 `request_timeout`, or 504 `decision_timeout` when it is the director that takes so long. 0: never."""
-    decides_on_headers: Callable[[RequestHead], bool] | None = None
-    """Requests whose body tells nothing, or never ends: they are decided on their headers in every mode, and their body goes
-    on as it comes. It is neither held nor bounded then."""
+    on_headers: OnHeaders | None = None
+    """Which requests are decided on their headers alone, None for those without a body only."""
     scanner_of: ScannerOf | None = None
     """Early mode in full duplex (`early.py`), for the bodies that it gives a scanner for. None: every body is read whole."""

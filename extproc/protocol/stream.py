@@ -170,8 +170,8 @@ class ExtProcStream:
         """Envoy says how it sends bodies; in early mode the body that is announced may be one to follow."""
         if event.config is not None:
             self._config = event.config
-        on_headers = self._limits.decides_on_headers
-        if on_headers is not None and not event.end_of_stream and on_headers(event.head):
+        on_headers = self._limits.on_headers
+        if on_headers is not None and not event.end_of_stream and on_headers.are_enough(event.head):
             self._bodiless = True
             return
         scanner_of = self._limits.scanner_of

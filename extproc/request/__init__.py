@@ -4,8 +4,18 @@ This package may not import asyncio, grpc, protobuf, logging or any room beside 
 what changes in one whose model gets another name.
 """
 
-from extproc.request.parse import ParseOptions, checked_model, is_upgrade, parse
+from extproc.request.parse import UPGRADE_MARKS, ParseOptions, checked_model, is_upgrade, parse
 from extproc.request.rename import Renamed, renamed, spliced
 from extproc.request.scan import scanner_of
 
-__all__ = ["ParseOptions", "Renamed", "checked_model", "is_upgrade", "parse", "renamed", "scanner_of", "spliced"]
+__all__ = [
+    "UPGRADE_MARKS",
+    "ParseOptions",
+    "Renamed",
+    "checked_model",
+    "is_upgrade",
+    "parse",
+    "renamed",
+    "scanner_of",
+    "spliced",
+]

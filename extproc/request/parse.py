@@ -82,6 +82,10 @@ def _why_no_body(head: RequestHead, options: ParseOptions) -> str | None:
     return None if is_upgrade(head) else "the proxy does not send the body"
 
 
+UPGRADE_MARKS: Final = (b"upgrade", b"CONNECT")
+"""The headers of an upgrade hold one of these: the header's name as Envoy writes it, or the method."""
+
+
 def is_upgrade(head: RequestHead) -> bool:
     """Whether the request asks for another protocol (WebSocket, say): what follows its headers is no body and has no end.
 

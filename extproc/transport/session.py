@@ -73,7 +73,7 @@ class Decider(Protocol):
 class Session:
     """The life of one stream."""
 
-    __slots__ = ("_decider", "_encoder", "_held", "_stream", "_wait", "_waits", "carrier")
+    __slots__ = ("_decider", "_encoder", "_held", "_on_headers", "_stream", "_wait", "_waits", "carrier")
 
     def __init__(self, decider: Decider, encoder: Encoder, limits: StreamLimits, *, waits: bool = False) -> None:
         """`waits`: a first message that asks for no answer is read together with the second. For a transport that changes
@@ -83,6 +83,7 @@ class Session:
         self._encoder = encoder
         self._stream = ExtProcStream(limits)
         self._waits = waits
+        self._on_headers = limits.on_headers
         self._held: bytes | None = None
         self.carrier: Carrier | None = None
         """Who is told when a decision that had to wait can go on; let go of with the stream."""
@@ -99,7 +100,7 @@ class Session:
                 return [echo]
         if self._waits:
             self._waits = False
-            if codec.can_wait(raw):
+            if codec.can_wait(raw) and not self._is_enough(raw):
                 self._held = raw
                 return []
         stream = self._stream
@@ -108,6 +109,11 @@ class Session:
             held, self._held = self._held, None
             self._perform(stream.receive(codec.decode(held)), out)
         return self._perform(stream.receive(codec.decode(raw)), out)
+
+    def _is_enough(self, raw: bytes) -> bool:
+        """Whether the headers' message may be all that is needed: then a second one may never come."""
+        on_headers = self._on_headers
+        return on_headers is not None and any(mark in raw for mark in on_headers.marks)
 
     @property
     def may_leave(self) -> bool:

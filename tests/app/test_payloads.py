@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from grpc import aio
 
 from extproc.app.build import build
 from extproc.app.service import Service
+from extproc.names import EXT_PROC_METHOD
 from extproc.pb import external_processor_pb2 as pb
 from extproc.settings.commands import EppSettings, GatewaySettings
 from tests.app.running import chat, exchange, headers_of, running
 from tests.fakes.page import read_page
+from tests.fakes.serving import TransportName
 
 HERE: dict[str, Any] = {
     "host": "127.0.0.1",
@@ -48,8 +52,8 @@ def gateway(directory: Path, pools: int, **more: object) -> Service:
     return build(GatewaySettings(**HERE, config_file=str(file)))
 
 
-def epp(config_text: str | None = None) -> Service:
-    return build(EppSettings(**HERE, endpoints=(ONE,), config_text=config_text))
+def epp(config_text: str | None = None, transport: TransportName = "h2") -> Service:
+    return build(EppSettings(**HERE, endpoints=(ONE,), config_text=config_text, transport=transport))
 
 
 def said(answers: list[pb.ProcessingResponse]) -> str:
@@ -95,6 +99,25 @@ async def test_with_another_parser_beside_it_llm_apis_are_judged() -> None:
         "parsers: [", "parsers: [{pluginRef: openai-parser}, "
     )
     assert await ask(epp(both), chat(b"{"), chat(b"{", "/mcp")) == ["400 invalid_body", ONE]
+
+
+@pytest.mark.parametrize("config", [None, PASSTHROUGH], ids=["upgrade", "passthrough"])
+async def test_nobody_waits_for_a_second_message(config: str | None, transport: TransportName) -> None:
+    """A transport that reads the first two messages at once must not do so where one is all that will come."""
+    upgrade = {"connection": "Upgrade", "upgrade": "websocket"}
+    first = asked("GET", "/v1/realtime", b"never sent", **upgrade)[0]
+    service = epp(config, transport=transport)
+    async with running(service) as ports, aio.insecure_channel(f"127.0.0.1:{ports.grpc}") as channel:
+        call: Any = channel.stream_stream(
+            EXT_PROC_METHOD,
+            request_serializer=pb.ProcessingRequest.SerializeToString,
+            response_deserializer=pb.ProcessingResponse.FromString,
+        )()
+        await call.write(first)
+        async with asyncio.timeout(5):
+            answer = await call.read()
+        assert headers_of(answer)["x-gateway-destination-endpoint"] == ONE
+        await call.done_writing()
 
 
 @pytest.mark.parametrize("path", ["/mcp", "/upload", "/files/1", "/v1/threads/t/messages"])

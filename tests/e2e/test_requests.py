@@ -7,11 +7,12 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import openai
 import pytest
 
-from extproc.demo.stack import LLAMA, PHI4
+from extproc.demo.stack import LLAMA, PHI4, PoolPlan
 from extproc.demo.traffic import usage_tokens
 from tests.e2e import raw
 from tests.e2e.parts import JSON, Endpoints, Stack, call, chat, until
@@ -198,3 +199,13 @@ def test_half_a_request(stack: Stack) -> None:
         until(lambda: stack.streams() == 1)
         connection.shutdown(socket.SHUT_RDWR)
     until(stack.idle)
+
+
+@pytest.mark.parametrize("pool", [LLAMA, PHI4], ids=["llama", "phi4"])
+def test_upgrades_are_decided_on_their_headers(stack: Stack, pool: PoolPlan) -> None:
+    """Our model servers have no WebSocket, and say so: it is they who answer, at once, and not Envoy with 403."""
+    asked = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13", "sec-websocket-key": "eA=="}
+    answer = call(stack.url, f"/v1/realtime?model={quote(pool.model)}", None, {**asked, "x-request-id": f"ws-{pool.name}"})
+    assert answer.status == 404, answer
+    assert answer.endpoint.startswith(f"{pool.name}-")
+    assert stack.decision(f"ws-{pool.name}")["model"] == pool.model

@@ -17,15 +17,15 @@ from h2.events import DataReceived, ResponseReceived
 
 from extproc.domain import Endpoint
 from extproc.pool import PoolStore
-from extproc.protocol import StreamLimits
-from extproc.request import is_upgrade
+from extproc.protocol import OnHeaders, StreamLimits
+from extproc.request import UPGRADE_MARKS, is_upgrade
 from tests.e2e.front import Front, envoy_before
 from tests.fakes.deployment import Deployment
 from tests.fakes.page import counted
 
 pytestmark = pytest.mark.e2e
 
-LIMITS = StreamLimits(max_body_bytes=4096, request_timeout_s=1.0, decides_on_headers=is_upgrade)
+LIMITS = StreamLimits(max_body_bytes=4096, request_timeout_s=1.0, on_headers=OnHeaders(is_upgrade, UPGRADE_MARKS))
 REALTIME = "/v1/realtime?model=whisper"
 
 

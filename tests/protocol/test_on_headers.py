@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from extproc.domain import RequestHead
-from extproc.protocol import BodyMode, StreamLimits
+from extproc.protocol import BodyMode, OnHeaders, StreamLimits
 from tests.fakes.events import (
     BUFFERED,
     CLOSED,
@@ -25,7 +25,7 @@ from tests.fakes.events import (
     response_body,
 )
 
-LIMITS = StreamLimits(8, decides_on_headers=lambda head: head.headers.get("upgrade") == b"websocket")
+LIMITS = StreamLimits(8, on_headers=OnHeaders(lambda head: "upgrade" in head.headers, (b"upgrade",)))
 UPGRADE = RequestHead({":method": b"GET", ":path": b"/v1/realtime", "upgrade": b"websocket"})
 
 

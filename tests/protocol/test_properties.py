@@ -12,6 +12,7 @@ from extproc.domain import Decision, Reply
 from extproc.errors import ConflictingModel, DecisionTimeout, ExtProcError, NoEndpoints, ProtocolError
 from extproc.protocol import (
     CHUNK_BYTES,
+    EVERY_REQUEST,
     Action,
     BodyMode,
     Deadline,
@@ -172,6 +173,8 @@ def exchanges(draw: st.DrawFn) -> Exchange:
         known_at, error_at = draw(st.integers(0, 99)), draw(st.none() | st.integers(0, 150) | st.integers(0, 3 * CHUNK_BYTES))
         hold = draw(st.sampled_from((50, 1 << 20)))
         limits = limits._replace(scanner_of=lambda head: CountingScanner(known_at, error_at), streamed_hold_bytes=hold)
+    if not draw(st.integers(0, 4)):
+        limits = limits._replace(on_headers=EVERY_REQUEST)
     events = request[:1]
     request = request[1:]
     while request or answer:
@@ -284,7 +287,8 @@ def buffered_headers_are_answered_before_the_body_comes(exchange: Exchange, sent
         assert isinstance(first, RequestHeaders)
         stream = ExtProcStream(exchange.limits)
         (action,) = stream.receive(first)
-        assert isinstance(action, Decide if first.end_of_stream else ReplyRequestHeaders)
+        is_asked = first.end_of_stream or exchange.limits.on_headers is not None
+        assert isinstance(action, Decide if is_asked else ReplyRequestHeaders)
 
 
 def every_change_of_state_is_a_row(exchange: Exchange, sent: list[Event], done: list[Action]) -> None:
@@ -296,7 +300,7 @@ def the_director_is_asked_on_what_came(exchange: Exchange, sent: list[Event], do
     for question in (action for action in done if isinstance(action, Decide)):
         pieces = [event.body for event in sent if isinstance(event, RequestBody)]
         if question.body is None:
-            assert exchange.request_mode in (NONE, STREAMED)
+            assert exchange.request_mode in (NONE, STREAMED) or exchange.limits.on_headers is not None
         elif question.complete and exchange.request_mode in (FDS, BUFFERED):
             assert question.body == b"".join(pieces)
         else:

@@ -86,6 +86,8 @@ def bodies(draw: st.DrawFn) -> bytes:
     part.body = b"b" * draw(_sizes) + draw(st.sampled_from([b"", b"\x10\x01", b"\x10"]))
     part.end_of_stream = draw(st.booleans())
     draw(metadata(message))
+    if draw(st.booleans()):
+        message.protocol_config.response_body_mode = processing_mode_pb2.ProcessingMode.BUFFERED
     return message.SerializeToString()
 
 

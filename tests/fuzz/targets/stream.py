@@ -12,12 +12,14 @@ from extproc.errors import ExtProcError, InternalError, NoEndpoints, ProtocolErr
 from extproc.pb import external_processor_pb2 as pb
 from extproc.protocol import (
     CHUNK_BYTES,
+    EVERY_REQUEST,
     Action,
     BodyMode,
     Decide,
     Direction,
     Event,
     ExtProcStream,
+    OnHeaders,
     ProtocolConfig,
     RequestBody,
     RequestHeaders,
@@ -28,7 +30,7 @@ from extproc.protocol import (
     StreamLimits,
 )
 from extproc.protocol.table import REQUEST_ROWS, RESPONSE_EVENTS, RESPONSE_ROWS, State
-from extproc.request import scanner_of
+from extproc.request import UPGRADE_MARKS, is_upgrade, scanner_of
 from extproc.response import AnswerReader
 from extproc.transport import codec
 from extproc.transport.codec import Encoder, Message, joined
@@ -45,12 +47,13 @@ _FDS: Final = BodyMode.FULL_DUPLEX_STREAMED
 _MARKER: Final = HeaderMutation(set_headers=(("x-marker", "true"),))
 _SET: Final = (("X-Gateway-Model-Name", "m"), ("x-gateway-destination-endpoint", "10.0.0.1:8000"))
 _LIMITS: Final = tuple(
-    StreamLimits(most, hold, ProtocolConfig(fallback, _FDS), marker, scanner_of=scan)
+    StreamLimits(most, hold, ProtocolConfig(fallback, _FDS), marker, scanner_of=scan, on_headers=on_headers)
     for most in (64 * 2**20, 150)
     for hold in (512 * 2**10, 90)
     for fallback in (_FDS, BodyMode.BUFFERED)
     for marker in (NO_MUTATION, _MARKER)
     for scan in (None, scanner_of)
+    for on_headers in (None, OnHeaders(is_upgrade, UPGRADE_MARKS), EVERY_REQUEST)
 )
 
 
