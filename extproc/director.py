@@ -75,6 +75,7 @@ class Director:
         if request.unread is not None and self._metrics is not None:
             self._metrics.unread.child(_reason(request.unread)).value += 1
         draft = Draft(started_s, body, complete, model=request.model, empty_model=request.empty_model)
+        draft.answer_is_seen = question.answer_is_seen
         return self._go_on(request, draft, 0, None)
 
     def resume(self, suspended: Suspended, outcome: object) -> Decision | Reply | Suspended:

@@ -175,6 +175,16 @@ class ResponseReader(Protocol):
         """
         ...
 
+    @property
+    def wants_body(self) -> bool:
+        """Known after `headers`: whether anything else is to be said. What nobody wants is passed on unread."""
+        ...
+
+    @property
+    def only_listens(self) -> bool:
+        """Known after `headers`: every piece goes on as it is, and at once, whatever `body` would say; so does the rest."""
+        ...
+
     def body(self, piece: bytes, last: bool) -> bytes:
         """What goes on instead: `piece` itself when it is unchanged."""
         ...

@@ -104,7 +104,7 @@ def pick_endpoint(parts: Parts) -> Stage:
         parts.decisions,
         default_pool=parts.only_pool,
         model_required=parts.only_pool is not None,
-        responses=ResponseMetrics(parts.telemetry.instruments) if settings.response_metrics else None,
+        responses=_responses(settings, parts.telemetry),
         emit_scores=settings.emit_endpoint_scores,
         ignore_subset=settings.disable_endpoint_subset_filter,
     )
@@ -118,3 +118,8 @@ STAGES: Final[Mapping[str, Sequence[MakeStage]]] = {
 }
 """By command. Rewrites and objectives belong to a pool, so they come behind the route to it; the route and the headers go by
 the model that the client named."""
+
+
+def _responses(settings: PickingSettings, telemetry: Telemetry) -> ResponseMetrics | None:
+    asked = settings.response_metrics
+    return None if asked == "off" else ResponseMetrics(telemetry.instruments, always=asked == "on")

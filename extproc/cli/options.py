@@ -120,7 +120,7 @@ def _command(model: type[Settings], name: str, callback: Callable[..., None] | N
         },
     )
     made.takes = {
-        **{flag_of(field, info): _is_bool(info) for field, info in model.model_fields.items() if not is_hidden(info)},
+        **{flag_of(field, info): _bare(info) is not None for field, info in model.model_fields.items() if not is_hidden(info)},
         **{flag.flag: flag.boolean for flag in upstream.flags_of(name)},
     }
     return made
@@ -250,7 +250,8 @@ def shown_default(info: FieldInfo) -> str:
 def _option(field: str, info: FieldInfo) -> click.Option:
     default = shown_default(info)
     shown = f"  [{'' if info.is_required() else 'default: '}{default}]" if default else ""
-    optional: dict[str, Any] = {"flag_value": "true", "is_flag": False} if _is_bool(info) else {}
+    bare = _bare(info)
+    optional: dict[str, Any] = {} if bare is None else {"flag_value": bare, "is_flag": False}
     return click.Option(
         [f"--{flag_of(field, info)}", field],
         multiple=bool(_extra(info).get("repeated")),
@@ -278,6 +279,11 @@ def _annotation(info: FieldInfo) -> Any:
 
 def _is_bool(info: FieldInfo) -> bool:
     return _annotation(info) is bool
+
+
+def _bare(info: FieldInfo) -> str | None:
+    """What the flag means without a value, None when it needs one."""
+    return "true" if _is_bool(info) else _extra(info).get("bare")
 
 
 def _may_be_absent(info: FieldInfo) -> bool:

@@ -52,7 +52,9 @@ class ModelResponses:
 class ResponseMetrics:
     """The families, and what goes into them when an answer is over."""
 
-    def __init__(self, instruments: Instruments) -> None:
+    def __init__(self, instruments: Instruments, *, always: bool = True) -> None:
+        """`always`: also where there is nothing to read, which is counted then; else what comes by here and can be read."""
+        self.always = always
         standard = ["model_name", "target_model_name", "priority"]
         make = partial(instruments.histogram, most=UNBOUNDED)
         self._names = ModelNames.of(instruments)

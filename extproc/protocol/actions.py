@@ -13,18 +13,19 @@ class Decide(Told):
     """Decide on the request; the outcome comes back as DecisionMade or DecisionFailed.
 
     `body` is None when the body mode gives none before the headers must go on; `complete` is False when `body` is only the
-    beginning.
+    beginning. `answer_is_seen`: the answer's body will come by here, too.
     """
 
-    __slots__ = ("body", "complete", "head")
+    __slots__ = ("answer_is_seen", "body", "complete", "head")
 
-    def __init__(self, head: RequestHead, body: bytes | None, complete: bool = True) -> None:
+    def __init__(self, head: RequestHead, body: bytes | None, complete: bool = True, answer_is_seen: bool = True) -> None:
         self.head = head
         self.body = body
         self.complete = complete
+        self.answer_is_seen = answer_is_seen
 
     def parts(self) -> tuple[object, ...]:
-        return (self.head, self.body, self.complete)
+        return (self.head, self.body, self.complete, self.answer_is_seen)
 
 
 class Withdraw(NamedTuple):

@@ -60,6 +60,7 @@ class ExtProcStream:
         "_head",
         "_held_bytes",
         "_limits",
+        "_only_listens",
         "_parts",
         "_pieces",
         "_reader",
@@ -94,6 +95,7 @@ class ExtProcStream:
         self._watch: Watch | None = None
         self._decision: Decision | None = None
         self._reader: ResponseReader | None = None
+        self._only_listens = False
         self._status = 0
         self._finished = False
         self.served = ""
@@ -155,14 +157,19 @@ class ExtProcStream:
 
     @property
     def echoes(self) -> bool:
-        """A piece of the response's body would now go on as it is, unless it is the last."""
+        """A piece of the response's body would now go on as it is, unless it is the last; `listener` is to hear of it."""
         return (
             self.response_state is State.RESPONSE_BODY
-            and self._reader is None
+            and (self._reader is None or self._only_listens)
             and self._config.response_body is _FDS
             and self.request_state is not State.ANSWERED
             and self.request_state is not State.CLOSED
         )
+
+    @property
+    def listener(self) -> ResponseReader | None:
+        """Hears each piece that goes on as it is."""
+        return self._reader
 
     # -- before the conditions -----------------------------------------------------------------------------------
 
@@ -246,7 +253,7 @@ class ExtProcStream:
 
     def _decide_on_headers(self, event: RequestHeaders) -> Actions:
         self._request_ended = event.end_of_stream
-        return [Decide(event.head, _NO_BYTES if event.end_of_stream else None, not self._bodiless)]
+        return [Decide(event.head, _NO_BYTES if event.end_of_stream else None, not self._bodiless, self._answer_is_seen)]
 
     def _answer_headers(self, event: RequestHeaders) -> Actions:
         self._head = event.head
@@ -290,7 +297,11 @@ class ExtProcStream:
         only = parts[0] if len(parts) == 1 else None
         body = only if isinstance(only, bytes) else b"".join(parts)
         self._taken = body
-        return [Decide(self._head, body, complete)]
+        return [Decide(self._head, body, complete, self._answer_is_seen)]
+
+    @property
+    def _answer_is_seen(self) -> bool:
+        return self._config.response_body is not BodyMode.NONE
 
     def _refuse_body(self, event: RequestBody) -> Actions:
         return self._instead(too_large(self._limits.max_body_bytes))
@@ -396,9 +407,10 @@ class ExtProcStream:
         reader = decision.reader
         if reader is not None:
             path = path_of(event, self._config.response_body)
-            if path is BodyPath.PIECEWISE or path is BodyPath.FREE:
-                self._reader = reader
             stale = reader.headers(event.status, event.headers, path)
+            if (path is BodyPath.PIECEWISE or path is BodyPath.FREE) and reader.wants_body:
+                self._reader = reader
+                self._only_listens = reader.only_listens
             if stale:
                 mutation = both(HeaderMutation(stale), mutation)
         return [ReplyResponseHeaders(mutation), Answered(decision, event.status, event.served)]

@@ -19,10 +19,19 @@ _SEEN: Final = (BodyPath.FREE, BodyPath.PIECEWISE)
 class Measurement:
     """What one answer says of itself: times, size, usage. Only answers with a status of 2xx are measured."""
 
-    __slots__ = ("_clock", "_on_gap", "_usage", "size_bytes", "streaming", "times", "unread")
+    __slots__ = ("_clock", "_on_gap", "_only_readable", "_usage", "size_bytes", "streaming", "times", "unread")
 
-    def __init__(self, started_s: float, clock: Callable[[], float], on_gap: Callable[[float], None]) -> None:
-        """`on_gap` hears the inter-token latencies of a stream, in seconds, as they happen."""
+    def __init__(
+        self,
+        started_s: float,
+        clock: Callable[[], float],
+        on_gap: Callable[[float], None],
+        *,
+        only_readable: bool = False,
+    ) -> None:
+        """`on_gap` hears the inter-token latencies of a stream, in seconds, as they happen. `only_readable`: of an answer whose
+        usage can't be read nothing is measured."""
+        self._only_readable = only_readable
         self._clock = clock
         self._on_gap = on_gap
         self._usage: StreamUsage | DocumentUsage | None = None
@@ -53,7 +62,7 @@ class Measurement:
             self._usage = DocumentUsage()
         else:
             self.unread = "content-type"
-        return True
+        return not (self.unread and self._only_readable)
 
     def piece(self, piece: bytes) -> None:
         """A piece of the body came."""
@@ -111,6 +120,16 @@ class AnswerReader:
         self._restorer = restorer
         stale = _DIGESTS if restorer.keeps_length else ("content-length", *_DIGESTS)
         return tuple([name for name in stale if name in headers])
+
+    @property
+    def wants_body(self) -> bool:
+        """Somebody measures, or the model's name may have to be put back."""
+        return self._heard is not None or self._restorer is not None
+
+    @property
+    def only_listens(self) -> bool:
+        """Nothing is put back."""
+        return self._restorer is None
 
     def body(self, piece: bytes, last: bool) -> bytes:
         """What goes on instead of the piece."""

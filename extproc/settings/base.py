@@ -105,14 +105,17 @@ def setting(
     required: bool = False,
     repeated: bool = False,
     hidden: bool = False,
+    bare: str | None = None,
 ) -> Any:
     """Declare a setting.
 
     `flag` is the flag without dashes when it isn't the field's name with dashes; `env` the environment variable when it
     isn't EXTPROC_ and the flag; `default_text` how the help shows the default. `repeated`: the flag may come several times, and
-    the variable has a line for each. `hidden`: no flag at all, for what flags of upstream are translated to.
+    the variable has a line for each. `hidden`: no flag at all, for what flags of upstream are translated to. `bare`: what the
+    flag means without a value; a switch is true.
     """
     extra: dict[str, Any] = {"flag": flag, "env": env, "default_text": default_text, "repeated": repeated, "hidden": hidden}
+    extra["bare"] = bare
     if required:
         return Field(description=doc, json_schema_extra=extra)
     return Field(default=default, description=doc, json_schema_extra=extra)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import BeforeValidator, field_validator, model_validator
 
 from extproc.settings.base import Duration, Port, Settings, setting
 from extproc.settings.picker import check_gates
@@ -114,13 +114,20 @@ class ScrapingSettings(Settings):
         return self
 
 
+def _switch(value: object) -> object:
+    """As it was while there was no auto."""
+    return {"true": "on", "false": "off"}.get(str(value).lower(), value)
+
+
 class PickingSettings(Settings):
     """What a picker does beside picking."""
 
-    response_metrics: bool = setting(
-        False,
-        "Measure answers: tokens, time to first token, time per output token, inter-token latency, size. Reads every piece "
-        "of every answer, so Envoy must send them (response_body_mode).",
+    response_metrics: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)] = setting(
+        "auto",
+        "Measure answers: tokens, time to first token, time per output token, inter-token latency, size. auto: those whose "
+        "body Envoy sends here anyway (Istio, GKE) and that can be read. on: also says so where it sends none "
+        "(response_body_mode).",
+        bare="on",
     )
     metrics_names: Literal["both", "inference", "llm-d"] = setting(
         "both",

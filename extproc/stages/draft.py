@@ -49,6 +49,7 @@ class Draft:
     """
 
     __slots__ = (
+        "answer_is_seen",
         "append_response_headers",
         "body",
         "booking",
@@ -94,6 +95,8 @@ class Draft:
         self.empty_model = empty_model
         self.reasons = reasons
         """Where stages say why, for people to read; None when nobody asked."""
+        self.answer_is_seen = True
+        """Its body will come by here."""
         self.committed = False
         """The decision went out."""
         self.set_headers: tuple[tuple[str, str], ...] = ()

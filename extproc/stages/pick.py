@@ -98,10 +98,10 @@ class PickEndpoint:
         store = choice.store
         draft.booking = Booking(choice.pool, store, store.picked(endpoint), bound, outcome)
         bound.started(request.body_bytes)
-        if self._responses is not None:
-            draft.measurement = Measurement(
-                draft.started_s, self._clock, self._responses.model(model, target, draft.priority).itl.observe
-            )
+        responses = self._responses
+        if responses is not None and (responses.always or draft.answer_is_seen):
+            heard = responses.model(model, target, draft.priority).itl.observe
+            draft.measurement = Measurement(draft.started_s, self._clock, heard, only_readable=not responses.always)
         metrics.schedule.observe(choice.made_s - choice.began_s)
         metrics.picked(target or model, endpoint.key, endpoint.name, endpoint.namespace, endpoint.port)
         if choice.candidates.trial == choice.pick.positions[0]:

@@ -244,6 +244,15 @@ def echo(raw: bytes) -> bytes | None:
     return _streamed_head(Direction.RESPONSE, length) + raw[at:end]
 
 
+def echoed(raw: bytes) -> bytes:
+    """The piece of body in a message that has an `echo`."""
+    at = 3 if raw[1] >= 0x80 else 2
+    size, begin = raw[at + 1], at + 2
+    if size >= 0x80:
+        size, begin = size & 0x7F | raw[at + 2] << 7, at + 3
+    return raw[begin : begin + size]
+
+
 def immediate(reply: Reply) -> bytes:
     """An ImmediateResponse: Envoy answers the client with it."""
     message = pb.ProcessingResponse()

@@ -97,6 +97,9 @@ class Session:
         if raw[:1] == codec.RESPONSE_BODY and self._stream.echoes:
             echo = codec.echo(raw)
             if echo is not None:
+                listener = self._stream.listener
+                if listener is not None:
+                    listener.body(codec.echoed(raw), False)
                 return [echo]
         if self._waits:
             self._waits = False

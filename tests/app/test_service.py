@@ -8,7 +8,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import grpc
@@ -238,7 +238,8 @@ async def test_answers_are_measured_when_asked_for(pages: list[Page], tmp_path: 
     pool = {"name": "p", "endpoints": {"static": [endpoint]}}
     route = {"models": ["m"], "pool": "p"}
     file.write_text(json.dumps({"apiVersion": "extproc.dev/v1alpha1", "kind": "Gateway", "pools": [pool], "routes": [route]}))
-    for asked in (True, False):
+    ways: list[Literal["auto", "on", "off"]] = ["auto", "on", "off"]
+    for asked in ways:
         for service in (
             build(EppSettings(**HERE, endpoints=(endpoint,), response_metrics=asked)),
             build(GatewaySettings(**HERE, config_file=str(file), response_metrics=asked)),
@@ -252,8 +253,24 @@ async def test_answers_are_measured_when_asked_for(pages: list[Page], tmp_path: 
                 assert answers[-1].response_body.response.body_mutation.streamed_response.body == document
                 _, text = await get(ports.metrics, "/metrics")
             counted = 'inference_objective_output_tokens_sum{model_name="m",target_model_name="m"} 2.0'
-            assert (counted in text) is asked
-            assert ("inference_objective_request_ttft_seconds" in text) is asked
+            assert (counted in text) is (asked != "off")
+            assert ("inference_objective_request_ttft_seconds" in text) is (asked != "off")
+
+
+async def test_by_default_answers_are_measured_where_they_are_sent_anyway(pages: list[Page]) -> None:
+    async with running(build(EppSettings(**HERE, endpoints=(f"127.0.0.1:{pages[0].port}",)))) as ports:
+        modes = processing_mode_pb2.ProcessingMode
+        for mode in (modes.FULL_DUPLEX_STREAMED, modes.NONE):
+            request = chat(b'{"model": "m"}')
+            request[0].protocol_config.response_body_mode = mode
+            response = [messages.response_headers()]
+            if mode != modes.NONE:
+                response.append(messages.response_body(b'{"usage":{"completion_tokens":2}}', end=True))
+            await exchange(ports.grpc, [*request, *(pb.ProcessingRequest.FromString(raw) for raw in response)])
+        _, text = await get(ports.metrics, "/metrics")
+    assert 'inference_objective_output_tokens_sum{model_name="m",target_model_name="m"} 2.0' in text
+    assert 'inference_objective_request_ttft_seconds_count{model_name="m",streaming="false",target_model_name="m"} 1.0' in text
+    assert "extproc_responses_unread_total{" not in text, "nobody asked for them"
 
 
 async def test_picker_wants_a_model_where_the_api_does(pages: list[Page]) -> None:

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from pydantic import model_validator
 
 from extproc.app import Service
-from extproc.cli.options import command, env_of, flag_of, from_text
+from extproc.cli.options import command, env_of, flag_of, from_text, read
 from extproc.settings.base import Duration, Port, Settings, SettingsError, Size, setting
 from extproc.settings.commands import BbrSettings, EppSettings
 from extproc.settings.server import ServerSettings
@@ -252,6 +252,24 @@ def test_wrong_flags_and_wrong_files_are_said_together(capsys: pytest.CaptureFix
     assert "--metrics-port:" in said
     assert "--v: expected 0 or more (got '-1')" in said
     assert "--adapters-file: /nowhere/at.all: No such file or directory" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value"),
+    [
+        ([], "auto"),
+        (["--response-metrics"], "on"),
+        (["--response-metrics", "--disable-endpoint-subset-filter"], "on"),
+        (["--response-metrics=false"], "off"),
+        (["--response-metrics=true"], "on"),
+        (["--response-metrics=off"], "off"),
+        (["--response-metrics=auto"], "auto"),
+    ],
+)
+def test_a_flag_that_was_a_switch_still_is(arguments: list[str], value: str) -> None:
+    settings = read(EppSettings, "epp", ["--endpoints", "127.0.0.1:1", *arguments], {})
+    assert settings is not None
+    assert settings.response_metrics == value
 
 
 class TestUpstream:

@@ -23,9 +23,7 @@ def reading_stack(
     envoy_binary: Path, session_endpoints: Endpoints, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
     directory = tmp_path_factory.mktemp("apis")
-    stack = Stack(
-        "one-hop", envoy_binary, session_endpoints, directory, answers="FULL_DUPLEX_STREAMED", flags=["--response-metrics"]
-    )
+    stack = Stack("one-hop", envoy_binary, session_endpoints, directory, answers="FULL_DUPLEX_STREAMED")
     try:
         stack.start()
         yield stack

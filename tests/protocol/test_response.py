@@ -194,7 +194,9 @@ def test_who_answered_is_kept() -> None:
 class FakeReader:
     """Puts letters in capitals, keeps the last byte of each piece back where it may, and notes what it hears."""
 
-    def __init__(self, *removed: str) -> None:
+    def __init__(self, *removed: str, wants_body: bool = True, only_listens: bool = False) -> None:
+        self.wants_body = wants_body
+        self.only_listens = only_listens
         self.heard: list[object] = []
         self._removed = removed
         self._path = BodyPath.EMPTY
@@ -320,6 +322,10 @@ class TestWhoAnswered:
         (FDS, None, [response(), response_body(end=True)], False),
         (FDS, None, [response(), CLOSED], False),
         (FDS, FakeReader(), [response()], False),
+        (FDS, FakeReader(wants_body=False), [response()], True),
+        (FDS, FakeReader(only_listens=True), [response()], True),
+        (FDS, FakeReader(only_listens=True), [], False),
+        (STREAMED, FakeReader(only_listens=True), [response()], False),
         (STREAMED, None, [response()], False),
         (NONE, None, [response()], False),
     ],
@@ -328,6 +334,10 @@ def test_when_pieces_go_on_as_they_are(mode: BodyMode, reader: FakeReader | None
     peer = Peer(outcome=Decision(reader=reader))
     peer.send(headers(config(FDS, mode)), body(b"abc", end=True), *events)
     assert peer.stream.echoes is echoes
+    listens = reader is not None and reader.only_listens and bool(events)
+    assert (peer.stream.listener is not None) is (
+        listens or (isinstance(reader, FakeReader) and reader.wants_body and bool(events))
+    )
 
 
 def test_no_piece_goes_on_after_an_answer_of_ours() -> None:

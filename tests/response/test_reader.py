@@ -160,3 +160,28 @@ def test_tells_why_a_name_was_not_put_back(headers: dict[str, bytes], path: Body
     other = AnswerReader(Bench().measurement)
     other.headers(200, headers, path)
     assert other.unrestored == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "path", "wanted"),
+    [
+        (200, JSON, FREE, True),
+        (200, SSE, FREE, True),
+        (200, {"content-type": b"audio/wav"}, FREE, False),
+        (200, {**JSON, "content-encoding": b"gzip"}, FREE, False),
+        (404, JSON, FREE, False),
+        (200, JSON, BodyPath.UNSEEN, False),
+    ],
+)
+def test_what_nobody_reads_is_not_wanted(status: int, headers: dict[str, bytes], path: BodyPath, wanted: bool) -> None:
+    told = Measurement(100.0, FakeClock(100.0), lambda gap_s: None, only_readable=True)
+    reader = AnswerReader(told)
+    reader.headers(status, headers, path)
+    assert (reader.wants_body, reader.only_listens) == (wanted, True)
+    assert told.size_bytes == 0
+
+
+def test_who_puts_a_name_back_does_more_than_listen() -> None:
+    reader = AnswerReader(None, ("served", "client"))
+    reader.headers(200, SSE, FREE)
+    assert (reader.wants_body, reader.only_listens) == (True, False)

@@ -5,6 +5,8 @@ Sessions with a real director, a picker that measures, and a model's name to be 
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ from extproc.observability.responses import ResponseMetrics
 from extproc.pb import external_processor_pb2 as pb
 from extproc.protocol import BodyMode, Direction, StreamLimits
 from extproc.stages import NO_HOOKS, Draft, Step
+from extproc.transport import codec
 from extproc.transport.codec import Encoder, joined
 from extproc.transport.session import Session
 from tests.fakes import messages
@@ -265,3 +268,15 @@ def test_an_answer_in_any_pieces_is_whole_and_counted_once(sizes: list[int], by_
         "inference_objective_output_tokens_sum",
         "inference_objective_request_ttft_seconds_count",
     ) == [1, 7, 5, 1]
+
+
+def test_pieces_that_go_on_as_they_are_are_measured_all_the_same() -> None:
+    server = Server(restores=False)
+    session = server.session()
+    send(session, *asked(), messages.response_headers(headers=SSE))
+    pieces = [b"data: a\n\n", b'data: {"usage": {"completion_tokens": 7}}\n\n']
+    with mock.patch.object(codec, "chunk", side_effect=AssertionError("not an echo")):
+        assert body_of(send(session, *map(messages.response_body, pieces))) == b"".join(pieces)
+    send(session, messages.response_body(b"", end=True))
+    sizes, tokens = "inference_objective_response_sizes_sum", "inference_objective_output_tokens_sum"
+    assert server.counts(sizes, tokens, "llm_d_epp_request_streaming_itl_seconds_count") == [float(sum(map(len, pieces))), 7, 1]

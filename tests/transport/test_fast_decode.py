@@ -153,6 +153,7 @@ def check_echo(raw: bytes) -> None:
         event = codec.decode(raw)
         assert isinstance(event, ResponseBody)
         assert not event.end_of_stream
+        assert codec.echoed(raw) == event.body
         told = pb.ProcessingResponse.FromString(codec.joined(codec.chunk(Direction.RESPONSE, event.body, False)))
         assert pb.ProcessingResponse.FromString(echo) == told
 
@@ -180,6 +181,7 @@ def test_all_small_pieces_are_echoed() -> None:
     for size in [*range(1, 300), 16_370]:
         echo = codec.echo(messages.response_body(b"x" * size))
         assert echo == codec.joined(codec.chunk(Direction.RESPONSE, b"x" * size, False)), size
+        assert codec.echoed(messages.response_body(b"x" * size)) == b"x" * size
     assert codec.echo(messages.response_body(b"abc", end=True)) is None
     assert codec.echo(messages.response_body(b"x" * 16_384)) is None
     assert codec.echo(messages.request_body(b"abc")) is None
