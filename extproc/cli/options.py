@@ -13,7 +13,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from extproc.cli.go_style import go_style, newer_spelling
-from extproc.settings import upstream
+from extproc.settings import sim_flags, upstream
 from extproc.settings.base import Metavar, Settings, SettingsError, validate
 
 Model = TypeVar("Model", bound=Settings)
@@ -133,7 +133,11 @@ class _Command(click.Command):
     """Every flag without dashes, and whether it may stand without a value."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        args, ctx.meta[_SPELLING] = go_style(args, self.takes)
+        warnings: list[str] = []
+        if self.name == "sim":
+            args, warnings = _of_upstreams_simulator(args)
+        args, spelling = go_style(args, self.takes)
+        ctx.meta[_SPELLING] = [*warnings, *spelling]
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -143,6 +147,14 @@ class _Command(click.Command):
         if flags:
             with formatter.section("Upstream's flags that are accepted with a warning; docs/configuration.md says why"):
                 formatter.write_dl([(str(kind), names) for kind, names in rows if names])
+
+
+def _of_upstreams_simulator(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Arguments of ours, and warnings. Raises UsageError."""
+    try:
+        return sim_flags.translate(arguments, os.environ)
+    except SettingsError as error:
+        raise click.UsageError("; ".join(error.problems)) from None
 
 
 _OLD = "upstream:"

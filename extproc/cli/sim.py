@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Sequence
 
 import click
 import uvloop
@@ -55,4 +56,9 @@ def _refused(settings: SimSettings, error: OSError) -> str:
     return f"{whose}can't listen on {settings.host} port {settings.port}: {why}"
 
 
-COMMAND = command(SimSettings, run, name="sim", short_help="A simulated vLLM server.")
+def _warn(_: SimSettings, warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        click.echo(f"extproc: {warning}", err=True)
+
+
+COMMAND = command(SimSettings, run, name="sim", short_help="A simulated vLLM server.", warn=_warn)

@@ -108,6 +108,16 @@ class SimSettings(Settings):
         "decode-step-per-sequence", 0.0002, "Time that each sequence adds to a step.", default_text="200us"
     )
 
+    time_to_first_token: Duration = _sim(
+        "time-to-first-token",
+        0.0,
+        "Least time from joining the batch to the first token; given, prompts cost nothing else.",
+        default_text="what the steps take",
+    )
+
+    mode: Literal["random", "echo"] = _sim(
+        "mode", "random", "What is answered: words by chance, or what the prompt or the last message said."
+    )
     output_tokens: Positive = _sim("output-tokens", 128, "Tokens of an answer that nothing cuts short, on average.")
     output_spread: Annotated[float, Field(ge=0, le=1)] = _sim(
         "output-spread", 0.5, "How far such answers differ: 0.5 is from half to one and a half times the average."

@@ -32,6 +32,8 @@ class AnswerOptions:
     stop: tuple[str, ...] = ()
     include_stop: bool = False
     seed: int = 0
+    said: str = ""
+    """What the client said last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,13 @@ class Speaker:
     seed: int = 0
     mean_tokens: int = 128
     spread: float = 0.5
+    echo: bool = False
+    """Whether it says what it was told."""
 
     def answer(self, prompt: Sequence[int], index: int, options: AnswerOptions) -> Answer:
         """The answer to a prompt; `index` tells the choices of one request apart."""
+        if self.echo and options.said:
+            return _echo(options)
         rng = random.Random(hash((self.seed, options.seed, index, *prompt)))
         natural = max(1, round(self.mean_tokens * (1 + self.spread * rng.uniform(-1, 1))), options.min_tokens + 1)
         by_itself = not options.ignore_eos and natural <= options.max_tokens
@@ -73,6 +79,22 @@ class Speaker:
         if by_itself:
             ids.append(tokens.END)
         return Answer(tuple(ids), text, "stop" if by_itself else "length")
+
+
+def _echo(options: AnswerOptions) -> Answer:
+    """What the client said, as far as it fits; its tokens are of four letters here too."""
+    size = tokens.BYTES_PER_TOKEN
+    words = [options.said[start : start + size] for start in range(0, len(options.said), size)]
+    kept = words[: options.max_tokens]
+    ids = [tokens.encode([word.encode(errors="replace")])[0] for word in kept]
+    text = "".join(kept)
+    cut = _first_stop(text, options)
+    if cut is not None:
+        end, stop = cut
+        return Answer(tuple(ids[: -(-end // size)]), text[: end if options.include_stop else end - len(stop)], "stop", stop)
+    if len(ids) < options.max_tokens:
+        return Answer((*ids, tokens.END), text, "stop")
+    return Answer(tuple(ids), text, "length")
 
 
 def _first_stop(text: str, options: AnswerOptions) -> tuple[int, str] | None:

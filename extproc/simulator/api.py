@@ -187,7 +187,7 @@ def chat_ask(body: ChatBody, served: ServedModel) -> Ask:
     param = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
     limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     prompts = [tokens.chat_segments(body.messages, body.tools)]
-    return _ask(body, served, prompts, limit, param, chat=True)
+    return _ask(body, served, prompts, limit, param, chat=True, said=(tokens.last_said(body.messages),))
 
 
 def completion_ask(body: CompletionBody, served: ServedModel) -> Ask:
@@ -199,7 +199,8 @@ def completion_ask(body: CompletionBody, served: ServedModel) -> Ask:
     prompts = [ids] if ids else texts
     if not prompts or not all(map(tokens.length, prompts)):
         raise bad_request("Either prompt or prompt_embeds must be provided and non-empty.", "prompt")
-    return _ask(body, served, prompts, body.max_tokens, "max_tokens", chat=False, echo=bool(body.echo))
+    said = tuple(tokens.decode(tokens.encode(each)) for each in prompts)
+    return _ask(body, served, prompts, body.max_tokens, "max_tokens", chat=False, echo=bool(body.echo), said=said)
 
 
 def _segments(prompt: str | list[int]) -> list[tokens.Segment]:
@@ -214,6 +215,7 @@ def _ask(
     param: str,
     *,
     chat: bool,
+    said: tuple[str, ...],
     echo: bool = False,
 ) -> Ask:
     if body.stream_options is not None and not body.stream:
@@ -241,8 +243,9 @@ def _ask(
             stop=stop,
             include_stop=body.include_stop_str_in_output,
             seed=body.seed or 0,
+            said=last,
         )
-        for prompt in prompts
+        for prompt, last in zip(prompts, said, strict=True)
     )
     include = body.stream_options is not None and bool(body.stream_options.include_usage)
     return Ask(

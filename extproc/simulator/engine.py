@@ -12,6 +12,9 @@ The rules, each as in vLLM 0.32 (first come, first served; chunked prefill; pree
 4. At least one prompt token is computed, however much is cached: the last one yields the first answer token.
 5. A sequence whose known tokens are all computed yields one token at the end of the step.
 6. A step lasts `step_s + step_per_sequence_s * sequences + prefill tokens / prefill_tokens_per_s`.
+
+One that vLLM has not: with `first_token_s` a sequence yields its first token that long after it joined at the earliest, and
+computes its last prompt token again until then, beside the others.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from extproc.simulator.kvcache import KvCache
+
+_LONGEST_HOLD_S = 0.005
+_ROUNDING_S = 1e-9
 
 State = Literal["new", "waiting", "running", "finished", "aborted"]
 
@@ -39,6 +45,7 @@ class EngineConfig:
     prefill_tokens_per_s: float = 8000.0
     step_s: float = 0.008
     step_per_sequence_s: float = 0.0002
+    first_token_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +71,8 @@ class Sequence:
     emitted: int = 0
     cached_tokens: int = 0
     preemptions: int = 0
+    held: bool = False
+    """Its prompt is computed, and its first token is still to wait."""
     blocks: list[int] = field(default_factory=list)
     arrived_s: float = 0.0
     scheduled_s: float = -1.0
@@ -168,6 +177,8 @@ class Engine:
             return None
         prefill = sum(tokens for sequence, tokens in work if not self._decoding(sequence))
         duration = config.step_s + config.step_per_sequence_s * len(work) + prefill / config.prefill_tokens_per_s
+        if config.first_token_s:
+            duration = max(duration, self._at_least_s(work, now_s))
         self._step = Step(now_s, duration, tuple(work), prefill, preempted, queries, hits)
         return self._step
 
@@ -182,7 +193,9 @@ class Engine:
             if sequence.state != "running":
                 continue  # aborted while the step ran
             sequence.computed += tokens
-            if sequence.computed == sequence.known:
+            if sequence.computed == sequence.known and self._holds(sequence, now_s):
+                sequence.computed -= 1
+            elif sequence.computed == sequence.known:
                 emissions.append(self._emit(sequence, now_s))
         if any(e.finished for e in emissions):
             self.running = [s for s in self.running if s.state == "running"]
@@ -195,7 +208,18 @@ class Engine:
 
     @staticmethod
     def _decoding(sequence: Sequence) -> bool:
-        return sequence.emitted > 0 and sequence.computed == sequence.known - 1
+        return (sequence.emitted > 0 or sequence.held) and sequence.computed == sequence.known - 1
+
+    def _holds(self, sequence: Sequence, now_s: float) -> bool:
+        sequence.held = sequence.emitted == 0 and now_s < sequence.scheduled_s + self.config.first_token_s - _ROUNDING_S
+        return sequence.held
+
+    def _at_least_s(self, work: list[tuple[Sequence, int]], now_s: float) -> float:
+        """How long a step lasts in which all wait for their first token: not to their end, as others may join."""
+        if not all(sequence.held for sequence, _ in work):
+            return 0.0
+        left_s = min(sequence.scheduled_s + self.config.first_token_s - now_s for sequence, _ in work)
+        return min(left_s, _LONGEST_HOLD_S)
 
     def _schedule_running(self) -> tuple[list[tuple[Sequence, int]], int, int]:
         """Work of running sequences, how many were preempted, and the token budget left."""
@@ -269,6 +293,7 @@ class Engine:
         sequence = self.running.pop()
         self._release(sequence)
         sequence.computed = 0
+        sequence.held = False
         sequence.preemptions += 1
         sequence.state = "waiting"
         self.waiting.appendleft(sequence)

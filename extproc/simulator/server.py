@@ -47,6 +47,7 @@ def engine_config(settings: SimSettings) -> EngineConfig:
         prefill_tokens_per_s=settings.prefill_tokens_per_second,
         step_s=settings.decode_step,
         step_per_sequence_s=settings.decode_step_per_sequence,
+        first_token_s=settings.time_to_first_token,
     )
 
 
@@ -74,7 +75,7 @@ class Simulator:
         self.driver = Driver(self.engine, self.metrics, clock)
         self.faults = FaultBook(settings.fault)
         self.log = control.RequestLog()
-        speaker = Speaker(settings.seed, settings.output_tokens, settings.output_spread)
+        speaker = Speaker(settings.seed, settings.output_tokens, settings.output_spread, settings.mode == "echo")
         self.generation = Generation(
             self.served, speaker, self.engine.config, self.driver, self.metrics, wall_clock=wall_clock, new_id=new_id
         )

@@ -60,6 +60,12 @@ def _content(content: object) -> list[Segment]:
     ]
 
 
+def last_said(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The last message's text."""
+    parts = _content(messages[-1].get("content")) if messages else []
+    return b"".join(part for part in parts if isinstance(part, bytes)).decode(errors="replace")
+
+
 def length(segments: Iterable[Segment]) -> int:
     """How many tokens `encode` would return."""
     return sum(1 if isinstance(s, int) else -(-len(s) // BYTES_PER_TOKEN) for s in segments)

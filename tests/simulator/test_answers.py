@@ -84,3 +84,18 @@ def test_lengths_are_spread_around_the_mean(spread: float) -> None:
     assert max(1, round(100 * (1 - spread))) <= min(lengths)
     assert max(lengths) <= round(100 * (1 + spread))
     assert abs(sum(lengths) / len(lengths) - 100) < 10
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "reason", "count"),
+    [
+        (AnswerOptions(max_tokens=100, said="hello there"), "hello there", "stop", 4),
+        (AnswerOptions(max_tokens=2, said="hello there"), "hello th", "length", 2),
+        (AnswerOptions(max_tokens=100, said="hello there", stop=("the",)), "hello ", "stop", 3),
+        (AnswerOptions(max_tokens=100, said="Grüße"), "Grüße", "stop", 3),
+    ],
+)
+def test_an_echo(options: AnswerOptions, text: str, reason: str, count: int) -> None:
+    answer = Speaker(echo=True).answer([1], 0, options)
+    assert (answer.text, answer.finish_reason, len(answer.token_ids)) == (text, reason, count)
+    assert "".join(answer.piece(number, number) for number in range(1, count + 1)) == text

@@ -220,3 +220,46 @@ def test_steps_are_finished_in_turn() -> None:
     model.finish(step)
     with pytest.raises(RuntimeError):
         model.finish(step)
+
+
+class TestTimeToFirstToken:
+    CONFIG = EngineConfig(first_token_s=0.1, step_s=0.01, step_per_sequence_s=0.0, prefill_tokens_per_s=1e12)
+
+    def test_the_first_token_waits_and_the_others_follow_at_once(self) -> None:
+        engine = Engine(self.CONFIG)
+        sequence = Sequence(prompt_tokens=5, output_tokens=3)
+        engine.add(sequence, 1.0)
+        now_s, times = 1.0, []
+        while (result := engine.step(now_s)) is not None:
+            now_s = result.step.ends_s
+            times += [now_s for _ in result.emissions]
+        assert times == pytest.approx([1.1, 1.11, 1.12])
+        assert engine.kv.used == 0
+
+    def test_those_that_decode_are_not_held_up(self) -> None:
+        engine = Engine(self.CONFIG)
+        first, second = Sequence(prompt_tokens=5, output_tokens=30), Sequence(prompt_tokens=5, output_tokens=1)
+        engine.add(first, 0.0)
+        now_s = 0.0
+        while not first.emitted:
+            result = engine.step(now_s)
+            assert result is not None
+            now_s = result.step.ends_s
+        engine.add(second, now_s)
+        joined_s, seen = now_s, 0
+        while not second.emitted:
+            result = engine.step(now_s)
+            assert result is not None
+            now_s = result.step.ends_s
+            seen += sum(emission.sequence is first for emission in result.emissions)
+        assert second.first_token_s - joined_s == pytest.approx(0.1)
+        assert seen == 10
+
+    def test_steps_without_a_duration_of_their_own_do_not_spin(self) -> None:
+        engine = Engine(EngineConfig(first_token_s=0.1, step_s=0.0, step_per_sequence_s=0.0, prefill_tokens_per_s=1e12))
+        engine.add(Sequence(prompt_tokens=5, output_tokens=1), 0.0)
+        now_s, steps = 0.0, 0
+        while (result := engine.step(now_s)) is not None:
+            now_s, steps = result.step.ends_s, steps + 1
+        assert now_s == pytest.approx(0.1, abs=1e-6)
+        assert steps <= 22
