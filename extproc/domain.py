@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, Protocol, TypeAlias, get_type_hints
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,24 +53,102 @@ class Endpoint:
         return self.key
 
 
+class Source(Enum):
+    """Where a signal comes from."""
+
+    PAGE = "page"
+    """The engine's page of metrics: as old as that, and unknown without it."""
+    LIVE = "live"
+    """Counted here: always known."""
+
+
+class Signal(NamedTuple):
+    """One row of `SIGNALS`: what is known of an endpoint's load.
+
+    The store, the candidates, explanations, `/debug/endpoints` and gauges iterate over the table, so a new signal of a page is
+    one field of `Load`, and what an engine calls it (`scraping.engines`).
+    """
+
+    unit: str
+    doc: str
+    each: str = ""
+    """The gauge of each endpoint, '' for none."""
+    mean: str = ""
+    """The gauge of the pool's mean over endpoints with fresh pages, '' for none."""
+    spread: str = ""
+    """The gauge of the standard deviation over the same."""
+    name: str = ""
+    """Of `Load`'s field, which says it; of another's, as the pages show it."""
+    source: Source = Source.PAGE
+
+    def of(self, load: Load, live: object) -> object:
+        """Its value; `live` has an attribute for each signal that is counted here."""
+        return getattr(load if self.source is Source.PAGE else live, self.name)
+
+
 class Load(NamedTuple):
     """What one page of `/metrics` says of one endpoint. None: the page does not say, which is not zero."""
 
-    waiting: float | None = None
-    """Requests in the engine's queue."""
-    running: float | None = None
-    """Requests in the running batch."""
-    kv_usage: float | None = None
-    """Used share of the KV cache, 0..1; of several engines behind one endpoint, that of the fullest."""
-    kv_block_size: int | None = None
-    """Tokens in a KV cache block."""
-    kv_blocks: int | None = None
-    """KV cache blocks in all."""
-    running_loras: tuple[str, ...] | None = None
-    waiting_loras: tuple[str, ...] | None = None
-    max_loras: int | None = None
-    kv_usage_mean: float | None = None
-    """The same on average over the engines behind the endpoint."""
+    waiting: Annotated[
+        float | None,
+        Signal(
+            "requests",
+            "Requests in the engine's queue.",
+            each="inference_pool_per_pod_queue_size",
+            mean="inference_pool_average_queue_size",
+            spread="llm_d_epp_std_dev_queue_size",
+        ),
+    ] = None
+    running: Annotated[
+        float | None,
+        Signal(
+            "requests",
+            "Requests in the running batch.",
+            each="extproc_endpoint_running_requests",
+            mean="inference_pool_average_running_requests",
+            spread="llm_d_epp_std_dev_running_requests",
+        ),
+    ] = None
+    kv_usage: Annotated[
+        float | None,
+        Signal(
+            "share",
+            "Used share of the KV cache, 0 to 1; of several engines behind one endpoint, that of the fullest.",
+            each="extproc_endpoint_kv_cache_usage",
+        ),
+    ] = None
+    kv_block_size: Annotated[int | None, Signal("tokens", "Tokens in a KV cache block.")] = None
+    kv_blocks: Annotated[int | None, Signal("blocks", "KV cache blocks in all.")] = None
+    running_loras: Annotated[tuple[str, ...] | None, Signal("names", "LoRA adapters of the running batch.")] = None
+    waiting_loras: Annotated[tuple[str, ...] | None, Signal("names", "LoRA adapters that requests wait for.")] = None
+    max_loras: Annotated[int | None, Signal("adapters", "LoRA adapters that fit into a batch.")] = None
+    kv_usage_mean: Annotated[
+        float | None,
+        Signal(
+            "share",
+            "Used share of the KV cache, 0 to 1, on average over the engines behind the endpoint.",
+            each="extproc_endpoint_kv_cache_usage_mean",
+            mean="inference_pool_average_kv_cache_utilization",
+            spread="llm_d_epp_std_dev_kv_cache_utilization",
+        ),
+    ] = None
+
+
+NO_LOAD: Final = Load()
+
+SIGNALS: Final[tuple[Signal, ...]] = (
+    *(hint.__metadata__[0]._replace(name=name) for name, hint in get_type_hints(Load, include_extras=True).items()),
+    Signal(
+        "requests",
+        "Requests we sent that have not ended.",
+        each="extproc_endpoint_inflight_requests",
+        name="in_flight",
+        source=Source.LIVE,
+    ),
+)
+"""Every signal, in the order in which it is shown."""
+COLUMNS: Final = ("waiting", "running", "kv_usage", "in_flight")
+"""Signals that most scorers read, kept as columns of numbers; the others are read from `Candidates.loads`."""
 
 
 class Reading(NamedTuple):
@@ -138,6 +216,20 @@ class Candidates:
     trial: int = -1
     """The position of an endpoint of which nothing is known while others are known, and whose turn it is to be tried: it counts
     as much as the best, or it would never get the request that makes it known. -1: there is none."""
+    loads: Sequence[Load] = ()
+    """What each one's page says, `NO_LOAD` where that is unknown; written in place as the columns are, with a new stamp."""
+
+    def signals(self, position: int) -> dict[str, object]:
+        """What is known of a candidate, by the signal's name: the columns, None where unknown, and what else its page says."""
+        load = self.loads[position] if self.loads else NO_LOAD
+        known: dict[str, object] = {}
+        for signal in SIGNALS:
+            if signal.name in COLUMNS:
+                value = float(getattr(self, signal.name)[position])
+                known[signal.name] = value if value == value else None
+            elif (said := getattr(load, signal.name)) is not None:
+                known[signal.name] = said
+        return known
 
     def __len__(self) -> int:
         return len(self.endpoints)

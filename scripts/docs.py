@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from extproc.cli.options import env_of, flag_of, is_hidden, shown_default
+from extproc.domain import SIGNALS
 from extproc.protocol.table import REQUEST_ROWS, RESPONSE_ROWS, mermaid
 from extproc.request import paths
 from extproc.settings import upstream
@@ -82,6 +83,14 @@ def _body_paths() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _signals() -> str:
+    lines = ["| signal | unit | from | gauges | what it is |", "|---|---|---|---|---|"]
+    for signal in SIGNALS:
+        gauges = ", ".join(f"`{gauge}`" for gauge in (signal.each, signal.mean, signal.spread) if gauge)
+        lines.append(f"| `{signal.name}` | {signal.unit} | {signal.source.value} | {gauges or '–'} | {signal.doc} |")
+    return "\n".join(lines) + "\n"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "request-states": lambda: _diagram("request"),
     "response-states": lambda: _diagram("response"),
@@ -97,6 +106,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "upstream-variables": _variables,
     "naming-paths": _naming_paths,
     "body-paths": _body_paths,
+    "signals": _signals,
 }
 
 

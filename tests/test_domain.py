@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
-from extproc.domain import NO_MUTATION, Decision, Endpoint, InferenceRequest, Load, RequestHead
+from extproc.domain import (
+    COLUMNS,
+    NO_MUTATION,
+    SIGNALS,
+    Candidates,
+    Decision,
+    Endpoint,
+    InferenceRequest,
+    Load,
+    RequestHead,
+    Source,
+)
 from tests.fakes.candidates import candidates
 
 
@@ -72,3 +84,27 @@ def test_a_decision_without_changes() -> None:
 
 def test_candidates_have_a_length() -> None:
     assert len(candidates(3)) == 3
+
+
+class TestSignals:
+    """One table: what pages say, what is counted here, and how each is shown."""
+
+    def test_each_has_a_name_a_unit_and_a_meaning(self) -> None:
+        assert [signal.name for signal in SIGNALS if signal.source is Source.PAGE] == list(Load._fields)
+        assert all(signal.unit and signal.doc.endswith(".") for signal in SIGNALS)
+        assert len({signal.name for signal in SIGNALS}) == len(SIGNALS)
+        gauges = [gauge for signal in SIGNALS for gauge in (signal.each, signal.mean, signal.spread) if gauge]
+        assert len(set(gauges)) == len(gauges)
+
+    def test_columns_are_signals_of_numbers(self) -> None:
+        assert set(COLUMNS) <= {signal.name for signal in SIGNALS}
+        assert set(COLUMNS) <= {field.name for field in dataclasses.fields(Candidates)}
+
+    def test_their_values(self) -> None:
+        load = Load(waiting=3, running_loras=("a",))
+        values = {signal.name: signal.of(load, SimpleNamespace(in_flight=7)) for signal in SIGNALS}
+        assert {name: value for name, value in values.items() if value is not None} == {
+            "waiting": 3,
+            "running_loras": ("a",),
+            "in_flight": 7,
+        }

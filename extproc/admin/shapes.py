@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from extproc.domain import RequestHead
+from extproc.domain import COLUMNS, SIGNALS, RequestHead, Source
 from extproc.observability.decisions import DecisionRecord
 from extproc.pool import MemberView
 
@@ -58,7 +58,6 @@ def endpoint_shape(view: MemberView) -> dict[str, Any]:
             "usable": view.fresh and not view.down and value is not None,
         }
 
-    load = view.load
     return {
         "endpoint": view.endpoint.key,
         "name": view.endpoint.name,
@@ -70,16 +69,7 @@ def endpoint_shape(view: MemberView) -> dict[str, Any]:
         "picks": view.picks,
         "waiting_projected": view.waiting_projected,
         "unseen": view.unseen,
-        "signals": {
-            "waiting": signal(load.waiting),
-            "running": signal(load.running),
-            "kv_usage": signal(load.kv_usage),
-            "kv_block_size": signal(load.kv_block_size),
-            "kv_blocks": signal(load.kv_blocks),
-            "running_loras": signal(load.running_loras),
-            "waiting_loras": signal(load.waiting_loras),
-            "max_loras": signal(load.max_loras),
-        },
+        "signals": {each.name: signal(getattr(view.load, each.name)) for each in SIGNALS if each.source is Source.PAGE},
     }
 
 
@@ -103,12 +93,7 @@ def decision_shape(record: DecisionRecord) -> dict[str, Any]:
         "status": record.outcome.status,
         "score": record.score,
         "candidates": record.candidates,
-        "signals": {
-            "waiting": known(record.waiting),
-            "running": known(record.running),
-            "kv_usage": known(record.kv_usage),
-            "in_flight": record.in_flight,
-        },
+        "signals": {name: known(getattr(record, name)) for name in COLUMNS},
         "reason": record.reason(),
         "took_ms": round(record.took_s * 1e3, 4),
     }

@@ -320,9 +320,7 @@ class Pool:
         return (
             PoolRow(
                 view.endpoint.name,
-                waiting=view.load.waiting,
-                running=view.load.running,
-                kv_usage=view.load.kv_usage,
+                load=view.load,
                 in_flight=view.in_flight,
                 age_s=view.age_s,
                 fresh=view.fresh and not view.down,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from extproc import __version__
+from extproc.domain import SIGNALS, Load, Signal, Source
 from extproc.observability.instruments import MAX_SERIES, UNBOUNDED, Family, Histogram, Instruments, Value
 from extproc.observability.labels import ModelNames, Place
 from extproc.observability.logs import logger
@@ -389,19 +390,13 @@ class PoolMetrics:
 
     def __init__(self, instruments: Instruments) -> None:
         name = ["name"]
-        self._kv = instruments.gauge("inference_pool_average_kv_cache_utilization", "Over endpoints with fresh metrics.", name)
-        self._queue = instruments.gauge("inference_pool_average_queue_size", "Over endpoints with fresh metrics.", name)
-        self._running = instruments.gauge("inference_pool_average_running_requests", "Over endpoints with fresh metrics.", name)
         self._ready = instruments.gauge("inference_pool_ready_pods", "Endpoints with fresh metrics.", name)
-        spread = "Standard deviation over endpoints with fresh metrics, of a sample; to two decimals."
-        self._kv_spread = instruments.gauge("llm_d_epp_std_dev_kv_cache_utilization", spread, name)
-        self._queue_spread = instruments.gauge("llm_d_epp_std_dev_queue_size", spread, name)
-        self._running_spread = instruments.gauge("llm_d_epp_std_dev_running_requests", spread, name)
+        mean = "On average over endpoints with fresh metrics. "
+        spread = "Standard deviation over endpoints with fresh metrics, of a sample; to two decimals. "
+        self._means = [(s, instruments.gauge(s.mean, mean + s.doc, name)) for s in SIGNALS if s.mean]
+        self._spreads = [(s, instruments.gauge(s.spread, spread + s.doc, name)) for s in SIGNALS if s.spread]
         per_pod = ["name", "model_server_pod"]
-        self._pod_queue = instruments.gauge("inference_pool_per_pod_queue_size", "The engine's queue.", per_pod, most=UNBOUNDED)
-        self._in_flight = instruments.gauge(
-            "extproc_endpoint_inflight_requests", "Requests we sent that have not ended.", per_pod, most=UNBOUNDED
-        )
+        self._each = [(s, instruments.gauge(s.each, s.doc, per_pod, most=UNBOUNDED)) for s in SIGNALS if s.each]
         self._age = instruments.gauge("extproc_endpoint_metrics_age_seconds", "Age of the last page.", per_pod, most=UNBOUNDED)
         self._up = instruments.gauge(
             "extproc_endpoint_up", "1 while the endpoint can be connected to.", per_pod, most=UNBOUNDED
@@ -431,57 +426,50 @@ class PoolMetrics:
             if row.fresh:
                 fresh.append(row)
             shown.add(row.name)
-            self._in_flight.child(name, row.name).value = float(row.in_flight)
             self._up.child(name, row.name).value = 0.0 if row.down else 1.0
-            if row.waiting is not None and row.fresh:
-                self._pod_queue.child(name, row.name).value = row.waiting
-            else:
-                self._pod_queue.remove(name, row.name)
+            for signal, family in self._each:
+                value = row.known(signal)
+                if value is not None:
+                    family.child(name, row.name).value = value
+                else:
+                    family.remove(name, row.name)
             if row.age_s is not None:
                 self._age.child(name, row.name).value = row.age_s
         self._members.child(name).value = float(members)
         self._ready.child(name).value = float(len(fresh))
         self._stale.child(name).value = float(members - len(fresh))
-        self._kv.child(name).value = _mean([row.kv_usage for row in fresh])
-        self._queue.child(name).value = _mean([row.waiting for row in fresh])
-        self._running.child(name).value = _mean([row.running for row in fresh])
-        self._kv_spread.child(name).value = _spread([row.kv_usage for row in fresh])
-        self._queue_spread.child(name).value = _spread([row.waiting for row in fresh])
-        self._running_spread.child(name).value = _spread([row.running for row in fresh])
+        for signal, family in self._means:
+            family.child(name).value = _mean([row.known(signal) for row in fresh])
+        for signal, family in self._spreads:
+            family.child(name).value = _spread([row.known(signal) for row in fresh])
         gone = self._shown.get(name, set()) - shown
         self._shown[name] = shown
         for number, old in enumerate(gone):
             if number % _AT_ONCE == 0:
                 yield
-            for family in (self._in_flight, self._up, self._pod_queue, self._age):
+            for family in (self._up, self._age, *[family for _, family in self._each]):
                 family.remove(name, old)
 
 
 class PoolRow:
     """What the pool's gauges need of one endpoint; None is unknown."""
 
-    __slots__ = ("age_s", "down", "fresh", "in_flight", "kv_usage", "name", "running", "waiting")
+    __slots__ = ("age_s", "down", "fresh", "in_flight", "load", "name")
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        waiting: float | None,
-        running: float | None,
-        kv_usage: float | None,
-        in_flight: int,
-        age_s: float | None,
-        fresh: bool,
-        down: bool,
-    ) -> None:
+    def __init__(self, name: str, *, load: Load, in_flight: int, age_s: float | None, fresh: bool, down: bool) -> None:
         self.name = name
-        self.waiting = waiting
-        self.running = running
-        self.kv_usage = kv_usage
+        self.load = load
         self.in_flight = in_flight
         self.age_s = age_s
         self.fresh = fresh
         self.down = down
+
+    def known(self, signal: Signal) -> float | None:
+        """The signal's value, None when it is unknown now."""
+        if signal.source is Source.PAGE and not self.fresh:
+            return None
+        value = signal.of(self.load, self)
+        return float(value) if isinstance(value, int | float) else None
 
 
 def _mean(values: list[float | None]) -> float:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from extproc.domain import Endpoint, Load
+from extproc.domain import NO_LOAD, Endpoint, Load
 from extproc.pool.columns import UNKNOWN
-
-NO_LOAD = Load()
 
 
 class Member:
@@ -130,6 +128,10 @@ class Member:
         if self.down or not self.alive:
             return False
         return not self.fresh or (load.waiting is None and load.running is None and load.kv_usage is None)
+
+    def known(self) -> Load:
+        """What the page says as far as it can be believed."""
+        return self.load if self.fresh and not self.down else NO_LOAD
 
     def running(self) -> float:
         return self._signal(self.load.running)

@@ -50,6 +50,7 @@ class PoolStore:
         self._members: dict[str, Member] = {}
         self._eligible: list[Member] = []
         self._all: Candidates = _empty()
+        self._loads: list[Load] = []
         self._check_at_s = float("inf")
         self._laid_out_at_s = float("-inf")
         self._dirty = False
@@ -174,6 +175,7 @@ class PoolStore:
             in_flight=make_column(everyone.in_flight[i] for i in chosen),
             stamp=object(),
             trial=chosen.index(everyone.trial) if everyone.trial in chosen else -1,
+            loads=[everyone.loads[i] for i in chosen],
         )
 
     def picked(self, endpoint: Endpoint) -> Ticket:
@@ -267,6 +269,7 @@ class PoolStore:
             member.slot = slot
             if member.blank:
                 self._blank[member.endpoint.key] = member
+        self._loads = [member.known() for member in self._eligible]
         self._all = Candidates(
             endpoints=[member.endpoint for member in self._eligible],
             waiting=make_column(member.waiting() for member in self._eligible),
@@ -274,6 +277,7 @@ class PoolStore:
             kv_usage=make_column(member.kv_usage() for member in self._eligible),
             in_flight=make_column(float(member.in_flight) for member in self._eligible),
             stamp=object(),
+            loads=self._loads,
         )
 
     def _judge(self, member: Member) -> None:
@@ -314,6 +318,7 @@ class PoolStore:
             everyone.in_flight,
             stamp=everyone.stamp,
             trial=chosen.slot,
+            loads=self._loads,
         )
 
     def _room(self, member: Member, known: int) -> float:
@@ -327,7 +332,10 @@ class PoolStore:
         old.running[slot] = member.running()
         old.kv_usage[slot] = member.kv_usage()
         old.waiting[slot] = member.waiting()
-        self._all = Candidates(old.endpoints, old.waiting, old.running, old.kv_usage, old.in_flight, stamp=object())
+        self._loads[slot] = member.known()
+        self._all = Candidates(
+            old.endpoints, old.waiting, old.running, old.kv_usage, old.in_flight, stamp=object(), loads=self._loads
+        )
 
     def _write_in_flight(self, member: Member) -> None:
         self._all.in_flight[member.slot] = float(member.in_flight)

@@ -27,7 +27,7 @@ class CandidateExplanation(NamedTuple):
     """One candidate: what was known of it, and the points it got. None is unknown."""
 
     endpoint: Endpoint
-    signals: dict[str, float | None]
+    signals: dict[str, object]
     points: dict[str, float]
     """By scorer, in 0..1, before the weight."""
     total: float
@@ -91,12 +91,7 @@ class Profile:
         rows = [
             CandidateExplanation(
                 endpoint=candidates.endpoints[i],
-                signals={
-                    "waiting": _known(candidates.waiting[i]),
-                    "running": _known(candidates.running[i]),
-                    "kv_usage": _known(candidates.kv_usage[i]),
-                    "in_flight": float(candidates.in_flight[i]),
-                },
+                signals=candidates.signals(i),
                 points={name: float(column[i]) for name, column in points.items()},
                 total=totals[i],
                 trial=i == candidates.trial,
@@ -105,10 +100,6 @@ class Profile:
         ]
         rows.sort(key=lambda row: -row.total)
         return Explanation(self.name, {name: weight for name, _, weight in self.scorers}, rows)
-
-
-def _known(value: float) -> float | None:
-    return float(value) if value == value else None
 
 
 class Scheduler:

@@ -236,7 +236,8 @@ async def test_metrics_of_two_names_in_pieces(names: MetricNames) -> None:
     instruments.names = names
     telemetry = PickerMetrics(instruments)
     pools = PoolMetrics(instruments)
-    known: dict[str, Any] = {"waiting": 1.0, "running": 2.0, "kv_usage": 0.5, "in_flight": 3, "age_s": 0.1, "fresh": True}
+    load = Load(waiting=1.0, running=2.0, kv_usage=0.5, kv_usage_mean=0.5)
+    known: dict[str, Any] = {"load": load, "in_flight": 3, "age_s": 0.1, "fresh": True}
     pools.watch("p", lambda: [PoolRow(f"pod-{number}", down=False, **known) for number in range(200)])
     for number in range(90):
         telemetry.model(f"m{number}")

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from extproc import __version__
+from extproc.domain import Load
 from extproc.observability.instruments import Instruments
 from extproc.observability.metrics import (
     PickerMetrics,
@@ -25,16 +26,11 @@ def instruments() -> Instruments:
 
 
 def row(name: str, **changes: object) -> PoolRow:
-    values: dict[str, object] = {
-        "waiting": 2.0,
-        "running": 3.0,
-        "kv_usage": 0.5,
-        "in_flight": 4,
-        "age_s": 0.1,
-        "fresh": True,
-        "down": False,
-    }
-    return PoolRow(name, **{**values, **changes})  # type: ignore[arg-type]
+    """A row; signals of the page by their name, one share for both of the KV cache's."""
+    load = {signal: changes.pop(signal, value) for signal, value in (("waiting", 2.0), ("running", 3.0), ("kv_usage", 0.5))}
+    values: dict[str, object] = {"in_flight": 4, "age_s": 0.1, "fresh": True, "down": False}
+    known = Load(**load, kv_usage_mean=load["kv_usage"])  # type: ignore[arg-type]
+    return PoolRow(name, load=known, **{**values, **changes})  # type: ignore[arg-type]
 
 
 def test_before_the_first_request_counters_are_0(instruments: Instruments) -> None:
@@ -130,6 +126,9 @@ class TestPools:
         per_endpoint = {
             f"extproc_endpoint_inflight_requests{{{one}}}": 4.0,
             f"extproc_endpoint_inflight_requests{{{other}}}": 4.0,
+            f"extproc_endpoint_running_requests{{{one}}}": 3.0,
+            f"extproc_endpoint_kv_cache_usage{{{one}}}": 0.5,
+            f"extproc_endpoint_kv_cache_usage_mean{{{one}}}": 0.5,
             f"extproc_endpoint_metrics_age_seconds{{{one}}}": 0.1,
             f"extproc_endpoint_up{{{one}}}": 1.0,
             f"extproc_endpoint_up{{{other}}}": 0.0,
@@ -138,7 +137,7 @@ class TestPools:
         assert read_page(instruments, "inference_pool_per_pod") == {f"inference_pool_per_pod_queue_size{{{one}}}": 2}
         rows[:] = [row("b")]
         left = read_page(instruments, "extproc_endpoint") | read_page(instruments, "inference_pool_per_pod")
-        assert len(left) == 4
+        assert len(left) == 7
         assert all('pod="b"' in name for name in left)
 
     def test_several_pools_share_the_families(self, instruments: Instruments) -> None:

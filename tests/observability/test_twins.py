@@ -7,6 +7,7 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from extproc.domain import Load
 from extproc.observability.instruments import Instruments
 from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, PoolMetrics, PoolRow, RewriteMetrics
 from extproc.observability.responses import ResponseMetrics
@@ -79,7 +80,8 @@ OLDER = {
 
 
 def row(name: str, waiting: float) -> PoolRow:
-    return PoolRow(name, waiting=waiting, running=2.0, kv_usage=waiting / 10, in_flight=1, age_s=0.1, fresh=True, down=False)
+    load = Load(waiting=waiting, running=2.0, kv_usage=waiting / 10, kv_usage_mean=waiting / 10)
+    return PoolRow(name, load=load, in_flight=1, age_s=0.1, fresh=True, down=False)
 
 
 @pytest.fixture

@@ -324,6 +324,38 @@ class TestColumns:
         assert store.subset([A]).waiting == [3.0]
 
 
+class TestLoads:
+    """What is no column: each candidate's page, where it can be believed."""
+
+    def test_they_stand_where_the_candidates_do(self, store: PoolStore, clock: FakeClock) -> None:
+        loras = Load(waiting=1, running_loras=("a", "b"), kv_blocks=100)
+        scrape(store, B, loras)
+        assert list(store.candidates().loads) == [Load(), loras, Load()]
+        assert list(store.subset([C, B]).loads) == [loras, Load()]
+        assert store.candidates().signals(1) == {
+            "waiting": 1,
+            "running": None,
+            "kv_usage": None,
+            "in_flight": 0,
+            "running_loras": ("a", "b"),
+            "kv_blocks": 100,
+        }
+        clock.advance(2)
+        assert list(store.candidates().loads) == [Load()] * 3
+
+    def test_of_one_that_is_down(self, store: PoolStore) -> None:
+        for key in (A, B, C):
+            scrape(store, key, Load(kv_blocks=1))
+            store.page_failed(key, "refused", down=True)
+        assert list(store.candidates().loads) == [Load()] * 3
+
+    def test_another_load_is_another_stamp(self, store: PoolStore) -> None:
+        scrape(store, A, Load(kv_blocks=1))
+        before = store.candidates().stamp
+        scrape(store, A, Load(kv_blocks=2))
+        assert store.candidates().stamp is not before
+
+
 class TestStamp:
     def test_picks_keep_it(self, store: PoolStore) -> None:
         before = store.candidates().stamp
