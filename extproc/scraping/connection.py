@@ -24,6 +24,14 @@ _VIEW: Final = memoryview(_BUFFER)
 _UNDER_WAY: Final = (errno.EINPROGRESS, errno.EAGAIN)
 
 
+_open = 0
+
+
+def open_sockets() -> int:
+    """Sockets of this process that pages are asked on now."""
+    return _open
+
+
 class Listener(Protocol):
     """Who asked. Hears exactly one of these for each question, maybe before `ask` returns, unless it closes first."""
 
@@ -119,6 +127,7 @@ class PageConnection:
         self._socket = self._reader = self._tls = None
         self._out = b""
         sock.close()
+        _count(-1)
 
     # -- connecting --------------------------------------------------------------------------------------------------
 
@@ -128,6 +137,7 @@ class PageConnection:
         try:
             family = socket.AF_INET6 if ":" in target.host else socket.AF_INET
             sock = self._socket = socket.socket(family, socket.SOCK_STREAM)
+            _count(1)
             sock.setblocking(False)
             self._fd = sock.fileno()
             code = sock.connect_ex((target.host, target.port))
@@ -326,6 +336,11 @@ class PageConnection:
         self.close()
         if asked:
             self._listener.no_page(error)
+
+
+def _count(change: int) -> None:
+    global _open
+    _open += change
 
 
 class _Tls:

@@ -2,18 +2,22 @@
 
 A tick asks those that are due as far as scraping's share of the core goes, and ends those that have had their time. Two ticks
 are `GRAIN_S` apart, so that others, picks above all, come between. Never are more than `MAX_CONNECTING` connections being
-made, however many endpoints hang: the others wait for one of them to end.
+made, however many endpoints hang: the others wait for one of them to end. And of the files that the process may have open
+connections that are kept take no more than `FILES`: beyond, a connection is closed behind its page, for a proxy that can't
+connect to us would be worse than a page that costs more.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import resource
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from extproc.scraping.connection import open_sockets
 from extproc.scraping.fetch import Line
 from extproc.scraping.rounds import SHARE, Rounds, Turn
 
@@ -21,6 +25,8 @@ DEFAULT_TIMEOUT_S: Final = 1.0
 """For a page, from asking for it."""
 GRAIN_S: Final = 0.002
 MAX_CONNECTING: Final = 256
+FILES: Final = 0.5
+"""Share of the process's open files (`ulimit -n`)."""
 _WAITING: Final = -2
 """The number of a turn that waits for a connection."""
 
@@ -59,7 +65,10 @@ class Driver:
         clock: Callable[[], float] = time.monotonic,
         later: Callable[[float, Callable[[], None]], Timer] | None = None,
         draw: Callable[[], float] = random.random,
+        most_open: int | None = None,
+        opened: Callable[[], int] = open_sockets,
     ) -> None:
+        """`most_open`: connections that are kept, a share of `ulimit -n` when None."""
         self.rounds = Rounds(share)
         self.clock = clock
         self._timeout_s = timeout_s
@@ -71,6 +80,11 @@ class Driver:
         self._waiting: deque[Asked] = deque()
         """Due, and no connection may be made."""
         self._connecting = 0
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        unlimited = files == resource.RLIM_INFINITY
+        self._most_open = most_open if most_open is not None else 2**30 if unlimited else int(files * FILES)
+        self._most_connecting = max(1, min(MAX_CONNECTING, self._most_open // 2))
+        self._opened = opened
 
     def __repr__(self) -> str:
         return f"<Driver {self.rounds!r}, {self._connecting} connecting, {len(self._waiting)} waiting>"
@@ -112,6 +126,8 @@ class Driver:
     def answered(self, asked: Asked) -> None:
         """Its page was read."""
         self._over(asked)
+        if self._opened() > self._most_open:
+            asked.line.close()
         self.rounds.answered(asked.turn, self.clock())
         self._plan()
 
@@ -139,7 +155,7 @@ class Driver:
         while (turn := self.rounds.take(now_s)) is not None:
             asked = turn.owner
             assert isinstance(asked, Asked)
-            if asked.line.connected or self._connecting < MAX_CONNECTING:
+            if asked.line.connected or self._connecting < self._most_connecting:
                 self._ask(asked, now_s)
             else:
                 turn.number = _WAITING

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from extproc.domain import Endpoint, Load
+from extproc.scraping.connection import open_sockets
 from extproc.scraping.driver import Driver
 from extproc.scraping.engines import Engines
 from extproc.scraping.fetch import HttpFetcher
@@ -150,3 +151,30 @@ async def test_a_removed_endpoint_is_not_asked_again() -> None:
         await sink.hears(stays.endpoint, "read", 20)
 
         assert len(sink.of(leaves.endpoint)) == heard
+
+
+async def test_connections_are_not_kept_beyond_the_files_that_scraping_may_have_open() -> None:
+    sink = Ear()
+    driver = Driver(most_open=2)
+    scraper = Scraper(
+        HttpFetcher(MetricsSourceSettings()),
+        Engines(CoreMetricsSettings()),
+        sink,
+        FakeObserver(driver.clock),
+        interval_s=0.005,
+        driver=driver,
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(serving(reply(PAGE))) for _ in range(6)]
+        scraper.update(server.endpoint for server in servers)
+        task = asyncio.create_task(scraper.run())
+        for server in servers:
+            await sink.hears(server.endpoint, "read", 5)
+        kept = open_sockets()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+        assert kept <= 3  # and one that is being asked
+        assert open_sockets() == 0
+        assert sum(server.connections for server in servers) > 6
