@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import TypeAlias
 
 from extproc import names
-from extproc.app.adapters import AdaptersFile
+from extproc.app.adapters.configmaps import WatchedAdapters
+from extproc.app.adapters.file import AdaptersFile
 from extproc.app.cluster import Cluster
 from extproc.app.component import Component
+from extproc.app.config_file import ConfigFile, read_document
 from extproc.app.deployment import STAGES, MakeStage, Parts
 from extproc.app.guard import metrics_guard
 from extproc.app.kubernetes import (
     PoolObjects,
-    WatchedAdapters,
     picker_source,
     pool_source,
     wants_config_maps,
@@ -28,7 +29,7 @@ from extproc.app.kubernetes import (
 )
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import metrics_tls
-from extproc.app.pools import Pool, PoolParts, Pools, pool_parts, read_document, scrape_driver
+from extproc.app.pools import Pool, PoolParts, Pools, pool_parts, scrape_driver
 from extproc.app.servers import Serving
 from extproc.app.service import Service
 from extproc.app.telemetry import Telemetry
@@ -54,7 +55,7 @@ from extproc.settings.commands import (
     ScrapingSettings,
 )
 from extproc.settings.document import Document, load_document
-from extproc.settings.gateway import GatewayParts, gateway_parts, scheduling_of
+from extproc.settings.gateway import GatewayParts, gateway_parts, load_gateway_config, scheduling_of
 from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, gate_warnings, load_picker_config
 from extproc.stages import PoolOfEndpoints
 from extproc.traffic import AdapterMap, Route, RouteTable
@@ -214,6 +215,8 @@ def _plan_epp(plan: _Plan, settings: EppSettings) -> None:
     parts.only_pool = settings.pool
     parts.options = parts.options._replace(unread_bodies=_reads_no_body(config, built))
     plan.pools({settings.pool: built}, settings)
+    if settings.config_file is not None:
+        plan.components.append(ConfigFile(settings.config_file, load_picker_config, plan.files))
     if settings.ha_enable_leader_election and plan.cluster is not None:
         plan.components.append(Leadership(settings, plan.cluster, plan.instruments))
 
@@ -271,6 +274,7 @@ def _plan_gateway(plan: _Plan, settings: GatewaySettings) -> None:
     served = [Route(tuple(route.models), route.pool) for route in config.routes.values()]
     parts.routes = routes = Live(RouteTable(served, config.default_pool), "routes")
     plan.pools(built, settings)
+    plan.components.append(ConfigFile(settings.config_file, load_gateway_config, plan.files))
     parts.telemetry.models.configured.append(lambda model: routes.value.has(model))
     parts.telemetry.models.only_configured = True
 

@@ -5,28 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from extproc.app.cluster import Cluster
 from extproc.app.component import Component
 from extproc.app.pools import Pool
-from extproc.discovery.kubernetes.adapters import AdapterConfigMaps
 from extproc.discovery.kubernetes.endpoints import KubernetesSource
 from extproc.discovery.kubernetes.objects import TrafficObjects
 from extproc.discovery.kubernetes.pools import Selection
 from extproc.discovery.kubernetes.traffic import PoolRef
-from extproc.live import LiveWriter
 from extproc.observability.logs import logger
-from extproc.settings.base import SettingsError
 from extproc.settings.commands import AdapterSettings, ElectionSettings, PoolSettings
 from extproc.settings.gateway import PoolSpec
 from extproc.settings.selection import parse_selector
-from extproc.traffic import AdapterMap, PoolTables
+from extproc.traffic import PoolTables
 
 _log = logger(__name__)
-
-CONFIG_MAPS_WITHIN_S: Final = 10.0
-"""How long a router waits for its ConfigMaps before it serves without them."""
 
 
 def picker_source(settings: PoolSettings) -> KubernetesSource | None:
@@ -57,54 +50,6 @@ def why_kubernetes(settings: ElectionSettings) -> str:
     if settings.ha_enable_leader_election:
         return "--ha-enable-leader-election"
     return "--endpoint-selector" if settings.endpoint_selector is not None else "--pool-name"
-
-
-class WatchedAdapters(Component):
-    """The router's ConfigMaps: `run` in the background, `missing` while they are waited for.
-
-    A router without them still finds models, so neither an API server that is away at start nor a missing right keeps it down
-    for long: after `within_s` it serves, base models unknown, until the ConfigMaps are there.
-    """
-
-    def __init__(self, settings: AdapterSettings, adapters: LiveWriter[AdapterMap], cluster: Cluster) -> None:
-        super().__init__("adapters")
-        self._must = settings.adapter_configmaps == "true"
-        self._adapters = adapters
-        self._given_up = False
-        self.within_s = CONFIG_MAPS_WITHIN_S
-        self._cluster = cluster
-        self._maps = AdapterConfigMaps(self._changed, cluster.contact, cluster.errors, namespace=settings.namespace or "")
-
-    def missing(self) -> str | None:
-        """None when the ConfigMaps are known, or not waited for any longer."""
-        return None if self._given_up else self._maps.unready()
-
-    async def start(self) -> None:
-        """Raises SettingsError when Kubernetes was asked for and is out of reach; with `auto` that is a line in the log."""
-        try:
-            await self._cluster.connect()
-        except SettingsError as error:
-            if self._must:
-                raise
-            self._given_up = True
-            _log.warning("no ConfigMaps of adapters, base models are unknown", problems=error.problems)
-
-    async def run(self, ready: asyncio.Event) -> None:
-        """Watch until cancelled."""
-        if self._given_up:
-            return
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._maps.run(self._cluster.client), name="watch adapters")
-            await asyncio.sleep(self.within_s)
-            if (why := self._maps.unready()) is not None:
-                self._given_up = True
-                _log.warning("serving without ConfigMaps of adapters, base models are unknown until they are read", why=why)
-
-    async def close(self) -> None:
-        await self._cluster.close()
-
-    def _changed(self, adapters: AdapterMap) -> None:
-        self._adapters.replace(adapters)
 
 
 class PoolObjects(Component):

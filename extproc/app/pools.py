@@ -17,8 +17,6 @@ from extproc.discovery.file import FileDiscovery, FileDiscoverySettings
 from extproc.discovery.kubernetes.endpoints import KubernetesDiscovery, KubernetesSource
 from extproc.discovery.static import StaticDiscovery, Target, parse_targets
 from extproc.domain import Endpoint
-from extproc.files.problems import Unusable
-from extproc.files.read import read_file
 from extproc.observability.instruments import Instruments
 from extproc.observability.logs import logger
 from extproc.observability.metrics import PoolMetrics, PoolRow, ScrapeMetrics
@@ -31,7 +29,6 @@ from extproc.scraping.engines import Engines, Missing
 from extproc.scraping.fetch import HttpFetcher
 from extproc.scraping.scraper import Scraper
 from extproc.settings.base import SettingsError
-from extproc.settings.document import Document, load_document
 from extproc.settings.engines import CoreMetricsSettings, MetricsSourceSettings
 from extproc.settings.picker import EndpointPickerConfig
 from extproc.traffic import PoolTables
@@ -155,18 +152,6 @@ def _file_problems(settings: FileDiscoverySettings) -> list[str]:
 class _Nowhere:
     def replace_endpoints(self, endpoints: Sequence[Endpoint]) -> None:
         pass
-
-
-def read_document(path: str, label: str) -> Document:
-    """What is in a config file. Raises SettingsError with the flag, the path and why not."""
-    try:
-        data = read_file(path)
-    except Unusable as error:
-        raise SettingsError([f"{label}: {problem}" for problem in error.problems]) from None
-    try:
-        return load_document(data)
-    except SettingsError as error:
-        raise SettingsError([f"{path}: {problem}" for problem in error.problems]) from None
 
 
 def scrape_driver(instruments: Instruments) -> Driver:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from extproc.observability.instruments import Instruments
 from extproc.observability.logs import logger
+from extproc.settings.base import few
+
+_SHOWN: Final = 10
+"""Problems that a line tells."""
 
 _log = logger(__name__)
 
@@ -24,7 +29,7 @@ class FileErrors:
     def broken(self, path: str, problems: Sequence[str]) -> None:
         self._gauge.child(path).value = 1
         self._broken.add(path)
-        _log.error("watched file is broken, its last good content stays", file=path, problems=list(problems))
+        _log.error("watched file is broken, its last good content stays", file=path, problems=few(problems, _SHOWN))
 
     def good(self, path: str) -> None:
         self._gauge.child(path).value = 0

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from extproc.domain import Endpoint
+from extproc.files.problems import Unusable
+from extproc.files.read import read_file
 from extproc.scraping.connection import Listener, PageConnection, Target
 from extproc.scraping.reasons import FetchError, Reason
 from extproc.settings.base import SettingsError
@@ -73,6 +75,18 @@ class HttpFetcher:
 def tls_context(settings: MetricsSourceSettings) -> ssl.SSLContext:
     """Read the certificates. Raises SettingsError naming the keys of those that can't be read."""
     problems: list[str] = []
+    for key, path in (
+        ("caCertPath", settings.ca_cert_path),
+        ("clientCertPath", settings.client_cert_path),
+        ("clientKeyPath", settings.client_key_path),
+    ):
+        try:
+            if path:
+                read_file(path)  # OpenSSL would wait for a pipe, and read a device for ever
+        except Unusable as error:
+            problems += [f"{key}: {problem}" for problem in error.problems]
+    if problems:
+        raise SettingsError(problems)
     context = ssl.create_default_context()
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # on from Python 3.13; private CAs often lack an Authority Key Identifier
     if not settings.verify:

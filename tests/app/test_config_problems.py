@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from extproc.app.adapters import AdaptersFile
+from extproc.app.adapters.file import AdaptersFile
 from extproc.app.build import build
 from extproc.app.pools import Pools
 from extproc.settings.base import SettingsError

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from extproc.app import build
+from extproc.app.adapters.configmaps import WatchedAdapters
 from extproc.app.cluster import Cluster
-from extproc.app.kubernetes import WatchedAdapters
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import BbrSettings, EppSettings, GatewaySettings
 from tests.app.running import chat, exchange, headers_of, part, pool_of, running, until

@@ -437,7 +437,7 @@ class TestTls:
         empty = tmp_path / "empty.pem"
         empty.write_text("")
         settings = MetricsSourceSettings.model_validate(
-            {"scheme": "https", "caCertPath": "/nowhere/ca.pem", "clientCertPath": str(empty), "clientKeyPath": "/k"}
+            {"scheme": "https", "caCertPath": str(empty), "clientCertPath": str(empty), "clientKeyPath": str(empty)}
         )
 
         with pytest.raises(SettingsError) as caught:
@@ -446,3 +446,17 @@ class TestTls:
         first, second = caught.value.problems
         assert first.startswith("caCertPath: expected a PEM file of certificates: ")
         assert second.startswith("clientCertPath, clientKeyPath: expected a PEM certificate and its key: ")
+
+    def test_what_is_no_file_is_not_waited_for(self) -> None:
+        settings = MetricsSourceSettings.model_validate(
+            {"scheme": "https", "caCertPath": "/nowhere/ca.pem", "clientCertPath": "/dev/zero", "clientKeyPath": "/"}
+        )
+
+        with pytest.raises(SettingsError) as caught:
+            tls_context(settings)
+
+        assert caught.value.problems == [
+            "caCertPath: /nowhere/ca.pem: No such file or directory",
+            "clientCertPath: /dev/zero: expected a regular file, this is a device",
+            "clientKeyPath: /: expected a regular file, this is a directory",
+        ]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.discovery.kubernetes.adapters import Adapters, merge, read_adapters
+from extproc.app.adapters.configmaps import Adapters, merge, read_adapters
 from extproc.discovery.kubernetes.pods import endpoints_of, read_pod
 from extproc.discovery.kubernetes.pools import OLD_GROUP, Selection, read_pool
 from extproc.discovery.kubernetes.reading import ObjectProblem, created_s

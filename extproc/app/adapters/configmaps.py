@@ -11,19 +11,26 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, NamedTuple
 
+from extproc.app.cluster import Cluster
+from extproc.app.component import Component
 from extproc.discovery.kubernetes.problems import ObjectErrors
 from extproc.discovery.kubernetes.reading import Json, ObjectProblem, created_s, mapping
 from extproc.kubernetes.api import Api
 from extproc.kubernetes.contact import ApiContact
 from extproc.kubernetes.reflector import Change, Key, Reflector, Resource
+from extproc.live import LiveWriter
 from extproc.observability.logs import logger
 from extproc.settings.adapters import parse_config_map
 from extproc.settings.base import SettingsError
+from extproc.settings.commands import AdapterSettings
 from extproc.traffic import AdapterMap
 
 _log = logger(__name__)
 
 KIND: Final = "ConfigMap"
+WITHIN_S: Final = 10.0
+"""How long a router waits for its ConfigMaps before it serves without them."""
+
 LABELS: Final = (
     "inference.networking.k8s.io/bbr-managed=true",
     "inference-gateway.k8s.io/managed=true",
@@ -151,3 +158,47 @@ class AdapterConfigMaps:
             self._sink(AdapterMap(merged))
             names = sum(map(len, merged.values()))
             _log.info("adapters changed", base_models=len(merged), adapters=names, config_maps=len(self._good))
+
+
+class WatchedAdapters(Component):
+    """The router's ConfigMaps: `run` in the background, `missing` while they are waited for.
+
+    A router without them still finds models, so neither an API server that is away at start nor a missing right keeps it down
+    for long: after `within_s` it serves, base models unknown, until the ConfigMaps are there.
+    """
+
+    def __init__(self, settings: AdapterSettings, adapters: LiveWriter[AdapterMap], cluster: Cluster) -> None:
+        super().__init__("adapters")
+        self._must = settings.adapter_configmaps == "true"
+        self._given_up = False
+        self.within_s = WITHIN_S
+        self._cluster = cluster
+        self._maps = AdapterConfigMaps(adapters.replace, cluster.contact, cluster.errors, namespace=settings.namespace or "")
+
+    def missing(self) -> str | None:
+        """None when the ConfigMaps are known, or not waited for any longer."""
+        return None if self._given_up else self._maps.unready()
+
+    async def start(self) -> None:
+        """Raises SettingsError when Kubernetes was asked for and is out of reach; with `auto` that is a line in the log."""
+        try:
+            await self._cluster.connect()
+        except SettingsError as error:
+            if self._must:
+                raise
+            self._given_up = True
+            _log.warning("no ConfigMaps of adapters, base models are unknown", problems=error.problems)
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Watch until cancelled."""
+        if self._given_up:
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._maps.run(self._cluster.client), name="watch adapters")
+            await asyncio.sleep(self.within_s)
+            if (why := self._maps.unready()) is not None:
+                self._given_up = True
+                _log.warning("serving without ConfigMaps of adapters, base models are unknown until they are read", why=why)
+
+    async def close(self) -> None:
+        await self._cluster.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from extproc.discovery.kubernetes.adapters import LABELS, AdapterConfigMaps
+from extproc.app.adapters.configmaps import LABELS, AdapterConfigMaps
 from extproc.traffic import AdapterMap
 from tests.discovery.kubernetes.at_work import AtWork, at_work, running
 from tests.fakes.kube import FakeKube

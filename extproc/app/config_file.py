@@ -1,0 +1,69 @@
+"""A server's config file: read at start, and looked after from then on, for the next start reads what is there then."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+
+from extproc.app.component import Component
+from extproc.app.watching import FileErrors
+from extproc.files.problems import Unusable
+from extproc.files.read import read_file
+from extproc.files.watch import FileWatcher
+from extproc.observability.logs import logger
+from extproc.settings.base import SettingsError
+from extproc.settings.document import Document, load_document
+
+_log = logger(__name__)
+
+
+def read_document(path: str, label: str) -> Document:
+    """What is in a config file. Raises SettingsError with the flag, the path and why not."""
+    try:
+        data = read_file(path)
+    except Unusable as error:
+        raise SettingsError([f"{label}: {problem}" for problem in error.problems]) from None
+    try:
+        return load_document(data)
+    except SettingsError as error:
+        raise SettingsError([f"{path}: {problem}" for problem in error.problems]) from None
+
+
+class ConfigFile(Component):
+    """Says when the file is no longer the config in force, and when the next start would fail on it. Changes nothing."""
+
+    def __init__(self, path: str, check: Callable[[Document], object], files: FileErrors) -> None:
+        """`check` raises SettingsError for what is wrong with the file's form."""
+        super().__init__("config file")
+        self._path = path
+        self._check = check
+        self._files = files
+        self._watcher: FileWatcher[bytes] = FileWatcher(
+            path,
+            self._read,
+            on_change=self._changed,
+            on_error=lambda problems: files.broken(path, problems),
+            on_heal=lambda: files.good(path),
+        )
+        self._in_force = b""
+        try:
+            self._in_force = self._watcher.load()
+        except Unusable:  # it was good a moment ago; `run` says so if it stays broken
+            return
+        files.good(path)
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Watch until cancelled."""
+        await self._watcher.run()
+
+    def _read(self, data: bytes) -> bytes:
+        self._check(load_document(data))
+        return hashlib.sha256(data).digest()
+
+    def _changed(self, digest: bytes) -> None:
+        self._files.good(self._path)
+        if digest == self._in_force:
+            _log.info("config file is again the one in force", file=self._path)
+        else:
+            _log.warning("config file has changed: it is read at start only, so restart to put it into force", file=self._path)
