@@ -214,8 +214,10 @@ def _why_none(store: PoolStore, pool: str, request: InferenceRequest) -> str:
 def _explained(request: InferenceRequest, pool: PoolOfEndpoints, choice: Choice) -> dict[str, Any]:
     candidates, store = choice.candidates, choice.store
     table = pool.scheduler.explain(request, candidates, also=choice.pick.positions)
-    chosen = {endpoint.key for endpoint in candidates.endpoints}
-    left_out = [key for key in store.members() if key not in chosen]
+    left_out: list[str] = []
+    if len(candidates.endpoints) < len(store):
+        chosen = {endpoint.key for endpoint in candidates.endpoints}
+        left_out = [key for key in store.members() if key not in chosen]
     return {
         "pool": choice.pool,
         "profile": table.profile,
