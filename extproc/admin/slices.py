@@ -32,9 +32,8 @@ class Slices:
     async def turn(self) -> AsyncIterator[None]:
         """For what is made at once; what it takes is added to the pause behind it."""
         async with self._turn:
-            wait_s = self._not_before_s - self._clock()
-            if wait_s > 0:
-                await asyncio.sleep(wait_s)
+            # At least a round of the loop, also when the process itself had to wait for its turn at the core.
+            await asyncio.sleep(max(0.0, self._not_before_s - self._clock()))
             began_s = self._clock()
             try:
                 yield
