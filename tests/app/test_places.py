@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from grpc import aio
 
-from extproc.app import build_epp
+from extproc.app import build
 from extproc.names import EXT_PROC_METHOD
 from extproc.pb import external_processor_pb2 as pb
 from extproc.settings.commands import EppSettings
@@ -55,7 +55,7 @@ async def test_clock_jumps(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the wall clock says is shown and nothing else: deadlines, ages and leases go by the monotonic one."""
     chance = random.Random(1)
     monkeypatch.setattr(time, "time", lambda: chance.uniform(-1e9, 4e9))
-    service = build_epp(EppSettings(**HERE, endpoints=(ENDPOINT,)))
+    service = build(EppSettings(**HERE, endpoints=(ENDPOINT,)))
     async with running(service) as ports:
         for _ in range(50):
             answered = await exchange(ports.grpc, chat(b'{"model": "m"}'))
