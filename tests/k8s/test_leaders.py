@@ -113,6 +113,7 @@ def test_a_leader_that_is_stopped_lets_the_lease_go(replicas: Replicas) -> None:
     leader.terminate()
     took_s = replicas.fails_over(follower, told_s, 10)
     print(f"leader stopped: picks again after {took_s * 1000:.0f} ms")
+    until(lambda: leader.child.pid is None, what="it has ended by itself: a second SIGTERM would end it in its last moment")
     assert leader.stop() == 0
     assert took_s <= LET_GO_S
 
