@@ -33,6 +33,8 @@ from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, picker
 from extproc.settings.selection import check_labels, check_ports
 
 API_VERSION: Final = "extproc.dev/v1alpha1"
+_ENOUGH: Final = 50
+"""Problems of form, after which nobody looks for others."""
 
 Part = TypeVar("Part", bound=Section)
 
@@ -152,6 +154,8 @@ def gateway_parts(document: Document) -> GatewayParts:
         validate(GatewayConfig, value)
     except SettingsError as error:
         problems += error.problems
+    if len(problems) > _ENOUGH:
+        return GatewayParts(problems=tuple(problems))
     pools, routes = _right(PoolSpec, value.get("pools")), _right(RouteSpec, value.get("routes"))
     names, default = _names(value.get("pools")), value.get("defaultPool")
     problems += _references(pools, routes, names)
