@@ -85,6 +85,7 @@ class _Given(NamedTuple):
     def of(cls, context: click.Context, name: str) -> _Given:
         given = {k: v for k, v in context.params.items() if v not in (None, ())}
         told = upstream.translate(name, {k.removeprefix(_OLD): v for k, v in given.items() if k.startswith(_OLD)})
+        told.problems.extend(context.meta.get(_PROBLEMS, ()))
         flags = {k: v for k, v in given.items() if not k.startswith(_OLD)}
         return cls(name, flags, told, context.args, [*context.meta.get(_SPELLING, ()), *told.warnings])
 
@@ -135,7 +136,10 @@ class _Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         warnings: list[str] = []
         if self.name == "sim":
-            args, warnings = _of_upstreams_simulator(args)
+            try:
+                args, warnings = sim_flags.translate(args, os.environ)
+            except SettingsError as error:
+                args, ctx.meta[_PROBLEMS] = [], error.problems
         args, spelling = go_style(args, self.takes)
         ctx.meta[_SPELLING] = [*warnings, *spelling]
         return super().parse_args(ctx, args)
@@ -149,16 +153,9 @@ class _Command(click.Command):
                 formatter.write_dl([(str(kind), names) for kind, names in rows if names])
 
 
-def _of_upstreams_simulator(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Arguments of ours, and warnings. Raises UsageError."""
-    try:
-        return sim_flags.translate(arguments, os.environ)
-    except SettingsError as error:
-        raise click.UsageError("; ".join(error.problems)) from None
-
-
 _OLD = "upstream:"
 _SPELLING = "extproc.spelling"
+_PROBLEMS = "extproc.problems"
 
 
 def _old_option(flag: upstream.UpstreamFlag) -> click.Option:

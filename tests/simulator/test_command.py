@@ -75,3 +75,14 @@ def test_wrong_flags_are_all_named(capsys: pytest.CaptureFixture[str], monkeypat
     assert "--prot: unknown flag, did you mean --port?" in errors
     assert "EXTPROC_SIM_BLOCK_SIZE (environment)" in errors
     assert "no such fault for requests: 'explode'" in errors
+
+
+def test_what_is_wrong_with_upstreams_flags_is_said_as_everything_is() -> None:
+    with started("--self-signed-certs", "--lora-modules", "{}") as process:
+        output, errors = process.communicate(timeout=10)
+    assert (process.returncode, output) == (2, "")
+    assert errors.splitlines() == [
+        "extproc: --self-signed-certs: this simulator speaks HTTP only",
+        'extproc: --lora-modules: expected JSON with a name such as {"name": "sql", "path": "/sql"}, got \'{}\'',
+        "Try 'extproc sim --help'.",
+    ]
