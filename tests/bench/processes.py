@@ -44,10 +44,11 @@ def environment(where: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def server(*arguments: str, until: str = "started", where: Path | None = None) -> Iterator[Server]:
-    """`python -m ARGUMENTS`, ready when it logs `until`; ended at the end. `where`: another checkout to run it from."""
+def server(*arguments: str, until: str = "started", where: Path | None = None, program: Path | None = None) -> Iterator[Server]:
+    """`python -m ARGUMENTS`, ready when it logs `until`; ended at the end. `where`: another checkout to run it from; `program`:
+    what to run instead of Python."""
     process = subprocess.Popen(
-        [sys.executable, "-m", *arguments],
+        [sys.executable, "-m", *arguments] if program is None else [str(program), *arguments],
         stderr=subprocess.PIPE,
         text=True,
         cwd=where,

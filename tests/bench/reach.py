@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     args = parser.parse_args()
     for row in reach_rows(args.refused, args.live, args.seconds):
-        print(f"{row.name:32s} {row.value:9.3f} {row.unit:6s} {'' if row.within else 'OVER'}")
+        print(f"{row.name:32s} {row.value:9.3f} {row.unit:6s} {'' if row.met else 'MISSED'}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,10 @@ from extproc.pb import processing_mode_pb2
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 _FDS = processing_mode_pb2.ProcessingMode.FULL_DUPLEX_STREAMED
 _ENVOY_CHUNK = 65536
+_EVENT = (
+    b'data: {"id":"cmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":'
+    b'{"content":" tok%d"},"finish_reason":null}]}\n\n'
+)
 
 
 def chat_body(prompt_bytes: int) -> bytes:
@@ -57,5 +61,23 @@ def frames(messages: Iterable[bytes]) -> bytes:
     return b"".join(struct.pack(">BI", 0, len(message)) + message for message in messages)
 
 
+def answer_messages(chunks: int) -> list[bytes]:
+    """A streamed answer's headers and its events, each in a message of its own."""
+    first = pb.ProcessingRequest()
+    for key, value in {":status": "200", "content-type": "text/event-stream"}.items():
+        header = first.response_headers.headers.headers.add()
+        header.key = key
+        header.raw_value = value.encode()
+    messages = [first.SerializeToString()]
+    for index in range(chunks):
+        message = pb.ProcessingRequest()
+        message.response_body.body = _EVENT % index
+        message.response_body.end_of_stream = index == chunks - 1
+        messages.append(message.SerializeToString())
+    return messages
+
+
 STREAMS = {"1 KB": request_messages(chat_body(800)), "100 KB": request_messages(chat_body(100_000))}
 LARGE = {"1 MB": request_messages(chat_body(1_000_000))}
+TOKENS = [*request_messages(chat_body(800)), *answer_messages(100)]
+"""1 KB, and an answer of a hundred tokens that is sent to us."""
