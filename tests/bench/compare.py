@@ -3,7 +3,7 @@
 Both run as servers at the same time, each from its own checkout and with the same Python, and get the same recorded streams in
 turn. What counts is the ratio of CPU per stream in one round, as the machine's mood is in both of its halves; the range
 is that of 95 % of what other rounds would have given (bootstrap of the median). With `--strict` the exit code is 1 when
-something became slower by more than 5 % and the range does not hold 1.
+something became slower by more than 3 % and the range does not hold 1.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.bench.processes import Server, environment, replay, server
 from tests.bench.recorded import LARGE, MODEL, STREAMS, frames
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-WORSE: Final = 1.05
+WORSE: Final = 1.03
 _RESAMPLES: Final = 2000
 
 
@@ -62,7 +62,7 @@ class Ratio(NamedTuple):
 
     @property
     def worse(self) -> bool:
-        """Slower by more than 5 %, and surely slower."""
+        """Slower by more than 3 %, and surely slower."""
         return self.middle > WORSE and self.low > 1
 
     def __str__(self) -> str:
@@ -159,7 +159,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--servers", default="router,picker,gateway", help="comma separated")
     parser.add_argument("--shapes", default=";".join(SHAPES), help="semicolon separated")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 when something is slower by more than 5 %%")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 when something is slower by more than 3 %%")
     arguments = parser.parse_args()
     wanted, shapes = arguments.servers.split(","), arguments.shapes.split(";")
     sha, path = checkout(arguments.base)
@@ -184,7 +184,7 @@ def main() -> int:
                 )
                 if found.worse:
                     worse.append(f"{name}, {shape}")
-    print(f"slower by more than 5 %: {', '.join(worse)}" if worse else "nothing is slower by more than 5 %")
+    print(f"slower by more than 3 %: {', '.join(worse)}" if worse else "nothing is slower by more than 3 %")
     return 1 if worse and arguments.strict else 0
 
 

@@ -22,8 +22,8 @@ def test_rounds_are_compared_in_pairs() -> None:
     ("after", "worse"),
     [
         ([10.0] * 9, False),
-        ([10.4] * 9, False),
-        ([10.6] * 9, True),
+        ([10.2] * 9, False),
+        ([10.4] * 9, True),
         ([9.0] * 9, False),
         ([9.0, 11.0, 9.0, 11.0, 11.0], False),
         ([11.0, 12.0, 11.0, 9.9, 11.0, 11.0, 11.0], True),
