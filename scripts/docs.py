@@ -11,11 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
+from extproc.app.pools import DATA_LAYER_TYPES
 from extproc.cli.options import env_of, flag_of, is_hidden, shown_default
 from extproc.domain import SIGNALS
 from extproc.protocol.table import REQUEST_ROWS, RESPONSE_ROWS, mermaid
 from extproc.request import paths
+from extproc.scheduling.build import PLUGIN_TYPES
 from extproc.settings import upstream
 from extproc.settings.commands import SERVERS
 from extproc.transport.h2 import table as h2_table
@@ -91,6 +94,22 @@ def _signals() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _plugins() -> str:
+    lines = ["| type | family | parameters (default) | what it does |", "|---|---|---|---|"]
+    for row in (*PLUGIN_TYPES.values(), *DATA_LAYER_TYPES.values()):
+        fields = row.parameters.model_fields.items()
+        parameters = ", ".join(f"`{info.alias or name}`{_default(info)}" for name, info in fields)
+        lines.append(f"| `{row.name}` | {row.family} | {parameters or '–'} | {row.what} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(info: FieldInfo) -> str:
+    default = info.get_default(call_default_factory=True)
+    if default in (None, {}, (), PydanticUndefined):
+        return ""
+    return f" {str(default).lower() if isinstance(default, bool) else default}"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "request-states": lambda: _diagram("request"),
     "response-states": lambda: _diagram("response"),
@@ -107,6 +126,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "naming-paths": _naming_paths,
     "body-paths": _body_paths,
     "signals": _signals,
+    "plugins": _plugins,
 }
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from extproc.app.cluster import Cluster
 from extproc.app.component import Component
 from extproc.app.watching import FileErrors
+from extproc.discovery.file import TYPES as DISCOVERY_TYPES
 from extproc.discovery.file import FileDiscovery, FileDiscoverySettings
 from extproc.discovery.kubernetes.endpoints import KubernetesDiscovery, KubernetesSource
 from extproc.discovery.static import StaticDiscovery, Target, parse_targets
@@ -23,10 +24,11 @@ from extproc.observability.metrics import PoolMetrics, PoolRow, ScrapeMetrics
 from extproc.observability.tables import TableMetrics
 from extproc.pool import PoolStore
 from extproc.scheduling import Blueprint, build_scheduler
-from extproc.scheduling.build import PluginType
+from extproc.scheduling.plugins.base import PluginType
 from extproc.scraping.driver import Driver
 from extproc.scraping.engines import Engines, Missing
 from extproc.scraping.fetch import HttpFetcher
+from extproc.scraping.plugins import TYPES as SCRAPING_TYPES
 from extproc.scraping.scraper import Scraper
 from extproc.settings.base import SettingsError
 from extproc.settings.engines import CoreMetricsSettings, MetricsSourceSettings
@@ -35,11 +37,7 @@ from extproc.traffic import PoolTables
 
 _log = logger(__name__)
 
-DATA_LAYER_TYPES: Final[Mapping[str, PluginType]] = {
-    "metrics-data-source": PluginType("data layer", MetricsSourceSettings),
-    "core-metrics-extractor": PluginType("data layer", CoreMetricsSettings),
-    "file-discovery": PluginType("data layer", FileDiscoverySettings),
-}
+DATA_LAYER_TYPES: Final[Mapping[str, PluginType]] = {row.name: row for row in (*SCRAPING_TYPES, *DISCOVERY_TYPES)}
 
 _NO_SOURCE: Final = (
     "expected at least one endpoint; or --pool-name for the pods of an InferencePool, --endpoint-selector, or "

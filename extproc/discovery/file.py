@@ -28,6 +28,7 @@ from extproc.discovery.sink import EndpointSink
 from extproc.domain import Endpoint
 from extproc.files.problems import Unusable
 from extproc.files.watch import DEFAULT_INTERVAL_S, FileWatcher
+from extproc.scheduling.plugins.base import PluginType
 from extproc.settings.base import Section, SettingsError, shown, validate
 from extproc.settings.document import load_document
 
@@ -43,6 +44,9 @@ class FileDiscoverySettings(Section):
     """The file, of at most 1 MiB."""
     watch_file: bool = False
     """Read it again when it changes."""
+
+
+TYPES: Final = (PluginType("file-discovery", "data layer", "endpoints from a file", FileDiscoverySettings),)
 
 
 def _address(text: str) -> str:

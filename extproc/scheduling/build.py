@@ -6,52 +6,23 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 from pydantic import BaseModel, ValidationError
 
-from extproc.scheduling.plugins import pickers, scorers
-from extproc.scheduling.plugins.base import NoParameters, Picker, Random, Scorer
-from extproc.scheduling.saturation import (
-    ConcurrencyDetector,
-    ConcurrencyParameters,
-    SaturationDetector,
-    UtilizationDetector,
-    UtilizationParameters,
-    default_detector,
-)
+from extproc.scheduling import saturation
+from extproc.scheduling.plugins import accepted, pickers, scorers
+from extproc.scheduling.plugins.base import Picker, PluginType, Random, Scorer
+from extproc.scheduling.plugins.parameters import UtilizationParameters
+from extproc.scheduling.saturation import SaturationDetector, default_detector, utilization_detector
 from extproc.scheduling.scheduler import Profile, Scheduler, WeightedScorer
 from extproc.settings.base import SettingsError, explain
 from extproc.settings.picker import EndpointPickerConfig, PluginSpec, ProfileSpec
 
-
-class PluginType(NamedTuple):
-    """What a type name stands for. `make` is None for types that only carry parameters or change nothing here."""
-
-    family: str
-    parameters: type[BaseModel]
-    make: Callable[..., Any] | None = None
-
-
-_DETECTOR: Final = "saturation detector"
-
 PLUGIN_TYPES: Final[Mapping[str, PluginType]] = {
-    "queue-scorer": PluginType("scorer", NoParameters, scorers.QueueScorer),
-    "running-requests-size-scorer": PluginType("scorer", NoParameters, scorers.RunningRequestsScorer),
-    "kv-cache-utilization-scorer": PluginType("scorer", NoParameters, scorers.KvCacheScorer),
-    "active-request-scorer": PluginType("scorer", scorers.ActiveRequestParameters, scorers.ActiveRequestScorer),
-    "max-score-picker": PluginType("picker", pickers.PickerParameters, pickers.MaxScorePicker),
-    "random-picker": PluginType("picker", pickers.PickerParameters, pickers.RandomPicker),
-    "weighted-random-picker": PluginType("picker", pickers.PickerParameters, pickers.WeightedRandomPicker),
-    "utilization-detector": PluginType(_DETECTOR, UtilizationParameters, UtilizationDetector),
-    "concurrency-detector": PluginType(_DETECTOR, ConcurrencyParameters, ConcurrencyDetector),
-    "single-profile-handler": PluginType("profile handler", NoParameters),
-    # Bodies are told apart by path and content type, so these are accepted and change nothing.
-    "openai-parser": PluginType("parser", NoParameters),
-    "anthropic-parser": PluginType("parser", NoParameters),
-    "vllmhttp-parser": PluginType("parser", NoParameters),
-    "passthrough-parser": PluginType("parser", NoParameters),
+    row.name: row for row in (*scorers.TYPES, *pickers.TYPES, *saturation.TYPES, *accepted.TYPES)
 }
+"""The types of this room. A plugin's row stands beside it, so that a new plugin is one file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,19 +96,19 @@ class _Builder:
         old = self._config.saturation_detector
         if old is not None and old.plugin_ref is None:
             try:
-                return partial(UtilizationDetector, UtilizationParameters.model_validate(old.thresholds()))
+                return partial(utilization_detector, UtilizationParameters.model_validate(old.thresholds()))
             except ValidationError as error:
                 self._problems += explain(error, prefix=f"{self._prefix}saturationDetector.")
         ref = self._config.detector_ref
-        listed = [name for name, (kind, _) in self._plugins.items() if kind.family == _DETECTOR]
+        listed = [name for name, (kind, _) in self._plugins.items() if kind.family == saturation.FAMILY]
         if ref is None and len(listed) > 1:
             names = ", ".join(listed)
             self._problems.append(
-                f"{self._prefix}plugins: more than one {_DETECTOR}: {names}; "
+                f"{self._prefix}plugins: more than one {saturation.FAMILY}: {names}; "
                 "name one in flowControl.saturationDetector.pluginRef"
             )
         chosen = self._plugins.get(ref if ref is not None else listed[0] if listed else "")
-        if chosen is None or chosen[0].family != _DETECTOR:  # told by _references
+        if chosen is None or chosen[0].family != saturation.FAMILY:  # told by _references
             return default_detector
         kind, parameters = chosen
         return partial(cast(Callable[..., SaturationDetector], kind.make), parameters)
@@ -207,7 +178,7 @@ class _Builder:
         if layer.discovery and layer.discovery.ref:
             refs.append(("dataLayer.discovery.pluginRef", layer.discovery.ref, "data layer"))
         if self._config.detector_ref is not None:
-            refs.append((self._config.detector_path, self._config.detector_ref, _DETECTOR))
+            refs.append((self._config.detector_path, self._config.detector_ref, saturation.FAMILY))
         for path, ref, family in refs:
             if self._known(self._prefix + path, ref) and self._family(ref) not in (family, None):
                 self._problems.append(f"{self._prefix}{path}: {ref!r} is a {self._family(ref)}, expected a {family} plugin")

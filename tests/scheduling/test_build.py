@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from extproc.scheduling import Blueprint, build_scheduler
-from extproc.scheduling.build import PLUGIN_TYPES, PluginType
-from extproc.scheduling.plugins.base import NoParameters, Parameters
+from extproc.scheduling.build import PLUGIN_TYPES
+from extproc.scheduling.plugins.base import PluginType
+from extproc.scheduling.plugins.parameters import NoParameters, Parameters
 from extproc.settings.base import SettingsError
 from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
 from tests.fakes.candidates import REQUEST, candidates
@@ -50,8 +51,8 @@ class FileParameters(Parameters):
 
 
 ELSEWHERE = {
-    "file-discovery": PluginType("data layer", FileParameters),
-    "metrics-data-source": PluginType("data layer", NoParameters),
+    "file-discovery": PluginType("file-discovery", "data layer", "", FileParameters),
+    "metrics-data-source": PluginType("metrics-data-source", "data layer", "", NoParameters),
 }
 
 

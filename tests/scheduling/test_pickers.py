@@ -14,7 +14,6 @@ from extproc.domain import Candidates
 from extproc.scheduling.plugins.base import Picker
 from extproc.scheduling.plugins.pickers import (
     MaxScorePicker,
-    PickerParameters,
     RandomPicker,
     WeightedRandomPicker,
 )
@@ -22,13 +21,9 @@ from tests.fakes.candidates import candidates
 from tests.fakes.chance import Draws, seeded
 from tests.fakes.fuzz import examples
 
-Make: TypeAlias = Callable[[PickerParameters], Picker]
+Make: TypeAlias = Callable[[int], Picker]
 PICKERS: tuple[Make, ...] = (MaxScorePicker, RandomPicker, WeightedRandomPicker)
 both_kinds = pytest.mark.parametrize("arrays", [False, True], ids=["lists", "arrays"])
-
-
-def naming(number: int) -> PickerParameters:
-    return PickerParameters.model_validate({"maxNumOfEndpoints": number})
 
 
 def of(totals: Sequence[float], in_flight: Sequence[float] | None = None, *, arrays: bool = False) -> Candidates:
@@ -76,7 +71,7 @@ class TestMaxScore:
 
     def test_fallbacks_follow_by_points_then_by_requests_in_flight(self, arrays: bool) -> None:
         given = of([0.5, 0.9, 0.5, 0.7, 0.1], [4, 0, 2, 9, 0], arrays=arrays)
-        assert pick(MaxScorePicker(naming(4)), given) == [1, 3, 2, 0]
+        assert pick(MaxScorePicker(4), given) == [1, 3, 2, 0]
 
     def test_a_burst_spreads(self, arrays: bool) -> None:
         """100 picks on equal points before any page comes: nobody gets far more than a tenth."""
@@ -93,12 +88,12 @@ class TestMaxScore:
 class TestEvery:
     def test_one_candidate(self, picker: Make, arrays: bool) -> None:
         for points in (0.0, 0.7):
-            assert pick(picker(naming(3)), of([points], arrays=arrays)) == [0]
+            assert pick(picker(3), of([points], arrays=arrays)) == [0]
 
     @pytest.mark.parametrize(("asked", "named"), [(-1, 1), (0, 1), (1, 1), (2, 2), (4, 4), (9, 4)])
     def test_max_num_of_endpoints(self, picker: Make, arrays: bool, asked: int, named: int) -> None:
         for totals in ([0.2, 0.8, 0.4, 0.6], [0.0] * 4, [1.0, 0.0, 0.0, 0.0]):
-            positions = pick(picker(naming(asked)), of(totals, arrays=arrays))
+            positions = pick(picker(asked), of(totals, arrays=arrays))
             assert len(positions) == len(set(positions)) == named
             assert set(positions) <= set(range(4))
 
@@ -114,7 +109,7 @@ class TestRandom:
     def test_every_order_of_fallbacks_is_as_likely(self, arrays: bool) -> None:
         given = of([0.9, 0.1, 0.0], arrays=arrays)
         random = seeded(7)
-        drawn = Counter(tuple(pick(RandomPicker(naming(3)), given, random)) for _ in range(3000))
+        drawn = Counter(tuple(pick(RandomPicker(3), given, random)) for _ in range(3000))
         assert len(drawn) == 6
         assert all(400 < number < 600 for number in drawn.values())
 
@@ -142,7 +137,7 @@ class TestWeightedRandom:
     def test_those_without_points_come_last_in_random_order(self, arrays: bool) -> None:
         given = of([0.0, 0.5, 0.0, 0.5], arrays=arrays)
         random = seeded(7)
-        orders = [pick(WeightedRandomPicker(naming(4)), given, random) for _ in range(200)]
+        orders = [pick(WeightedRandomPicker(4), given, random) for _ in range(200)]
         assert {frozenset(order[:2]) for order in orders} == {frozenset({1, 3})}
         assert {tuple(order[2:]) for order in orders} == {(0, 2), (2, 0)}
 
@@ -158,7 +153,7 @@ def test_positions_are_valid_and_the_best_comes_first(
     rows: list[tuple[float, int]], number: int, seed: int, picker: Make
 ) -> None:
     totals, in_flight = (list(column) for column in zip(*rows, strict=True))
-    chosen = pick(picker(naming(number)), of(totals, in_flight), seeded(seed))
+    chosen = pick(picker(number), of(totals, in_flight), seeded(seed))
     assert len(chosen) == len(set(chosen)) == min(number, len(rows))
     assert set(chosen) <= set(range(len(rows)))
     if picker is MaxScorePicker:

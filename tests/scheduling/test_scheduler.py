@@ -6,18 +6,18 @@ import pytest
 
 from extproc.errors import NoEndpoints
 from extproc.scheduling import Profile, Scheduler, WeightedScorer
-from extproc.scheduling.plugins.pickers import MaxScorePicker, PickerParameters
+from extproc.scheduling.plugins.pickers import MaxScorePicker
 from extproc.scheduling.plugins.scorers import ActiveRequestScorer, KvCacheScorer, QueueScorer, RunningRequestsScorer
 from extproc.scheduling.scheduler import MOST_EXPLAINED
 from tests.fakes.candidates import NAN, REQUEST, FixedScorer, candidates
 from tests.fakes.chance import seeded
 
 both_kinds = pytest.mark.parametrize("arrays", [False, True], ids=["lists", "arrays"])
-FALLBACKS = PickerParameters.model_validate({"maxNumOfEndpoints": 3})
+FALLBACKS = 3
 
 
-def scheduler(*scorers: WeightedScorer, parameters: PickerParameters = FALLBACKS) -> Scheduler:
-    return Scheduler(Profile("default", scorers, MaxScorePicker(parameters)), seeded())
+def scheduler(*scorers: WeightedScorer, named: int = FALLBACKS) -> Scheduler:
+    return Scheduler(Profile("default", scorers, MaxScorePicker(named)), seeded())
 
 
 @both_kinds

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from extproc.scheduling.build import PLUGIN_TYPES
 from extproc.scheduling.plugins.base import Scorer
 from extproc.scheduling.plugins.scorers import (
-    ActiveRequestParameters,
     ActiveRequestScorer,
     KvCacheScorer,
     QueueScorer,
@@ -24,7 +24,12 @@ both_kinds = pytest.mark.parametrize("arrays", [False, True], ids=["lists", "arr
 
 
 def active(**parameters: object) -> ActiveRequestScorer:
-    return ActiveRequestScorer(ActiveRequestParameters.model_validate(parameters))
+    """As a config file with these parameters has it."""
+    row = PLUGIN_TYPES["active-request-scorer"]
+    assert row.make is not None
+    made = row.make(row.parameters.model_validate(parameters))
+    assert isinstance(made, ActiveRequestScorer)
+    return made
 
 
 def points(scorer: Scorer, arrays: bool, **columns: Sequence[float]) -> list[float]:

@@ -1,23 +1,16 @@
-"""The roles a plugin can have, one small interface each."""
+"""The roles a plugin can have, one small interface each; and its row: what a config file needs to know of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from pydantic import BaseModel
 
 from extproc.domain import Candidates, Column, InferenceRequest
-from extproc.settings.base import Section
 
 Random: TypeAlias = Callable[[], float]
 """Uniform in [0, 1)."""
-
-
-class Parameters(Section):
-    """Base of a plugin's parameters: the YAML's keys are camelCase, unknown keys are errors."""
-
-
-class NoParameters(Parameters):
-    """For plugins that have none."""
 
 
 class Scorer(Protocol):
@@ -37,3 +30,15 @@ class Picker(Protocol):
     def pick(self, totals: Column, candidates: Candidates, random: Random) -> Sequence[int]:
         """Positions, best first, at least one and each once."""
         ...
+
+
+class PluginType(NamedTuple):
+    """A row: one type that a config file may name. It stands in the file of its plugin, and docs/plugins.md is made from it."""
+
+    name: str
+    family: str
+    what: str
+    """What it does: a formula, or a few words."""
+    parameters: type[BaseModel]
+    make: Callable[..., Any] | None = None
+    """Takes the parameters. None for types that only carry parameters or change nothing here."""

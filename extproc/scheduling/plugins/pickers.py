@@ -1,10 +1,4 @@
-"""Pickers: from total points to an ordered list of positions.
-
-| type | choice |
-|---|---|
-| max-score-picker | most points; among equals the better of two drawn at random, by requests in flight |
-| random-picker | uniform |
-| weighted-random-picker | without replacement, chance in proportion to the points (A-Res: the largest U^(1/points)) |
+"""Pickers: from total points to an ordered list of positions. What each chooses by is in the rows at the end.
 
 `maxNumOfEndpoints` above 1 gives ordered fallbacks after the first.
 """
@@ -16,28 +10,12 @@ from collections.abc import Sequence
 from math import log
 from typing import Final
 
-from pydantic import Field, field_validator
-
 from extproc.domain import Candidates, Column
-from extproc.scheduling.plugins.base import Parameters, Random
+from extproc.scheduling.plugins.base import PluginType, Random
+from extproc.scheduling.plugins.parameters import PickerParameters
 
 _SAME: Final = 1e-9
 """Totals closer than this are equal: they differ by rounding."""
-
-
-class PickerParameters(Parameters):
-    """Parameters of every picker."""
-
-    max_num_of_endpoints: int = Field(1, alias="maxNumOfEndpoints")
-    """How many endpoints to name: the pick and its fallbacks. Below 1 is 1, as upstream reads it."""
-
-    @field_validator("max_num_of_endpoints")
-    @classmethod
-    def _at_least_one(cls, value: int) -> int:
-        return max(1, value)
-
-
-_DEFAULTS: Final = PickerParameters.model_validate({})
 
 
 class MaxScorePicker:
@@ -47,8 +25,9 @@ class MaxScorePicker:
     (Mitzenmacher 2001), which matters when all scores are equal because nothing is known.
     """
 
-    def __init__(self, parameters: PickerParameters = _DEFAULTS) -> None:
-        self._count = parameters.max_num_of_endpoints
+    def __init__(self, count: int = 1) -> None:
+        """`count` endpoints are named, at least one: the pick and its fallbacks."""
+        self._count = max(1, count)
 
     def pick(self, totals: Column, candidates: Candidates, random: Random) -> Sequence[int]:
         first = _best(totals, candidates.in_flight, random)
@@ -70,7 +49,7 @@ def _best(totals: Column, in_flight: Column, random: Random) -> int:
         least = max(totals) - _SAME
         equals = [position for position, total in enumerate(totals) if total >= least]
     else:
-        equals = (totals >= totals.max() - _SAME).nonzero()[0]
+        equals = (totals >= totals.max() - _SAME).nonzero()[0].tolist()
     number = len(equals)
     if number == 1:
         return int(equals[0])
@@ -85,8 +64,9 @@ def _best(totals: Column, in_flight: Column, random: Random) -> int:
 class RandomPicker:
     """`random-picker`."""
 
-    def __init__(self, parameters: PickerParameters = _DEFAULTS) -> None:
-        self._count = parameters.max_num_of_endpoints
+    def __init__(self, count: int = 1) -> None:
+        """`count` endpoints are named, at least one: the pick and its fallbacks."""
+        self._count = max(1, count)
 
     def pick(self, totals: Column, candidates: Candidates, random: Random) -> Sequence[int]:
         number = len(totals)
@@ -106,9 +86,10 @@ class WeightedRandomPicker:
     The keys are logarithms, log(U) / points: of few points U^(1/points) is 0, and many zeros would make the first win.
     """
 
-    def __init__(self, parameters: PickerParameters = _DEFAULTS) -> None:
-        self._count = parameters.max_num_of_endpoints
-        self._uniform = RandomPicker(parameters)
+    def __init__(self, count: int = 1) -> None:
+        """`count` endpoints are named, at least one: the pick and its fallbacks."""
+        self._count = max(1, count)
+        self._uniform = RandomPicker(count)
 
     def pick(self, totals: Column, candidates: Candidates, random: Random) -> Sequence[int]:
         if not max(totals) > 0:
@@ -116,3 +97,28 @@ class WeightedRandomPicker:
         # Endpoints without points draw the smaller key: they follow, in random order, when more are asked for.
         keys = [(1, log(1.0 - random()) / total) if total > 0 else (0, random()) for total in totals]
         return heapq.nlargest(min(self._count, len(keys)), range(len(keys)), key=keys.__getitem__)
+
+
+TYPES: Final = (
+    PluginType(
+        "max-score-picker",
+        "picker",
+        "most points; among equals the less busy of two drawn at random",
+        PickerParameters,
+        lambda parameters: MaxScorePicker(parameters.max_num_of_endpoints),
+    ),
+    PluginType(
+        "random-picker",
+        "picker",
+        "uniform",
+        PickerParameters,
+        lambda parameters: RandomPicker(parameters.max_num_of_endpoints),
+    ),
+    PluginType(
+        "weighted-random-picker",
+        "picker",
+        "chance in proportion to the points, without replacement",
+        PickerParameters,
+        lambda parameters: WeightedRandomPicker(parameters.max_num_of_endpoints),
+    ),
+)

@@ -1,31 +1,22 @@
-"""Scorers: each signal of a candidate as points in 0..1.
-
-| type | formula |
-|---|---|
-| queue-scorer | (max - q) / (max - min) over the projected queue; all equal: 1 |
-| running-requests-size-scorer | the same over the running batch |
-| kv-cache-utilization-scorer | 1 - KV cache usage |
-| active-request-scorer | c <= idleThreshold: 1; else (max - c) / max * maxBusyScore, c our requests in flight |
+"""Scorers: each signal of a candidate as points in 0..1. The formulas are in the rows at the end.
 
 Unknown signals score 0. Upstream reads them as 0 load, so that a pod which was never scraped attracts all traffic.
 """
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Final
 
 from extproc.domain import Candidates, Column, InferenceRequest
 from extproc.scheduling import columns
-from extproc.scheduling.plugins.base import NoParameters, Parameters
+from extproc.scheduling.plugins.base import PluginType
+from extproc.scheduling.plugins.parameters import ActiveRequestParameters, NoParameters
 
 
 class QueueScorer:
     """`queue-scorer`. The queue is projected: what we sent since the last page counts as waiting."""
 
     per_snapshot = False
-
-    def __init__(self, parameters: NoParameters = NoParameters()) -> None:
-        pass
 
     def score(self, request: InferenceRequest, candidates: Candidates) -> Column:
         return columns.lower_is_better(candidates.waiting)
@@ -36,9 +27,6 @@ class RunningRequestsScorer:
 
     per_snapshot = True
 
-    def __init__(self, parameters: NoParameters = NoParameters()) -> None:
-        pass
-
     def score(self, request: InferenceRequest, candidates: Candidates) -> Column:
         return columns.lower_is_better(candidates.running)
 
@@ -48,24 +36,8 @@ class KvCacheScorer:
 
     per_snapshot = True
 
-    def __init__(self, parameters: NoParameters = NoParameters()) -> None:
-        pass
-
     def score(self, request: InferenceRequest, candidates: Candidates) -> Column:
         return columns.complement(candidates.kv_usage)
-
-
-class ActiveRequestParameters(Parameters):
-    """Parameters of `active-request-scorer`."""
-
-    idle_threshold: int = Field(0, alias="idleThreshold", ge=0)
-    """This many requests in flight or fewer count as idle."""
-    max_busy_score: float = Field(1.0, alias="maxBusyScore", ge=0, le=1)
-    """The points of a busy endpoint are at most this."""
-    in_flight_load_producer_name: str | None = Field(None, alias="inFlightLoadProducerName")
-    """Accepted for upstream's sake: we count requests in flight ourselves, at the pick."""
-    request_timeout: str | None = Field(None, alias="requestTimeout")
-    """Accepted for upstream's sake, and ignored as upstream does: a request ends when its stream does."""
 
 
 class ActiveRequestScorer:
@@ -73,9 +45,40 @@ class ActiveRequestScorer:
 
     per_snapshot = False
 
-    def __init__(self, parameters: ActiveRequestParameters = ActiveRequestParameters.model_validate({})) -> None:
-        self._idle = float(parameters.idle_threshold)
-        self._most = parameters.max_busy_score
+    def __init__(self, idle: int = 0, most: float = 1.0) -> None:
+        """So many requests in flight or fewer are idle; the points of a busy endpoint are at most `most`."""
+        self._idle = float(idle)
+        self._most = most
 
     def score(self, request: InferenceRequest, candidates: Candidates) -> Column:
         return columns.busyness(candidates.in_flight, self._idle, self._most)
+
+
+def _active_request(parameters: ActiveRequestParameters) -> ActiveRequestScorer:
+    return ActiveRequestScorer(parameters.idle_threshold, parameters.max_busy_score)
+
+
+TYPES: Final = (
+    PluginType(
+        "queue-scorer",
+        "scorer",
+        "(max − q) / (max − min) over the projected queue; all equal: 1",
+        NoParameters,
+        lambda parameters: QueueScorer(),
+    ),
+    PluginType(
+        "running-requests-size-scorer",
+        "scorer",
+        "the same over the running batch",
+        NoParameters,
+        lambda parameters: RunningRequestsScorer(),
+    ),
+    PluginType("kv-cache-utilization-scorer", "scorer", "1 − KV cache usage", NoParameters, lambda parameters: KvCacheScorer()),
+    PluginType(
+        "active-request-scorer",
+        "scorer",
+        "requests of ours in flight: c ≤ `idleThreshold`: 1; else (max − c) / max × `maxBusyScore`",
+        ActiveRequestParameters,
+        _active_request,
+    ),
+)

@@ -1,0 +1,73 @@
+"""What plugins are told by a config file. Apart from the plugins, which are compiled, as pydantic's models can't be."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from extproc.settings.base import Duration, Section
+
+
+class Parameters(Section):
+    """Base of a plugin's parameters: the YAML's keys are camelCase, unknown keys are errors."""
+
+
+class NoParameters(Parameters):
+    """For plugins that have none."""
+
+
+class ActiveRequestParameters(Parameters):
+    """Parameters of `active-request-scorer`."""
+
+    idle_threshold: int = Field(0, alias="idleThreshold", ge=0)
+    """This many requests in flight or fewer count as idle."""
+    max_busy_score: float = Field(1.0, alias="maxBusyScore", ge=0, le=1)
+    """The points of a busy endpoint are at most this."""
+    in_flight_load_producer_name: str | None = Field(None, alias="inFlightLoadProducerName")
+    """Accepted for upstream's sake: we count requests in flight ourselves, at the pick."""
+    request_timeout: str | None = Field(None, alias="requestTimeout")
+    """Accepted for upstream's sake, and ignored as upstream does: a request ends when its stream does."""
+
+
+class PickerParameters(Parameters):
+    """Parameters of every picker."""
+
+    max_num_of_endpoints: int = Field(1, alias="maxNumOfEndpoints")
+    """How many endpoints to name: the pick and its fallbacks. Below 1 is 1, as upstream reads it."""
+
+    @field_validator("max_num_of_endpoints")
+    @classmethod
+    def _at_least_one(cls, value: int) -> int:
+        return max(1, value)
+
+
+class UtilizationParameters(Parameters):
+    """Parameters of `utilization-detector`."""
+
+    queue_depth_threshold: int = Field(5, alias="queueDepthThreshold", ge=1)
+    """Waiting requests at which an endpoint is full."""
+    kv_cache_util_threshold: float = Field(0.8, alias="kvCacheUtilThreshold", gt=0, le=1)
+    """Used share of the KV cache at which an endpoint is full."""
+    metrics_staleness_threshold: Duration | None = Field(None, alias="metricsStalenessThreshold", gt=0)
+    """Age at which a page counts as not there. Unset: 200ms, or four intervals when pages are read less often."""
+    headroom: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """Of the filter that upstream makes of this plugin; changes nothing here."""
+
+
+class ConcurrencyParameters(Parameters):
+    """Parameters of `concurrency-detector`."""
+
+    max_concurrency: int = Field(100, alias="maxConcurrency", ge=1)
+    """Requests in flight at which an endpoint is full."""
+    concurrency_mode: Literal["requests"] = Field("requests", alias="concurrencyMode")
+    """What is counted."""
+    headroom: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """As for utilization-detector."""
+
+    @field_validator("concurrency_mode", mode="before")
+    @classmethod
+    def _only_requests(cls, value: object) -> object:
+        if value in ("tokens", "hybrid"):
+            raise ValueError("only 'requests' is available in this version")
+        return value
