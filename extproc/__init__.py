@@ -27,7 +27,7 @@ Everything between a message's bytes and the answer's bytes is one synchronous c
 
 import importlib.util
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def compiled() -> bool:
