@@ -117,6 +117,7 @@ class ExtProcServer:
         generation.add(task)
         code = "CANCELLED"
         read: Callable[[], Any] = context.read
+        write: Callable[[bytes], Any] = context.write
         receive = session.receive
         end = aio.EOF
         try:
@@ -127,8 +128,11 @@ class ExtProcServer:
                     code = "OK"
                     return
                 answers = receive(raw)
-                if answers:
+                if session.is_waiting or out.busy:
                     await out.send(answers)
+                    continue
+                for answer in answers:  # nobody else can want to write before the next message is read
+                    await write(joined(answer))
         except asyncio.CancelledError:
             timed_out = self._timed_out.pop(task, None)
             if timed_out is not None:
@@ -182,6 +186,11 @@ class _Answers:
             return
         if answers:
             self._task = asyncio.ensure_future(self._send_alone(answers))
+
+    @property
+    def busy(self) -> bool:
+        """Somebody is sending."""
+        return self._sending
 
     async def send(self, answers: list[Message]) -> None:
         """Send these behind what is on its way; returns at once while somebody else is sending."""
