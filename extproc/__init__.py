@@ -21,7 +21,7 @@ Everything between a message's bytes and the answer's bytes is one synchronous c
     settings
     files
     domain
-    errors | names | live
+    errors | names | live | media
     pb
 """
 

@@ -7,7 +7,7 @@ docstring names the one writer.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, Protocol, TypeAlias, get_type_hints
@@ -294,6 +294,21 @@ class Splice(NamedTuple):
     data: bytes
 
 
+def segments(body: bytes, splices: Sequence[Splice]) -> Iterator[bytes | memoryview]:
+    """The body with its changes, piece by piece; what stays is a view of it."""
+    view, done = memoryview(body), 0
+    for begin, end, data in splices:
+        yield view[done:begin]
+        yield data
+        done = end
+    yield view[done:]
+
+
+def spliced(body: bytes, splices: Sequence[Splice]) -> bytes:
+    """The body with its changes."""
+    return b"".join(segments(body, splices))
+
+
 class HeaderMutation(NamedTuple):
     """Changes to a message's headers (Envoy's `HeaderMutation`), made in this order: removed, set, appended."""
 
@@ -357,4 +372,6 @@ __all__ = [
     "RequestHead",
     "ResponseReader",
     "Splice",
+    "segments",
+    "spliced",
 ]

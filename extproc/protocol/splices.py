@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-from extproc.domain import Splice
+from extproc.domain import Splice, segments
 from extproc.protocol.actions import Action, ReplyBody, ReplyChunk
 from extproc.protocol.events import Direction
 from extproc.protocol.pieces import CHUNK_BYTES
 
 Bytes: TypeAlias = bytes | memoryview
-
-
-def changed(body: bytes, splices: Sequence[Splice]) -> bytes:
-    """The body as one."""
-    return b"".join(_segments(body, splices))
 
 
 def changed_replies(body: bytes, splices: Sequence[Splice], pieces: Sequence[Bytes] | None, *, ends: bool) -> list[Action]:
@@ -24,7 +19,7 @@ def changed_replies(body: bytes, splices: Sequence[Splice], pieces: Sequence[Byt
     """
     if pieces is not None:
         return [ReplyBody(Direction.REQUEST, None, new) for new in changed_pieces(pieces, splices)]
-    cut = list(_cut(_segments(body, splices)))
+    cut = list(_cut(segments(body, splices)))
     last = len(cut) - 1
     return [ReplyChunk(Direction.REQUEST, piece, ends and at == last) for at, piece in enumerate(cut)]
 
@@ -50,15 +45,6 @@ def changed_pieces(pieces: Sequence[Bytes], splices: Sequence[Splice]) -> list[b
         out.append(b"".join(parts) if parts else None)
         begin_of_piece = end_of_piece
     return out
-
-
-def _segments(body: bytes, splices: Sequence[Splice]) -> Iterator[Bytes]:
-    view, done = memoryview(body), 0
-    for begin, end, data in splices:
-        yield view[done:begin]
-        yield data
-        done = end
-    yield view[done:]
 
 
 def _cut(segments: Iterator[Bytes]) -> Iterator[Bytes]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from extproc.domain import NO_MUTATION, BodyPath, Decision, HeaderMutation, Reply, RequestHead, ResponseReader
+from extproc.domain import NO_MUTATION, BodyPath, Decision, HeaderMutation, Reply, RequestHead, ResponseReader, spliced
 from extproc.errors import DecisionTimeout, ExtProcError, ProtocolError, RequestTimeout
 from extproc.protocol.actions import (
     Actions,
@@ -40,7 +40,7 @@ from extproc.protocol.events import (
 )
 from extproc.protocol.limits import StreamLimits
 from extproc.protocol.pieces import both, chunks, path_of, read_piece
-from extproc.protocol.splices import changed, changed_replies
+from extproc.protocol.splices import changed_replies
 from extproc.protocol.table import REQUEST_ROWS, RESPONSE_EVENTS, RESPONSE_ROWS, State, rules_of
 
 _FDS: Final = BodyMode.FULL_DUPLEX_STREAMED
@@ -358,7 +358,7 @@ class ExtProcStream:
             self._watch.seal()
         actions: Actions
         if mode in _BUFFERED and self._pieces:
-            actions = [ReplyBody(Direction.REQUEST, decision, changed(self._taken, splices) if splices else None)]
+            actions = [ReplyBody(Direction.REQUEST, decision, spliced(self._taken, splices) if splices else None)]
         else:
             actions = [ReplyRequestHeaders(decision)]
             if self._pieces:

@@ -5,7 +5,7 @@ what changes in one whose model gets another name.
 """
 
 from extproc.request.parse import UPGRADE_MARKS, ParseOptions, checked_model, is_upgrade, parse
-from extproc.request.rename import Renamed, renamed, spliced
+from extproc.request.rename import Renamed, renamed
 from extproc.request.scan import scanner_of
 
 __all__ = [
@@ -17,5 +17,4 @@ __all__ = [
     "parse",
     "renamed",
     "scanner_of",
-    "spliced",
 ]

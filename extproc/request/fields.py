@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
+from extproc.media import has_controls
+
 MAX_FIELD_BYTES: Final = 4096
 """Longest value that becomes a header: Envoy fails a request whose headers outgrow its limit (60 KiB unless set)."""
 
@@ -26,6 +28,6 @@ def field_text(payload: Mapping[str, object] | None, field: str) -> str:
         size = len(value.encode())
     except UnicodeEncodeError:  # half a surrogate pair
         return ""
-    if size > MAX_FIELD_BYTES or any(ord(c) < 32 or ord(c) == 127 for c in value):
+    if size > MAX_FIELD_BYTES or has_controls(value):
         return ""
     return value

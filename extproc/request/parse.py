@@ -23,6 +23,7 @@ import orjson
 
 from extproc.domain import InferenceRequest, RequestHead
 from extproc.errors import BodyTooLarge, InvalidBody, InvalidModel
+from extproc.media import has_controls, is_json, media_type
 from extproc.request.encoding import MAX_INFLATED_BYTES, codings_of, inflate
 from extproc.request.form import model_of_form
 from extproc.request.paths import Api, api_of, model_of_path, model_of_query, without_query
@@ -134,7 +135,7 @@ def _encoded(
         inflated = inflate(body, codings, complete=complete, max_bytes=options.max_inflated_bytes)
     except (InvalidBody, BodyTooLarge) as error:
         kind = media_type(content_type)
-        is_read = _says_json(kind) or kind == FORM
+        is_read = (not kind or is_json(kind)) or kind == FORM
         if not is_read or (options.invalid_json_passes and isinstance(error, InvalidBody)):
             return InferenceRequest(head, path, body_bytes=len(body), unread=told)
         raise
@@ -186,18 +187,8 @@ def _read_path(raw: bytes) -> PathRead:
 _seen_path = lru_cache(maxsize=1024)(_read_path)
 
 
-@lru_cache(maxsize=256)
-def media_type(content_type: bytes) -> bytes:
-    """Without parameters, lower case."""
-    return content_type.partition(b";")[0].strip().lower()
-
-
-def _says_json(kind: bytes) -> bool:
-    return kind == b"application/json" or kind == b"" or kind.endswith(b"+json")
-
-
 def _json(head: RequestHead, path: str, body: bytes, kind: bytes, complete: bool, options: ParseOptions) -> InferenceRequest:
-    declared = _says_json(kind)
+    declared = not kind or is_json(kind)
     if not declared and body.lstrip()[:1] != b"{":
         return InferenceRequest(head, path, body_bytes=len(body), unread=f"content-type {kind.decode('latin-1')}")
     payload: object
@@ -266,7 +257,7 @@ def checked_model(model: str | None, source: str) -> str | None:
         raise InvalidModel(f"{source}: the model's name {fault}", param="model") from error
     if size > MAX_MODEL_BYTES:
         raise InvalidModel(f"{source}: the model's name is longer than {MAX_MODEL_BYTES} bytes", param="model")
-    if not model.isprintable() and any(ord(c) < 32 or ord(c) == 127 for c in model):
+    if has_controls(model):
         raise InvalidModel(f"{source}: the model's name has control characters", param="model")
     return model
 

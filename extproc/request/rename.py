@@ -14,16 +14,16 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from extproc.domain import InferenceRequest, RequestHead, Splice
+from extproc.domain import InferenceRequest, RequestHead, Splice, spliced
 from extproc.errors import BodyNotSeen, InvalidModel, UnreadableBody
+from extproc.media import DIGEST_HEADERS, media_type
 from extproc.request.encoding import codings_of, inflate
 from extproc.request.form import model_fields
-from extproc.request.parse import CUT, FORM, NOT_JUDGED, ParseOptions, media_type, read_path
+from extproc.request.parse import CUT, FORM, NOT_JUDGED, ParseOptions, read_path
 from extproc.request.paths import Api, api_of, renamed_path, requires_model
 from extproc.request.prefix import begin_of_object, models_of_prefix
 from extproc.request.scan import ModelScanner
 
-DIGESTS: Final = ("content-digest", "content-md5", "digest", "repr-digest")
 """Headers that tell of a body's bytes (RFC 9530, and what came before it)."""
 _PATHS: Final = (":path", "x-original-path", "x-forwarded-path")
 _MARKS: Final = (
@@ -69,16 +69,6 @@ def _in_body(request: InferenceRequest, body: bytes | None, complete: bool, mode
     if codings:
         return _compressed(request, body, complete, model, options, codings)
     return _with_headers(head, _splices(request, body, complete, model))
-
-
-def spliced(body: bytes, splices: tuple[Splice, ...]) -> bytes:
-    """The body with its changes."""
-    parts: list[bytes | memoryview] = []
-    view, done = memoryview(body), 0
-    for begin, end, data in splices:
-        parts += (view[done:begin], data)
-        done = end
-    return b"".join((*parts, view[done:]))
 
 
 def _compressed(
@@ -148,7 +138,9 @@ def _wide_splices(body: bytes, model: str, named: bool, encoding: str, mark_byte
 def _with_headers(head: RequestHead, splices: tuple[Splice, ...]) -> Renamed:
     if not splices:
         return Renamed()
-    stale = ("content-length", *DIGESTS) if any(len(data) != end - begin for begin, end, data in splices) else DIGESTS
+    stale = (
+        ("content-length", *DIGEST_HEADERS) if any(len(data) != end - begin for begin, end, data in splices) else DIGEST_HEADERS
+    )
     return Renamed(splices, remove_headers=tuple([name for name in stale if name in head.headers]))
 
 

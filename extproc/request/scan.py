@@ -21,6 +21,7 @@ import orjson
 
 from extproc.domain import RequestHead
 from extproc.errors import ConflictingModel, ExtProcError, InvalidBody, InvalidModel
+from extproc.media import is_json, media_type
 from extproc.request.parse import MAX_MODEL_BYTES, read_path
 from extproc.request.paths import Api, api_of
 
@@ -357,9 +358,9 @@ def scanner_of(head: RequestHead) -> ModelScanner | NamedByPath | None:
 
 @lru_cache(maxsize=256)
 def _is_utf8_json(content_type: bytes) -> bool:
-    kind, _, parameters = content_type.lower().partition(b";")
-    kind = kind.strip()
-    if kind and kind != b"application/json" and not kind.endswith(b"+json"):
+    _, _, parameters = content_type.lower().partition(b";")
+    kind = media_type(content_type)
+    if kind and not is_json(kind):
         return False
     return all(
         value.strip(b' \t"') in (b"utf-8", b"utf8")

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from extproc.domain import BodyPath
+from extproc.media import DIGEST_HEADERS, NDJSON, is_json, media_type
 from extproc.response.ids import ResponseId
 from extproc.response.restore import ModelRestorer
 from extproc.response.timing import Times
 from extproc.response.usage import NO_USAGE, DocumentUsage, StreamUsage, Usage
 
 _EVENT_STREAM: Final = b"text/event-stream"
-_DIGESTS: Final = ("content-digest", "content-md5", "digest", "repr-digest")
 _SEEN: Final = (BodyPath.FREE, BodyPath.PIECEWISE)
 
 
@@ -52,13 +52,13 @@ class Measurement:
             self.unread = "body not sent"
         if path not in _SEEN or not 200 <= status < 300:
             return False
-        kind = media_type(headers)
+        kind = _media_type(headers)
         self.streaming = kind == _EVENT_STREAM
         if is_encoded(headers):
             self.unread = "content-encoding"
         elif self.streaming:
             self._usage = StreamUsage()
-        elif is_json(kind):
+        elif _is_json(kind):
             self._usage = DocumentUsage()
         else:
             self.unread = "content-type"
@@ -109,8 +109,8 @@ class AnswerReader:
             self._response_id = None
         if self._restore_model is None or path is BodyPath.EMPTY or status == 206:
             return ()
-        kind = media_type(headers)
-        if kind != _EVENT_STREAM and not is_json(kind):
+        kind = _media_type(headers)
+        if kind != _EVENT_STREAM and not _is_json(kind):
             return ()
         if path not in _SEEN or is_encoded(headers):
             self.unrestored = "content-encoding" if path in _SEEN else "body not sent"
@@ -118,7 +118,7 @@ class AnswerReader:
         served, client = self._restore_model
         restorer = ModelRestorer(served, client, event_stream=kind == _EVENT_STREAM, may_hold=path is BodyPath.FREE)
         self._restorer = restorer
-        stale = _DIGESTS if restorer.keeps_length else ("content-length", *_DIGESTS)
+        stale = DIGEST_HEADERS if restorer.keeps_length else ("content-length", *DIGEST_HEADERS)
         return tuple([name for name in stale if name in headers])
 
     @property
@@ -151,14 +151,13 @@ class AnswerReader:
         return b"" if self._restorer is None else self._restorer.feed(b"", True)
 
 
-def media_type(headers: Mapping[str, bytes]) -> bytes:
-    """The content type without parameters, in lower case."""
-    return headers.get("content-type", b"").partition(b";")[0].strip().lower()
+def _media_type(headers: Mapping[str, bytes]) -> bytes:
+    return media_type(headers.get("content-type", b""))
 
 
-def is_json(kind: bytes) -> bool:
+def _is_json(kind: bytes) -> bool:
     """JSON documents and lines of JSON."""
-    return kind in (b"application/json", b"application/x-ndjson") or kind.endswith(b"+json")
+    return is_json(kind) or kind == NDJSON
 
 
 def is_encoded(headers: Mapping[str, bytes]) -> bool:

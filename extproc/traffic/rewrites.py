@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import Final, NamedTuple
 
+from extproc.media import has_controls
+
 MAX_WEIGHT: Final = 1_000_000
 MAX_MODEL_CHARS: Final = 1024
 
@@ -146,4 +148,4 @@ def _check(rule: RewriteRule, where: str) -> None:
 
 def _is_text(name: str) -> bool:
     """No control characters, which a form or a path must not hold, and no half of a surrogate pair, which has no UTF-8."""
-    return not any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) <= 0xDFFF for c in name)
+    return not has_controls(name) and not any(0xD800 <= ord(c) <= 0xDFFF for c in name)

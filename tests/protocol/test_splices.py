@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.domain import Splice
+from extproc.domain import Splice, spliced
 from extproc.protocol import CHUNK_BYTES, BodyMode, ReplyBody, ReplyChunk, StreamLimits
-from extproc.protocol.splices import changed, changed_pieces, changed_replies
+from extproc.protocol.splices import changed_pieces, changed_replies
 from tests.fakes.events import (
     BUFFERED,
     DECISION,
@@ -53,7 +53,7 @@ def cut(whole: bytes, places: list[int]) -> list[bytes]:
 @given(changes(), st.lists(st.integers(0, 1000), max_size=6))
 def test_whole_or_in_pieces_it_becomes_the_same(change: tuple[bytes, list[Splice], bytes], places: list[int]) -> None:
     before, splices, after = change
-    assert changed(before, splices) == after
+    assert spliced(before, splices) == after
     pieces = cut(before, places)
     new = changed_pieces(pieces, splices)
     assert b"".join(old if became is None else became for old, became in zip(pieces, new, strict=True)) == after

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extproc.domain import spliced
 from extproc.errors import BodyNotSeen, BodyTooLarge, InvalidModel, UnreadableBody
-from extproc.request import ParseOptions, Renamed, parse, renamed, spliced
+from extproc.request import ParseOptions, Renamed, parse, renamed
 from extproc.request.parse import MAX_MODEL_BYTES
 from tests.fakes.encoders import VARIANTS, encode
 from tests.fakes.events import head

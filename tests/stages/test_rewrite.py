@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from extproc.domain import BodyPath, Decision, InferenceRequest, Splice
+from extproc.domain import BodyPath, Decision, InferenceRequest, Splice, spliced
 from extproc.errors import BodyNotSeen, InvalidModel, MissingModel, UnreadableBody
 from extproc.protocol import Decide, Finished
-from extproc.request import parse, spliced
+from extproc.request import parse
 from extproc.stages import Draft
 from extproc.traffic import ModelRewrite, RewriteRule, RewriteTable, RewriteTarget
 from tests.fakes.chance import Draws

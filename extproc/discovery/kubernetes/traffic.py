@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from extproc.discovery.kubernetes.pools import GROUP
 from extproc.discovery.kubernetes.reading import Json, ObjectProblem, created_s, mapping, sequence, text
+from extproc.media import has_controls
 from extproc.settings.base import shown
 from extproc.traffic.rewrites import MAX_MODEL_CHARS, MAX_WEIGHT, ModelRewrite, RewriteRule, RewriteTarget
 
@@ -83,7 +84,7 @@ def _target(target: Any, where: str, problems: list[str]) -> RewriteTarget:
 
 
 def _name(value: object, where: str, problems: list[str]) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_MODEL_CHARS or any(ord(c) < 32 or ord(c) == 127 for c in value):
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_MODEL_CHARS or has_controls(value):
         problems.append(f"{where}: expected a model's name (got {shown(value)})")
         return ""
     return value

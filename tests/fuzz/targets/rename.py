@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from extproc.domain import InferenceRequest, Splice
+from extproc.domain import InferenceRequest, Splice, spliced
 from extproc.errors import ExtProcError
 from extproc.protocol import CHUNK_BYTES, ReplyChunk
-from extproc.protocol.splices import changed, changed_pieces, changed_replies
-from extproc.request import ParseOptions, Renamed, parse, renamed, spliced
+from extproc.protocol.splices import changed_pieces, changed_replies
+from extproc.request import ParseOptions, Renamed, parse, renamed
 from extproc.request.scan import ModelScanner
 from tests.fakes.encoders import ENCODERS
 from tests.fakes.events import head
@@ -57,7 +57,7 @@ def _check_replies(body: bytes, splices: tuple[Splice, ...], after: bytes, piece
     for begin, end, _ in splices:
         assert at <= begin <= end <= len(body)
         at = end
-    assert changed(body, splices) == after
+    assert spliced(body, splices) == after
     new = changed_pieces(pieces, splices)
     assert b"".join(old if became is None else became for old, became in zip(pieces, new, strict=True)) == after
     chunks = [reply for reply in changed_replies(body, splices, None, ends=True) if isinstance(reply, ReplyChunk)]
