@@ -20,7 +20,7 @@ from extproc.discovery.static import StaticDiscovery, Target, parse_targets
 from extproc.domain import Endpoint
 from extproc.observability.instruments import Instruments
 from extproc.observability.logs import logger
-from extproc.observability.metrics import PoolMetrics, PoolRow, ScrapeMetrics
+from extproc.observability.pools import PoolMetrics, PoolRow, ScrapeMetrics
 from extproc.observability.tables import TableMetrics
 from extproc.pool import PoolStore
 from extproc.scheduling import Blueprint, build_scheduler

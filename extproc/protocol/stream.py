@@ -1,14 +1,12 @@
 """One ext_proc stream: `ExtProcStream.receive(event)` returns the actions to take, in order.
 
-The transitions are rows of `table.py`; this module holds what the rows name: the conditions, the doings, and the little that
-a stream remembers. Nothing here waits: when a decision takes time, `DecisionMade` simply arrives later.
+The transitions are rows of `table.py`; this module holds what they do, and `conditions.py` what they look at. Nothing here
+waits: when a decision takes time, `DecisionMade` simply arrives later.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
-from extproc.domain import NO_MUTATION, BodyPath, Decision, HeaderMutation, Reply, RequestHead, ResponseReader, spliced
+from extproc.domain import NO_MUTATION, BodyPath, Decision, HeaderMutation, Reply, ResponseReader, spliced
 from extproc.errors import DecisionTimeout, ExtProcError, ProtocolError, RequestTimeout
 from extproc.protocol.actions import (
     Actions,
@@ -22,7 +20,8 @@ from extproc.protocol.actions import (
     ReplyTrailers,
     Withdraw,
 )
-from extproc.protocol.early import Watch, too_large, watch
+from extproc.protocol.conditions import BUFFERED, FULL_DUPLEX, NO_BYTES, Remembered
+from extproc.protocol.early import too_large
 from extproc.protocol.events import (
     BodyMode,
     Deadline,
@@ -36,69 +35,24 @@ from extproc.protocol.events import (
     RequestTrailers,
     ResponseBody,
     ResponseHeaders,
-    ResponseTrailers,
 )
 from extproc.protocol.limits import StreamLimits
 from extproc.protocol.pieces import both, chunks, path_of, read_piece
 from extproc.protocol.splices import changed_replies
 from extproc.protocol.table import REQUEST_ROWS, RESPONSE_EVENTS, RESPONSE_ROWS, State, rules_of
 
-_FDS: Final = BodyMode.FULL_DUPLEX_STREAMED
-_BUFFERED: Final = (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL)
-_NO_BYTES: Final = b""
 
-
-class ExtProcStream:
+class ExtProcStream(Remembered):
     """The state of one stream. Not thread safe; one caller feeds it all its events."""
 
-    __slots__ = (
-        "_bodiless",
-        "_config",
-        "_decision",
-        "_deferred",
-        "_finished",
-        "_head",
-        "_held_bytes",
-        "_limits",
-        "_only_listens",
-        "_parts",
-        "_pieces",
-        "_reader",
-        "_request_ended",
-        "_request_rules",
-        "_response_rules",
-        "_status",
-        "_taken",
-        "_trailers_end",
-        "_watch",
-        "request_state",
-        "response_state",
-        "served",
-    )
+    __slots__ = ("_request_rules", "_response_rules", "request_state", "response_state")
 
     def __init__(self, limits: StreamLimits = StreamLimits()) -> None:
-        self._limits = limits
+        super().__init__(limits)
         self.request_state = State.START
         self.response_state = State.RESPONSE_START
         self._request_rules = _REQUEST_RULES[State.START]
         self._response_rules = _RESPONSE_RULES[State.RESPONSE_START]
-        self._config = limits.fallback
-        self._bodiless = False
-        self._head: RequestHead | None = None
-        self._parts: list[bytes | memoryview] = []
-        self._held_bytes = 0
-        self._taken = _NO_BYTES
-        self._pieces = 0
-        self._trailers_end = False
-        self._request_ended = False
-        self._deferred: list[RequestBody | RequestTrailers] = []
-        self._watch: Watch | None = None
-        self._decision: Decision | None = None
-        self._reader: ResponseReader | None = None
-        self._only_listens = False
-        self._status = 0
-        self._finished = False
-        self.served = ""
 
     def __repr__(self) -> str:
         return (
@@ -152,7 +106,7 @@ class ExtProcStream:
         if self.response_state is State.RESPONSE_BODY:
             return True
         # In full duplex a request that has not ended comes by here.
-        request_has_passed = self._request_ended or self._config.request_body is not _FDS
+        request_has_passed = self._request_ended or self._config.request_body is not FULL_DUPLEX
         return self.response_state is State.RESPONSE_START and self.request_state is State.PASSING and request_has_passed
 
     @property
@@ -161,7 +115,7 @@ class ExtProcStream:
         return (
             self.response_state is State.RESPONSE_BODY
             and (self._reader is None or self._only_listens)
-            and self._config.response_body is _FDS
+            and self._config.response_body is FULL_DUPLEX
             and self.request_state is not State.ANSWERED
             and self.request_state is not State.CLOSED
         )
@@ -171,89 +125,11 @@ class ExtProcStream:
         """Hears each piece that goes on as it is."""
         return self._reader
 
-    # -- before the conditions -----------------------------------------------------------------------------------
-
-    def _begin(self, event: RequestHeaders) -> None:
-        """Envoy says how it sends bodies; in early mode the body that is announced may be one to follow."""
-        if event.config is not None:
-            self._config = event.config
-        on_headers = self._limits.on_headers
-        if on_headers is not None and not event.end_of_stream and on_headers.are_enough(event.head):
-            self._bodiless = True
-            return
-        scanner_of = self._limits.scanner_of
-        if scanner_of is not None and not event.end_of_stream and self._config.request_body is _FDS:
-            self._watch = watch(scanner_of, event.head, self._limits.max_body_bytes)
-
-    def _learn_modes(self, event: ResponseHeaders | ResponseBody | ResponseTrailers) -> None:
-        """A stream whose request was not sent to us begins here, and so does what Envoy says of its modes."""
-        if event.config is not None:
-            self._config = event.config
-
-    def _scan(self, event: RequestBody) -> None:
-        """Read on for the model; a body that ends here is read whole anyway."""
-        if not event.end_of_stream:
-            self._look_at(event)
-
-    def _look_at(self, event: RequestBody) -> None:
-        assert self._watch is not None
-        self._watch.read(event.body)
-
-    # -- conditions: they only look ------------------------------------------------------------------------------
-
-    def _body_is_not_seen(self, event: RequestHeaders) -> bool:
-        mode = self._config.request_body
-        return (
-            event.end_of_stream
-            or self._bodiless
-            or mode is BodyMode.NONE
-            or (mode is BodyMode.STREAMED and not self._config.body_without_headers_reply)
-        )
-
-    def _body_is_buffered(self, event: RequestHeaders) -> bool:
-        return self._config.request_body in _BUFFERED
-
-    def _body_can_be_scanned(self, event: RequestHeaders) -> bool:
-        return self._watch is not None
-
-    def _model_is_known(self, event: RequestBody) -> bool:
-        assert self._watch is not None
-        return self._watch.known
-
-    def _model_may_still_come(self, event: RequestBody) -> bool:
-        assert self._watch is not None
-        return self._watch.error is None and self._held_bytes + len(event.body) < self._limits.streamed_hold_bytes
-
-    def _body_goes_on(self, event: DecisionMade) -> bool:
-        return self._watch is not None and not self._request_ended
-
-    def _body_may_not_pass(self, event: RequestBody) -> bool:
-        assert self._watch is not None
-        return self._watch.error is not None
-
-    def _body_is_too_large(self, event: RequestBody) -> bool:
-        return self._held_bytes + len(event.body) > self._limits.max_body_bytes
-
-    def _body_is_enough(self, event: RequestBody) -> bool:
-        return event.end_of_stream or (
-            self._config.request_body is BodyMode.STREAMED
-            and self._held_bytes + len(event.body) >= self._limits.streamed_hold_bytes
-        )
-
-    def _answer_is_ours(self, event: DecisionMade) -> bool:
-        return isinstance(event.outcome, Reply)
-
-    def _request_has_ended(self, event: RequestBody) -> bool:
-        return self._request_ended
-
-    def _ends(self, event: RequestBody | ResponseHeaders | ResponseBody) -> bool:
-        return event.end_of_stream
-
     # -- the request half ----------------------------------------------------------------------------------------
 
     def _decide_on_headers(self, event: RequestHeaders) -> Actions:
         self._request_ended = event.end_of_stream
-        return [Decide(event.head, _NO_BYTES if event.end_of_stream else None, not self._bodiless, self._answer_is_seen)]
+        return [Decide(event.head, NO_BYTES if event.end_of_stream else None, not self._bodiless, self._answer_is_seen)]
 
     def _answer_headers(self, event: RequestHeaders) -> Actions:
         self._head = event.head
@@ -330,11 +206,11 @@ class ExtProcStream:
 
     def _defer(self, event: RequestBody | RequestTrailers) -> Actions:
         if isinstance(event, RequestBody):
-            if self._config.request_body is _FDS:
+            if self._config.request_body is FULL_DUPLEX:
                 self._held_bytes += len(event.body)
             else:
                 # Envoy keeps it itself; it only wants its answer.
-                event = RequestBody(_NO_BYTES, event.end_of_stream, event.subset)
+                event = RequestBody(NO_BYTES, event.end_of_stream, event.subset)
         self._deferred.append(event)
         return []
 
@@ -357,15 +233,15 @@ class ExtProcStream:
         if splices and self._watch is not None:
             self._watch.seal()
         actions: Actions
-        if mode in _BUFFERED and self._pieces:
+        if mode in BUFFERED and self._pieces:
             actions = [ReplyBody(Direction.REQUEST, decision, spliced(self._taken, splices) if splices else None)]
         else:
             actions = [ReplyRequestHeaders(decision)]
             if self._pieces:
                 ends = self._request_ended and not self._trailers_end
                 if splices:
-                    actions += changed_replies(self._taken, splices, None if mode is _FDS else self._parts, ends=ends)
-                elif mode is _FDS:
+                    actions += changed_replies(self._taken, splices, None if mode is FULL_DUPLEX else self._parts, ends=ends)
+                elif mode is FULL_DUPLEX:
                     actions += chunks(Direction.REQUEST, self._taken, ends=ends)
                 else:
                     actions += [ReplyBody(Direction.REQUEST)] * self._pieces
@@ -380,12 +256,12 @@ class ExtProcStream:
     def _drop_body(self) -> None:
         self._parts = []
         self._deferred = []
-        self._taken = _NO_BYTES
+        self._taken = NO_BYTES
         self._held_bytes = 0
 
     def _pass_body(self, event: RequestBody) -> Actions:
         self._request_ended = event.end_of_stream
-        if self._config.request_body is _FDS:
+        if self._config.request_body is FULL_DUPLEX:
             return chunks(Direction.REQUEST, event.body, ends=event.end_of_stream)
         return [ReplyBody(Direction.REQUEST)]
 
@@ -422,7 +298,7 @@ class ExtProcStream:
         mode = self._config.response_body
         if self._reader is not None:
             return read_piece(self._reader, event, mode)
-        if mode is _FDS:
+        if mode is FULL_DUPLEX:
             return chunks(Direction.RESPONSE, event.body, ends=event.end_of_stream)
         return [ReplyBody(Direction.RESPONSE)]
 
@@ -430,7 +306,7 @@ class ExtProcStream:
         return self._pass_response_body(event) + self._finish_once(complete=True)
 
     def _end_response_trailers(self, event: object) -> Actions:
-        rest = self._reader.rest() if self._reader is not None else _NO_BYTES
+        rest = self._reader.rest() if self._reader is not None else NO_BYTES
         held = chunks(Direction.RESPONSE, rest, ends=False) if rest else []
         return [*held, ReplyTrailers(Direction.RESPONSE), *self._finish_once(complete=True)]
 

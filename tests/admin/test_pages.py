@@ -21,7 +21,8 @@ from extproc.admin.slices import Slices, json_list
 from extproc.app.guard import debug_pages
 from extproc.domain import Load
 from extproc.observability.instruments import Instruments
-from extproc.observability.metrics import PickerMetrics, PoolMetrics, PoolRow
+from extproc.observability.metrics import PickerMetrics
+from extproc.observability.pools import PoolMetrics, PoolRow
 from extproc.observability.twins import MetricNames
 from extproc.pool import PoolStore
 from extproc.settings.server import MetricsPortSettings

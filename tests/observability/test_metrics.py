@@ -11,12 +11,10 @@ from extproc.domain import Load
 from extproc.observability.instruments import Instruments
 from extproc.observability.metrics import (
     PickerMetrics,
-    PoolMetrics,
-    PoolRow,
     RouterMetrics,
-    ScrapeMetrics,
     StreamMetrics,
 )
+from extproc.observability.pools import PoolMetrics, PoolRow, ScrapeMetrics
 from tests.fakes.page import counted, read_page
 
 
