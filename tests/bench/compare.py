@@ -1,9 +1,10 @@
-"""This checkout against an older revision: `python -m tests.bench.compare BASE [--rounds N] [--strict]`.
+"""This checkout against an older revision: `python -m tests.bench.compare BASE [--rounds N] [--sources] [--strict]`.
 
-Both run as servers at the same time, each from its own checkout and with the same Python, and get the same recorded streams in
-turn. What counts is the ratio of CPU per stream in one round, as the machine's mood is in both of its halves; the range
-is that of 95 % of what other rounds would have given (bootstrap of the median). With `--strict` the exit code is 1 when
-something became slower by more than 3 % and the range does not hold 1.
+Both are compiled, as they are released, unless `--sources` says otherwise. They run as servers at the same time, each from its
+own checkout and with the same Python, and get the same recorded streams in turn. What counts is the ratio of CPU per stream in
+one round, as the machine's mood is in both of its halves; the range is that of 95 % of what other rounds would have given
+(bootstrap of the median). With `--strict` the exit code is 1 when something became slower by more than 3 % and the range does
+not hold 1.
 """
 
 from __future__ import annotations
@@ -95,6 +96,21 @@ def checkout(base: str) -> tuple[str, Path]:
     return sha, path
 
 
+def compiled(where: Path) -> Path:
+    """A checkout's compiled tree, which is what is released; made when it is not up to date.
+
+    Raises SystemExit for a revision that could not be compiled yet.
+    """
+    script = where / "scripts" / "compile"
+    if not script.is_file():
+        raise SystemExit(f"{where.name[:12]} has no scripts/compile: compare the sources, with --sources")
+    environment_of = where / ".venv"
+    if not environment_of.exists():
+        environment_of.symlink_to(ROOT / ".venv")  # the same Python and the same libraries for both
+    subprocess.run([script], cwd=where, check=True, stdout=subprocess.DEVNULL)
+    return where / ".cache" / "compiled" / "source"
+
+
 def known_flags(command: str, where: Path) -> set[str]:
     """What the command's --help lists."""
     done = subprocess.run(
@@ -159,10 +175,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--servers", default="router,picker,gateway", help="comma separated")
     parser.add_argument("--shapes", default=";".join(SHAPES), help="semicolon separated")
+    parser.add_argument("--sources", action="store_true", help="the sources as they are, not what is released")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when something is slower by more than 3 %%")
     arguments = parser.parse_args()
     wanted, shapes = arguments.servers.split(","), arguments.shapes.split(";")
     sha, path = checkout(arguments.base)
+    here = ROOT
+    if not arguments.sources:
+        here, path = compiled(ROOT), compiled(path)
     worse = []
     print(
         f"CPU per stream, {sha[:12]} and this checkout, medians of {arguments.rounds} rounds in turn; ratio below 1 is faster"
@@ -171,7 +191,7 @@ def main() -> int:
         pages = stack.enter_context(server("tests.bench.pages", "10"))
         endpoints = [f"127.0.0.1:{port}" for port in pages.started["ports"]]
         base = stack.enter_context(servers(path, endpoints, wanted))
-        ours = stack.enter_context(servers(ROOT, endpoints, wanted))
+        ours = stack.enter_context(servers(here, endpoints, wanted))
         for shape in shapes:
             for name in wanted:
                 before, after = measure((base[name], ours[name]), SHAPES[shape], arguments.rounds)
