@@ -227,8 +227,8 @@ def _continued(pending: Pending, outcome: object) -> Step:
 
 def _announced_bytes(head: RequestHead) -> int:
     """What content-length says, 0 when it says nothing: the size of a body of which only the beginning is here."""
-    said = head.headers.get("content-length", b"")
-    return int(said) if said.isdigit() and len(said) < 19 else 0
+    length = head.headers.get("content-length", b"")
+    return int(length) if length.isdigit() and len(length) < 19 else 0
 
 
 def _reason(unread: str) -> str:

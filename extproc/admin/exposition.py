@@ -34,7 +34,7 @@ def exposition(metrics: Iterable[Metric | None], encode: Callable[[Any], bytes],
     """The page, in pieces. `wanted` are names of samples, empty for all. Metrics of the same name, one behind the other, are
     told as one. For None there is an empty piece."""
     openmetrics = encode(_Nothing()) == _END
-    told = ""
+    named = ""
     for metric in metrics:
         if metric is None:
             yield b""
@@ -46,8 +46,8 @@ def exposition(metrics: Iterable[Metric | None], encode: Callable[[Any], bytes],
             piece = Metric(metric.name, metric.documentation, metric.type, metric.unit)
             piece.samples = samples[start : start + _SAMPLES]
             text = encode(_Only(piece)).removesuffix(_END)
-            yield _without_header(text) if told == metric.name else text
-            told = metric.name
+            yield _without_header(text) if named == metric.name else text
+            named = metric.name
     if openmetrics:
         yield _END
 

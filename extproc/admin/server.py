@@ -188,8 +188,8 @@ class AdminServer:
         limit = request.query.get("limit", "100")
         if not (limit.isascii() and limit.isdigit() and len(limit) < 10):
             return _json({"error": f"limit: expected a number (got {limit[:40]!r})"}, 400)
-        found = [] if log is None else list(log.latest(request_id=request.query.get("request_id"), limit=int(limit)))
-        return await self._slices.respond(request, self._list("decisions", map(decision_shape, found)), _JSON)
+        records = [] if log is None else list(log.latest(request_id=request.query.get("request_id"), limit=int(limit)))
+        return await self._slices.respond(request, self._list("decisions", map(decision_shape, records)), _JSON)
 
     @staticmethod
     def _list(name: str, items: Iterable[object]) -> Iterator[bytes]:
@@ -254,8 +254,8 @@ def _debug_for(debug: Debug) -> Middleware:
             if debug == "off":
                 return web.Response(status=404, text="--debug-pages=off\n")
             if not _is_local(request):
-                said = "/debug is only for who asks from this machine; --debug-pages=on opens it to everybody\n"
-                return web.Response(status=403, text=said)
+                refusal = "/debug is only for who asks from this machine; --debug-pages=on opens it to everybody\n"
+                return web.Response(status=403, text=refusal)
         return await handler(request)
 
     return check

@@ -121,11 +121,11 @@ def pool_parts(
 
 
 def _only(blueprint: Blueprint, kind: type[Parameters], prefix: str, problems: list[str]) -> Parameters | None:
-    found = [(name, parameters) for name, parameters in blueprint.parameters.items() if isinstance(parameters, kind)]
-    if len(found) > 1:
-        names = ", ".join(name for name, _ in found)
-        problems.append(f"{prefix}plugins: more than one of {blueprint.types[found[0][0]]}: {names}")
-    return found[0][1] if found else None
+    of_kind = [(name, parameters) for name, parameters in blueprint.parameters.items() if isinstance(parameters, kind)]
+    if len(of_kind) > 1:
+        names = ", ".join(name for name, _ in of_kind)
+        problems.append(f"{prefix}plugins: more than one of {blueprint.types[of_kind[0][0]]}: {names}")
+    return of_kind[0][1] if of_kind else None
 
 
 def _discovery(config: EndpointPickerConfig, blueprint: Blueprint, prefix: str) -> FileDiscoverySettings | None:
@@ -210,15 +210,15 @@ class Pool:
         if parts.file is None:
             return StaticDiscovery(parts.targets, self, on_error=self._name_failed)
         path = parts.file.path
-        found = FileDiscovery(
+        discovery = FileDiscovery(
             parts.file,
             self,
             on_error=lambda problems: self._files.broken(path, problems),
             on_good=lambda: self._files.good(path),
             on_name=self._name_failed,
         )
-        found.load()
-        return found
+        discovery.load()
+        return discovery
 
     async def run(self) -> None:
         """Discover and scrape until cancelled."""

@@ -91,15 +91,15 @@ class _Given(NamedTuple):
 
     def settings(self, model: type[Model], environ: Mapping[str, str]) -> Model:
         """Raises SettingsError with every problem."""
-        told = self.upstream
-        flags = {**told.values, **self.flags}
-        more = {"upstream_parameters": told.parameters} if told.parameters else {}
+        translated = self.upstream
+        flags = {**translated.values, **self.flags}
+        more = {"upstream_parameters": translated.parameters} if translated.parameters else {}
         try:
             settings = from_text(model, flags, environ, self.extra, command=self.command, more=more)
         except SettingsError as error:
-            raise SettingsError(error.problems + told.problems) from None
-        if told.problems:
-            raise SettingsError(told.problems)
+            raise SettingsError(error.problems + translated.problems) from None
+        if translated.problems:
+            raise SettingsError(translated.problems)
         return settings
 
 

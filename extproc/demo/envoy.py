@@ -27,10 +27,10 @@ def find_envoy(given: str | None = None) -> Path:
             raise SettingsError([f"--envoy: no program (got {given!r})"])
         return Path(path).absolute()
     beside = Path(sys.executable).parent / "envoy"
-    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("envoy")
-    if found is None:
+    binary = str(beside) if os.access(beside, os.X_OK) else shutil.which("envoy")
+    if binary is None:
         raise SettingsError([f"Envoy is not installed: {_HOW_TO_INSTALL}"])
-    return Path(found)
+    return Path(binary)
 
 
 def config_path(name: str) -> Path:

@@ -153,8 +153,8 @@ class Client:
 
     async def endpoints(self) -> dict[str, dict[str, Any]]:
         """What the gateway knows about each endpoint, by address."""
-        told = await self._page("/debug/endpoints")
-        return {entry["endpoint"]: entry for pool in told["pools"] for entry in pool["endpoints"]}
+        page = await self._page("/debug/endpoints")
+        return {entry["endpoint"]: entry for pool in page["pools"] for entry in pool["endpoints"]}
 
     async def _page(self, path: str) -> dict[str, Any]:
         try:
@@ -165,8 +165,8 @@ class Client:
         return page
 
     async def _look_up(self, outcome: Outcome) -> None:
-        found = (await self._page(f"/debug/decisions?request_id={outcome.request_id}&limit=1"))["decisions"]
-        outcome.decision = found[0] if found else {}
+        decisions = (await self._page(f"/debug/decisions?request_id={outcome.request_id}&limit=1"))["decisions"]
+        outcome.decision = decisions[0] if decisions else {}
         entry = await self._log.line(outcome.request_id)
         outcome.attempts = entry.get("attempts") or 1
         held_us = [entry.get("ext_proc_request_us"), entry.get("ext_proc_response_us")]

@@ -50,9 +50,9 @@ async def resolve(name: str) -> Sequence[str]:
     were in the pool twice would get twice its share.
     """
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    answers = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     addresses = {family: set[str]() for family in (socket.AF_INET, socket.AF_INET6)}
-    for family, _, _, _, address in found:
+    for family, _, _, _, address in answers:
         text = str(address[0])
         if family in addresses and "%" not in text:  # an address with a zone means nothing to the proxy
             addresses[family].add(text)
@@ -116,11 +116,11 @@ class Addresses:
     async def _ask(self, name: str) -> tuple[tuple[str, ...], str | None]:
         try:
             async with asyncio.timeout(self._timeout_s):
-                found = tuple(await self._resolver(name))
+                resolved = tuple(await self._resolver(name))
         except TimeoutError:
             return (), f"no answer in {self._timeout_s:g} s"
         except (OSError, UnicodeError) as error:
             return (), (error.strerror if isinstance(error, OSError) else None) or str(error)
-        if len(found) > MAX_ADDRESSES:
-            return found[:MAX_ADDRESSES], f"{len(found)} addresses, of which the first {MAX_ADDRESSES} count"
-        return found, None if found else "no addresses"
+        if len(resolved) > MAX_ADDRESSES:
+            return resolved[:MAX_ADDRESSES], f"{len(resolved)} addresses, of which the first {MAX_ADDRESSES} count"
+        return resolved, None if resolved else "no addresses"

@@ -28,9 +28,9 @@ def read_file(path: str | Path, max_bytes: int = MAX_BYTES) -> bytes:
     """All bytes of a regular file. Raises Unusable with the path and why not; never waits for the other end of a pipe."""
     try:
         with open(path, "rb", buffering=0, opener=_open_at_once) as file:
-            found = os.fstat(file.fileno())
-            _check(path, found.st_mode)
-            if found.st_size > max_bytes:
+            status = os.fstat(file.fileno())
+            _check(path, status.st_mode)
+            if status.st_size > max_bytes:
                 raise Unusable([f"{path}: larger than {max_bytes} bytes"])
             data = bytearray()
             while len(data) <= max_bytes and (piece := file.read(max_bytes + 1 - len(data))):

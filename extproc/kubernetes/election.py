@@ -200,8 +200,8 @@ class Election:
 
 
 def _spec(lease: Lease | None) -> dict[str, Any]:
-    found = lease.get("spec") if lease else None
-    return found if isinstance(found, dict) else {}
+    spec = lease.get("spec") if lease else None
+    return spec if isinstance(spec, dict) else {}
 
 
 def _micro_time(seconds: float) -> str:

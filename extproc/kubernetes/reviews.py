@@ -65,10 +65,10 @@ class _Kept(Generic[Value]):
         self._answers: dict[object, tuple[float, Value]] = {}
 
     def get(self, key: object, holds_s: Callable[[Value], float]) -> Value | None:
-        found = self._answers.get(key)
-        if found is None or self._clock() - found[0] >= holds_s(found[1]):
+        answer = self._answers.get(key)
+        if answer is None or self._clock() - answer[0] >= holds_s(answer[1]):
             return None
-        return found[1]
+        return answer[1]
 
     def put(self, key: object, value: Value) -> None:
         self._answers.pop(key, None)
@@ -128,9 +128,9 @@ class Reviews:
             return "error", Refusal(503, why)
 
     async def _user(self, key: bytes, token: str) -> User | None:
-        found = self._users.get((key,), lambda user: KNOWN_S if user else UNKNOWN_S)
-        if found is not None:
-            return found
+        user_known = self._users.get((key,), lambda user: KNOWN_S if user else UNKNOWN_S)
+        if user_known is not None:
+            return user_known
         refused = self._users.get((key, "refused"), lambda _: UNKNOWN_S)
         if refused is not None:
             return None
@@ -150,9 +150,9 @@ class Reviews:
 
     async def _may(self, user: User, verb: str, path: str) -> bool:
         key = (user, verb, path)
-        found = self._rights.get(key, lambda allowed: ALLOWED_S if allowed else DENIED_S)
-        if found is not None:
-            return found
+        right = self._rights.get(key, lambda allowed: ALLOWED_S if allowed else DENIED_S)
+        if right is not None:
+            return right
         spec = {
             "user": user.name,
             "uid": user.uid,

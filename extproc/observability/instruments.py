@@ -85,14 +85,14 @@ class Family(Generic[Child]):
 
     def child(self, *values: str) -> Child:
         """The child of these label values, made when it is new."""
-        found = self._children.get(values)
-        if found is None:
+        child = self._children.get(values)
+        if child is None:
             if len(values) != len(self.labels):
                 raise ValueError(f"{self.name} has labels {self.labels}, got {values}")
             if len(self._children) >= self._most:
                 values = tuple(OTHER for _ in values)
-            found = self._children.setdefault(values, self._make())
-        return found
+            child = self._children.setdefault(values, self._make())
+        return child
 
     def has(self, values: tuple[str, ...]) -> bool:
         """Whether there is a child of these label values."""

@@ -175,14 +175,14 @@ def _tell_suppressed(_: object, __: str, event: MutableMapping[str, Any]) -> Mut
 
 
 def _dropped(lines: int) -> bytes:
-    said = {
+    fields = {
         "msg": f"{lines} lines were dropped: nobody read the log",
         "lines": lines,
         "level": "warning",
         "logger": __name__,
         "ts": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
     }
-    return orjson.dumps(said) + b"\n"
+    return orjson.dumps(fields) + b"\n"
 
 
 def _dumps(value: object, **_: object) -> str:

@@ -248,17 +248,17 @@ class PickerMetrics:
 
     def model(self, name: str, target: str | None = None, priority: int = 0) -> ModelMetrics:
         """The bound children of a model ('' for requests without one) and of the one that serves it, None for itself."""
-        found = self._models.get(name if target is None and not priority else (name, target, priority))
-        return self._bind(name, target, priority) if found is None else found
+        bound = self._models.get(name if target is None and not priority else (name, target, priority))
+        return self._bind(name, target, priority) if bound is None else bound
 
     def _bind(self, name: str, target: str | None, priority: int) -> ModelMetrics:
         names = self._names
         label, served = names.take_both(name, target)
         key = model_key(label, None if target is None else served, priority)
-        found = self._models.get(key)
-        if found is None:
+        bound = self._models.get(key)
+        if bound is None:
             labels = (label, served, str(priority))
-            found = self._models[key] = ModelMetrics(
+            bound = self._models[key] = ModelMetrics(
                 names.value(self._total, *labels),
                 names.histogram(self._size, *labels),
                 names.histogram(self._duration, *labels),
@@ -269,7 +269,7 @@ class PickerMetrics:
                 names.value(self._queue, NO_FLOW, str(priority), self._pool, label, served)
             names.bound(label, self._models, key)
             names.bound(served, self._models, key)
-        return found
+        return bound
 
     def error(self, model: str, code: str, target: str | None = None, priority: int = 0) -> None:
         names = self._names

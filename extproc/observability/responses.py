@@ -96,19 +96,19 @@ class ResponseMetrics:
 
     def model(self, name: str, target: str | None = None, priority: int = 0) -> ModelResponses:
         """The bound children of a model ('' for requests without one) and of the one that serves it, None for itself."""
-        found = self._models.get(model_key(name, target, priority))
-        return self._bind(name, target, priority) if found is None else found
+        bound = self._models.get(model_key(name, target, priority))
+        return self._bind(name, target, priority) if bound is None else bound
 
     def _bind(self, name: str, target: str | None, priority: int) -> ModelResponses:
         names = self._names
         label, served = names.take_both(name, target)
         key = model_key(label, None if target is None else served, priority)
-        found = self._models.get(key)
-        if found is None:
-            found = self._models[key] = ModelResponses(self, names, label, served, str(priority))
+        bound = self._models.get(key)
+        if bound is None:
+            bound = self._models[key] = ModelResponses(self, names, label, served, str(priority))
             names.bound(label, self._models, key)
             names.bound(served, self._models, key)
-        return found
+        return bound
 
     def ended(self, model: str, told: Measurement, ended_s: float, target: str | None = None, priority: int = 0) -> None:
         """Take in what was measured of an answer that ended now, whether it was whole or not."""

@@ -71,9 +71,9 @@ class ExtProcStream(Remembered):
             state = self.response_state
             if self.request_state is State.ANSWERED or self.request_state is State.CLOSED:
                 return []
-            found = self._response_rules.get(kind)
-            if found is not None:
-                before, tried = found
+            by_kind = self._response_rules.get(kind)
+            if by_kind is not None:
+                before, tried = by_kind
                 if before is not None:
                     before(self, event)
                 for when, do, to, rules in tried:
@@ -82,9 +82,9 @@ class ExtProcStream(Remembered):
                         return do(self, event)
         else:
             state = self.request_state
-            found = self._request_rules.get(kind)
-            if found is not None:
-                before, tried = found
+            by_kind = self._request_rules.get(kind)
+            if by_kind is not None:
+                before, tried = by_kind
                 if before is not None:
                     before(self, event)
                 for when, do, to, rules in tried:

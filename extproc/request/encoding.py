@@ -120,14 +120,14 @@ def codings_of(header: bytes) -> tuple[bytes, ...] | None:
 
     Empty for `identity`, None when one is unknown or there are more than MAX_CODINGS.
     """
-    found = []
+    codings = []
     for part in header.split(b","):
         name = part.strip().lower()
         if name in _CODINGS:
-            found.append(name)
+            codings.append(name)
         elif name and name != b"identity":
             return None
-    return tuple(found) if len(found) <= MAX_CODINGS else None
+    return tuple(codings) if len(codings) <= MAX_CODINGS else None
 
 
 def inflate(body: bytes, codings: tuple[bytes, ...], *, complete: bool = True, max_bytes: int = MAX_INFLATED_BYTES) -> bytes:

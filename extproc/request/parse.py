@@ -127,17 +127,17 @@ def _encoded(
     head: RequestHead, path: str, body: bytes, content_type: bytes, complete: bool, options: ParseOptions
 ) -> InferenceRequest:
     """What is not read because of its encoding is told; a body that we would not read anyway may be anything."""
-    told = f"content-encoding {head.text('content-encoding')}"
+    why = f"content-encoding {head.text('content-encoding')}"
     codings = codings_of(head.headers["content-encoding"])
     if codings is None:
-        return InferenceRequest(head, path, body_bytes=len(body), unread=told)
+        return InferenceRequest(head, path, body_bytes=len(body), unread=why)
     try:
         inflated = inflate(body, codings, complete=complete, max_bytes=options.max_inflated_bytes)
     except (InvalidBody, BodyTooLarge) as error:
         kind = media_type(content_type)
         is_read = (not kind or is_json(kind)) or kind == FORM
         if not is_read or (options.invalid_json_passes and isinstance(error, InvalidBody)):
-            return InferenceRequest(head, path, body_bytes=len(body), unread=told)
+            return InferenceRequest(head, path, body_bytes=len(body), unread=why)
         raise
     if not inflated:
         return InferenceRequest(head, path, body_bytes=len(body), unread=None if complete else CUT)
@@ -196,10 +196,10 @@ def _json(head: RequestHead, path: str, body: bytes, kind: bytes, complete: bool
         payload = _loads(body)
     except orjson.JSONDecodeError as error:
         if not complete:
-            found = model_of_prefix(body)
-            model = _model(found, options)
-            unread = CUT if found is None else None
-            return InferenceRequest(head, path, model, len(body), unread=unread, empty_model=found == "")
+            named = model_of_prefix(body)
+            model = _model(named, options)
+            unread = CUT if named is None else None
+            return InferenceRequest(head, path, model, len(body), unread=unread, empty_model=named == "")
         if options.invalid_json_passes or not declared:
             return InferenceRequest(head, path, body_bytes=len(body), unread="not JSON")
         if _is_too_deep(error):
@@ -210,8 +210,8 @@ def _json(head: RequestHead, path: str, body: bytes, kind: bytes, complete: bool
         if payload is None or not declared or options.invalid_json_passes:
             return InferenceRequest(head, path, body_bytes=len(body))
         raise InvalidBody(f"request body must be a JSON object, not {_kind_of(payload)}")
-    found = payload.get("model")
-    return InferenceRequest(head, path, _model(found, options), len(body), payload, None, found == "")
+    named = payload.get("model")
+    return InferenceRequest(head, path, _model(named, options), len(body), payload, None, named == "")
 
 
 def _loads(body: bytes) -> object:

@@ -148,15 +148,15 @@ class _Matcher(NamedTuple):
 
 def matchers(rows: tuple[NamingPath, ...]) -> tuple[_Matcher, ...]:
     """The rows, ready to be tried in their order."""
-    found = []
+    patterns = []
     for template, _ in rows:
         ends: tuple[str, ...] = ("",)
         if "{+model}" in template:
             verbs = re.search(r"([:/])\(?([\w|]+)\)?\Z", template)
             assert verbs is not None, "a name with slashes has something behind it"
             ends = tuple([verbs[1] + verb for verb in verbs[2].split("|")])
-        found.append(_Matcher(_compiled(template), ends))
-    return tuple(found)
+        patterns.append(_Matcher(_compiled(template), ends))
+    return tuple(patterns)
 
 
 _MATCHERS: Final = matchers(NAMING_PATHS)
@@ -201,10 +201,10 @@ def model_of_query(raw: str) -> str | None:
 
     None when there is none or it is empty. `raw` is the path with its query, one character for each byte.
     """
-    found = None
+    value = None
     for begin, end in _spans_of_query(raw):
-        found = raw[begin:end]
-    return _decoded(found.replace("+", " ")) if found else None
+        value = raw[begin:end]
+    return _decoded(value.replace("+", " ")) if value else None
 
 
 def _spans_of_query(raw: str) -> list[tuple[int, int]]:
@@ -257,22 +257,22 @@ def stored_response(path: str) -> str | None:
     """The id of the stored response that the path is about (OpenAI), None when it is about none."""
     if "/responses/" not in path:
         return None
-    found = _STORED_RESPONSE.search(path)
-    return found[1] if found is not None and api_of(path) is Api.UNKNOWN else None
+    match = _STORED_RESPONSE.search(path)
+    return match[1] if match is not None and api_of(path) is Api.UNKNOWN else None
 
 
 def api_of(path: str) -> Api:
     """What the path says of the body. `path` has no query string."""
-    found = BODY_PATHS.get(path.removeprefix("/v1"))
-    if found is not None:
-        return found[0]
+    row = BODY_PATHS.get(path.removeprefix("/v1"))
+    if row is not None:
+        return row[0]
     if any(stored in path for stored in _STORED):
         return Api.UNKNOWN
     segments = path.rsplit("/", 3)[1:]
     for at in range(len(segments)):
-        found = BODY_PATHS.get("/" + "/".join(segments[at:]))
-        if found is not None:
-            return found[0]
+        row = BODY_PATHS.get("/" + "/".join(segments[at:]))
+        if row is not None:
+            return row[0]
     return Api.UNKNOWN
 
 

@@ -75,8 +75,8 @@ def _compressed(
     request: InferenceRequest, body: bytes, complete: bool, model: str, options: ParseOptions, codings: tuple[bytes, ...]
 ) -> Renamed:
     if not complete:
-        told = request.head.text("content-encoding")
-        raise UnreadableBody(f"this pool rewrites models, and of a body with content-encoding {told} only the beginning came")
+        coding = request.head.text("content-encoding")
+        raise UnreadableBody(f"this pool rewrites models, and of a body with content-encoding {coding} only the beginning came")
     plain = inflate(body, codings, max_bytes=options.max_inflated_bytes)
     splices = _splices(request, plain, complete, model)
     if not splices:
@@ -120,8 +120,8 @@ def _wide_encoding(body: bytes) -> tuple[str, int] | None:
     for mark, name in _MARKS:
         if body.startswith(mark):
             return name, len(mark)
-    found = json.detect_encoding(body)
-    return None if found.startswith("utf-8") else (found, 0)
+    detected = json.detect_encoding(body)
+    return None if detected.startswith("utf-8") else (detected, 0)
 
 
 def _wide_splices(body: bytes, model: str, named: bool, encoding: str, mark_bytes: int) -> tuple[Splice, ...]:

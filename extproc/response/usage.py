@@ -92,10 +92,10 @@ class StreamUsage:
         for event in self._events.feed(piece, _KEY):
             if _OBJECT.search(event.data):
                 try:
-                    said = usage_of(orjson.loads(event.data))
+                    usage = usage_of(orjson.loads(event.data))
                 except ValueError:
                     continue
-                self.usage = self.usage.then(said)
+                self.usage = self.usage.then(usage)
 
     def end(self) -> None:
         """Nothing follows."""
@@ -141,7 +141,7 @@ def _last_usage(text: bytes) -> Usage:
             stated, _ = _decode_first(text[match.end() :].decode("utf-8", "replace"))
         except (ValueError, RecursionError):
             continue
-        said = _read(stated)
-        if said != NO_USAGE:
-            return said
+        usage = _read(stated)
+        if usage != NO_USAGE:
+            return usage
     return NO_USAGE

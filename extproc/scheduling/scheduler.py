@@ -86,8 +86,8 @@ class Profile:
         positions `also`."""
         points = {name: scorer.score(request, candidates) for name, scorer, _ in self.scorers}
         totals = [float(total) for total in self._totals(request, candidates)]
-        told = nlargest(most, range(len(totals)), key=totals.__getitem__)
-        told += set(also).difference(told)
+        shown = nlargest(most, range(len(totals)), key=totals.__getitem__)
+        shown += set(also).difference(shown)
         rows = [
             CandidateExplanation(
                 endpoint=candidates.endpoints[i],
@@ -96,7 +96,7 @@ class Profile:
                 total=totals[i],
                 trial=i == candidates.trial,
             )
-            for i in told
+            for i in shown
         ]
         rows.sort(key=lambda row: -row.total)
         return Explanation(self.name, {name: weight for name, _, weight in self.scorers}, rows)

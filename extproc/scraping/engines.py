@@ -139,10 +139,10 @@ class _Signal:
         self._labels = spec.labels
 
     def samples(self, page: _Page) -> list[Sample]:
-        found = page[self.family]
-        if not found and self.older is not None:
+        samples = page[self.family]
+        if not samples and self.older is not None:
             return self.older.samples(page)
-        return [sample for sample in found if self._means(sample.labels)] if self._labels else found
+        return [sample for sample in samples if self._means(sample.labels)] if self._labels else samples
 
     def _means(self, labels: Mapping[str, str]) -> bool:
         return all(labels.get(name) == value for name, value in self._labels)
@@ -160,9 +160,9 @@ class PageReader:
 
     def read(self, page: bytes) -> tuple[Load, tuple[Missing, ...]]:
         """As Extractor.read."""
-        found = self._finder.find(page)
-        if found is not None:
-            last = self.extractor.load_of(found)
+        families = self._finder.find(page)
+        if families is not None:
+            last = self.extractor.load_of(families)
             if last != self._last:
                 self._last = last
         return self._last

@@ -90,13 +90,13 @@ class Finder:
 
     def _search(self, page: bytes) -> dict[bytes, list[Sample]]:
         """The whole page; remember where all was, when it is as exporters write it."""
-        found = dict(self._scanner.scan(page))
-        self._found = found
+        families = dict(self._scanner.scan(page))
+        self._found = families
         self._length = len(page)
         self._blocks = []
         self._absent = False
         count = 0
-        for family, samples in found.items():
+        for family, samples in families.items():
             count += len(samples)
             if not samples:
                 self._absent = True
@@ -104,10 +104,10 @@ class Finder:
             block = self._block(page, family, samples)
             if block is None:
                 self._pages = EVERY  # the next page too is searched
-                return found
+                return families
             self._blocks.append((family, block))
         self._pages = 0 if count < MOST_SAMPLES else EVERY
-        return found
+        return families
 
     def _block(self, page: bytes, family: bytes, samples: list[Sample]) -> _Block | None:
         """None: not in one block behind a comment and before another."""

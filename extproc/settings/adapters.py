@@ -60,10 +60,10 @@ def parse_adapters(data: bytes | str) -> dict[str, list[str]]:
 def parse_config_map(document: Mapping[str, Any]) -> tuple[str, list[str]]:
     """Base model and adapters of one ConfigMap. Raises SettingsError with every problem."""
     problems: list[str] = []
-    found = list(_config_map(document, "", problems))
+    entries = list(_config_map(document, "", problems))
     if problems:
         raise SettingsError(few(problems))
-    ((_, base, names),) = found
+    ((_, base, names),) = entries
     return base, list(dict.fromkeys(names))
 
 

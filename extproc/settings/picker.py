@@ -176,12 +176,12 @@ def check_gates(gates: Sequence[str]) -> list[tuple[int, str]]:
 
 def gate_warnings(gates: Sequence[str]) -> list[tuple[int, str]]:
     """What to tell who sets gates that change nothing, each with its place."""
-    told = []
+    warnings = []
     for index, gate in enumerate(gates):
         name, _, value = gate.partition("=")
         if name in ALWAYS_ON and (name != _ON_BY_DEFAULT or value.lower() == "false"):
-            told.append((index, f"{name} has no effect, what it stands for is always on"))
-    return told
+            warnings.append((index, f"{name} has no effect, what it stands for is always on"))
+    return warnings
 
 
 def load_picker_config(source: str | Document) -> tuple[EndpointPickerConfig, list[str]]:

@@ -297,7 +297,7 @@ def flags_of(command: str) -> tuple[UpstreamFlag, ...]:
 
 def translate(command: str, given: Mapping[str, str]) -> Translated:
     """What these flags (without dashes) with their texts come to. Nothing is raised: problems are part of the answer."""
-    told = Translated()
+    translated = Translated()
     for each in flags_of(command):
         text = given.get(each.flag)
         if text is None:
@@ -307,16 +307,16 @@ def translate(command: str, given: Mapping[str, str]) -> Translated:
         try:
             renamed = each.rename(text) if each.rename is not None else None
         except ValueError as error:
-            told.problems.append(f"--{each.flag}: {error} (got {text!r})")
+            translated.problems.append(f"--{each.flag}: {error} (got {text!r})")
             continue
         if renamed is not None:
-            told.values[renamed[0]] = renamed[1]
+            translated.values[renamed[0]] = renamed[1]
         if each.parameter is not None:
-            told.problems += _problems(each, text)
-            told.parameters.setdefault(each.parameter[0], {})[each.parameter[1]] = text
+            translated.problems += _problems(each, text)
+            translated.parameters.setdefault(each.parameter[0], {})[each.parameter[1]] = text
         if not each.is_quiet(text):
-            told.warnings.append(each.warning())
-    return told
+            translated.warnings.append(each.warning())
+    return translated
 
 
 def _problems(flag: UpstreamFlag, text: str) -> list[str]:
@@ -339,10 +339,10 @@ def variable_warnings(command: str, environ: Mapping[str, str]) -> list[str]:
     """One line for each row of `VARIABLES` of which one is set."""
     lines = []
     for row in VARIABLES:
-        found = sorted(name for name, value in environ.items() if value and row.matches(name))
-        if command in row.commands and found:
+        variables = sorted(name for name, value in environ.items() if value and row.matches(name))
+        if command in row.commands and variables:
             advice = f"{row.why}; use {row.instead}" if row.instead else row.why
-            lines.append(f"{', '.join(found)} (environment) {'has' if len(found) == 1 else 'have'} no effect: {advice}")
+            lines.append(f"{', '.join(variables)} (environment) {'has' if len(variables) == 1 else 'have'} no effect: {advice}")
     return lines
 
 

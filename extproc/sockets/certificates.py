@@ -102,11 +102,11 @@ def subject_alternative_names(certificate: x509.Certificate) -> list[str]:
 def read_chain(data: bytes) -> Chain:
     """One or more certificates, the server's first. Raises SettingsError."""
     try:
-        found = tuple(x509.load_pem_x509_certificates(data))
-        _public(found[0].public_key())
+        chain = tuple(x509.load_pem_x509_certificates(data))
+        _public(chain[0].public_key())
     except Exception:  # the library has many kinds of complaint, some of them not its own
         raise SettingsError([_not_pem(data, "a certificate")]) from None
-    return Chain(data, found)
+    return Chain(data, chain)
 
 
 def read_key(data: bytes) -> Key:

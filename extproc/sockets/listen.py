@@ -155,13 +155,13 @@ def refusals(address: Address, service: str) -> Iterator[None]:
 
 def _bind_tcp(address: Tcp) -> Listener:
     """On every address that the host's name has and this machine too, all with the same port."""
-    found = socket.getaddrinfo(
+    addresses = socket.getaddrinfo(
         address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
     )
     listener = Listener([], address.port)
     absent: OSError | None = None
     try:
-        for family, _, _, _, where in dict.fromkeys(found):
+        for family, _, _, _, where in dict.fromkeys(addresses):
             try:
                 made = _bound(address, family, (where[0], listener.port, *where[2:]))
             except OSError as error:
@@ -242,10 +242,10 @@ def remover(address: Unix) -> Callable[[], None]:
 
 def _inode(path: str) -> tuple[int, int] | None:
     try:
-        found = os.stat(path, follow_symlinks=False)
+        status = os.stat(path, follow_symlinks=False)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 @contextlib.contextmanager

@@ -51,11 +51,11 @@ class AdmitByPriority:
         if objective is None and draft.reasons is None:
             return None
         name, pool = pool_of(self._pools, draft, self._default_pool)
-        said = objective.decode("latin-1") if objective else None
-        draft.priority = priority = pool.traffic.objectives.value.priority_of(said)
+        named = objective.decode("latin-1") if objective else None
+        draft.priority = priority = pool.traffic.objectives.value.priority_of(named)
         if draft.reasons is not None:
             saturation = _saturation(pool, self._subset(request))
-            draft.reasons.of(self, {"objective": said, "priority": priority, "saturation": saturation})
+            draft.reasons.of(self, {"objective": named, "priority": priority, "saturation": saturation})
         if priority < 0 and self._saturation_now(request, name, pool) >= FULL and self._has_endpoints(request, pool):
             raise Saturated(_SHED)  # without any the pick says so, whatever the priority
         return None

@@ -30,21 +30,21 @@ class ModelHeaders:
 
     def decide(self, request: InferenceRequest, draft: Draft) -> Step:
         model = request.model
-        found: list[tuple[str, str]] = []
+        headers_set: list[tuple[str, str]] = []
         if model is not None:
-            found += [(header, model) for header in self._model_headers]
+            headers_set += [(header, model) for header in self._model_headers]
             if self._base:
-                found.append((names.BASE_MODEL_HEADER, self._adapters.value.base_of(model)))
+                headers_set.append((names.BASE_MODEL_HEADER, self._adapters.value.base_of(model)))
         for field, header in self._other:
             text = field_text(request.payload, field)
             if text:
-                found.append((header, text))
-        draft.set_headers += tuple(found)
-        if len(found) < len(self._owned):
-            set_here = {header.lower() for header, _ in found}
+                headers_set.append((header, text))
+        draft.set_headers += tuple(headers_set)
+        if len(headers_set) < len(self._owned):
+            set_here = {header.lower() for header, _ in headers_set}
             draft.remove_headers += tuple([name for name in _present(self._owned, request) if name not in set_here])
         if draft.reasons is not None:
-            draft.reasons.of(self, {"model": model, "headers": dict(found), "removed": list(draft.remove_headers)})
+            draft.reasons.of(self, {"model": model, "headers": dict(headers_set), "removed": list(draft.remove_headers)})
         return None
 
     def _committed(self, request: InferenceRequest, draft: Draft) -> None:

@@ -155,12 +155,12 @@ class PickEndpoint:
 
     def _destination(self, candidates: Candidates, positions: Sequence[int]) -> tuple[tuple[str, str], ...]:
         value = ",".join([candidates.endpoints[position].key for position in positions])
-        found = self._destinations.get(value)
-        if found is None:
+        kept = self._destinations.get(value)
+        if kept is None:
             if len(self._destinations) > 10_000:
                 self._destinations.clear()
-            found = self._destinations[value] = ((names.DESTINATION_HEADER, value),)
-        return found
+            kept = self._destinations[value] = ((names.DESTINATION_HEADER, value),)
+        return kept
 
     def _record(self, request: InferenceRequest, draft: Draft, choice: Choice, outcome: Outcome) -> None:
         candidates, positions = choice.candidates, choice.pick.positions
@@ -207,8 +207,8 @@ def _why_none(store: PoolStore, pool: str, request: InferenceRequest) -> str:
     if not len(store):
         return f"pool {pool!r} has no endpoints"
     hints = request.head.subset
-    told = ", ".join(hints or ()) or "nothing"
-    return f"pool {pool!r} has no endpoint in the subset that the proxy allows ({told})"
+    allowed = ", ".join(hints or ()) or "nothing"
+    return f"pool {pool!r} has no endpoint in the subset that the proxy allows ({allowed})"
 
 
 def _explained(request: InferenceRequest, pool: PoolOfEndpoints, choice: Choice) -> dict[str, Any]:

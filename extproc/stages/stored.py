@@ -48,5 +48,5 @@ class FindStored:
 
 def _previous(request: InferenceRequest) -> str | None:
     payload = request.payload
-    found = None if payload is None else payload.get("previous_response_id")
-    return found if isinstance(found, str) else None
+    previous = None if payload is None else payload.get("previous_response_id")
+    return previous if isinstance(previous, str) else None

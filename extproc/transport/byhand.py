@@ -175,9 +175,9 @@ def _read_headers(raw: bytes, at: int, stop: int) -> dict[str, bytes] | None:
             at += 2
             if item < _KEPT_HEADER_BYTES:
                 after = at + item
-                found = known.get(raw[at:after])
-                if found is not None:
-                    headers[found[0]] = found[1]
+                name = known.get(raw[at:after])
+                if name is not None:
+                    headers[name[0]] = name[1]
                     at = after
                     continue
             else:
@@ -300,11 +300,11 @@ def config_of(message: pb.ProcessingRequest) -> ProtocolConfig | None:
     """What Envoy is configured to send. Raises ProtocolError for a body mode that we do not know."""
     if not message.HasField("protocol_config"):
         return None
-    told = message.protocol_config
+    config = message.protocol_config
     return ProtocolConfig(
-        _mode(told.request_body_mode),
-        _mode(told.response_body_mode),
-        told.send_body_without_waiting_for_header_response,
+        _mode(config.request_body_mode),
+        _mode(config.response_body_mode),
+        config.send_body_without_waiting_for_header_response,
     )
 
 

@@ -153,20 +153,20 @@ class Encoder:
         if decision is None:
             return _PLAIN_REQUEST_HEADERS
         key = (False, decision.set_headers, decision.remove_headers, decision.metadata)
-        found = self._kept.get(key)
-        if found is None:
-            found = self._keep(key, _request_headers_answer(decision))
-        return found
+        encoded = self._kept.get(key)
+        if encoded is None:
+            encoded = self._keep(key, _request_headers_answer(decision))
+        return encoded
 
     def response_headers(self, mutation: HeaderMutation) -> bytes:
         """A HeadersResponse to the response's headers."""
-        found = self._kept_responses.get(mutation)
-        if found is None:
+        encoded = self._kept_responses.get(mutation)
+        if encoded is None:
             # A dictionary of its own: what is set here may differ from request to request (a receipt, a cookie).
             if len(self._kept_responses) >= _CACHED:
                 self._kept_responses.clear()
-            found = self._kept_responses[mutation] = _response_headers_answer(mutation)
-        return found
+            encoded = self._kept_responses[mutation] = _response_headers_answer(mutation)
+        return encoded
 
     def body(self, direction: Direction, decision: Decision | None, replaced: bytes | None = None) -> bytes:
         """A BodyResponse outside full duplex, which leaves the piece alone or replaces it."""
@@ -175,10 +175,10 @@ class Encoder:
         if decision is None:
             return _PLAIN_BODY[direction]
         key = (True, decision.set_headers, decision.remove_headers, decision.metadata)
-        found = self._kept.get(key)
-        if found is None:
-            found = self._keep(key, _body(direction, decision))
-        return found
+        encoded = self._kept.get(key)
+        if encoded is None:
+            encoded = self._keep(key, _body(direction, decision))
+        return encoded
 
     def _keep(self, key: tuple[object, ...], encoded: bytes) -> bytes:
         if len(self._kept) >= _CACHED:

@@ -90,11 +90,11 @@ class _Pods:
 
     def all(self) -> list[Endpoint]:
         """Two pods may claim one address for a moment (host network, an address used again): the younger has it."""
-        found = {endpoint.key: endpoint for each in self.endpoints.values() for endpoint in each}
-        if len(found) < sum(map(len, self.endpoints.values())):
+        by_key = {endpoint.key: endpoint for each in self.endpoints.values() for endpoint in each}
+        if len(by_key) < sum(map(len, self.endpoints.values())):
             for key, _ in sorted(self.pods.items(), key=lambda item: (item[1].created_s, item[0])):
-                found.update({endpoint.key: endpoint for endpoint in self.endpoints[key]})
-        return list(found.values())
+                by_key.update({endpoint.key: endpoint for endpoint in self.endpoints[key]})
+        return list(by_key.values())
 
 
 class KubernetesDiscovery:

@@ -22,14 +22,14 @@ def mapping(obj: object, *path: str) -> Json:
 
 def sequence(obj: object, *path: str) -> list[Any]:
     """The list at a path, an empty one when it is not there or no list."""
-    found = mapping(obj, *path[:-1]).get(path[-1])
-    return found if isinstance(found, list) else []
+    value = mapping(obj, *path[:-1]).get(path[-1])
+    return value if isinstance(value, list) else []
 
 
 def text(obj: object, *path: str) -> str:
     """The string at a path, '' when it is not there or no string."""
-    found = mapping(obj, *path[:-1]).get(path[-1])
-    return found if isinstance(found, str) else ""
+    value = mapping(obj, *path[:-1]).get(path[-1])
+    return value if isinstance(value, str) else ""
 
 
 def texts(obj: object, *path: str) -> dict[str, str]:

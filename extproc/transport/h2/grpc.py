@@ -42,8 +42,8 @@ OK_TRAILERS: Final = encode([("grpc-status", "0")])
 def status_block(code: Code, message: str, *, opened: bool) -> bytes:
     """The trailers of a status; with the response's headers in front when none were sent (Trailers-Only)."""
     head = [] if opened else [(":status", "200"), ("content-type", "application/grpc")]
-    told = [("grpc-message", percent_encode(message))] if message else []
-    return encode([*head, ("grpc-status", str(int(code))), *told])
+    message_field = [("grpc-message", percent_encode(message))] if message else []
+    return encode([*head, ("grpc-status", str(int(code))), *message_field])
 
 
 def percent_encode(message: str) -> str:

@@ -62,11 +62,11 @@ class Fields:
         for needed in (":method", ":scheme", ":path"):
             if not values.get(needed):
                 return f"no {needed}"
-        told = values.get("content-length")
-        if told is not None:
-            if not (told.isascii() and told.isdigit() and len(told) < 16):
+        length = values.get("content-length")
+        if length is not None:
+            if not (length.isascii() and length.isdigit() and len(length) < 16):
                 return "content-length is no number"
-            self.content_length = int(told)
+            self.content_length = int(length)
         return None
 
 

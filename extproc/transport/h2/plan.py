@@ -37,9 +37,9 @@ def plan_of(fields: Fields) -> Plan:
     if encoding != "identity":
         fault = CallFault(Code.UNIMPLEMENTED, f"grpc-encoding {encoding[:32]!r} is not supported, only identity is")
         return Plan(path, fault=fault)
-    told = values.get("grpc-timeout")
+    timeout = values.get("grpc-timeout")
     try:
-        return Plan(path, None if told is None else timeout_s(told), process=path == _PROCESS)
+        return Plan(path, None if timeout is None else timeout_s(timeout), process=path == _PROCESS)
     except CallFault as fault:
         return Plan(path, fault=fault)
 
@@ -47,6 +47,10 @@ def plan_of(fields: Fields) -> Plan:
 def refusal(fault: CallFault) -> bytes:
     """The Trailers-Only answer to a request that can't be a call."""
     if fault.code is Code.UNIMPLEMENTED:
-        told = [("grpc-status", str(int(fault.code))), ("grpc-message", fault.message), ("grpc-accept-encoding", "identity")]
-        return encode([(":status", "200"), ("content-type", "application/grpc"), *told])
+        status_fields = [
+            ("grpc-status", str(int(fault.code))),
+            ("grpc-message", fault.message),
+            ("grpc-accept-encoding", "identity"),
+        ]
+        return encode([(":status", "200"), ("content-type", "application/grpc"), *status_fields])
     return status_block(fault.code, fault.message, opened=False)
