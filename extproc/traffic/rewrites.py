@@ -36,11 +36,6 @@ class RewriteRule(NamedTuple):
     models: tuple[str, ...]
     targets: tuple[RewriteTarget, ...]
 
-    @property
-    def is_partly_weighted(self) -> bool:
-        """Some targets have a weight and others none, which is seldom meant."""
-        return 0 < sum(target.weight is None for target in self.targets) < len(self.targets)
-
 
 class ModelRewrite(NamedTuple):
     """One object: its name as `namespace/name`, when it was created (seconds since the epoch), its rules in order."""
@@ -111,11 +106,6 @@ class RewriteTable:
     def split_of(self, model: str) -> Split | None:
         """Where requests for the model go, None when no rule is for it; '' is a request that names none."""
         return self._exact.get(model, self._generic)
-
-    def target_of(self, model: str, draw: Callable[[], float]) -> str | None:
-        """The model that serves a request for `model`, None when it stays as it is; `draw` as for Split."""
-        split = self.split_of(model)
-        return None if split is None else split.draw(draw)
 
     def followed_by(self) -> tuple[tuple[str, str, str], ...]:
         """Rules whose target has a rule by its own name, which is not followed: the object's name, the model, the target."""

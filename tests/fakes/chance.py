@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
+from extproc.traffic import RewriteTable
+
 
 def seeded(seed: int = 1) -> Callable[[], float]:
     """Uniform in [0, 1), the same numbers on every run."""
@@ -20,3 +22,9 @@ class Draws:
     def __call__(self) -> float:
         assert self.left, "one more draw than the test expects"
         return self.left.pop(0)
+
+
+def target_of(table: RewriteTable, model: str, draw: Callable[[], float]) -> str | None:
+    """The model that serves a request for `model`, None when it stays as it is."""
+    split = table.split_of(model)
+    return None if split is None else split.draw(draw)

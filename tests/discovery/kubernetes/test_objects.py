@@ -14,6 +14,7 @@ from extproc.discovery.kubernetes.objects import TrafficObjects
 from extproc.discovery.kubernetes.traffic import PoolRef
 from extproc.traffic import PoolTables
 from tests.discovery.kubernetes.at_work import AtWork, at_work, running
+from tests.fakes.chance import target_of
 from tests.fakes.kube import FakeKube
 
 GROUP = "inference.networking.k8s.io"
@@ -65,9 +66,8 @@ class Watched:
         )
 
     async def targets(self, **wanted: str | None) -> None:
-        await self.it.until(
-            lambda: all(self.tables.rewrites.live.value.target_of(model, lambda: 0.5) == to for model, to in wanted.items())
-        )
+        table = self.tables.rewrites.live
+        await self.it.until(lambda: all(target_of(table.value, model, lambda: 0.5) == to for model, to in wanted.items()))
 
 
 @contextlib.asynccontextmanager
