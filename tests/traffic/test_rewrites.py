@@ -92,14 +92,8 @@ class TestShares:
         assert [target_of(table, "m", Draws(x)) for x in (0.0, 0.8999, 0.9, 0.9999)] == list("aabb")
 
     def test_a_target_without_weight_among_weights_counts_one(self) -> None:
-        rule = RewriteRule(("m",), to(("a", 3), "b"))
-        assert rule.is_partly_weighted
-        table = RewriteTable([rewrite("ns/r", rule)])
+        table = RewriteTable([rewrite("ns/r", RewriteRule(("m",), to(("a", 3), "b")))])
         assert [target_of(table, "m", Draws(x)) for x in (0.0, 0.7499, 0.75)] == list("aab")
-
-    @pytest.mark.parametrize("targets", [to("a", "b"), to(("a", 1), ("b", 2)), to("a")])
-    def test_all_or_none_is_not_partly(self, targets: tuple[RewriteTarget, ...]) -> None:
-        assert not RewriteRule(("m",), targets).is_partly_weighted
 
     @given(st.lists(st.integers(1, 20), min_size=1, max_size=6))
     def test_every_target_gets_exactly_its_share(self, weights: list[int]) -> None:
