@@ -151,6 +151,24 @@ COLUMNS: Final = ("waiting", "running", "kv_usage", "in_flight")
 """Signals that most scorers read, kept as columns of numbers; the others are read from `Candidates.loads`."""
 
 
+def signals_of(load: Load, waiting: float, in_flight: float) -> dict[str, object]:
+    """What is known of an endpoint, by the signal's name: the columns, None where unknown, and what else its page says.
+
+    `waiting` is the projected queue, NaN when unknown.
+    """
+    known: dict[str, object] = {}
+    for signal in SIGNALS:
+        name = signal.name
+        value = _known(waiting) if name == "waiting" else in_flight if name == "in_flight" else getattr(load, name)
+        if value is not None or name in COLUMNS:
+            known[name] = value
+    return known
+
+
+def _known(value: float) -> float | None:
+    return value if value == value else None
+
+
 class Reading(NamedTuple):
     """What is known of an endpoint that may be picked."""
 
@@ -221,15 +239,9 @@ class Candidates:
 
     def signals(self, position: int) -> dict[str, object]:
         """What is known of a candidate, by the signal's name: the columns, None where unknown, and what else its page says."""
-        load = self.loads[position] if self.loads else NO_LOAD
-        known: dict[str, object] = {}
-        for signal in SIGNALS:
-            if signal.name in COLUMNS:
-                value = float(getattr(self, signal.name)[position])
-                known[signal.name] = value if value == value else None
-            elif (said := getattr(load, signal.name)) is not None:
-                known[signal.name] = said
-        return known
+        if self.loads:
+            return signals_of(self.loads[position], float(self.waiting[position]), float(self.in_flight[position]))
+        return {name: _known(float(getattr(self, name)[position])) for name in COLUMNS}
 
     def __len__(self) -> int:
         return len(self.endpoints)
@@ -373,5 +385,6 @@ __all__ = [
     "ResponseReader",
     "Splice",
     "segments",
+    "signals_of",
     "spliced",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from extproc.domain import COLUMNS, SIGNALS, RequestHead, Source
+from extproc.domain import SIGNALS, RequestHead, Source
 from extproc.observability.decisions import DecisionRecord
 from extproc.pool import MemberView
 
@@ -75,10 +75,6 @@ def endpoint_shape(view: MemberView) -> dict[str, Any]:
 
 def decision_shape(record: DecisionRecord) -> dict[str, Any]:
     """A decision of /debug/decisions."""
-
-    def known(value: float) -> float | None:
-        return value if value == value else None
-
     return {
         "at": record.at_s,
         "request_id": record.request_id,
@@ -93,7 +89,7 @@ def decision_shape(record: DecisionRecord) -> dict[str, Any]:
         "status": record.outcome.status,
         "score": record.score,
         "candidates": record.candidates,
-        "signals": {name: known(getattr(record, name)) for name in COLUMNS},
+        "signals": record.signals(),
         "reason": record.reason(),
         "took_ms": round(record.took_s * 1e3, 4),
     }

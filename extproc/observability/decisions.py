@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from extproc.domain import Endpoint
+from extproc.domain import Endpoint, Load, signals_of
 
 
 class Outcome:
@@ -25,7 +25,7 @@ class Outcome:
 
 
 class DecisionRecord(NamedTuple):
-    """One decision. Signals are the picked endpoint's at that moment, NaN when unknown."""
+    """One decision. Signals are the picked endpoint's at that moment."""
 
     at_s: float
     """Seconds since the epoch."""
@@ -40,14 +40,19 @@ class DecisionRecord(NamedTuple):
     fallbacks: tuple[str, ...]
     score: float
     candidates: int
+    load: Load
+    """What its page said, NO_LOAD when that was unknown."""
     waiting: float
-    running: float
-    kv_usage: float
+    """The projected queue, NaN when unknown."""
     in_flight: float
     """Our requests in flight there before this one."""
     took_s: float
     """From the whole request to the decision."""
     outcome: Outcome
+
+    def signals(self) -> dict[str, object]:
+        """As Candidates.signals."""
+        return signals_of(self.load, self.waiting, self.in_flight)
 
     def reason(self) -> str:
         """The choice in a few words."""
@@ -56,10 +61,10 @@ class DecisionRecord(NamedTuple):
         words = []
         if self.waiting == self.waiting:
             words.append(f"queue {self.waiting:.0f}")
-        if self.running == self.running:
-            words.append(f"running {self.running:.0f}")
-        if self.kv_usage == self.kv_usage:
-            words.append(f"kv {self.kv_usage:.0%}")
+        if self.load.running is not None:
+            words.append(f"running {self.load.running:.0f}")
+        if self.load.kv_usage is not None:
+            words.append(f"kv {self.load.kv_usage:.0%}")
         if not words:
             return f"load unknown, {self.in_flight:.0f} in flight, of {self.candidates}"
         return f"{', '.join(words)}: {self.score:.2f} points, best of {self.candidates}"

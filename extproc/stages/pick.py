@@ -8,7 +8,7 @@ from heapq import nsmallest
 from typing import Any, Final
 
 from extproc import names
-from extproc.domain import Candidates, InferenceRequest
+from extproc.domain import NO_LOAD, Candidates, InferenceRequest
 from extproc.errors import MissingModel, NoEndpoints
 from extproc.observability.decisions import DecisionLog, DecisionRecord, Outcome
 from extproc.observability.metrics import MODEL_SERVER_ERROR, PickerMetrics
@@ -178,9 +178,8 @@ class PickEndpoint:
                 fallbacks=tuple([candidates.endpoints[p].key for p in positions[1:]]) if len(positions) > 1 else (),
                 score=choice.pick.score,
                 candidates=len(candidates.endpoints),
+                load=candidates.loads[first] if candidates.loads else NO_LOAD,
                 waiting=float(candidates.waiting[first]),
-                running=float(candidates.running[first]),
-                kv_usage=float(candidates.kv_usage[first]),
                 in_flight=float(candidates.in_flight[first]),
                 took_s=choice.made_s - draft.started_s,
                 outcome=outcome,

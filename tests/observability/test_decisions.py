@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from extproc.domain import Endpoint
+from extproc.domain import NO_LOAD, Endpoint, Load
 from extproc.observability.decisions import DecisionLog, DecisionRecord, Outcome
 from tests.fakes.candidates import NAN
 
@@ -19,9 +19,8 @@ RECORD = DecisionRecord(
     fallbacks=(),
     score=2.5,
     candidates=3,
+    load=Load(waiting=1, running=7.0, kv_usage=0.31),
     waiting=4.0,
-    running=7.0,
-    kv_usage=0.31,
     in_flight=5.0,
     took_s=0.0001,
     outcome=Outcome(),
@@ -32,14 +31,20 @@ RECORD = DecisionRecord(
     ("changes", "reason"),
     [
         ({}, "queue 4, running 7, kv 31%: 2.50 points, best of 3"),
-        ({"running": NAN}, "queue 4, kv 31%: 2.50 points, best of 3"),
-        ({"waiting": NAN, "kv_usage": NAN}, "running 7: 2.50 points, best of 3"),
-        ({"waiting": NAN, "running": NAN, "kv_usage": NAN}, "load unknown, 5 in flight, of 3"),
+        ({"load": Load(kv_usage=0.31)}, "queue 4, kv 31%: 2.50 points, best of 3"),
+        ({"waiting": NAN, "load": Load(running=7)}, "running 7: 2.50 points, best of 3"),
+        ({"waiting": NAN, "load": NO_LOAD}, "load unknown, 5 in flight, of 3"),
         ({"candidates": 1}, "the only candidate"),
     ],
 )
-def test_reason(changes: dict[str, float], reason: str) -> None:
+def test_reason(changes: dict[str, object], reason: str) -> None:
     assert RECORD._replace(**changes).reason() == reason  # type: ignore[arg-type]
+
+
+def test_its_signals_are_the_tables() -> None:
+    assert RECORD.signals() == {"waiting": 4.0, "running": 7.0, "kv_usage": 0.31, "in_flight": 5.0}
+    more = RECORD._replace(waiting=NAN, load=Load(running_loras=("a",))).signals()
+    assert more == {"waiting": None, "running": None, "kv_usage": None, "running_loras": ("a",), "in_flight": 5.0}
 
 
 def log(*request_ids: str, size: int = 1000) -> DecisionLog:

@@ -176,7 +176,7 @@ class TestPickEndpoint:
             run(picker, request(head=head(x_request_id="r-1")), Draft(deployment.clock() - 0.5))
         record, before = deployment.log.latest(request_id="r-1")
         assert (record.model, record.pool, record.endpoint.key) == ("m", "p", A)
-        assert (record.running, record.kv_usage, record.candidates, record.fallbacks) == (2, 0.25, 1, ())
+        assert (record.load.running, record.load.kv_usage, record.candidates, record.fallbacks) == (2, 0.25, 1, ())
         assert (before.waiting, before.in_flight) == (3, 0), "as it was before this request"
         assert (record.waiting, record.in_flight) == (4, 1)
         assert (record.at_s, record.took_s) == (deployment.clock(), 0.5)
