@@ -161,14 +161,17 @@ class Director:
         draft = answer.decision.ticket
         if not isinstance(draft, Draft):
             return
-        try:
-            if self._on_elsewhere and answer.elsewhere:
-                for moved in self._on_elsewhere:
+        if self._on_elsewhere and answer.elsewhere:
+            for moved in self._on_elsewhere:
+                try:
                     moved(draft, answer.served)
-            for hook in self._on_answered:
+                except Exception:  # the answer is to go on, and the others are to hear of it, all the same
+                    _log.exception("a stage failed to account for who answered")
+        for hook in self._on_answered:
+            try:
                 hook(draft, answer.status)
-        except Exception:  # the answer is to go on all the same
-            _log.exception("a stage failed to account for an answer")
+            except Exception:
+                _log.exception("a stage failed to account for an answer")
 
     def finished(self, end: Finished, served: str) -> None:
         """The request of a decision is over."""

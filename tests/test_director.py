@@ -256,6 +256,16 @@ class TestHooks:
         director.finished(Finished(decision, 200, True), "")
         assert store.describe()[0].in_flight == 0
 
+    @pytest.mark.parametrize("fails", ["answered", "served"])
+    def test_what_one_stage_fails_to_hear_the_next_one_hears(self, deployment: Deployment, fails: str) -> None:
+        deployment.add_pool("p", 1)
+        last = Listening()
+        director = deployment.director(Listening(fails=fails), deployment.picker(), last)
+        decision = director.decide(ask())
+        assert isinstance(decision, Decision)
+        director.answered(Answered(decision, 200, "10.9.9.9:80"))
+        assert last.heard == ["committed lora", "served by 10.9.9.9:80", "answered 200"]
+
     def test_a_director_without_metrics_accounts_for_nothing(self, deployment: Deployment) -> None:
         """To replay, to try, to explain."""
         store = deployment.add_pool("p", 1)

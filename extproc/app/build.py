@@ -68,7 +68,6 @@ class _Plan:
     """What a command is made of, while it is put together."""
 
     parts: Parts
-    files: FileErrors
     problems: list[str] = field(default_factory=list)
     """Everything that is wrong with the settings and the files that they name."""
     document: Document | None = None
@@ -82,6 +81,10 @@ class _Plan:
     @property
     def instruments(self) -> Instruments:
         return self.parts.telemetry.instruments
+
+    @property
+    def files(self) -> FileErrors:
+        return self.parts.telemetry.files
 
     def check(self) -> None:
         """Raise SettingsError with every problem found so far, with the lines of those in the config."""
@@ -133,7 +136,7 @@ def build(settings: Buildable, stages: Sequence[MakeStage] | None = None) -> Ser
     """
     telemetry = Telemetry(settings.metrics_max_models)
     options = ParseOptions(max_inflated_bytes=settings.max_inflated_body_bytes)
-    plan = _Plan(Parts(telemetry, options), telemetry.files)
+    plan = _Plan(Parts(telemetry, options))
     if isinstance(settings, PickingSettings):
         telemetry.instruments.names = settings.metrics_names
     tls = server_tls(settings, telemetry.instruments, telemetry.files, plan.problems)
