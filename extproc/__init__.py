@@ -14,7 +14,7 @@ Everything between a message's bytes and the answer's bytes is one synchronous c
     app
     transport | admin | discovery | scraping | simulator
     kubernetes | sockets
-    director
+    control | director
     stages
     observability
     protocol | request | response | traffic | scheduling | pool
