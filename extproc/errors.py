@@ -5,8 +5,10 @@
     │   ├── InvalidBody           400 invalid_body: not the JSON or the form that its content type says
     │   ├── InvalidModel          400 invalid_model: not a string, control characters, too long
     │   ├── MissingModel          400 model_required
+    │   ├── AmbiguousModel        400 ambiguous_model: several serving endpoints have it
     │   ├── ConflictingModel      400 conflicting_model: two models, where the first was already acted on
     │   ├── UnknownModel          404 model_not_found
+    │   ├── UnknownServedEntity   404 served_entity_not_found
     │   ├── RequestTimeout        408 request_timeout
     │   ├── BodyTooLarge          413 body_too_large
     │   └── UnreadableBody        415 unsupported_encoding
@@ -66,6 +68,12 @@ class MissingModel(RequestError):
     code = "model_required"
 
 
+class AmbiguousModel(RequestError):
+    """Several serving endpoints have a model that no pool serves."""
+
+    code = "ambiguous_model"
+
+
 class ConflictingModel(RequestError):
     """A later `model` differs from the one that was decided on before the body's end."""
 
@@ -77,6 +85,13 @@ class UnknownModel(RequestError):
 
     status = 404
     code = "model_not_found"
+
+
+class UnknownServedEntity(RequestError):
+    """The serving endpoint has no served entity of that name."""
+
+    status = 404
+    code = "served_entity_not_found"
 
 
 class RequestTimeout(RequestError):

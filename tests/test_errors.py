@@ -9,6 +9,7 @@ import pytest
 
 from extproc import errors
 from extproc.errors import (
+    AmbiguousModel,
     BodyNotSeen,
     BodyTooLarge,
     ConflictingModel,
@@ -24,6 +25,7 @@ from extproc.errors import (
     RequestTimeout,
     Saturated,
     UnknownModel,
+    UnknownServedEntity,
     UnreadableBody,
 )
 from extproc.names import DROPPED_REASON_HEADER
@@ -36,8 +38,10 @@ TABLE: list[tuple[type[ExtProcError], int, str, str, str | None]] = [
     (InvalidBody, 400, "invalid_body", CLIENT, None),
     (InvalidModel, 400, "invalid_model", CLIENT, None),
     (MissingModel, 400, "model_required", CLIENT, None),
+    (AmbiguousModel, 400, "ambiguous_model", CLIENT, None),
     (ConflictingModel, 400, "conflicting_model", CLIENT, None),
     (UnknownModel, 404, "model_not_found", CLIENT, None),
+    (UnknownServedEntity, 404, "served_entity_not_found", CLIENT, None),
     (RequestTimeout, 408, "request_timeout", CLIENT, None),
     (BodyTooLarge, 413, "body_too_large", CLIENT, None),
     (UnreadableBody, 415, "unsupported_encoding", CLIENT, None),

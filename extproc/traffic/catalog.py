@@ -1,0 +1,90 @@
+"""What a served entity's name stands for: a model, the pool that serves it, and where its other bodies go.
+
+A route of the gateway may list entities (`catalog.schema.model-A` in version 1 is the model `model-A`). A name that no route
+lists is a model's own name, and its version is a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+from extproc.errors import UnknownModel
+from extproc.traffic.routes import RouteTable
+
+INVOCATIONS: Final = "/invocations"
+"""Where a model server takes what is in no shape of OpenAI's (SageMaker's containers, MLflow's)."""
+_LISTED: Final = 20
+
+
+class UnknownEntity(ValueError):
+    """Nothing serves the entity; the message says what there is."""
+
+
+class Served(NamedTuple):
+    """What serves an entity."""
+
+    model: str
+    """The name that the model server knows."""
+    pool: str
+    path: str = INVOCATIONS
+    """Of the model server, for bodies that are in no shape of OpenAI's."""
+
+
+class CatalogEntry(NamedTuple):
+    """One entity that a route lists."""
+
+    name: str
+    version: str
+    """'' when the route lists no version: then every version is this one."""
+    served: Served
+
+
+def _no_base(_: str) -> str:
+    return ""
+
+
+class Catalog:
+    """Entities by their names. Immutable: a change is a new catalog."""
+
+    def __init__(
+        self, entries: Iterable[CatalogEntry] = (), routes: RouteTable | None = None, base_of: Callable[[str], str] = _no_base
+    ) -> None:
+        """`routes` serve the names that no entry has; `base_of` is the adapters' (`RouteTable.pool_of`).
+
+        Raise ValueError when two entries have the same name and version.
+        """
+        self._versions: dict[str, dict[str, Served]] = {}
+        for entry in entries:
+            versions = self._versions.setdefault(entry.name, {})
+            if entry.version in versions:
+                what = f"version {entry.version!r}" if entry.version else "no version"
+                raise ValueError(f"the entity {entry.name!r} with {what} is listed twice")
+            versions[entry.version] = entry.served
+        self._routes = RouteTable([]) if routes is None else routes
+        self._base_of = base_of
+
+    def resolve(self, name: str, version: str = "") -> Served:
+        """What serves the entity. Raises UnknownEntity, which lists what there is instead."""
+        versions = self._versions.get(name)
+        if versions is not None:
+            served = versions.get(version) or versions.get("")
+            if served is None:
+                there = ", ".join(sorted(versions))
+                asked = f"version {version!r}" if version else "no version"
+                raise UnknownEntity(f"entity {name!r} has versions {there}, and {asked} was asked for")
+            return served
+        try:
+            return Served(name, self._routes.pool_of(name, self._base_of))
+        except UnknownModel:
+            raise UnknownEntity(f"no pool serves {name!r}; there are: {self.listed()}") from None
+
+    def listed(self) -> str:
+        """The entities and models for people to read, shortened when there are many."""
+        names = [*self._versions, *(model for model in self._routes.models if model not in self._versions)]
+        shown = ", ".join(names[:_LISTED])
+        more = len(names) - _LISTED
+        return f"{shown} and {more} more" if more > 0 else shown or "none"
+
+    def __repr__(self) -> str:
+        return f"<Catalog {len(self._versions)} entities, {len(self._routes.models)} models>"

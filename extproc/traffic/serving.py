@@ -1,0 +1,235 @@
+"""Serving endpoints: one name, several served entities, and a split of the requests between them (Databricks' terms).
+
+A key of the request (a user, a session) is hashed into one of 10,000 buckets, and a layout says whose bucket that is: the same
+key is served by the same entity as long as the split is the same, on every replica, and nobody keeps a table of users. A
+request without a key is drawn.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import blake2b
+from itertools import accumulate
+from typing import Final, NamedTuple
+
+from extproc.errors import AmbiguousModel, UnknownServedEntity
+from extproc.traffic.catalog import INVOCATIONS, Catalog, UnknownEntity
+from extproc.traffic.layout import BUCKETS, Layout, in_order
+
+SERVED_MODEL_NAME: Final = "served-model-name"
+"""The response header that says which entity answered."""
+
+BY_KEY: Final = "sticky"
+BY_DRAW: Final = "draw"
+ALONE: Final = "only entity"
+NAMED: Final = "asked by model"
+DIRECT: Final = "asked directly"
+
+
+class ExternalSpec(NamedTuple):
+    """A model that a provider serves."""
+
+    name: str
+    """The provider's name of it."""
+    provider: str
+    task: str
+    """`llm/v1/chat`, `llm/v1/completions` or `llm/v1/embeddings`."""
+    options: tuple[tuple[str, str], ...] = ()
+    """The provider's own settings by their field's name; of a secret the reference, never the value."""
+
+
+class EntitySpec(NamedTuple):
+    """One served entity as it was asked for."""
+
+    name: str
+    entity_name: str = ""
+    """What it serves, as the catalog or a route knows it; '' for an external model."""
+    entity_version: str = ""
+    external: ExternalSpec | None = None
+
+
+class RateLimit(NamedTuple):
+    """At most so many calls or tokens a minute."""
+
+    key: str
+    """`endpoint`: all together; `user`: each; `user_group`, `service_principal`: the `principal`."""
+    calls: int | None = None
+    tokens: int | None = None
+    principal: str = ""
+
+
+class EndpointSpec(NamedTuple):
+    """A serving endpoint as the data plane needs it."""
+
+    name: str
+    entities: tuple[EntitySpec, ...]
+    percentages: tuple[int, ...]
+    """One of each entity, whole, 0 to 100; they add up to 100."""
+    layout: Layout = ()
+    """Which buckets are whose; () lays them out in the order of the list."""
+    sticky: bool = True
+    salt: str = ""
+    """So that two endpoints split the same users differently; '' takes the name."""
+    fallback: bool = False
+    rate_limits: tuple[RateLimit, ...] = ()
+    usage_tracking: bool = False
+    task: str = ""
+
+
+class ServedEntity:
+    """One entity of an endpoint, ready to be served. Immutable by convention."""
+
+    __slots__ = ("endpoint", "external", "model", "name", "path", "percentage", "pool", "problem", "response_headers")
+
+    def __init__(self, endpoint: str, spec: EntitySpec, percentage: int, catalog: Catalog) -> None:
+        self.endpoint = endpoint
+        self.name = spec.name
+        self.percentage = percentage
+        self.external = spec.external
+        self.model = ""
+        """The name that the model server, or the provider, knows."""
+        self.pool = ""
+        """'' when a provider serves it."""
+        self.path = INVOCATIONS
+        self.problem = ""
+        """Why it can't be served: what it names is gone."""
+        self.response_headers: tuple[tuple[str, str], ...] = ((SERVED_MODEL_NAME, spec.name),)
+        if spec.external is not None:
+            self.model = spec.external.name
+            return
+        try:
+            self.model, self.pool, self.path = catalog.resolve(spec.entity_name, spec.entity_version)
+        except UnknownEntity as error:
+            self.problem = str(error)
+
+    def __repr__(self) -> str:
+        where = self.problem or self.pool or "a provider"
+        return f"<ServedEntity {self.endpoint}/{self.name} {self.percentage} % {self.model} at {where}>"
+
+
+class ServingEndpoint:
+    """An endpoint, compiled. Immutable: a change is another one."""
+
+    __slots__ = ("_bounds", "_by_name", "_owners", "_salted", "entities", "name", "spec", "sticky")
+
+    def __init__(self, spec: EndpointSpec, catalog: Catalog) -> None:
+        """Raise ValueError when the split is none: no entity, other percentages than entities or than 100 in all, a layout with
+        others than 10,000 buckets. An entity that nothing serves stays, with its `problem`.
+        """
+        if not spec.entities or len(spec.percentages) != len(spec.entities) or sum(spec.percentages) != 100:
+            raise ValueError(
+                f"endpoint {spec.name!r}: {len(spec.entities)} entities share {spec.percentages}; expected 100 in all"
+            )
+        layout = spec.layout or in_order(spec.percentages)
+        if sum([size for _, size in layout]) != BUCKETS:
+            raise ValueError(f"endpoint {spec.name!r}: the layout has not {BUCKETS} buckets: {layout}")
+        self.name = spec.name
+        self.spec = spec
+        self.sticky = spec.sticky
+        self.entities = tuple(
+            [
+                ServedEntity(spec.name, entity, percentage, catalog)
+                for entity, percentage in zip(spec.entities, spec.percentages, strict=True)
+            ]
+        )
+        self._by_name = {entity.name: entity for entity in self.entities}
+        self._owners = tuple([self.entities[position] for position, _ in layout])
+        self._bounds = tuple(accumulate([size for _, size in layout]))
+        self._salted = blake2b(key=(spec.salt or spec.name).encode()[:64], digest_size=8)
+
+    @property
+    def only(self) -> ServedEntity | None:
+        """The entity that gets all requests, None when there is a choice."""
+        return self._owners[0] if len(self._owners) == 1 else None
+
+    def bucket_of(self, key: bytes) -> int:
+        """0 to 9,999, the same for the same key on every replica."""
+        hashed = self._salted.copy()
+        hashed.update(key)
+        return int.from_bytes(hashed.digest(), "big") % BUCKETS
+
+    def owner_of(self, bucket: int) -> ServedEntity:
+        """Whose bucket it is."""
+        return self._owners[bisect_right(self._bounds, bucket)]
+
+    def choose(self, key: bytes | None, draw: Callable[[], float]) -> tuple[ServedEntity, str]:
+        """The entity that serves the request, and why: `BY_KEY`, `BY_DRAW` or `ALONE`.
+
+        `draw` gives numbers in [0, 1); it is asked when there is no key, or when the endpoint is not sticky.
+        """
+        if len(self._owners) == 1:
+            return self._owners[0], ALONE
+        if key is not None and self.sticky:
+            return self.owner_of(self.bucket_of(key)), BY_KEY
+        return self.owner_of(int(draw() * BUCKETS)), BY_DRAW
+
+    def entity(self, name: str) -> ServedEntity:
+        """The entity of that name. Raises UnknownServedEntity, which lists those there are."""
+        entity = self._by_name.get(name)
+        if entity is None:
+            there = ", ".join(self._by_name)
+            raise UnknownServedEntity(
+                f"The endpoint `{self.name}` has no served entity `{name}`. There are: {there}", param="served_entity"
+            )
+        return entity
+
+    def attempts(self, first: ServedEntity) -> tuple[ServedEntity, ...]:
+        """Who is tried, in order: the first, then the others in the list's order, each once; without fallback, the first."""
+        if not self.spec.fallback:
+            return (first,)
+        return (first, *[entity for entity in self.entities if entity is not first])
+
+    def __repr__(self) -> str:
+        return f"<ServingEndpoint {self.name} {', '.join(f'{e.name} {e.percentage} %' for e in self.entities)}>"
+
+
+class TrafficTable:
+    """All serving endpoints, by every name that leads to one. Immutable: a change is another table."""
+
+    __slots__ = ("_endpoints", "_of_model", "is_empty")
+
+    def __init__(self, endpoints: Iterable[ServingEndpoint] = ()) -> None:
+        self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
+        self.is_empty = not self._endpoints
+        self._of_model: dict[str, list[ServedEntity]] = {}
+        for endpoint in self._endpoints.values():
+            for entity in endpoint.entities:
+                if entity.model:
+                    self._of_model.setdefault(entity.model, []).append(entity)
+
+    def changed(self, changes: Mapping[str, ServingEndpoint | None]) -> TrafficTable:
+        """Another table with these endpoints instead of those of the same names; None: the endpoint is gone."""
+        kept = {**self._endpoints, **changes}
+        return TrafficTable([endpoint for endpoint in kept.values() if endpoint is not None])
+
+    def get(self, name: str) -> ServingEndpoint | None:
+        """The endpoint of that name."""
+        return self._endpoints.get(name)
+
+    def of_model(self, model: str) -> tuple[ServingEndpoint, ServedEntity | None] | None:
+        """The endpoint that serves a model that no endpoint is called: the one of which an entity has it.
+
+        With the entity, as the client asked for that model; None when several of its entities have it, and the split decides.
+        None when no endpoint has it, or when several have and a pool serves it by itself. Raises AmbiguousModel when several
+        have it and only providers serve it.
+        """
+        entities = self._of_model.get(model)
+        if entities is None:
+            return None
+        name = entities[0].endpoint
+        if all(entity.endpoint == name for entity in entities):
+            return self._endpoints[name], entities[0] if len(entities) == 1 else None
+        if any(entity.external is None for entity in entities):
+            return None
+        names = ", ".join(sorted({entity.endpoint for entity in entities}))
+        raise AmbiguousModel(f"The model `{model}` is served by several endpoints; name one of them: {names}", param="model")
+
+    def __iter__(self) -> Iterator[ServingEndpoint]:
+        return iter(self._endpoints.values())
+
+    def __len__(self) -> int:
+        return len(self._endpoints)
+
+    def __repr__(self) -> str:
+        return f"<TrafficTable {len(self)} endpoints>"
