@@ -13,6 +13,7 @@ Everything between a message's bytes and the answer's bytes is one synchronous c
     demo
     app
     transport | admin | discovery | scraping | simulator
+    secrets
     kubernetes | sockets
     control | director
     stages
@@ -20,7 +21,7 @@ Everything between a message's bytes and the answer's bytes is one synchronous c
     protocol | request | response | traffic | scheduling | pool
     settings
     files
-    domain
+    domain | credentials
     errors | names | live | media
     pb
 """

@@ -6,6 +6,7 @@
     │   ├── InvalidModel          400 invalid_model: not a string, control characters, too long
     │   ├── MissingModel          400 model_required
     │   ├── AmbiguousModel        400 ambiguous_model: several serving endpoints have it
+    │   ├── InvalidReference      400 invalid_secret_reference: a secret, or nothing of the kind, where a reference belongs
     │   ├── ConflictingModel      400 conflicting_model: two models, where the first was already acted on
     │   ├── UnknownModel          404 model_not_found
     │   ├── UnknownServedEntity   404 served_entity_not_found
@@ -14,6 +15,7 @@
     │   └── UnreadableBody        415 unsupported_encoding
     ├── Saturated                 429 pool_saturated, dropped reason rejected-saturated
     ├── BodyNotSeen               500 body_not_seen: the proxy's configuration is at fault
+    ├── SecretMissing             500 secret_missing: a secret that is referred to is not to be had
     ├── NoEndpoints               503 no_endpoints, dropped reason rejected-no-endpoints
     ├── DecisionTimeout           504 decision_timeout
     ├── InternalError             500 internal_error: a fault of ours, kept from the client
@@ -74,6 +76,12 @@ class AmbiguousModel(RequestError):
     code = "ambiguous_model"
 
 
+class InvalidReference(RequestError):
+    """What should refer to a secret does not. The message holds nothing of it: it may be the secret itself."""
+
+    code = "invalid_secret_reference"
+
+
 class ConflictingModel(RequestError):
     """A later `model` differs from the one that was decided on before the body's end."""
 
@@ -128,6 +136,12 @@ class BodyNotSeen(ExtProcError):
     """The request's model may have to be changed, and the proxy is configured not to send the body."""
 
     code = "body_not_seen"
+
+
+class SecretMissing(ExtProcError):
+    """A secret that is referred to is not to be had. The message names the reference, which is no secret."""
+
+    code = "secret_missing"
 
 
 class NoEndpoints(ExtProcError):
