@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from extproc import names
-from extproc.domain import NO_MUTATION, Decision, InferenceRequest, Reply, RequestHead
+from extproc.domain import NO_MUTATION, Decision, InferenceRequest, Reply, RequestHead, is_failure
 from extproc.errors import ExtProcError, RequestError
 from extproc.observability.logs import peer_logger
 from extproc.observability.metrics import RouterMetrics, StreamMetrics
 from extproc.protocol import Answered, Decide, Finished
 from extproc.request import ParseOptions, parse
 from extproc.response import AnswerReader
-from extproc.stages import Draft, Ending, Pending, Reasons, Stage, Step
+from extproc.stages import Draft, Ending, Enough, Pending, Reasons, Stage, Step
 
 _log = peer_logger(__name__)
 
@@ -105,11 +105,16 @@ class Director:
                 if step is not None:
                     if isinstance(step, Pending):
                         return self._suspend(request, draft, at, step)
+                    if isinstance(step, Enough):
+                        return self._commit(request, draft)
                     self._end(draft, Ending(step.status, by=stages[at]))
+                    if draft.falls_back and is_failure(step.status):
+                        step = step._replace(headers=(*step.headers, (names.NEXT_ENTITY_HEADER, "1")))
                     return step
                 at += 1
             return self._commit(request, draft)
         except ExtProcError as error:
+            error.falls_back = draft.falls_back and is_failure(error.status)
             self._end(draft, Ending(error.status, error=error, by=stages[at] if at < count else None))
             raise
         except Exception:
@@ -147,6 +152,7 @@ class Director:
             reader,
             draft.splices,
             draft.response() or NO_MUTATION,
+            draft.falls_back,
         )
         draft.let_go()
         return decision
@@ -208,7 +214,7 @@ class Director:
                     continue
                 if isinstance(step, Pending):
                     reasons.of(stage, {"waits_for": step.what, "timeout_s": step.timeout_s})
-                else:
+                elif not isinstance(step, Enough):
                     reasons.of(stage, {"answered": step.status})
                 break
         except ExtProcError as error:

@@ -185,6 +185,9 @@ class RequestHead(NamedTuple):
     headers: Mapping[str, bytes]
     subset: tuple[str, ...] | None = None
     """The proxy's subset hint (proposal 004): None when it gave none, empty when nothing may be picked."""
+    attempt: int | None = None
+    """Which attempt at the request this is, from 1: the proxy asks anew for each. 0: there are none yet, and the request may be
+    handed over to where they are made. None: the proxy makes no attempts of ours."""
 
     def text(self, name: str) -> str:
         """The header as text, '' when absent. Bytes outside ASCII are read as latin-1, as HTTP does."""
@@ -352,6 +355,13 @@ class Decision(NamedTuple):
     change of length needs in the headers is in `remove_headers`."""
     response: HeaderMutation = NO_MUTATION
     """Changes to the headers of the response."""
+    falls_back: bool = False
+    """Somebody else is left to serve the request: a failed answer says so to the proxy, which then asks anew."""
+
+
+def is_failure(status: int) -> bool:
+    """Whether an answer with this status is the server's failure, and another one may do better: 429 and 5xx."""
+    return status == 429 or status >= 500
 
 
 class Reply(NamedTuple):
@@ -384,6 +394,7 @@ __all__ = [
     "RequestHead",
     "ResponseReader",
     "Splice",
+    "is_failure",
     "segments",
     "signals_of",
     "spliced",

@@ -42,6 +42,8 @@ class ExtProcError(Exception):
         super().__init__(message)
         self.message = message
         self.param = param
+        self.falls_back = False
+        """Somebody else is left to serve the request: the proxy is told to ask anew."""
 
 
 class RequestError(ExtProcError):

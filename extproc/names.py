@@ -25,6 +25,20 @@ SUBSET_NAMESPACE: Final = "envoy.lb.subset_hint"
 SUBSET_KEY: Final = "x-gateway-destination-endpoint-subset"
 SERVED_KEY: Final = "x-gateway-destination-endpoint-served"
 
+# Ours, for the two listeners of envoy/serving-endpoints.yaml. Which attempt at a request this is comes as metadata, which no
+# client can write: 0 where it can be handed over to the listener of attempts, and in that one their number, from 1.
+ATTEMPT_NAMESPACE: Final = "extproc.attempt"
+ATTEMPT_KEY: Final = "number"
+# On a request: which of Envoy's routes it takes, chosen anew when we have decided.
+ROUTE_HEADER: Final = "x-extproc-route"
+ROUTE_ATTEMPTS: Final = "attempts"
+ROUTE_EXTERNAL: Final = "external"
+ROUTE_EXTERNAL_PLAIN: Final = "external-plain"
+# Metadata of LB_NAMESPACE: the address, `ip:port`, of an external provider.
+EXTERNAL_KEY: Final = "x-extproc-external-address"
+# On an answer: this attempt failed, and another entity is left. Envoy makes the next attempt, or removes the header.
+NEXT_ENTITY_HEADER: Final = "x-extproc-next-entity"
+
 # On answers of our own (llm-d router; clients key their retries on it).
 DROPPED_REASON_HEADER: Final = "x-llm-d-request-dropped-reason"
 

@@ -12,7 +12,7 @@ from extproc.domain import NO_MUTATION, Decision, HeaderMutation, InferenceReque
 from extproc.errors import BodyTooLarge, ExtProcError, InvalidBody, InvalidModel, MissingModel, NoEndpoints, UnknownModel
 from extproc.protocol import Answered, Decide, Finished
 from extproc.request import ParseOptions
-from extproc.stages import NO_HOOKS, Draft, Ending, Hooks, Pending, Step
+from extproc.stages import ENOUGH, NO_HOOKS, Draft, Ending, Hooks, Pending, Step
 from extproc.traffic import AdapterMap
 from tests.fakes.candidates import endpoints
 from tests.fakes.deployment import Deployment
@@ -410,3 +410,63 @@ class TestExplain:
     def test_why_a_body_was_not_read(self, deployment: Deployment) -> None:
         told = deployment.director(deployment.headers()).explain(head(content_encoding="compress"), b"x")
         assert told["unread"] == "content-encoding compress"
+
+
+class Says:
+    """A stage with one thing to say, behind which nobody or somebody is left."""
+
+    def __init__(self, step: Step | ExtProcError, *, falls_back: bool = False) -> None:
+        self.hooks = NO_HOOKS
+        self._step = step
+        self._falls_back = falls_back
+
+    def decide(self, request: InferenceRequest, draft: Draft) -> Step:
+        draft.falls_back = self._falls_back
+        if isinstance(self._step, ExtProcError):
+            raise self._step
+        return self._step
+
+
+class TestEnough:
+    def test_the_stages_behind_are_not_asked_and_hear_of_it(self, deployment: Deployment) -> None:
+        deployment.add_pool("p", 1)
+        heard: list[str] = []
+        last = Says(MissingModel("not asked"))
+        last.hooks = Hooks(committed=lambda request, draft: heard.append("committed"))
+        director = deployment.director(deployment.headers(), Says(ENOUGH), deployment.picker("p"), last)
+        decision = director.decide(ask())
+        assert isinstance(decision, Decision)
+        assert (decision.destination, decision.metadata) == ("", ())
+        assert dict(decision.set_headers)["X-Gateway-Model-Name"] == "lora"
+        director.answered(Answered(decision, 200, ""))
+        director.finished(Finished(decision, 200, True), "")
+        assert heard == ["committed"]
+        assert len(deployment.log) == 0
+
+    def test_explained(self, deployment: Deployment) -> None:
+        director = deployment.director(Says(ENOUGH), Says(MissingModel("not asked")))
+        assert "error" not in director.explain(HEAD, BODY)
+
+
+class TestFallsBack:
+    NEXT = ("x-extproc-next-entity", "1")
+
+    @pytest.mark.parametrize("falls_back", [True, False])
+    def test_a_decision_says_so(self, deployment: Deployment, falls_back: bool) -> None:
+        decision = deployment.director(Says(None, falls_back=falls_back)).decide(ask())
+        assert isinstance(decision, Decision)
+        assert decision.falls_back == falls_back
+
+    @pytest.mark.parametrize(("status", "next_"), [(200, False), (404, False), (429, True), (503, True)])
+    def test_a_reply_of_a_stage(self, deployment: Deployment, status: int, next_: bool) -> None:
+        for falls_back in (True, False):
+            reply = deployment.director(Says(Reply(status, b""), falls_back=falls_back)).decide(ask())
+            assert isinstance(reply, Reply)
+            assert (self.NEXT in reply.headers) == (next_ and falls_back)
+
+    @pytest.mark.parametrize(("error", "next_"), [(NoEndpoints("none"), True), (UnknownModel("none"), False)])
+    def test_an_error(self, deployment: Deployment, error: ExtProcError, next_: bool) -> None:
+        for falls_back in (True, False):
+            with pytest.raises(ExtProcError) as raised:
+                deployment.director(Says(error, falls_back=falls_back)).decide(ask())
+            assert raised.value.falls_back == (next_ and falls_back)

@@ -95,3 +95,9 @@ def test_errors_the_client_can_mend_are_one_family() -> None:
 
 def test_the_message_is_the_text_of_the_exception() -> None:
     assert str(UnknownModel("no such model", param="model")) == "no such model"
+
+
+def test_somebody_else_is_left() -> None:
+    error = NoEndpoints("none")
+    error.falls_back = True
+    assert ("x-extproc-next-entity", "1") in reply_of(error).headers

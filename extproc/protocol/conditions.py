@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from extproc.domain import Decision, Reply, RequestHead, ResponseReader
+from extproc.domain import Decision, Reply, RequestHead, ResponseReader, is_failure
+from extproc.protocol.actions import Actions
 from extproc.protocol.early import Watch, watch
 from extproc.protocol.events import (
     BodyMode,
@@ -34,6 +35,7 @@ class Remembered:
         "_finished",
         "_head",
         "_held_bytes",
+        "_held_response",
         "_limits",
         "_only_listens",
         "_parts",
@@ -64,6 +66,7 @@ class Remembered:
         self._reader: ResponseReader | None = None
         self._only_listens = False
         self._status = 0
+        self._held_response: Actions = []
         self._finished = False
         self.served = ""
 
@@ -138,6 +141,15 @@ class Remembered:
 
     def _answer_is_ours(self, event: DecisionMade) -> bool:
         return isinstance(event.outcome, Reply)
+
+    def _answer_may_still_fail(self, event: ResponseHeaders) -> bool:
+        decision = self._decision
+        return (
+            decision is not None
+            and decision.falls_back
+            and self._config.response_body is FULL_DUPLEX  # in other modes nothing comes before the headers' reply
+            and not is_failure(event.status)
+        )
 
     def _request_has_ended(self, event: RequestBody) -> bool:
         return self._request_ended

@@ -6,7 +6,19 @@ waits: when a decision takes time, `DecisionMade` simply arrives later.
 
 from __future__ import annotations
 
-from extproc.domain import NO_MUTATION, BodyPath, Decision, HeaderMutation, Reply, ResponseReader, spliced
+from typing import Final
+
+from extproc import names
+from extproc.domain import (
+    NO_MUTATION,
+    BodyPath,
+    Decision,
+    HeaderMutation,
+    Reply,
+    ResponseReader,
+    is_failure,
+    spliced,
+)
 from extproc.errors import DecisionTimeout, ExtProcError, ProtocolError, RequestTimeout
 from extproc.protocol.actions import (
     Actions,
@@ -55,9 +67,10 @@ class ExtProcStream(Remembered):
         self._response_rules = _RESPONSE_RULES[State.RESPONSE_START]
 
     def __repr__(self) -> str:
+        falls_back = self._decision is not None and self._decision.falls_back
         return (
             f"<ExtProcStream {self.request_state.name}/{self.response_state.name} {self._config.request_body.name}"
-            f"/{self._config.response_body.name} held={self._held_bytes}>"
+            f"/{self._config.response_body.name} held={self._held_bytes}{' falls back' if falls_back else ''}>"
         )
 
     def receive(self, event: Event) -> Actions:
@@ -289,7 +302,28 @@ class ExtProcStream(Remembered):
                 self._only_listens = reader.only_listens
             if stale:
                 mutation = both(HeaderMutation(stale), mutation)
+        if decision.falls_back and is_failure(event.status):
+            mutation = both(mutation, _NEXT_ENTITY)
         return [ReplyResponseHeaders(mutation), Answered(decision, event.status, event.served)]
+
+    def _hold_response_headers(self, event: ResponseHeaders) -> Actions:
+        """Keep the reply: Envoy sends pieces of the body without it, and none of them goes on before it."""
+        reply, *rest = self._pass_response_headers(event)
+        self._held_response = [reply]
+        return rest
+
+    def _held(self) -> Actions:
+        held, self._held_response = self._held_response, []
+        return held
+
+    def _pass_held_response(self, event: ResponseBody) -> Actions:
+        return self._held() + self._pass_response_body(event)
+
+    def _end_held_response(self, event: ResponseBody) -> Actions:
+        return self._held() + self._end_response_body(event)
+
+    def _end_held_response_at_trailers(self, event: object) -> Actions:
+        return self._held() + self._end_response_trailers(event)
 
     def _end_response_headers(self, event: ResponseHeaders) -> Actions:
         return self._pass_response_headers(event) + self._finish_once(complete=True)
@@ -328,6 +362,8 @@ class ExtProcStream(Remembered):
             self._decision = event.outcome
         return self._finish_once(complete=False)
 
+
+_NEXT_ENTITY: Final = HeaderMutation(set_headers=((names.NEXT_ENTITY_HEADER, "1"),))
 
 _RESPONSE_RULES = rules_of(ExtProcStream, RESPONSE_ROWS)
 _REQUEST_RULES = rules_of(ExtProcStream, REQUEST_ROWS)

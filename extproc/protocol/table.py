@@ -40,6 +40,7 @@ class State(Enum):
     CLOSED = "nothing: the stream is over"
     # response half
     RESPONSE_START = "response headers"
+    RESPONSE_HELD = "the first piece of the response, with its headers held back"
     RESPONSE_BODY = "the response's body or trailers"
     RESPONSE_DONE = "nothing: the response is over"
 
@@ -121,10 +122,15 @@ REQUEST_ROWS: tuple[Row, ...] = (
 
 RESPONSE_ROWS: tuple[Row, ...] = (
     Row(_S.RESPONSE_START, e.ResponseHeaders, "ends", "end_response_headers", _S.RESPONSE_DONE),
+    # An answer that has only headers may still be cut, and then somebody else is asked: nobody has seen anything of it yet.
+    Row(_S.RESPONSE_START, e.ResponseHeaders, "answer_may_still_fail", "hold_response_headers", _S.RESPONSE_HELD),
     Row(_S.RESPONSE_START, e.ResponseHeaders, "", "pass_response_headers", _S.RESPONSE_BODY),
     Row(_S.RESPONSE_START, e.ResponseBody, "ends", "end_response_body", _S.RESPONSE_DONE),
     Row(_S.RESPONSE_START, e.ResponseBody, "", "pass_response_body", _S.RESPONSE_BODY),
     Row(_S.RESPONSE_START, e.ResponseTrailers, "", "end_response_trailers", _S.RESPONSE_DONE),
+    Row(_S.RESPONSE_HELD, e.ResponseBody, "ends", "end_held_response", _S.RESPONSE_DONE),
+    Row(_S.RESPONSE_HELD, e.ResponseBody, "", "pass_held_response", _S.RESPONSE_BODY),
+    Row(_S.RESPONSE_HELD, e.ResponseTrailers, "", "end_held_response_at_trailers", _S.RESPONSE_DONE),
     Row(_S.RESPONSE_BODY, e.ResponseBody, "ends", "end_response_body", _S.RESPONSE_DONE),
     Row(_S.RESPONSE_BODY, e.ResponseBody, "", "pass_response_body", _S.RESPONSE_BODY),
     Row(_S.RESPONSE_BODY, e.ResponseTrailers, "", "end_response_trailers", _S.RESPONSE_DONE),

@@ -18,16 +18,18 @@ from extproc.stages.pick import PickEndpoint
 from extproc.stages.pools import PoolOfEndpoints
 from extproc.stages.rewrite import RewriteModel
 from extproc.stages.route import RouteToPool
-from extproc.stages.stage import NO_HOOKS, Ending, Hooks, Pending, Stage, Step
+from extproc.stages.stage import ENOUGH, NO_HOOKS, Ending, Enough, Hooks, Pending, Stage, Step
 from extproc.stages.stored import FindStored
 
 __all__ = [
+    "ENOUGH",
     "NO_HOOKS",
     "AdmitByPriority",
     "Booking",
     "Choice",
     "Draft",
     "Ending",
+    "Enough",
     "FindStored",
     "Hooks",
     "ModelHeaders",

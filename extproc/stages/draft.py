@@ -58,6 +58,7 @@ class Draft:
         "complete",
         "destination",
         "empty_model",
+        "falls_back",
         "made_at",
         "measurement",
         "metadata",
@@ -124,6 +125,8 @@ class Draft:
         self.rewrite: tuple[str, str] | None = None
         """The object whose rule decided on the model that serves, as `namespace/name`, and that model."""
         self.splices: tuple[Splice, ...] = ()
+        self.falls_back = False
+        """Somebody else is left to serve the request: when this fails (429, 5xx, cut), the proxy asks anew."""
         self.priority = 0
         """More is more important; below 0 may be shed."""
 

@@ -9,8 +9,17 @@ from extproc.domain import InferenceRequest, Reply
 from extproc.errors import DecisionTimeout, ExtProcError
 from extproc.stages.draft import Draft
 
-Step: TypeAlias = "Reply | Pending | None"
-"""What comes of a stage: an answer of our own, a wait, or None to go on."""
+
+class Enough:
+    """The decision is whole: the stages behind are not asked. It goes out, and they hear of it as of any other."""
+
+    __slots__ = ()
+
+
+ENOUGH: Final = Enough()
+
+Step: TypeAlias = "Reply | Pending | Enough | None"
+"""What comes of a stage: an answer of our own, a wait, the end of the decision, or None to go on."""
 
 
 class Stage(Protocol):

@@ -29,6 +29,7 @@ class Rest(NamedTuple):
     subset: tuple[str, ...] | None
     served: str
     config: ProtocolConfig | None
+    attempt: int | None = None
 
 
 _parse = pb.ProcessingRequest.FromString
@@ -111,7 +112,7 @@ def only_headers(raw: bytes) -> RequestHeaders | None:
     headers = _read_headers(raw, at, stop)
     if rest is None or headers is None:
         return None
-    return RequestHeaders(RequestHead(headers, rest.subset), ends, rest.config)
+    return RequestHeaders(RequestHead(headers, rest.subset, rest.attempt), ends, rest.config)
 
 
 def only_response_headers(raw: bytes) -> ResponseHeaders | None:
@@ -231,7 +232,7 @@ def _read_any_rest(rest: bytes) -> Rest | None:
         message = _parse(rest)
         if message.WhichOneof("request") is not None:
             return None
-        return Rest(subset_of(message), served_of(message), config_of(message))
+        return Rest(subset_of(message), served_of(message), config_of(message), attempt_of(message))
     except (DecodeError, ProtocolError):
         return None
 
@@ -276,6 +277,24 @@ def served_of(message: pb.ProcessingRequest) -> str:
         return ""
     fields = spaces[names.LB_NAMESPACE].fields
     return fields[names.SERVED_KEY].string_value if names.SERVED_KEY in fields else ""
+
+
+def attempt_of(message: pb.ProcessingRequest) -> int | None:
+    """Which attempt at its request this is, as in RequestHead; None when the proxy does not say, or something odd."""
+    if not message.HasField("metadata_context"):
+        return None
+    spaces = message.metadata_context.filter_metadata
+    if names.ATTEMPT_NAMESPACE not in spaces:
+        return None
+    fields = spaces[names.ATTEMPT_NAMESPACE].fields
+    if names.ATTEMPT_KEY not in fields or not fields[names.ATTEMPT_KEY].HasField("number_value"):
+        return None
+    number = fields[names.ATTEMPT_KEY].number_value
+    return int(number) if 0 <= number <= _MOST_ATTEMPTS else None
+
+
+_MOST_ATTEMPTS: Final = 1000
+"""More is no number of an attempt."""
 
 
 def subset_of(message: pb.ProcessingRequest) -> tuple[str, ...] | None:

@@ -30,6 +30,7 @@ from extproc.protocol import (
 )
 from extproc.protocol.events import Event
 from extproc.transport.byhand import (
+    attempt_of,
     config_of,
     only_headers,
     only_request_body,
@@ -123,7 +124,8 @@ def _request_headers(message: pb.ProcessingRequest) -> RequestHeaders:
     part = message.request_headers
     # With raw_value the text is empty (Envoy's default); the other way round in older or other proxies.
     headers = {h.key: h.raw_value or h.value.encode() for h in part.headers.headers}
-    return RequestHeaders(RequestHead(headers, subset_of(message)), part.end_of_stream, config_of(message))
+    head = RequestHead(headers, subset_of(message), attempt_of(message))
+    return RequestHeaders(head, part.end_of_stream, config_of(message))
 
 
 def _response_headers(message: pb.ProcessingRequest) -> ResponseHeaders:

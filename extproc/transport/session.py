@@ -237,5 +237,9 @@ def _failed(error: Exception, head: RequestHead) -> DecisionFailed:
 def reply_of(error: ExtProcError) -> Reply:
     """The error in OpenAI's shape (https://platform.openai.com/docs/guides/error-codes)."""
     body = {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
-    headers = ((names.DROPPED_REASON_HEADER, error.dropped_reason),) if error.dropped_reason else ()
+    headers: tuple[tuple[str, str], ...] = (
+        ((names.DROPPED_REASON_HEADER, error.dropped_reason),) if error.dropped_reason else ()
+    )
+    if error.falls_back:
+        headers += ((names.NEXT_ENTITY_HEADER, "1"),)
     return Reply(error.status, orjson.dumps(body), headers=headers, details=f"extproc_{error.code}")

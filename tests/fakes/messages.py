@@ -30,6 +30,11 @@ def put_subset(message: pb.ProcessingRequest, subset: Sequence[str] | str) -> No
         value.list_value.extend(subset)
 
 
+def put_attempt(message: pb.ProcessingRequest, number: float) -> None:
+    """Which attempt it is, as envoy/serving-endpoints.yaml says it."""
+    message.metadata_context.filter_metadata[names.ATTEMPT_NAMESPACE].fields[names.ATTEMPT_KEY].number_value = number
+
+
 def request_headers(
     headers: Mapping[str, bytes] = JSON_HEADERS,
     *,

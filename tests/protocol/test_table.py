@@ -6,7 +6,7 @@ from collections import deque
 
 import pytest
 
-from extproc.domain import Reply
+from extproc.domain import Decision, Reply
 from extproc.errors import ProtocolError, UnknownModel
 from extproc.protocol import BodyMode, Event, ExtProcStream, StreamLimits
 from extproc.protocol.table import REQUEST_EVENTS, REQUEST_ROWS, RESPONSE_EVENTS, RESPONSE_ROWS, Row, State, mermaid
@@ -38,6 +38,7 @@ EVENTS: tuple[Event, ...] = (
     TRAILERS,
     made(),
     made(Reply(200, b"")),
+    made(Decision(falls_back=True)),
     failed(UnknownModel("no such model")),
     response(),
     response(end=True),

@@ -171,6 +171,32 @@ class TestSubset:
         assert codec.decode(message.SerializeToString()) == RequestBody(b"x", False, ())
 
 
+class TestAttempt:
+    @pytest.mark.parametrize(
+        ("number", "attempt"),
+        [(0, 0), (1, 1), (15, 15), (2.0, 2), (-1, None), (1e18, None), (float("nan"), None), (float("inf"), None)],
+    )
+    def test_its_number(self, number: float, attempt: int | None) -> None:
+        message = pb.ProcessingRequest.FromString(messages.request_headers())
+        messages.put_attempt(message, number)
+        event = codec.decode(message.SerializeToString())
+        assert isinstance(event, RequestHeaders)
+        assert event.head.attempt == attempt
+
+    def test_a_clients_headers_are_no_attempt(self) -> None:
+        told = {names.ATTEMPT_NAMESPACE: b"2", names.ATTEMPT_KEY: b"2", "x-envoy-attempt-count": b"2"}
+        event = codec.decode(messages.request_headers({**messages.JSON_HEADERS, **told}))
+        assert isinstance(event, RequestHeaders)
+        assert event.head.attempt is None
+
+    def test_what_is_no_number_is_no_attempt(self) -> None:
+        message = pb.ProcessingRequest.FromString(messages.request_headers())
+        message.metadata_context.filter_metadata[names.ATTEMPT_NAMESPACE].fields[names.ATTEMPT_KEY].string_value = "2"
+        event = codec.decode(message.SerializeToString())
+        assert isinstance(event, RequestHeaders)
+        assert event.head.attempt is None
+
+
 class TestGarbage:
     @pytest.mark.parametrize("raw", [b"\xff", b"\x22", b"\x22\x05ab", b"\x12\x01", b"not protobuf", b"\x22\x80"])
     def test_bytes_that_are_no_message(self, raw: bytes) -> None:

@@ -16,7 +16,7 @@ from extproc.protocol import BodyMode, Direction, ProtocolConfig
 from extproc.protocol.events import Event, RequestBody, RequestHeaders, ResponseBody, ResponseHeaders
 from extproc.transport import codec
 from tests.fakes import messages
-from tests.fakes.messages import put_subset
+from tests.fakes.messages import put_attempt, put_subset
 
 _sizes = st.sampled_from([0, 1, 5, 100, 126, 127, 128, 300, 20_000])
 
@@ -39,7 +39,7 @@ def told(decode: Callable[[bytes], Event], raw: bytes) -> Event | str:
 @st.composite
 def metadata(draw: st.DrawFn, message: pb.ProcessingRequest) -> None:
     """Now and then what Envoy forwards of a request's metadata."""
-    kind = draw(st.integers(0, 7))
+    kind = draw(st.integers(0, 8))
     if kind == 0:
         message.metadata_context.SetInParent()
     if kind in (1, 2):
@@ -47,6 +47,8 @@ def metadata(draw: st.DrawFn, message: pb.ProcessingRequest) -> None:
         space.fields[names.SERVED_KEY].string_value = draw(st.sampled_from(["10.0.0.1:8000", "", "x" * 5000]))
     if kind in (2, 3):
         put_subset(message, draw(st.sampled_from([["10.0.0.1:80"], [], "10.0.0.1,10.0.0.2"])))
+    if kind in (3, 8):
+        put_attempt(message, draw(st.sampled_from([0, 1, 15, -1, 1e300])))
     if kind == 4:
         message.attributes["envoy.filters.http.ext_proc"].SetInParent()
 
