@@ -12,7 +12,7 @@ Everything between a message's bytes and the answer's bytes is one synchronous c
     cli
     demo
     app
-    transport | admin | discovery | scraping | simulator
+    transport | admin | discovery | scraping | simulator | storage
     secrets
     kubernetes | sockets
     control | director
@@ -22,7 +22,7 @@ Everything between a message's bytes and the answer's bytes is one synchronous c
     settings
     files
     domain | credentials
-    errors | names | live | media
+    backoff | errors | names | live | media
     pb
 """
 

@@ -3,6 +3,7 @@
     StoreError
     ├── StoreUnavailable    it can't be reached or can't write: nothing was changed, as far as anybody knows; try again later
     ├── Superseded          somebody else committed since: load what is new, decide again
+    ├── Forgotten           the history does not reach back that far: load the state
     └── SchemaTooNew        it was written by a newer release; an operator has to act, trying again is of no use
 
 A store keeps bytes and knows nothing of what is in them. The number belongs to the whole state and not to one endpoint, so a
@@ -32,6 +33,14 @@ class Superseded(StoreError):
     def __init__(self, current: int) -> None:
         super().__init__(f"the state has changed meanwhile, its number is {current} now")
         self.current = current
+
+
+class Forgotten(StoreError):
+    """History was asked for from a revision on that it no longer reaches back to."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"the history no longer has all that came after revision {number}")
+        self.number = number
 
 
 class SchemaTooNew(StoreError):
@@ -93,7 +102,10 @@ class RevisionStore(Protocol):
         """
 
     async def since(self, number: int) -> Sequence[Revision]:
-        """What was committed after `number`, oldest first, without gaps."""
+        """What was committed after `number`, oldest first, without gaps.
+
+        Raises Forgotten when some of it is not kept any more; then `load` tells where things stand.
+        """
 
     async def history(self, endpoint: str, before: int | None = None, limit: int = 50) -> Sequence[Revision]:
         """The endpoint's last revisions, newest first, of those numbered below `before`; deleted endpoints keep theirs."""

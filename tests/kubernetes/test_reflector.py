@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from extproc.kubernetes import reflector as module
 from extproc.kubernetes.client import KubeClient
-from extproc.kubernetes.reflector import Backoff, Reflector, Resource, identify
+from extproc.kubernetes.reflector import Reflector, Resource, identify
 from tests.fakes.kube import FakeKube
 from tests.fakes.kube_objects import POOLS, config_map, pod, pool
 from tests.kubernetes.mirror import Mirror, Notes
@@ -326,11 +326,3 @@ def test_any_json_is_an_object_or_none(value: object) -> None:
     found = identify(value)
 
     assert found is None or found[0][1]
-
-
-def test_pauses_are_spread() -> None:
-    chance = random.Random(1)
-    pauses = [Backoff(chance.random, first_s=1, most_s=1).next() for _ in range(200)]
-
-    assert 0.5 <= min(pauses) < 0.55
-    assert 0.95 < max(pauses) <= 1

@@ -1,0 +1,89 @@
+"""Desired state that ends with the process: `memory:`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice, takewhile
+
+from extproc.control.store import Change, Forgotten, Revision, State, Superseded
+from extproc.storage.keep import Keep, check
+
+
+class MemoryStore:
+    """A RevisionStore of one process and one event loop. Closing it forgets nothing."""
+
+    def __init__(self, keep: Keep = Keep()) -> None:
+        self._keep = keep
+        self._number = 0
+        self._forgotten = 0
+        self._documents: dict[str, bytes] = {}
+        self._history: dict[str, deque[Revision]] = {}
+        self._deleted: dict[str, None] = {}
+        """Names with a history and no document, in the order in which they were deleted."""
+        self._watchers: set[asyncio.Event] = set()
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore number={self._number}>"
+
+    async def open(self) -> None:
+        """Nothing to do."""
+
+    async def load(self) -> State:
+        return State(self._number, dict(self._documents))
+
+    async def commit(self, expected: int, changes: Sequence[Change], actor: str, reason: str, at_ms: int) -> int:
+        check(changes, actor, reason, at_ms)
+        if expected != self._number:
+            raise Superseded(self._number)
+        for change in changes:
+            self._number += 1
+            self._store(Revision(self._number, change, actor, reason, at_ms))
+        if changes:
+            for watcher in self._watchers:
+                watcher.set()
+        return self._number
+
+    def _store(self, revision: Revision) -> None:
+        _, (name, document, _), *_ = revision
+        self._deleted.pop(name, None)
+        if document is None:
+            self._documents.pop(name, None)
+            self._deleted[name] = None
+        else:
+            self._documents[name] = document
+        history = self._history.setdefault(name, deque())
+        history.append(revision)
+        if len(history) > self._keep.revisions:
+            self._forgotten = max(self._forgotten, history.popleft().number)
+        if len(self._deleted) > self._keep.deleted:
+            oldest = next(iter(self._deleted))
+            del self._deleted[oldest]
+            self._forgotten = max(self._forgotten, self._history.pop(oldest)[-1].number)
+
+    async def since(self, number: int) -> Sequence[Revision]:
+        if number < self._forgotten:
+            raise Forgotten(number)
+        found = []
+        for history in self._history.values():
+            found += list(takewhile(lambda each: each.number > number, reversed(history)))
+        return sorted(found)
+
+    async def history(self, endpoint: str, before: int | None = None, limit: int = 50) -> Sequence[Revision]:
+        newest_first = reversed(self._history.get(endpoint, ()))
+        return list(islice((each for each in newest_first if before is None or each.number < before), max(0, limit)))
+
+    async def watch(self, changed: Callable[[int], None]) -> None:
+        committed = asyncio.Event()
+        self._watchers.add(committed)
+        try:
+            while True:
+                committed.clear()
+                changed(self._number)
+                await committed.wait()
+        finally:
+            self._watchers.discard(committed)
+
+    async def close(self) -> None:
+        """Nothing to do."""
