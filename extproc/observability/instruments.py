@@ -7,14 +7,14 @@ lock and walk the buckets (1 to 3 µs each, several a request). Rendering stays 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from typing import Final, Generic, TypeVar, cast
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from extproc.observability.twins import MetricNames, shown, summed
+from extproc.observability.twins import MetricNames, older_lacks, shown
 
 MAX_SERIES: Final = 1000
 """Children of a family whose labels nothing else bounds: what comes later is counted as `other`."""
@@ -106,15 +106,18 @@ class Family(Generic[Child]):
         if values == others:
             return
         gone = self._children.pop(values, None)
-        if gone is None:
-            return
-        kept = self.child(*others)
-        if isinstance(gone, Histogram):
-            assert isinstance(kept, Histogram)
-            kept.add(gone)
-        else:
-            assert isinstance(kept, Value)
-            kept.value += gone.value
+        if gone is not None:
+            _add(self.child(*others), gone)
+
+    def summed(self, over: Collection[str]) -> Generator[None, None, Family[Child]]:
+        """Gives the family that it is without these labels, in short steps."""
+        kept = [position for position, label in enumerate(self.labels) if label not in over]
+        total = Family(self.kind, self.name, self.doc, [self.labels[at] for at in kept], self._make, UNBOUNDED)
+        for number, (values, child) in enumerate(list(self._children.items())):
+            _add(total.child(*[values[at] for at in kept]), child)
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                yield
+        return total
 
     def remove(self, *values: str) -> None:
         """Forget a child, e.g. of an endpoint that left."""
@@ -143,6 +146,15 @@ class Family(Generic[Child]):
             assert isinstance(child, Value)
             metric.add_metric(values, child.value)
         return metric
+
+
+def _add(kept: Value | Histogram, gone: Value | Histogram) -> None:
+    if isinstance(gone, Histogram):
+        assert isinstance(kept, Histogram)
+        kept.add(gone)
+    else:
+        assert isinstance(kept, Value)
+        kept.value += gone.value
 
 
 class Instruments(Collector):
@@ -178,11 +190,12 @@ class Instruments(Collector):
         return family
 
     def collect(self) -> Iterator[Metric]:
-        for refresh in self.before_collect:
-            for _ in refresh() or ():
-                pass
-        for family in self._families:
-            yield from shown(family.collect(), self.names)
+        """Each family in one."""
+        made: dict[str, Metric] = {}
+        for piece in self.pieces():
+            if piece is not None and made.setdefault(piece.name, piece) is not piece:
+                made[piece.name].samples += piece.samples
+        return iter(made.values())
 
     def pieces(self) -> Iterator[Metric | None]:
         """As `collect`, a little at a time: large families come in several metrics of the same name, and None is a step on the
@@ -192,15 +205,23 @@ class Instruments(Collector):
                 yield None
             yield None
         for family in self._families:
-            if summed(family.name):
-                yield from shown(family.collect(), self.names)
-                continue
-            newer: list[Metric] = []
-            for piece in family.pieces():
-                named = shown(piece, self.names)
-                yield from named[:1]
-                newer += named[1:]
-            yield from newer
+            yield from self._pieces(family)
+
+    def _pieces(self, family: Family[Value] | Family[Histogram]) -> Iterator[Metric | None]:
+        """By the older of upstream's names first, and then by the newer."""
+        over = older_lacks(family.name)
+        if over and self.names != "llm-d":
+            total: Family[Value] | Family[Histogram] = yield from family.summed(over)
+            for piece in total.pieces():
+                yield from shown(piece, "inference")
+            if self.names == "inference":
+                return
+        newer: list[Metric] = []
+        for piece in family.pieces():
+            named = shown(piece, "llm-d" if over and self.names == "both" else self.names)
+            yield from named[:1]
+            newer += named[1:]
+        yield from newer
 
     def register(self, registry: CollectorRegistry) -> None:
         """Be part of what `/metrics` shows."""

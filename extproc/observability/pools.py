@@ -24,6 +24,7 @@ class PoolMetrics:
         spread = "Standard deviation over endpoints with fresh metrics, of a sample; to two decimals. "
         self._means = [(s, instruments.gauge(s.mean, mean + s.doc, name)) for s in SIGNALS if s.mean]
         self._spreads = [(s, instruments.gauge(s.spread, spread + s.doc, name)) for s in SIGNALS if s.spread]
+        self._summarized = [s for s in SIGNALS if s.mean or s.spread]
         per_pod = ["name", "model_server_pod"]
         self._each = [(s, instruments.gauge(s.each, s.doc, per_pod, most=UNBOUNDED)) for s in SIGNALS if s.each]
         self._age = instruments.gauge("extproc_endpoint_metrics_age_seconds", "Age of the last page.", per_pod, most=UNBOUNDED)
@@ -45,7 +46,8 @@ class PoolMetrics:
         self._instruments.before_collect.append(lambda: self._refresh(name, describe()))
 
     def _refresh(self, name: str, rows: Iterable[PoolRow]) -> Iterator[None]:
-        fresh: list[PoolRow] = []
+        fresh = 0
+        known: dict[str, list[float]] = {signal.name: [] for signal in self._summarized}
         shown: set[str] = set()
         members = 0
         for row in rows:
@@ -53,7 +55,11 @@ class PoolMetrics:
             if members % _AT_ONCE == 0:
                 yield
             if row.fresh:
-                fresh.append(row)
+                fresh += 1
+                for signal in self._summarized:
+                    value = row.known(signal)
+                    if value is not None:
+                        known[signal.name].append(value)
             shown.add(row.name)
             self._up.child(name, row.name).value = 0.0 if row.down else 1.0
             for signal, family in self._each:
@@ -65,12 +71,12 @@ class PoolMetrics:
             if row.age_s is not None:
                 self._age.child(name, row.name).value = row.age_s
         self._members.child(name).value = float(members)
-        self._ready.child(name).value = float(len(fresh))
-        self._stale.child(name).value = float(members - len(fresh))
+        self._ready.child(name).value = float(fresh)
+        self._stale.child(name).value = float(members - fresh)
         for signal, family in self._means:
-            family.child(name).value = _mean([row.known(signal) for row in fresh])
+            family.child(name).value = _mean(known[signal.name])
         for signal, family in self._spreads:
-            family.child(name).value = _spread([row.known(signal) for row in fresh])
+            family.child(name).value = _spread(known[signal.name])
         gone = self._shown.get(name, set()) - shown
         self._shown[name] = shown
         for number, old in enumerate(gone):
@@ -101,14 +107,12 @@ class PoolRow:
         return float(value) if isinstance(value, int | float) else None
 
 
-def _mean(values: list[float | None]) -> float:
-    known = [value for value in values if value is not None]
+def _mean(known: list[float]) -> float:
     return sum(known) / len(known) if known else float("nan")
 
 
-def _spread(values: list[float | None]) -> float:
+def _spread(known: list[float]) -> float:
     """As upstream counts it: 0 for fewer than two."""
-    known = [value for value in values if value is not None]
     if len(known) < 2:
         return 0.0
     mean = sum(known) / len(known)

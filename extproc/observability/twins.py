@@ -75,14 +75,15 @@ TWINS: Final[Mapping[str, Twin]] = {
 _NEWER_ONLY: Final = {"llm_d_epp_request_streaming_itl_seconds": Twin("request_streaming_itl_seconds", added=_FLOW)}
 
 
-def summed(name: str) -> bool:
-    """Whether a page has sums over this family's children, and needs them all at once. As many as there are models, that is."""
+def older_lacks(name: str) -> frozenset[str]:
+    """The labels that a family has under its newer name only: under the older one a page has the sums over them."""
     twin = TWINS.get(name.removesuffix("_total"))
-    return twin is not None and bool(twin.older_lacks)
+    return frozenset() if twin is None else twin.older_lacks
 
 
 def shown(metric: Metric, which: MetricNames) -> list[Metric]:
-    """What a page has of a family: itself under its own name when it has only one, or under those names that are wanted."""
+    """What a page has of a family: itself under its own name when it has only one, or under those names that are wanted. What
+    `older_lacks` names has to be summed over before."""
     twin = TWINS.get(metric.name)
     if twin is None:
         if not metric.name.startswith(NEWER):
@@ -91,7 +92,7 @@ def shown(metric: Metric, which: MetricNames) -> list[Metric]:
         return [] if which == "inference" else [metric if alone is None else _newer(metric, alone)]
     out = []
     if which != "llm-d":
-        out.append(_summed(metric, twin.older_lacks) if twin.older_lacks else metric)
+        out.append(metric)
     if which != "inference":
         out.append(_newer(metric, twin))
     return out
@@ -113,15 +114,3 @@ def _newer(metric: Metric, twin: Twin) -> Metric:
 
 def _has(le: str, bounds: Callable[[float], bool]) -> bool:
     return le == "+Inf" or bounds(float(le))
-
-
-def _summed(metric: Metric, over: frozenset[str]) -> Metric:
-    made = Metric(metric.name, metric.documentation, metric.type)
-    sums: dict[tuple[str, ...], Sample] = {}
-    for sample in metric.samples:
-        labels = {label: value for label, value in sample.labels.items() if label not in over}
-        key = (sample.name, *labels.values())
-        before = sums.get(key)
-        sums[key] = Sample(sample.name, labels, sample.value if before is None else before.value + sample.value)
-    made.samples += sums.values()
-    return made

@@ -5,6 +5,7 @@ NaN is unknown and always scores 0: an endpoint of which nothing is known is not
 
 from __future__ import annotations
 
+from heapq import nlargest
 from typing import TYPE_CHECKING, cast
 
 from extproc.domain import Column
@@ -97,3 +98,12 @@ def raised(column: Column, position: int) -> Column:
     array = column.copy()
     array[position] = array.max()
     return cast(Column, array)
+
+
+def largest(column: Column, most: int) -> list[int]:
+    """Positions of the `most` largest values, the largest first, of equal ones the first first."""
+    if isinstance(column, list):
+        return nlargest(most, range(len(column)), key=column.__getitem__)
+    import numpy as np
+
+    return cast("list[int]", np.argsort(-column, kind="stable")[:most].tolist())

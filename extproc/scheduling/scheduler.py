@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from heapq import nlargest
 from typing import Final, NamedTuple
 
 from extproc.domain import Candidates, Column, Endpoint, InferenceRequest, Pick
@@ -85,15 +84,15 @@ class Profile:
         """The candidates' signals and points, as `run` would see them now: of the `most` with most points, and of those at the
         positions `also`."""
         points = {name: scorer.score(request, candidates) for name, scorer, _ in self.scorers}
-        totals = [float(total) for total in self._totals(request, candidates)]
-        shown = nlargest(most, range(len(totals)), key=totals.__getitem__)
+        totals = self._totals(request, candidates)
+        shown = columns.largest(totals, most)
         shown += set(also).difference(shown)
         rows = [
             CandidateExplanation(
                 endpoint=candidates.endpoints[i],
                 signals=candidates.signals(i),
                 points={name: float(column[i]) for name, column in points.items()},
-                total=totals[i],
+                total=float(totals[i]),
                 trial=i == candidates.trial,
             )
             for i in shown

@@ -11,6 +11,8 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
+from extproc.admin.bounds import Connections
+from extproc.admin.bounds import _Connection as Served
 from tests.admin.pages import Client, brief, client, get, inside, serving
 
 WHOLE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -149,3 +151,69 @@ async def test_those_who_wait_for_a_page_are_not_sent_away() -> None:
             assert await late.closed() == b""
         go_on.set()
         assert (await one.answer()).status == 200
+
+
+class Told(asyncio.Transport):
+    """Remembers what it was told about reading."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def pause_reading(self) -> None:
+        self.said.append("pause")
+
+    def resume_reading(self) -> None:
+        self.said.append("resume")
+
+    def is_closing(self) -> bool:
+        return False
+
+
+class Heard(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        self.bytes += len(data)
+
+
+async def test_what_is_left_of_a_body_is_dropped_slowly() -> None:
+    """An upload that has its answer: no more of it is looked at than a request may have, and it is read with pauses."""
+    transport, heard = Told(), Heard()
+    connections = Connections(brief(linger_pause_s=0.0, linger_bytes=150_000), lambda: heard)
+    one = connections()
+    assert isinstance(one, Served)
+    one.connection_made(transport)
+    for _ in range(4):
+        one.data_received(b"x" * 100_000)
+    one.answer(done=False)
+    one.answer(done=True)
+    one.data_received(b"x" * 100_000)
+    one.answer(done=False)
+    assert (transport.said, heard.bytes) == ([], 500_000), "bodies that are wanted, and the next request"
+    one.answer(done=True)
+    for _ in range(2):
+        one.data_received(b"x" * 100_000)
+    assert (transport.said, heard.bytes) == ([], 700_000)
+    one.data_received(b"x" * 100_000)
+    assert (transport.said, heard.bytes) == (["pause"], 700_000)
+    await asyncio.sleep(0.001)
+    assert transport.said == ["pause", "resume"]
+    one.data_received(b"x" * 100_000)
+    one.connection_lost(None)
+    await asyncio.sleep(0.001)
+    assert (transport.said, heard.bytes) == (["pause", "resume", "pause"], 700_000), "and nothing after its end"
+
+
+async def test_dropping_is_slow_for_all_together() -> None:
+    connections = Connections(brief(linger_pause_s=10.0), Heard)
+    pauses = [connections.pause_s() for _ in range(3)]
+    assert pauses == pytest.approx([10.0, 20.0, 30.0], abs=1.0)
+
+
+async def test_an_upload_that_is_not_wanted_sees_its_answer() -> None:
+    """All of it may come, and the client reads 413."""
+    async with serving(inside(explain=lambda *_: {})) as port, client(port) as one:
+        one.say(b"POST /debug/explain HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n" + b" " * 3_000_000)
+        assert (await one.answer()).status == 413

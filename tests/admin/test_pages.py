@@ -76,6 +76,24 @@ class TestMetrics:
         pieces = list(exposition(filled(5000).pieces(), encode, frozenset()))
         assert max(map(len, pieces)) < 10_000
 
+    @pytest.mark.parametrize("names", ["both", "inference", "llm-d"])
+    def test_nor_of_what_is_summed(self, names: MetricNames) -> None:
+        """Families whose older name has fewer labels: no piece is made of many children, and none is missing."""
+        instruments = Instruments()
+        instruments.names = names
+        total = instruments.counter("inference_objective_running_requests", "Now.", ["model_name", "target_model_name"])
+        for number in range(500):
+            total.child(f"m{number % 250}", f"t{number}").value += 1
+        pieces = list(instruments.pieces())
+        assert max(len(piece.samples) for piece in pieces if piece is not None) <= 50
+        if names != "llm-d":
+            assert pieces.count(None) == 10, "sums are made in steps"
+        whole = {family.name: family for family in instruments.collect()}
+        older, newer = (whole.get(name) for name in ("inference_objective_running_requests", "llm_d_epp_request_running"))
+        assert (older is None, newer is None) == (names == "llm-d", names == "inference")
+        assert older is None or [sample.value for sample in older.samples] == [2.0] * 250
+        assert newer is None or len(newer.samples) == 500
+
     def test_refreshing_is_in_steps_too(self) -> None:
         instruments = Instruments()
         steps: list[int] = []

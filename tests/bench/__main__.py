@@ -10,6 +10,7 @@ import argparse
 import sys
 
 from extproc import __version__, compiled
+from tests.bench.attack import attack_rows
 from tests.bench.core import core_rows, pick_rows
 from tests.bench.envoy import envoy_rows
 from tests.bench.reach import reach_rows
@@ -18,7 +19,7 @@ from tests.bench.scrape import scrape_rows
 from tests.bench.table import Row, show, verdict
 from tests.bench.transport import memory_rows, tls_rows, transport_rows
 
-_PARTS = "transport,rust,tls,envoy,core,pick,memory,scrape,reach"
+_PARTS = "transport,rust,tls,envoy,core,pick,memory,scrape,reach,attack"
 
 
 def main() -> int:
@@ -55,6 +56,8 @@ def main() -> int:
         part("vLLM pages of 52 KB, each 50 ms: CPU of the reading process in a second", scrape_rows())
     if "reach" in wanted:
         part("A picker with endpoints in the thousands", reach_rows())
+    if "attack" in wanted:
+        part("A picker of 10,000 endpoints while four strangers are at its metrics port: best of three", attack_rows())
     print(f"\n{verdict(rows)}")
     return 0 if all(row.met for row in rows) else 1
 

@@ -41,8 +41,8 @@ class Seen(NamedTuple):
 
 
 @contextlib.contextmanager
-def picker(endpoints: Sequence[tuple[str, int]]) -> Iterator[tuple[Server, float]]:
-    """A picker of these endpoints, and the seconds until it was ready."""
+def picker(endpoints: Sequence[tuple[str, int]], *more: str) -> Iterator[tuple[Server, float]]:
+    """A picker of these endpoints with `more` flags, and the seconds until it was ready."""
     with tempfile.TemporaryDirectory() as folder:
         members = Path(folder) / "endpoints.json"
         listed = [{"name": f"e{i}", "address": address, "port": port} for i, (address, port) in enumerate(endpoints)]
@@ -62,17 +62,17 @@ def picker(endpoints: Sequence[tuple[str, int]]) -> Iterator[tuple[Server, float
             )
         )
         begin_s = time.monotonic()
-        with server("extproc", "epp", *_FLAGS, "--config-file", str(config), until="ready") as running:
+        with server("extproc", "epp", *_FLAGS, *more, "--config-file", str(config), until="ready") as running:
             yield running, time.monotonic() - begin_s
 
 
-def pick_times_ms(target: Server) -> list[float]:
+def pick_times_ms(target: Server, picks: int = _PICKS) -> list[float]:
     """Of picks one at a time, sorted."""
     with tempfile.NamedTemporaryFile() as data, tempfile.NamedTemporaryFile(mode="r") as log:
         data.write(frames(STREAMS["1 KB"]))
         data.flush()
         url = f"http://127.0.0.1:{target.started['grpc']}/envoy.service.ext_proc.v3.ExternalProcessor/Process"
-        command = ["h2load", "-n", str(_PICKS), "-c", "1", "-m", "1", "-d", data.name, "--log-file", log.name]
+        command = ["h2load", "-n", str(picks), "-c", "1", "-m", "1", "-d", data.name, "--log-file", log.name]
         subprocess.run(
             [*command, "-H", "content-type: application/grpc", "-H", "te: trailers", url],
             capture_output=True,
