@@ -9,6 +9,7 @@
     │   ├── InvalidReference      400 invalid_secret_reference: a secret, or nothing of the kind, where a reference belongs
     │   ├── ConflictingModel      400 conflicting_model: two models, where the first was already acted on
     │   ├── UnknownModel          404 model_not_found
+    │   ├── UnknownEndpoint       404 serving_endpoint_not_found
     │   ├── UnknownServedEntity   404 served_entity_not_found
     │   ├── RequestTimeout        408 request_timeout
     │   ├── BodyTooLarge          413 body_too_large
@@ -17,17 +18,22 @@
     ├── BodyNotSeen               500 body_not_seen: the proxy's configuration is at fault
     ├── SecretMissing             500 secret_missing: a secret that is referred to is not to be had
     ├── NoEndpoints               503 no_endpoints, dropped reason rejected-no-endpoints
+    ├── EntityNotServed           503 served_entity_unavailable
     ├── DecisionTimeout           504 decision_timeout
     ├── InternalError             500 internal_error: a fault of ours, kept from the client
     └── ProtocolError             the peer broke the ext_proc protocol; ends the stream with INVALID_ARGUMENT
 
 `code` is the `code` of OpenAI's error object and Envoy's response code detail; clients may match on it.
-The HTTP statuses follow llm-d router's table (reference: its `errors` package); the body is OpenAI's error shape.
+The HTTP statuses follow llm-d router's table (reference: its `errors` package); the body is OpenAI's error shape, and under
+`/serving-endpoints/` Databricks', whose clients match on `error_code`.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+SERVING_ENDPOINTS: Final = b"/serving-endpoints/"
+"""Paths below it are Databricks' query API, and so are the errors there."""
 
 
 class ExtProcError(Exception):
@@ -37,6 +43,8 @@ class ExtProcError(Exception):
     code: ClassVar[str] = "internal_error"
     type: ClassVar[str] = "server_error"
     dropped_reason: ClassVar[str | None] = None
+    error_code: ClassVar[str] = "INTERNAL_ERROR"
+    """Databricks' word for it."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -44,6 +52,12 @@ class ExtProcError(Exception):
         self.param = param
         self.falls_back = False
         """Somebody else is left to serve the request: the proxy is told to ask anew."""
+        self.to_databricks = False
+        """The client speaks Databricks' query API."""
+
+    def answers(self, path: bytes) -> None:
+        """It is the answer to a request for this path."""
+        self.to_databricks = path.startswith(SERVING_ENDPOINTS)
 
 
 class RequestError(ExtProcError):
@@ -52,12 +66,14 @@ class RequestError(ExtProcError):
     status = 400
     code = "invalid_request"
     type = "invalid_request_error"
+    error_code = "INVALID_PARAMETER_VALUE"
 
 
 class InvalidBody(RequestError):
     """The body is not what its content type says."""
 
     code = "invalid_body"
+    error_code = "MALFORMED_REQUEST"
 
 
 class InvalidModel(RequestError):
@@ -95,6 +111,15 @@ class UnknownModel(RequestError):
 
     status = 404
     code = "model_not_found"
+    error_code = "RESOURCE_DOES_NOT_EXIST"
+
+
+class UnknownEndpoint(RequestError):
+    """No serving endpoint has the name."""
+
+    status = 404
+    code = "serving_endpoint_not_found"
+    error_code = "RESOURCE_DOES_NOT_EXIST"
 
 
 class UnknownServedEntity(RequestError):
@@ -102,6 +127,7 @@ class UnknownServedEntity(RequestError):
 
     status = 404
     code = "served_entity_not_found"
+    error_code = "RESOURCE_DOES_NOT_EXIST"
 
 
 class RequestTimeout(RequestError):
@@ -109,6 +135,7 @@ class RequestTimeout(RequestError):
 
     status = 408
     code = "request_timeout"
+    error_code = "REQUEST_TIMEOUT"
 
 
 class BodyTooLarge(RequestError):
@@ -116,6 +143,7 @@ class BodyTooLarge(RequestError):
 
     status = 413
     code = "body_too_large"
+    error_code = "REQUEST_TOO_LARGE"
 
 
 class UnreadableBody(RequestError):
@@ -132,6 +160,7 @@ class Saturated(ExtProcError):
     code = "pool_saturated"
     type = "rate_limit_error"
     dropped_reason = "rejected-saturated"
+    error_code = "RESOURCE_EXHAUSTED"
 
 
 class BodyNotSeen(ExtProcError):
@@ -152,6 +181,15 @@ class NoEndpoints(ExtProcError):
     status = 503
     code = "no_endpoints"
     dropped_reason = "rejected-no-endpoints"
+    error_code = "TEMPORARILY_UNAVAILABLE"
+
+
+class EntityNotServed(ExtProcError):
+    """What the served entity names is not there any more."""
+
+    status = 503
+    code = "served_entity_unavailable"
+    error_code = "TEMPORARILY_UNAVAILABLE"
 
 
 class DecisionTimeout(ExtProcError):
@@ -159,6 +197,7 @@ class DecisionTimeout(ExtProcError):
 
     status = 504
     code = "decision_timeout"
+    error_code = "DEADLINE_EXCEEDED"
 
 
 class InternalError(ExtProcError):

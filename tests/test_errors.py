@@ -14,6 +14,7 @@ from extproc.errors import (
     BodyTooLarge,
     ConflictingModel,
     DecisionTimeout,
+    EntityNotServed,
     ExtProcError,
     InternalError,
     InvalidBody,
@@ -26,6 +27,7 @@ from extproc.errors import (
     RequestTimeout,
     Saturated,
     SecretMissing,
+    UnknownEndpoint,
     UnknownModel,
     UnknownServedEntity,
     UnreadableBody,
@@ -36,28 +38,32 @@ from extproc.transport.session import reply_of
 CLIENT = "invalid_request_error"
 SERVER = "server_error"
 
-TABLE: list[tuple[type[ExtProcError], int, str, str, str | None]] = [
-    (InvalidBody, 400, "invalid_body", CLIENT, None),
-    (InvalidModel, 400, "invalid_model", CLIENT, None),
-    (MissingModel, 400, "model_required", CLIENT, None),
-    (AmbiguousModel, 400, "ambiguous_model", CLIENT, None),
-    (InvalidReference, 400, "invalid_secret_reference", CLIENT, None),
-    (ConflictingModel, 400, "conflicting_model", CLIENT, None),
-    (UnknownModel, 404, "model_not_found", CLIENT, None),
-    (UnknownServedEntity, 404, "served_entity_not_found", CLIENT, None),
-    (RequestTimeout, 408, "request_timeout", CLIENT, None),
-    (BodyTooLarge, 413, "body_too_large", CLIENT, None),
-    (UnreadableBody, 415, "unsupported_encoding", CLIENT, None),
-    (Saturated, 429, "pool_saturated", "rate_limit_error", "rejected-saturated"),
-    (BodyNotSeen, 500, "body_not_seen", SERVER, None),
-    (SecretMissing, 500, "secret_missing", SERVER, None),
-    (NoEndpoints, 503, "no_endpoints", SERVER, "rejected-no-endpoints"),
-    (DecisionTimeout, 504, "decision_timeout", SERVER, None),
-    (InternalError, 500, "internal_error", SERVER, None),
+TABLE: list[tuple[type[ExtProcError], int, str, str, str | None, str]] = [
+    (InvalidBody, 400, "invalid_body", CLIENT, None, "MALFORMED_REQUEST"),
+    (InvalidModel, 400, "invalid_model", CLIENT, None, "INVALID_PARAMETER_VALUE"),
+    (MissingModel, 400, "model_required", CLIENT, None, "INVALID_PARAMETER_VALUE"),
+    (AmbiguousModel, 400, "ambiguous_model", CLIENT, None, "INVALID_PARAMETER_VALUE"),
+    (InvalidReference, 400, "invalid_secret_reference", CLIENT, None, "INVALID_PARAMETER_VALUE"),
+    (ConflictingModel, 400, "conflicting_model", CLIENT, None, "INVALID_PARAMETER_VALUE"),
+    (UnknownModel, 404, "model_not_found", CLIENT, None, "RESOURCE_DOES_NOT_EXIST"),
+    (UnknownEndpoint, 404, "serving_endpoint_not_found", CLIENT, None, "RESOURCE_DOES_NOT_EXIST"),
+    (UnknownServedEntity, 404, "served_entity_not_found", CLIENT, None, "RESOURCE_DOES_NOT_EXIST"),
+    (RequestTimeout, 408, "request_timeout", CLIENT, None, "REQUEST_TIMEOUT"),
+    (BodyTooLarge, 413, "body_too_large", CLIENT, None, "REQUEST_TOO_LARGE"),
+    (UnreadableBody, 415, "unsupported_encoding", CLIENT, None, "INVALID_PARAMETER_VALUE"),
+    (Saturated, 429, "pool_saturated", "rate_limit_error", "rejected-saturated", "RESOURCE_EXHAUSTED"),
+    (BodyNotSeen, 500, "body_not_seen", SERVER, None, "INTERNAL_ERROR"),
+    (SecretMissing, 500, "secret_missing", SERVER, None, "INTERNAL_ERROR"),
+    (NoEndpoints, 503, "no_endpoints", SERVER, "rejected-no-endpoints", "TEMPORARILY_UNAVAILABLE"),
+    (EntityNotServed, 503, "served_entity_unavailable", SERVER, None, "TEMPORARILY_UNAVAILABLE"),
+    (DecisionTimeout, 504, "decision_timeout", SERVER, None, "DEADLINE_EXCEEDED"),
+    (InternalError, 500, "internal_error", SERVER, None, "INTERNAL_ERROR"),
 ]
 
 
-@pytest.mark.parametrize(("error", "status", "code", "kind", "dropped"), TABLE, ids=[row[2] for row in TABLE])
+@pytest.mark.parametrize(
+    ("error", "status", "code", "kind", "dropped"), [row[:5] for row in TABLE], ids=[row[2] for row in TABLE]
+)
 def test_on_the_wire(error: type[ExtProcError], status: int, code: str, kind: str, dropped: str | None) -> None:
     reply = reply_of(error("what is wrong", param="model"))
     assert reply.status == status
@@ -65,6 +71,17 @@ def test_on_the_wire(error: type[ExtProcError], status: int, code: str, kind: st
     assert orjson.loads(reply.body) == {"error": {"message": "what is wrong", "type": kind, "param": "model", "code": code}}
     assert reply.details == f"extproc_{code}"
     assert dict(reply.headers) == ({DROPPED_REASON_HEADER: dropped} if dropped else {})
+
+
+@pytest.mark.parametrize(("error", "status", "error_code"), [(row[0], row[1], row[5]) for row in TABLE])
+def test_below_serving_endpoints_in_databricks_shape(error: type[ExtProcError], status: int, error_code: str) -> None:
+    raised = error("what is wrong", param="model")
+    raised.answers(b"/serving-endpoints/chat/invocations?x=1")
+    reply = reply_of(raised)
+    assert reply.status == status
+    assert orjson.loads(reply.body) == {"error_code": error_code, "message": "what is wrong"}
+    raised.answers(b"/v1/chat/completions")
+    assert "error" in orjson.loads(reply_of(raised).body)
 
 
 @pytest.mark.parametrize(("error", "status"), [row[:2] for row in TABLE], ids=[row[2] for row in TABLE])
@@ -87,7 +104,7 @@ def test_every_error_has_a_row() -> None:
 
 
 def test_errors_the_client_can_mend_are_one_family() -> None:
-    for error, status, _, kind, _ in TABLE:
+    for error, status, _, kind, _, _ in TABLE:
         # 429: the request is fine, and may be sent again.
         assert issubclass(error, RequestError) == (kind == CLIENT) == (400 <= status < 500 and status != 429)
     assert not issubclass(ProtocolError, RequestError)

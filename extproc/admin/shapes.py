@@ -80,6 +80,8 @@ def decision_shape(record: DecisionRecord) -> dict[str, Any]:
         "request_id": record.request_id,
         "model": record.model,
         "target_model": record.target_model or record.model,
+        "served_entity": record.entity or None,
+        "served_entity_reason": record.entity_reason or None,
         "priority": record.priority,
         "pool": record.pool,
         "endpoint": record.endpoint.key,

@@ -18,6 +18,7 @@ from extproc.live import Live
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics
 from extproc.observability.responses import ResponseMetrics
+from extproc.observability.serving import ServingMetrics
 from extproc.request import ParseOptions
 from extproc.settings.commands import PickingSettings
 from extproc.settings.router import HeaderRules
@@ -29,9 +30,10 @@ from extproc.stages import (
     PoolOfEndpoints,
     RewriteModel,
     RouteToPool,
+    ServeEndpoint,
     Stage,
 )
-from extproc.traffic import AdapterMap, RouteTable, StoredResponses
+from extproc.traffic import AdapterMap, RouteTable, StoredResponses, TrafficTable
 
 
 @dataclass
@@ -43,6 +45,9 @@ class Parts:
     adapters: Live[AdapterMap] = field(default_factory=lambda: Live(AdapterMap()))
     headers: HeaderRules = field(default_factory=HeaderRules)
     routes: Live[RouteTable] = field(default_factory=lambda: Live(RouteTable([])))
+    serving: Live[TrafficTable] = field(default_factory=lambda: Live(TrafficTable(), "serving endpoints"))
+    key_headers: Sequence[str] = ("x-user-id",)
+    """Which headers a serving endpoint's split goes by, in this order."""
     pools: Mapping[str, PoolOfEndpoints] = field(default_factory=dict)
     only_pool: str | None = None
     """There is one pool and no route to it: an endpoint picker."""
@@ -70,7 +75,19 @@ def model_headers(parts: Parts) -> Stage:
 
 def route_to_pool(parts: Parts) -> Stage:
     """A gateway's routes."""
-    return RouteToPool(parts.routes, int(time.time()), parts.adapters)
+    return RouteToPool(parts.routes, int(time.time()), parts.adapters, parts.serving)
+
+
+def serve_endpoint(parts: Parts) -> Stage:
+    """Serving endpoints."""
+    return ServeEndpoint(
+        parts.serving,
+        ServingMetrics(parts.telemetry.instruments),
+        random.random,
+        routes=parts.routes,
+        adapters=parts.adapters,
+        key_headers=parts.key_headers,
+    )
 
 
 def find_stored(parts: Parts) -> Stage:
@@ -114,7 +131,7 @@ _PICKING: Final = (rewrite_model, admit_by_priority, pick_endpoint)
 STAGES: Final[Mapping[str, Sequence[MakeStage]]] = {
     "bbr": (model_headers,),
     "epp": (find_stored, *_PICKING),
-    "gateway": (model_headers, find_stored, route_to_pool, *_PICKING),
+    "gateway": (model_headers, find_stored, serve_endpoint, route_to_pool, *_PICKING),
 }
 """By command. Rewrites and objectives belong to a pool, so they come behind the route to it; the route and the headers go by
 the model that the client named."""

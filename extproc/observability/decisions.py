@@ -49,6 +49,10 @@ class DecisionRecord(NamedTuple):
     took_s: float
     """From the whole request to the decision."""
     outcome: Outcome
+    entity: str = ""
+    """Of a request to a serving endpoint: the endpoint and the served entity, `chat/canary`; else ''."""
+    entity_reason: str = ""
+    """Why that entity: the kind of key that decided, never the key."""
 
     def signals(self) -> dict[str, object]:
         """As Candidates.signals."""

@@ -215,6 +215,8 @@ class ExtProcStream(Remembered):
 
     def _instead(self, answer: Reply | ExtProcError) -> Actions:
         self._drop_body()
+        if isinstance(answer, ExtProcError) and self._head is not None:
+            answer.answers(self._head.headers.get(":path", NO_BYTES))
         return [ReplyImmediately(answer)]
 
     def _defer(self, event: RequestBody | RequestTrailers) -> Actions:

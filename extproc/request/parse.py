@@ -26,7 +26,7 @@ from extproc.errors import BodyTooLarge, InvalidBody, InvalidModel
 from extproc.media import has_controls, is_json, media_type
 from extproc.request.encoding import MAX_INFLATED_BYTES, codings_of, inflate
 from extproc.request.form import model_of_form
-from extproc.request.paths import Api, api_of, model_of_path, model_of_query, without_query
+from extproc.request.paths import INVOCATIONS, Api, api_of, model_of_path, model_of_query, without_query
 from extproc.request.prefix import model_of_prefix
 
 _SHORT: Final = 256
@@ -63,7 +63,12 @@ def parse(
     """
     path, named, asked = read_path(head)
     if named is not None:
-        return InferenceRequest(head, path, checked_model(named, "path"), len(body or b""), empty_model=not named)
+        model = checked_model(named, "path")
+        if not body or options.unread_bodies or not path.endswith(INVOCATIONS):
+            return InferenceRequest(head, path, model, len(body or b""), empty_model=not named)
+        # What is asked of a serving endpoint, its body says alone. A model in it does not count, as the path names one.
+        read = _of_any_body(head, path, body, complete, options)
+        return read._replace(model=model, empty_model=not named)
     if not body:
         request = InferenceRequest(head, path, unread=_why_no_body(head, options) if body is None else None)
     elif options.unread_bodies:

@@ -25,7 +25,7 @@ from extproc.request.prefix import begin_of_object, models_of_prefix
 from extproc.request.scan import ModelScanner
 
 """Headers that tell of a body's bytes (RFC 9530, and what came before it)."""
-_PATHS: Final = (":path", "x-original-path", "x-forwarded-path")
+PATHS: Final = (":path", "x-original-path", "x-forwarded-path")
 _MARKS: Final = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -145,7 +145,7 @@ def _with_headers(head: RequestHead, splices: tuple[Splice, ...]) -> Renamed:
 
 
 def _new_path(head: RequestHead, model: str) -> tuple[tuple[str, str], ...]:
-    name = next(name for name in _PATHS if head.headers.get(name))
+    name = next(name for name in PATHS if head.headers.get(name))
     path = renamed_path(head.headers[name], model)
     assert path is not None, "a path that names a model has a place for it"
     return ((name, path),)

@@ -23,7 +23,7 @@ from extproc.domain import RequestHead
 from extproc.errors import ConflictingModel, ExtProcError, InvalidBody, InvalidModel
 from extproc.media import is_json, media_type
 from extproc.request.parse import MAX_MODEL_BYTES, read_path
-from extproc.request.paths import Api, api_of
+from extproc.request.paths import INVOCATIONS, Api, api_of
 
 _SPACE: Final = rb"[\t\n\r ]*+"
 _CHARS: Final = rb"[\x00-\x21\x23-\x5b\x5d-\xff]"
@@ -340,13 +340,12 @@ _NAMED_BY_PATH: Final = NamedByPath()
 def scanner_of(head: RequestHead) -> ModelScanner | NamedByPath | None:
     """A scanner for the body that `head` announces; None when only the whole body can tell the model.
 
-    Forms, compressed bodies, JSON that is not said to be UTF-8, and what is under a path of no API that we know (lines of JSON,
-    say) are read whole. A body without a content type is JSON, as
-    for `parse`.
+    What is asked of a serving endpoint, forms, compressed bodies, JSON that is not said to be UTF-8, and what is under a path
+    of no API that we know (lines of JSON, say) are read whole. A body without a content type is JSON, as for `parse`.
     """
     read = read_path(head)
     if read.model is not None:
-        return _NAMED_BY_PATH
+        return None if read.path.endswith(INVOCATIONS) else _NAMED_BY_PATH
     if api_of(read.path) is Api.UNKNOWN:
         return None
     headers = head.headers

@@ -2,7 +2,7 @@
 
     bbr       ModelHeaders
     epp       FindStored, RewriteModel, AdmitByPriority, PickEndpoint
-    gateway   ModelHeaders, FindStored, RouteToPool, RewriteModel, AdmitByPriority, PickEndpoint
+    gateway   ModelHeaders, FindStored, ServeEndpoint, RouteToPool, RewriteModel, AdmitByPriority, PickEndpoint
 
 Rewrites and objectives belong to a pool, so they come behind the route to it; the route and the headers go by the model that
 the client named.
@@ -18,6 +18,7 @@ from extproc.stages.pick import PickEndpoint
 from extproc.stages.pools import PoolOfEndpoints
 from extproc.stages.rewrite import RewriteModel
 from extproc.stages.route import RouteToPool
+from extproc.stages.serve import ServeEndpoint
 from extproc.stages.stage import ENOUGH, NO_HOOKS, Ending, Enough, Hooks, Pending, Stage, Step
 from extproc.stages.stored import FindStored
 
@@ -39,6 +40,7 @@ __all__ = [
     "Reasons",
     "RewriteModel",
     "RouteToPool",
+    "ServeEndpoint",
     "Stage",
     "Step",
 ]

@@ -9,7 +9,7 @@ from extproc.observability.decisions import Outcome
 from extproc.observability.metrics import ModelMetrics
 from extproc.pool import PoolStore, Ticket
 from extproc.response import Measurement, ResponseId
-from extproc.traffic import MadeAt
+from extproc.traffic import MadeAt, ServedEntity
 
 
 class Choice:
@@ -58,6 +58,8 @@ class Draft:
         "complete",
         "destination",
         "empty_model",
+        "entity",
+        "entity_reason",
         "falls_back",
         "made_at",
         "measurement",
@@ -108,6 +110,10 @@ class Draft:
         """Beside what the upstream says, as cookies are."""
         self.remove_response_headers: tuple[str, ...] = ()
         self.pool: str | None = None
+        self.entity: ServedEntity | None = None
+        """The served entity of a serving endpoint that was chosen."""
+        self.entity_reason = ""
+        """Why it was, in a few words: which kind of key decided, never the key."""
         self.choice: Choice | None = None
         self.booking: Booking | None = None
         """Made when the decision goes out."""

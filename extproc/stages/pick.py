@@ -184,6 +184,8 @@ class PickEndpoint:
                 in_flight=float(candidates.in_flight[first]),
                 took_s=choice.made_s - draft.started_s,
                 outcome=outcome,
+                entity="" if draft.entity is None else f"{draft.entity.endpoint}/{draft.entity.name}",
+                entity_reason=draft.entity_reason,
             )
         )
 

@@ -14,9 +14,9 @@ from extproc.request.parse import is_upgrade
 from extproc.request.paths import Api, api_of, stored_response
 from extproc.stages.draft import Draft
 from extproc.stages.stage import NO_HOOKS, Step
-from extproc.traffic import AdapterMap, RouteTable
+from extproc.traffic import AdapterMap, RouteTable, TrafficTable
 
-_LISTS: Final = ("/v1/models", "/models", "/openai/v1/models", "/openai/models")
+_LISTS: Final = ("/v1/models", "/models", "/openai/v1/models", "/openai/models", "/serving-endpoints/models")
 _READS: Final = (b"GET", b"HEAD")
 _CHANGES_NOTHING: Final = (b"GET", b"HEAD", b"OPTIONS")
 
@@ -25,10 +25,18 @@ class RouteToPool:
     """The gateway's routes: which pool serves the model. Lists the models itself.
 
     `adapters`: the LoRA adapters that are known; they are served by their base model's pool unless a route names them.
+    `serving`: the serving endpoints, which are listed as models too.
     """
 
-    def __init__(self, table: Live[RouteTable], started_unix_s: int, adapters: Live[AdapterMap] | None = None) -> None:
+    def __init__(
+        self,
+        table: Live[RouteTable],
+        started_unix_s: int,
+        adapters: Live[AdapterMap] | None = None,
+        serving: Live[TrafficTable] | None = None,
+    ) -> None:
         self._table = table
+        self._serving = Live(TrafficTable()) if serving is None else serving
         self._adapters = Live(AdapterMap()) if adapters is None else adapters
         self._created = started_unix_s
         self.hooks = NO_HOOKS
@@ -39,7 +47,7 @@ class RouteToPool:
             listing = self._models(request)
             if listing is not None:
                 return listing
-        if draft.pool is None or request.model is not None:
+        if draft.entity is None and (draft.pool is None or request.model is not None):
             draft.pool = self._pool(request)
         if draft.reasons is not None:
             draft.reasons.of(self, {"pool": draft.pool})
@@ -79,7 +87,9 @@ class RouteToPool:
             return None
         name = unquote(path.removeprefix(root).strip("/"))  # OpenAI's client sends `meta-llama%2FLlama`
         table = self._table.value
-        models = table.models
+        serving = self._serving.value
+        endpoints = [endpoint.name for endpoint in serving]
+        models = (*endpoints, *[model for model in table.models if serving.get(model) is None]) if endpoints else table.models
         adapters = {name: base for name, base in self._adapters.value.adapters() if base in models and name not in models}
         if not name:
             cards = [self._card(model) for model in models] + [self._card(*adapter) for adapter in adapters.items()]

@@ -226,20 +226,28 @@ class Session:
 
 def _failed(error: Exception, head: RequestHead) -> DecisionFailed:
     request_id = head.text(names.REQUEST_ID_HEADER)
+    path = head.headers.get(":path", b"")
     if isinstance(error, ExtProcError):
+        error.answers(path)
         _log.debug("request refused", request_id=request_id, code=error.code, status=error.status, error=error.message)
         return DecisionFailed(error)
     # The request is not at fault and must not take the stream's other bookkeeping down with it.
     _peers_log.error("decision failed", request_id=request_id, exc_info=error)
-    return DecisionFailed(InternalError("internal error"))
+    internal = InternalError("internal error")
+    internal.answers(path)
+    return DecisionFailed(internal)
 
 
 def reply_of(error: ExtProcError) -> Reply:
-    """The error in OpenAI's shape (https://platform.openai.com/docs/guides/error-codes)."""
-    body = {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
+    """The error in OpenAI's shape (https://platform.openai.com/docs/guides/error-codes), or in Databricks'."""
+    if error.to_databricks:
+        body = orjson.dumps({"error_code": error.error_code, "message": error.message})
+    else:
+        fault = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+        body = orjson.dumps({"error": fault})
     headers: tuple[tuple[str, str], ...] = (
         ((names.DROPPED_REASON_HEADER, error.dropped_reason),) if error.dropped_reason else ()
     )
     if error.falls_back:
         headers += ((names.NEXT_ENTITY_HEADER, "1"),)
-    return Reply(error.status, orjson.dumps(body), headers=headers, details=f"extproc_{error.code}")
+    return Reply(error.status, body, headers=headers, details=f"extproc_{error.code}")

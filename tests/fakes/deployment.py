@@ -11,13 +11,32 @@ from extproc.observability.decisions import DecisionLog
 from extproc.observability.instruments import Instruments
 from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics, StreamMetrics
 from extproc.observability.responses import ResponseMetrics
+from extproc.observability.serving import ServingMetrics
 from extproc.pool import PoolStore
 from extproc.request import ParseOptions
 from extproc.scheduling import build_scheduler
 from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
 from extproc.settings.router import HeaderRules
-from extproc.stages import AdmitByPriority, ModelHeaders, PickEndpoint, PoolOfEndpoints, RewriteModel, RouteToPool, Stage
-from extproc.traffic import AdapterMap, PoolTables, Route, RouteTable
+from extproc.stages import (
+    AdmitByPriority,
+    ModelHeaders,
+    PickEndpoint,
+    PoolOfEndpoints,
+    RewriteModel,
+    RouteToPool,
+    ServeEndpoint,
+    Stage,
+)
+from extproc.traffic import (
+    AdapterMap,
+    Catalog,
+    EndpointSpec,
+    PoolTables,
+    Route,
+    RouteTable,
+    ServingEndpoint,
+    TrafficTable,
+)
 from tests.fakes.candidates import endpoints
 from tests.fakes.chance import seeded
 from tests.fakes.clock import FakeClock
@@ -72,6 +91,20 @@ class Deployment:
         """Models by pool."""
         table = RouteTable([Route(tuple(names), pool) for pool, names in models.items()])
         return RouteToPool(Live(table), 1_700_000_000, Live(adapters))
+
+    def serving(
+        self,
+        *endpoints: EndpointSpec,
+        draw: Callable[[], float] | None = None,
+        key_headers: Sequence[str] = ("x-user-id",),
+        **models: Sequence[str],
+    ) -> ServeEndpoint:
+        """Serving endpoints over the models of pools."""
+        routes = RouteTable([Route(tuple(names), pool) for pool, names in models.items()])
+        catalog = Catalog(routes=routes)
+        table = TrafficTable([ServingEndpoint(spec, catalog) for spec in endpoints])
+        metrics = ServingMetrics(self.instruments)
+        return ServeEndpoint(Live(table), metrics, draw or seeded(), routes=Live(routes), key_headers=key_headers)
 
     def rewriter(
         self,

@@ -9,7 +9,7 @@ from extproc.domain import Reply, RequestHead
 from extproc.errors import MissingModel, UnknownModel, UnreadableBody
 from extproc.live import Live
 from extproc.stages import Enough, Pending, RouteToPool
-from extproc.traffic import AdapterMap, Route, RouteTable
+from extproc.traffic import AdapterMap, Catalog, EndpointSpec, EntitySpec, Route, RouteTable, ServingEndpoint, TrafficTable
 from tests.fakes.deployment import Deployment, request
 from tests.fakes.events import head
 from tests.stages.running import explained, run
@@ -159,3 +159,16 @@ class TestListOfModels:
     def test_only_get_without_a_model_is_answered(self, deployment: Deployment) -> None:
         assert self.get(deployment, "/v1/models", b"POST", "phi") is None
         assert self.get(deployment, "/v1/models/phi:predict", b"GET", "phi") is None
+
+
+def test_serving_endpoints_are_models_too() -> None:
+    routes = RouteTable([Route(("model-a", "chat"), "one")])
+    endpoint = ServingEndpoint(EndpointSpec("chat", (EntitySpec("a", "model-a"),), (100,)), Catalog(routes=routes))
+    stage = RouteToPool(Live(routes), 1_700_000_000, serving=Live(TrafficTable([endpoint])))
+    for path in ("/v1/models", "/serving-endpoints/models"):
+        _, answer = run(stage, request(None, head=RequestHead({":method": b"GET", ":path": path.encode()})))
+        assert isinstance(answer, Reply)
+        assert [card["id"] for card in orjson.loads(answer.body)["data"]] == ["chat", "model-a"], "each name once"
+    _, answer = run(stage, request(None, head=RequestHead({":method": b"GET", ":path": b"/v1/models/chat"})))
+    assert isinstance(answer, Reply)
+    assert orjson.loads(answer.body)["id"] == "chat"

@@ -1,0 +1,31 @@
+"""What is counted of serving endpoints."""
+
+from __future__ import annotations
+
+from extproc.observability.instruments import Instruments
+from extproc.observability.serving import ServingMetrics
+from tests.fakes.page import counted
+
+
+def test_what_was_counted_of_entities_that_are_gone_is_forgotten() -> None:
+    instruments = Instruments()
+    metrics = ServingMetrics(instruments)
+    for entity in ("old", "new"):
+        metrics.decided("chat", entity, "draw")
+        metrics.ended("chat", entity, 503)
+    metrics.keep({("chat", "new")})
+    name = "extproc_serving_requests_total"
+    assert counted(instruments, name) == {f'{name}{{reason="draw",served_entity="new",serving_endpoint="chat"}}': 1}
+    assert len(counted(instruments, "extproc_serving_responses_total")) == 1
+    metrics.decided("chat", "old", "draw")
+    assert len(counted(instruments, name)) == 2, "one that is back counts from 0"
+
+
+def test_a_status_that_is_none_has_its_place() -> None:
+    instruments = Instruments()
+    metrics = ServingMetrics(instruments)
+    for status in (0, 99, 101, 200, 302, 404, 503, 999):
+        metrics.ended("chat", "a", status)
+    name = "extproc_serving_responses_total"
+    codes = {key.split('"')[1]: value for key, value in counted(instruments, name).items()}
+    assert codes == {"none": 3, "1xx": 1, "2xx": 1, "3xx": 1, "4xx": 1, "5xx": 1}
