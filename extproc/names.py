@@ -67,6 +67,10 @@ OBJECTIVE_HEADERS: Final = ("x-llm-d-inference-objective", "x-gateway-inference-
 REWRITE_HEADERS: Final = ("x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite")
 FAIRNESS_HEADERS: Final = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
 
+# Where a model server takes bodies of any shape (SageMaker's containers, MLflow's), and the end of the paths at which a
+# serving endpoint does.
+INVOCATIONS: Final = "/invocations"
+
 # gRPC services.
 EXT_PROC_SERVICE: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
 EXT_PROC_METHOD: Final = f"/{EXT_PROC_SERVICE}/Process"

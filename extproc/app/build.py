@@ -58,7 +58,7 @@ from extproc.settings.document import Document, load_document
 from extproc.settings.gateway import GatewayParts, gateway_parts, load_gateway_config, scheduling_of
 from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, gate_warnings, load_picker_config
 from extproc.stages import PoolOfEndpoints
-from extproc.traffic import AdapterMap, Route, RouteTable
+from extproc.traffic import AdapterMap, Catalog, CatalogEntry, Route, RouteTable, Served
 
 _log = logger(__name__)
 
@@ -276,10 +276,21 @@ def _plan_gateway(plan: _Plan, settings: GatewaySettings) -> None:
     parts.picking = settings
     served = [Route(tuple(route.models), route.pool) for route in config.routes.values()]
     parts.routes = routes = Live(RouteTable(served, config.default_pool), "routes")
+    parts.catalog = _catalog(config, routes.value, parts.adapters)
     plan.pools(built, settings)
     plan.components.append(ConfigFile(settings.config_file, load_gateway_config, plan.files))
     parts.telemetry.models.configured.append(lambda model: routes.value.has(model))
     parts.telemetry.models.only_configured = True
+
+
+def _catalog(config: GatewayParts, routes: RouteTable, adapters: Live[AdapterMap]) -> Catalog:
+    """What serving endpoints may name."""
+    entries = [
+        CatalogEntry(entity.name, entity.version, Served(entity.model or route.models[0], route.pool, entity.path))
+        for route in config.routes.values()
+        for entity in route.entities
+    ]
+    return Catalog(entries, routes, lambda model: adapters.value.base_of(model))
 
 
 def _reads_no_body(config: EndpointPickerConfig | None, parts: PoolParts) -> bool:

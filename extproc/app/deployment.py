@@ -33,7 +33,7 @@ from extproc.stages import (
     ServeEndpoint,
     Stage,
 )
-from extproc.traffic import AdapterMap, RouteTable, StoredResponses, TrafficTable
+from extproc.traffic import AdapterMap, Catalog, RouteTable, StoredResponses, TrafficTable
 
 
 @dataclass
@@ -46,6 +46,8 @@ class Parts:
     headers: HeaderRules = field(default_factory=HeaderRules)
     routes: Live[RouteTable] = field(default_factory=lambda: Live(RouteTable([])))
     serving: Live[TrafficTable] = field(default_factory=lambda: Live(TrafficTable(), "serving endpoints"))
+    catalog: Catalog = field(default_factory=Catalog)
+    """What the entities of serving endpoints may name."""
     key_headers: Sequence[str] = ("x-user-id",)
     """Which headers a serving endpoint's split goes by, in this order."""
     pools: Mapping[str, PoolOfEndpoints] = field(default_factory=dict)

@@ -24,9 +24,10 @@ import orjson
 from extproc.domain import InferenceRequest, RequestHead
 from extproc.errors import BodyTooLarge, InvalidBody, InvalidModel
 from extproc.media import has_controls, is_json, media_type
+from extproc.names import INVOCATIONS
 from extproc.request.encoding import MAX_INFLATED_BYTES, codings_of, inflate
 from extproc.request.form import model_of_form
-from extproc.request.paths import INVOCATIONS, Api, api_of, model_of_path, model_of_query, without_query
+from extproc.request.paths import Api, api_of, model_of_path, model_of_query, without_query
 from extproc.request.prefix import model_of_prefix
 
 _SHORT: Final = 256

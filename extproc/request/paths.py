@@ -11,9 +11,6 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
-INVOCATIONS: Final = "/invocations"
-"""Ends the paths at which a serving endpoint takes bodies of any shape (Databricks, MLflow, SageMaker)."""
-
 
 class NamingPath(NamedTuple):
     """Paths that name a model. Anything may stand before them: KServe and many gateways put a prefix there."""

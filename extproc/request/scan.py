@@ -22,8 +22,9 @@ import orjson
 from extproc.domain import RequestHead
 from extproc.errors import ConflictingModel, ExtProcError, InvalidBody, InvalidModel
 from extproc.media import is_json, media_type
+from extproc.names import INVOCATIONS
 from extproc.request.parse import MAX_MODEL_BYTES, read_path
-from extproc.request.paths import INVOCATIONS, Api, api_of
+from extproc.request.paths import Api, api_of
 
 _SPACE: Final = rb"[\t\n\r ]*+"
 _CHARS: Final = rb"[\x00-\x21\x23-\x5b\x5d-\xff]"

@@ -14,8 +14,8 @@ from urllib.parse import unquote
 from extproc.domain import InferenceRequest, RequestHead
 from extproc.errors import BodyNotSeen, UnreadableBody
 from extproc.media import is_json, media_type
+from extproc.names import INVOCATIONS
 from extproc.request.parse import ParseOptions, parse
-from extproc.request.paths import INVOCATIONS
 from extproc.request.rename import PATHS, Renamed, renamed
 
 CHAT: Final = "/v1/chat/completions"

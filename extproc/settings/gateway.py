@@ -14,6 +14,8 @@ routes:
     pool: llama
   - models: ["microsoft/Phi-4-mini-instruct"]
     pool: phi4
+    entities:                   # optional: what serving endpoints call these models
+      - {name: main.models.phi4, version: "1", model: microsoft/Phi-4-mini-instruct}
 adaptersFile: adapters.yaml   # optional
 scheduling: {}                # optional: the body of an EndpointPickerConfig, for all pools; a pool may have its own
 """
@@ -21,12 +23,14 @@ scheduling: {}                # optional: the body of an EndpointPickerConfig, f
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
+from extproc.names import INVOCATIONS
 from extproc.settings.base import Section, SettingsError, few, shown, validate
 from extproc.settings.document import Document, load_document
 from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, picker_config
@@ -35,6 +39,8 @@ from extproc.settings.selection import check_labels, check_ports
 API_VERSION: Final = "extproc.dev/v1alpha1"
 _ENOUGH: Final = 50
 """Problems of form, after which nobody looks for others."""
+
+_PATH: Final = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
 
 Part = TypeVar("Part", bound=Section)
 
@@ -94,11 +100,37 @@ class PoolSpec(Section):
     scheduling: dict[str, Any] | None = None
 
 
+class EntityOfRoute(Section):
+    """What a serving endpoint may name to be served by a model of the route."""
+
+    name: str = Field(min_length=1)
+    """As in `served_entities[].entity_name`, say `catalog.schema.model`."""
+    version: str = ""
+    """As in `entity_version`; without it, every version that no other entry lists."""
+    model: str | None = Field(None, min_length=1)
+    """The name that the model server knows: a model of the route, or an adapter of one. The route's only model when unset."""
+    path: str = INVOCATIONS
+    """Where the model server takes bodies that are in no shape of OpenAI's."""
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        if not _PATH.fullmatch(value):
+            raise ValueError("expected a path that begins with / and has no query string, blanks or control characters")
+        return value
+
+
 class RouteSpec(Section):
     """Models that a pool serves."""
 
     models: list[str] = Field(min_length=1)
     pool: str
+    entities: list[EntityOfRoute] = []
 
     @field_validator("models")
     @classmethod
@@ -107,6 +139,13 @@ class RouteSpec(Section):
             if not model.strip():
                 raise ValueError(f"models[{index}] is empty")
         return models
+
+    @model_validator(mode="after")
+    def _entities_have_models(self) -> RouteSpec:
+        for index, entity in enumerate(self.entities):
+            if entity.model is None and len(self.models) > 1:
+                raise ValueError(f"entities[{index}].model: expected one, as the route has {len(self.models)} models")
+        return self
 
 
 class GatewayConfig(Section):
@@ -211,6 +250,7 @@ def _references(pools: Mapping[int, PoolSpec], routes: Mapping[int, RouteSpec], 
             problems.append(f"pools[{index}].name: {shown(pool.name)} is used twice")
         seen.add(pool.name)
     owner: dict[str, str] = {}
+    listed: dict[tuple[str, str], str] = {}
     for index, route in routes.items():
         if names is not None and route.pool not in names:
             there = ", ".join(few(sorted(names), 20))
@@ -220,4 +260,11 @@ def _references(pools: Mapping[int, PoolSpec], routes: Mapping[int, RouteSpec], 
             if model in owner:
                 problems.append(f"{path}: {shown(model)} is already routed by {owner[model]}")
             owner.setdefault(model, path)
+        for at, entity in enumerate(route.entities):
+            path = f"routes[{index}].entities[{at}]"
+            key = (entity.name, entity.version)
+            if key in listed:
+                version = f" with version {shown(entity.version)}" if entity.version else " without a version"
+                problems.append(f"{path}: {shown(entity.name)}{version} is already listed by {listed[key]}")
+            listed.setdefault(key, path)
     return problems

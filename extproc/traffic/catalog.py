@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from extproc.errors import UnknownModel
+from extproc.names import INVOCATIONS
 from extproc.traffic.routes import RouteTable
 
-INVOCATIONS: Final = "/invocations"
-"""Where a model server takes what is in no shape of OpenAI's (SageMaker's containers, MLflow's)."""
 _LISTED: Final = 20
 
 

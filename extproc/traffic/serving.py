@@ -14,7 +14,8 @@ from itertools import accumulate
 from typing import Final, NamedTuple
 
 from extproc.errors import AmbiguousModel, UnknownServedEntity
-from extproc.traffic.catalog import INVOCATIONS, Catalog, UnknownEntity
+from extproc.names import INVOCATIONS
+from extproc.traffic.catalog import Catalog, UnknownEntity
 from extproc.traffic.layout import BUCKETS, Layout, in_order
 
 SERVED_MODEL_NAME: Final = "served-model-name"
