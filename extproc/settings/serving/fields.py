@@ -198,7 +198,8 @@ def path_of(loc: tuple[int | str, ...], prefix: str = "") -> str:
         if isinstance(part, int):
             out += f"[{part}]"
         else:
-            out += ("." if out and not out.endswith(".") else "") + (part if len(part) <= 80 else part[:77] + "...")
+            name = part if part.isprintable() else ascii(part)[1:-1]  # a key may hold the end of a line
+            out += ("." if out and not out.endswith(".") else "") + (name if len(name) <= 80 else name[:77] + "...")
     return out.removesuffix(".")
 
 

@@ -324,6 +324,12 @@ def assert_said(problems: list[str]) -> None:
     assert all("expected" in line and len(line) < 1000 and "\n" not in line for line in problems)
 
 
+def test_a_key_that_can_t_be_printed_is_spelled() -> None:
+    with pytest.raises(SettingsError) as error:
+        read_create({"a\nb": 2**63})
+    assert error.value.problems == ["a\\nb: got a number of very many digits; expected one of at most 64 bits"]
+
+
 @pytest.mark.parametrize("reader", READERS)
 @given(document=VALUES)
 def test_any_value_is_read_or_refused_in_words(reader: Any, document: Any) -> None:
