@@ -146,7 +146,7 @@ class Director:
         decision = Decision(
             draft.set_headers,
             draft.remove_headers,
-            draft.metadata,
+            (*draft.metadata, _FALLS_BACK) if draft.falls_back else draft.metadata,
             draft,
             draft.destination,
             reader,
@@ -225,6 +225,7 @@ class Director:
 
 
 _INTERNAL_ERROR: Final = 500
+_FALLS_BACK: Final = (names.FALLS_BACK_KEY, "1")
 _WITHDRAWN: Final = Ending()
 
 

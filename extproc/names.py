@@ -36,6 +36,8 @@ ROUTE_EXTERNAL: Final = "external"
 ROUTE_EXTERNAL_PLAIN: Final = "external-plain"
 # Metadata of LB_NAMESPACE: the address, `ip:port`, of an external provider.
 EXTERNAL_KEY: Final = "x-extproc-external-address"
+# Metadata of LB_NAMESPACE: "1" when another entity is left, so that an answer of Envoy's own says so too.
+FALLS_BACK_KEY: Final = "x-extproc-falls-back"
 # On an answer: this attempt failed, and another entity is left. Envoy makes the next attempt, or removes the header.
 NEXT_ENTITY_HEADER: Final = "x-extproc-next-entity"
 

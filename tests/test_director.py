@@ -456,6 +456,7 @@ class TestFallsBack:
         decision = deployment.director(Says(None, falls_back=falls_back)).decide(ask())
         assert isinstance(decision, Decision)
         assert decision.falls_back == falls_back
+        assert (("x-extproc-falls-back", "1") in decision.metadata) == falls_back
 
     @pytest.mark.parametrize(("status", "next_"), [(200, False), (404, False), (429, True), (503, True)])
     def test_a_reply_of_a_stage(self, deployment: Deployment, status: int, next_: bool) -> None:

@@ -34,6 +34,7 @@ async def envoy_before(
     directory: Path,
     mode: str = "NONE",
     *,
+    config: str = "one-hop.yaml",
     ports: Mapping[int, int] | None = None,
     change: Callable[[Any], None] = lambda document: None,
     transport: TransportName = "h2",
@@ -52,7 +53,7 @@ async def envoy_before(
     usual = [ENVOY, ADMIN, 9002] if ports else [ENVOY, ADMIN, 9002, *(port for pool in POOLS for port in pool.ports)]
     taken = dict(ports or {})
     chosen = dict(zip(usual, free_ports(len(usual), taken=taken.values()), strict=True)) | taken
-    envoy = envoy_child(binary, "one-hop.yaml", chosen, directory, change=changed)
+    envoy = envoy_child(binary, config, chosen, directory, change=changed)
     send_answers(directory, mode)
     port = chosen[9002]
     serve = decider(port) if callable(decider) else serving(decider, transport, port=port, limits=limits)
@@ -69,4 +70,5 @@ async def envoy_before(
 def without_tls(document: Any) -> None:
     """Plaintext to our servers."""
     for cluster in document["static_resources"]["clusters"]:
-        cluster.pop("transport_socket", None)
+        if cluster["type"] != "ORIGINAL_DST":  # a provider's
+            cluster.pop("transport_socket", None)

@@ -200,7 +200,8 @@ class Stack:
 
     @property
     def one_hop(self) -> bool:
-        return self.kind == "one-hop"
+        """One service decides wholly; for models that are no endpoints, serving-endpoints.yaml is that too."""
+        return self.kind != "two-stage"
 
     def start(self) -> None:
         for child in self.servers.values():
@@ -283,8 +284,10 @@ class _Server(NamedTuple):
     pool: int = 0
 
 
+_GATEWAY = (_Server("gateway", "gateway", (9002, 9003, 9090)),)
 _SERVERS: Mapping[str, Sequence[_Server]] = {
-    "one-hop": (_Server("gateway", "gateway", (9002, 9003, 9090)),),
+    "one-hop": _GATEWAY,
+    "serving-endpoints": _GATEWAY,
     "two-stage": (
         _Server("bbr", "bbr", (9004, 9005, 9093), picks=False),
         _Server("epp-llama", "epp", (9002, 9003, 9091), pool=0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
@@ -15,15 +16,37 @@ from tests.e2e.raw import IDLE_PAGE
 class Exchange:
     """A request that has come whole, and the answer to it."""
 
-    def __init__(self, head: bytes, body: bytes, trailers: dict[str, str], writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, head: bytes, body: bytes, trailers: dict[str, str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self.head = head
         self.body = body
         self.trailers = trailers
+        self._reader = reader
         self._writer = writer
 
-    async def begin(self, content_type: str, *lines: str) -> None:
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of the request, in lower case."""
+        lines = self.head.decode("latin-1").split("\r\n")[1:-2]
+        return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+
+    @property
+    def path(self) -> str:
+        return self.head.split(b" ", 2)[1].decode()
+
+    def cut(self) -> None:
+        """Close the connection."""
+        self._writer.close()
+        raise ConnectionResetError
+
+    async def gone(self) -> None:
+        """Wait for the peer to close the connection."""
+        await self._reader.read(1)
+
+    async def begin(self, content_type: str, *lines: str, status: int = 200) -> None:
         """The head of an answer in chunks."""
-        head = ["HTTP/1.1 200 OK", f"content-type: {content_type}", "transfer-encoding: chunked", *lines]
+        head = [f"HTTP/1.1 {status} Said", f"content-type: {content_type}", "transfer-encoding: chunked", *lines]
         self._writer.write("\r\n".join([*head, "", ""]).encode())
         await self._writer.drain()
 
@@ -42,12 +65,13 @@ Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
 
 
 class Upstream:
-    """Listens where the six model servers of the demo would."""
+    """Listens where the six model servers of the demo would; with `tls` as providers do."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, tls: ssl.SSLContext | None = None) -> None:
         usual = [port for pool in POOLS for port in pool.ports]
         self.ports = dict(zip(usual, free_ports(len(usual)), strict=True))
         self._handler = handler
+        self._tls = tls
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[Upstream]:
@@ -68,7 +92,9 @@ class Upstream:
 
         async with contextlib.AsyncExitStack() as stack:
             for port in self.ports.values():
-                await stack.enter_async_context(await asyncio.start_server(serve, "127.0.0.1", port, backlog=2048))
+                await stack.enter_async_context(
+                    await asyncio.start_server(serve, "127.0.0.1", port, backlog=2048, ssl=self._tls)
+                )
             yield self
         async with asyncio.timeout(10):
             while tasks:  # Envoy is gone, and with it the connections
@@ -92,4 +118,4 @@ class Upstream:
             while line := (await reader.readline()).strip():
                 name, _, value = line.decode().partition(": ")
                 trailers[name] = value
-        await self._handler(Exchange(head, body, trailers, writer))
+        await self._handler(Exchange(head, body, trailers, reader, writer))
