@@ -57,6 +57,8 @@ def test_contracts_hold(copy: Path) -> None:
         ("extproc/sockets/listen.py", "from extproc import director"),
         ("extproc/sockets/listen.py", "from extproc.transport import session"),
         ("extproc/files/watch.py", "from extproc.protocol import limits"),
+        ("extproc/control/store.py", "import sqlalchemy"),
+        ("extproc/app/build.py", "import psycopg"),
     ],
 )
 def test_a_planted_violation_is_found(copy: Path, module: str, line: str) -> None:
@@ -153,7 +155,12 @@ def test_who_uses_settings_names_the_part_that_it_may_touch() -> None:
     assert taking == {"app/build.py"}
 
 
-OPTIONAL = {"demo": {"rich"}, "kubernetes": {"kubernetes-asyncio"}}
+OPTIONAL = {
+    "demo": {"rich"},
+    "kubernetes": {"kubernetes-asyncio"},
+    "serving": {"alembic", "sqlalchemy"},
+    "postgres": {"psycopg"},
+}
 """What an extra gives to the package itself; the rest of an extra is not imported."""
 
 

@@ -105,7 +105,8 @@ def test_dockerfile_leaves_nothing_that_installs_and_says_how_it_is() -> None:
     runtime = text[text.index(" AS runtime") :]
     assert "pip uninstall" in runtime
     assert "compileall" in text
-    assert "['kubernetes']" in text, "the image runs in clusters, too"
+    for extra in ("kubernetes", "serving", "postgres"):
+        assert f"'{extra}'" in text, "the image runs in clusters, and with a database"
 
 
 @pytest.mark.parametrize("target", ["bbr", "epp"])

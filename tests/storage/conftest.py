@@ -1,17 +1,24 @@
-"""Stores to test. `stores` runs a test over each kind: what it makes are replicas that share one state."""
+"""Stores to test. `stores` runs a test over each kind: what it makes are replicas that share one state.
+
+PostgreSQL is a real server (`scripts/install-postgres`). Where it is not installed its tests are skipped, but not in CI.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from extproc.control.store import RevisionStore
 from extproc.storage.keep import Keep
 from extproc.storage.memory import MemoryStore
+from extproc.storage.open import open_store
 from tests.storage.replicas import Replicas
+from tests.storage.server import PostgresServer, programs
 
-KINDS = ("memory",)
+KINDS = ("memory", "sqlite", "postgres")
 
 
 @pytest.fixture(params=KINDS)
@@ -32,3 +39,31 @@ def memory_store() -> Callable[[Keep], RevisionStore]:
         return made[0]
 
     return make
+
+
+@pytest.fixture
+def sqlite_store(tmp_path: Path) -> Callable[[Keep], RevisionStore]:
+    return lambda keep: open_store(f"sqlite:///{tmp_path}/state.db", keep)
+
+
+@pytest.fixture
+def postgres_store(postgres: PostgresServer) -> Callable[[Keep], RevisionStore]:
+    url = postgres.url(postgres.new_schema())
+    return lambda keep: open_store(url, keep)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    folder = programs()
+    if folder is None:
+        missing = "PostgreSQL is not installed: scripts/install-postgres"
+        if os.environ.get("EXTPROC_REQUIRE_POSTGRES") or os.environ.get("CI") == "true":
+            pytest.fail(missing, pytrace=False)
+        pytest.skip(missing)
+    server = PostgresServer(folder)
+    try:
+        server.start()
+        yield server
+        server.stop("immediate")
+    finally:
+        server.remove()
