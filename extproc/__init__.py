@@ -22,7 +22,7 @@ Everything between a message's bytes and the answer's bytes is one synchronous c
     settings
     files
     domain | credentials
-    backoff | errors | names | live | media
+    backoff | errors | names | live | media | slices
     pb
 """
 

@@ -19,7 +19,7 @@ import asyncio
 import errno
 import logging
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
@@ -29,13 +29,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import Metric
 
-from extproc.admin.bounds import Bounds, Connections, within
-from extproc.admin.exposition import choose, exposition
 from extproc.admin.shapes import decision_shape, endpoint_shape, problem_of, request_of
-from extproc.admin.slices import Slices, json_list
+from extproc.admin.slices import PageSlices, json_list
 from extproc.domain import RequestHead
 from extproc.observability.decisions import DecisionLog
+from extproc.observability.exposition import choose, exposition
 from extproc.pool import PoolStore
+from extproc.sockets.bounds import Bounds, Connections
 
 MAX_EXPLAIN_BYTES: Final = 256 * 2**10
 """Of a question to /debug/explain: reading it is as much work as a pick of that size."""
@@ -93,10 +93,10 @@ class AdminServer:
     ) -> None:
         self._inside = inside
         self._bounds = bounds
-        self._slices = Slices()
+        self._slices = PageSlices()
         self._explaining = False
         self._connections = Connections(bounds, lambda: self._handler())
-        middlewares = [self._connections.answering, _debug_for(debug)]
+        middlewares = [_answering(self._connections), _debug_for(debug)]
         if guard is not None:
             middlewares.append(_guarded(guard))
         app = web.Application(client_max_size=MAX_EXPLAIN_BYTES, middlewares=middlewares)
@@ -203,7 +203,7 @@ class AdminServer:
         try:
             if (request.content_length or 0) > MAX_EXPLAIN_BYTES:
                 raise web.HTTPRequestEntityTooLarge(MAX_EXPLAIN_BYTES, request.content_length or 0)
-            raw = await within(request.read(), self._bounds.body_timeout_s)
+            raw = await _within(request.read(), self._bounds.body_timeout_s)
         except web.HTTPRequestEntityTooLarge:
             return _json({"error": f"body: expected at most {MAX_EXPLAIN_BYTES} bytes"}, 413)
         if self._explaining:
@@ -232,6 +232,28 @@ class AdminServer:
 
 _OPEN: Final = ("/", "/healthz", "/readyz")
 """What kubelets and people may see without a token."""
+
+
+def _answering(connections: Connections) -> Middleware:
+    @web.middleware
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Outermost: a request's headers are here, and its answer is next."""
+        with connections.answering(request.protocol):
+            return await handler(request)
+
+    return answer
+
+
+async def _within(reading: Awaitable[bytes], timeout_s: float) -> bytes:
+    """A request's body. Raises HTTPRequestTimeout when it does not come."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await reading
+    except TimeoutError:
+        # What may still come of it belongs to no request any more.
+        raise web.HTTPRequestTimeout(
+            text=f"the body did not come within {timeout_s:g} s\n", headers={"Connection": "close"}
+        ) from None
 
 
 def _guarded(guard: Guard) -> Middleware:

@@ -1,50 +1,25 @@
-"""Large pages made a little at a time: a pick that comes meanwhile waits for one slice, and not for the page."""
+"""Pages in slices, for aiohttp."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import orjson
 from aiohttp import web
 
-SLICE_S: Final = 0.002
-"""How long a page may hold the event loop at once."""
-SHARE: Final = 0.25
-"""Of a core, for all pages together: after each slice there is a pause in this proportion."""
+from extproc.slices import Slices
 
 _INDENT: Final = b"  "
 
 
-class Slices:
-    """Turns at making pages. One slice is made at a time, whoever asks for what."""
-
-    def __init__(self, slice_s: float = SLICE_S, share: float = SHARE, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._slice_s, self._pause = slice_s, 1 / share - 1
-        self._clock = clock
-        self._turn = asyncio.Lock()
-        self._not_before_s = 0.0
-
-    @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """For what is made at once; what it takes is added to the pause behind it."""
-        async with self._turn:
-            # At least a round of the loop, also when the process itself had to wait for its turn at the core.
-            await asyncio.sleep(max(0.0, self._not_before_s - self._clock()))
-            began_s = self._clock()
-            try:
-                yield
-            finally:
-                now_s = self._clock()
-                self._not_before_s = now_s + (now_s - began_s) * self._pause
+class PageSlices(Slices):
+    """Turns at making pages."""
 
     async def respond(self, request: web.Request, pieces: Iterator[bytes], content_type: str) -> web.StreamResponse:
         """The page that `pieces` make, each of which takes less than a slice. With a length if it comes in one slice."""
         headers = {"Content-Type": content_type}
-        page, more = await self._next(pieces)
+        page, more = await self.next(pieces)
         if not more:
             return web.Response(body=page, headers=headers)
         response = web.StreamResponse(headers=headers)
@@ -53,20 +28,9 @@ class Slices:
             await response.write(page)
             if not more:
                 break
-            page, more = await self._next(pieces)
+            page, more = await self.next(pieces)
         await response.write_eof()
         return response
-
-    async def _next(self, pieces: Iterator[bytes]) -> tuple[bytes, bool]:
-        """As many pieces as go into a slice, and whether there may be more."""
-        made = []
-        async with self.turn():
-            until_s = self._clock() + self._slice_s
-            for piece in pieces:
-                made.append(piece)
-                if self._clock() >= until_s:
-                    return b"".join(made), True
-        return b"".join(made), False
 
 
 def json_list(items: Iterable[object], depth: int) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from prometheus_client import Metric
 
 from extproc.admin import AdminServer, Inside
-from extproc.admin.bounds import Bounds
+from extproc.sockets.bounds import Bounds
 
 
 class Answer(NamedTuple):

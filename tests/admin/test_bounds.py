@@ -11,8 +11,8 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
-from extproc.admin.bounds import Connections
-from extproc.admin.bounds import _Connection as Served
+from extproc.sockets.bounds import Connections
+from extproc.sockets.bounds import _Connection as Served
 from tests.admin.pages import Client, brief, client, get, inside, serving
 
 WHOLE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -15,11 +15,11 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from extproc.admin.exposition import choose, exposition
 from extproc.admin.server import MAX_EXPLAIN_BYTES
-from extproc.admin.slices import Slices, json_list
+from extproc.admin.slices import json_list
 from extproc.app.guard import debug_pages
 from extproc.domain import Load
+from extproc.observability.exposition import choose, exposition
 from extproc.observability.instruments import Instruments
 from extproc.observability.metrics import PickerMetrics
 from extproc.observability.pools import PoolMetrics, PoolRow
@@ -166,17 +166,6 @@ class TestSlices:
             task.cancel()
         assert [page.status for page in pages] == [200, 200]
         assert max(Counter(alone).values()) <= 3  # of 1 ms, of 200 in all
-
-    async def test_share(self) -> None:
-        """Behind what took long there is a pause."""
-        now_s = 0.0
-        slices = Slices(slice_s=1.0, share=0.5, clock=lambda: now_s)
-        async with slices.turn():
-            now_s += 0.02
-        began_s = time.perf_counter()
-        async with slices.turn():
-            pass
-        assert time.perf_counter() - began_s >= 0.019
 
 
 class TestExplain:

@@ -1,15 +1,17 @@
-"""What a client of the pages may take: time and connections. aiohttp bounds bytes (8,190 of a line or a field, 128 fields)."""
+"""What a client of a server of pages may take: time, connections, and bytes behind an answer.
+
+It stands between a transport and whoever serves the connection (`Connections`), and looks at when bytes come, not at what they
+are. Who serves it bounds what a request may hold.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, cast
-
-from aiohttp import web
-from aiohttp.typedefs import Handler
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +85,14 @@ class Connections:
         self._drop_at_s = max(now_s, self._drop_at_s) + self.bounds.linger_pause_s
         return self._drop_at_s - now_s
 
-    @web.middleware
-    async def answering(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Outermost: a request's headers are here, and its answer is next."""
-        connection = self._open.get(cast(asyncio.Protocol, request.protocol))
+    @contextlib.contextmanager
+    def answering(self, handler: object) -> Iterator[None]:
+        """Around the making of an answer: the request's headers are here. `handler` is what serves the connection."""
+        connection = self._open.get(cast(asyncio.Protocol, handler))
         if connection is not None:
             connection.answer(done=False)
         try:
-            return await handler(request)
+            yield
         finally:
             if connection is not None:
                 connection.answer(done=True)
@@ -192,15 +194,3 @@ class _Connection(asyncio.Protocol):
             self._enter(_Phase.IDLE, max(0.0, bounds.idle_timeout_s - bounds.answer_timeout_s))
         else:
             self.abort()
-
-
-async def within(reading: Awaitable[bytes], timeout_s: float) -> bytes:
-    """A request's body. Raises HTTPRequestTimeout when it does not come."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await reading
-    except TimeoutError:
-        # What may still come of it belongs to no request any more.
-        raise web.HTTPRequestTimeout(
-            text=f"the body did not come within {timeout_s:g} s\n", headers={"Connection": "close"}
-        ) from None
