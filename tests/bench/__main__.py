@@ -11,6 +11,7 @@ import sys
 
 from extproc import __version__, compiled
 from tests.bench.attack import attack_rows
+from tests.bench.control import control_rows
 from tests.bench.core import core_rows, pick_rows
 from tests.bench.envoy import envoy_rows
 from tests.bench.reach import reach_rows
@@ -19,7 +20,7 @@ from tests.bench.scrape import scrape_rows
 from tests.bench.table import Row, show, verdict
 from tests.bench.transport import memory_rows, tls_rows, transport_rows
 
-_PARTS = "transport,rust,tls,envoy,core,pick,memory,scrape,reach,attack"
+_PARTS = "transport,rust,tls,envoy,core,pick,memory,control,scrape,reach,attack"
 
 
 def main() -> int:
@@ -52,6 +53,8 @@ def main() -> int:
         part("The pick alone", pick_rows())
     if "memory" in wanted:
         part("Memory", memory_rows())
+    if "control" in wanted:
+        part("Changes of serving endpoints, on a store in memory", control_rows())
     if "scrape" in wanted:
         part("vLLM pages of 52 KB, each 50 ms: CPU of the reading process in a second", scrape_rows())
     if "reach" in wanted:

@@ -8,7 +8,7 @@ as `field.path: got …; expected …`, in a SettingsError; what may be a key is
 providers.
 """
 
-from extproc.settings.serving.entities import PLAINTEXT_SCOPE, Plaintext, is_plaintext, plaintext_reference
+from extproc.settings.serving.entities import PLAINTEXT_SCOPE, Plaintext, is_plaintext, lifted, plaintext_reference
 from extproc.settings.serving.fields import MAX_DOCUMENT_BYTES, MOST_ENTITIES
 from extproc.settings.serving.read import (
     ConfigForm,
@@ -34,6 +34,7 @@ __all__ = [
     "Plaintext",
     "TagsForm",
     "is_plaintext",
+    "lifted",
     "plaintext_reference",
     "read_config",
     "read_create",

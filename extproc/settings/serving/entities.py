@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from pydantic import SecretStr, model_validator
+from pydantic import model_validator
 
-from extproc.credentials import Reference
+from extproc.credentials import Reference, Secret
 from extproc.settings.serving.fields import Count, Flag, Form, Label, Name, Text, Variables, Version
 from extproc.settings.serving.providers import TWIN, ExternalModel
 
@@ -25,7 +25,7 @@ class Plaintext(NamedTuple):
     entity: str
     field: tuple[str, ...]
     """Keys below `external_model`: `("openai_config", "openai_api_key")`."""
-    text: SecretStr
+    text: Secret
 
 
 def plaintext_reference(handle: str) -> str:
@@ -106,7 +106,7 @@ def canonical(entity: Entity) -> dict[str, Any]:
     return kept
 
 
-def lifted(entities: Sequence[dict[str, Any]]) -> list[Plaintext]:
+def lifted(entities: Sequence[Mapping[str, Any]]) -> list[Plaintext]:
     """Take the secrets that are text out of named entities."""
     found: list[Plaintext] = []
     for entity in entities:
@@ -120,7 +120,7 @@ def _lift(entity: str, path: tuple[str, ...], part: dict[str, Any], found: list[
         value = part[key]
         if key.endswith(TWIN):
             if isinstance(value, str):
-                found.append(Plaintext(entity, (*path, key.removesuffix(TWIN)), SecretStr(value)))
+                found.append(Plaintext(entity, (*path, key.removesuffix(TWIN)), Secret(value)))
             del part[key]
         elif isinstance(value, dict):
             _lift(entity, (*path, key), value, found)

@@ -49,7 +49,7 @@ class OpenAiConfig(ProviderConfig):
     openai_api_key: Reference | None = None
     openai_api_key_plaintext: PlainSecret | None = None
     openai_api_base: Url | None = None
-    openai_api_type: Literal["openai", "azure", "azuread"] | None = None
+    openai_api_type: Literal["openai", "open_ai", "azure", "azuread"] | None = None
     openai_api_version: Label | None = None
     openai_deployment_name: Label | None = None
     openai_organization: Label | None = None
@@ -60,12 +60,11 @@ class OpenAiConfig(ProviderConfig):
 
     @model_validator(mode="after")
     def _key(self) -> OpenAiConfig:
-        entra = self.openai_api_type == "azuread"
-        secret = "microsoft_entra_client_secret" if entra else "openai_api_key"
-        one(self, secret, secret + TWIN)
+        entra = self.microsoft_entra_client_secret or self.microsoft_entra_client_secret_plaintext
+        if not (entra and self.openai_api_type == "azuread"):
+            one(self, "openai_api_key", "openai_api_key_plaintext")
         if self.openai_api_type in ("azure", "azuread"):
             needed = ["openai_api_base", "openai_api_version", "openai_deployment_name"]
-            needed += ["microsoft_entra_client_id", "microsoft_entra_tenant_id"] if entra else []
             if missing := [field for field in needed if getattr(self, field) is None]:
                 raise ValueError(f"expected {', '.join(missing)} with openai_api_type {self.openai_api_type}")
         return self
@@ -151,10 +150,13 @@ class CustomConfig(ProviderConfig):
 
 
 class BedrockConfig(ProviderConfig):
-    """Amazon Bedrock."""
+    """Amazon Bedrock: by an API key, a field of ours, or by what Databricks signs requests with."""
 
     aws_region: Label
-    bedrock_provider: Label
+    bedrock_provider: Label | None = None
+    bedrock_api_base: Url | None = None
+    bedrock_api_key: Reference | None = None
+    bedrock_api_key_plaintext: PlainSecret | None = None
     aws_access_key_id: Reference | None = None
     aws_access_key_id_plaintext: PlainSecret | None = None
     aws_secret_access_key: Reference | None = None
@@ -164,17 +166,15 @@ class BedrockConfig(ProviderConfig):
 
 
 class VertexConfig(ProviderConfig):
-    """Google Cloud Vertex AI."""
+    """Google Cloud Vertex AI: by a token, a field of ours, or by a service account's key."""
 
     project_id: Label
     region: Label
+    vertex_api_base: Url | None = None
+    access_token: Reference | None = None
+    access_token_plaintext: PlainSecret | None = None
     private_key: Reference | None = None
     private_key_plaintext: PlainSecret | None = None
-
-    @model_validator(mode="after")
-    def _key(self) -> VertexConfig:
-        one(self, "private_key", "private_key_plaintext")
-        return self
 
 
 PROVIDERS: Final[Mapping[str, str]] = {

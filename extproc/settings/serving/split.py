@@ -58,8 +58,7 @@ def named(entities: Sequence[dict[str, Any]], path: str) -> tuple[tuple[dict[str
         name = entity.get("name") or "".join(
             letter if letter.isascii() and (letter.isalnum() or letter in "-_") else _OTHER for letter in default
         )
-        if "name" not in entity:
-            aliases[default] = name
+        aliases[default] = name
         if name in taken:
             problems.say(
                 f"{path}[{index}].name", f"got {shown(name)}, which {path}[{taken[name]}] has; expected a name of its own"

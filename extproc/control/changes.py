@@ -1,0 +1,93 @@
+"""What a desk can be asked to do. Documents are what JSON or YAML gives, unread: the desk says what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+from extproc.control.records import API
+
+
+class Create(NamedTuple):
+    """A new endpoint; its document is the body of the REST call."""
+
+    document: object
+    owner: str = API
+
+
+class UpdateConfig(NamedTuple):
+    """Served entities, the split, or both: what is not given stays, what is given replaces."""
+
+    name: str
+    document: object
+
+
+class Delete(NamedTuple):
+    """The endpoint goes; its history stays."""
+
+    name: str
+
+
+class PatchTags(NamedTuple):
+    """Tags that go and tags that come."""
+
+    name: str
+    document: object
+
+
+class PutRateLimits(NamedTuple):
+    """The deprecated limits, whole."""
+
+    name: str
+    document: object
+
+
+class PutGateway(NamedTuple):
+    """`ai_gateway`, whole."""
+
+    name: str
+    document: object
+
+
+class PatchNotifications(NamedTuple):
+    """Who wants mails."""
+
+    name: str
+    document: object
+
+
+class PatchTelemetry(NamedTuple):
+    """Where telemetry would go."""
+
+    name: str
+    document: object
+
+
+class Revert(NamedTuple):
+    """The config of before, with its split bucket by bucket; as a new version. Tags and the like stay."""
+
+    name: str
+    config_version: int
+
+
+class Declare(NamedTuple):
+    """All that a feeder says there is, as one change: what it does not say any more goes."""
+
+    owner: str
+    documents: Sequence[object]
+    prefix: str = "servingEndpoints"
+    """What the list is called where it is written, for messages."""
+
+
+DeskChange: TypeAlias = (
+    Create
+    | UpdateConfig
+    | Delete
+    | PatchTags
+    | PutRateLimits
+    | PutGateway
+    | PatchNotifications
+    | PatchTelemetry
+    | Revert
+    | Declare
+)

@@ -1,0 +1,85 @@
+"""Endpoints as YAML that people keep: out of records, and back into what can be created or declared.
+
+What comes out is what was given, without what follows from it (ids, times, versions, layouts). Secrets stay references; one
+that was given as text is kept in its record alone, so its reference goes out, and another desk will ask for the secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import yaml
+
+from extproc.control.records import EndpointRecord
+from extproc.settings.base import SettingsError
+from extproc.settings.document import load_documents
+
+_BREAKS: Final = frozenset("\x85\u2028\u2029")
+
+KEY: Final = "servingEndpoints"
+"""Of the list, in the gateway's file and in files of their own."""
+
+
+def exported(record: EndpointRecord) -> dict[str, Any]:
+    """The endpoint's document: the body of the call that creates it, and an item of `servingEndpoints`."""
+    routes = [{"served_entity_name": name, "traffic_percentage": share} for name, share in record.percentages.items()]
+    config = {**record.core, "served_entities": [dict(each) for each in record.entities], "traffic_config": {"routes": routes}}
+    parts = {
+        "name": record.name,
+        "description": record.description,
+        "config": config,
+        "tags": [{"key": key} if value is None else {"key": key, "value": value} for key, value in record.tags.items()],
+        "ai_gateway": dict(record.ai_gateway),
+        "rate_limits": list(record.rate_limits),
+        "email_notifications": dict(record.notifications),
+        "telemetry_config": dict(record.telemetry),
+        "sticky": "" if record.sticky else "none",
+    }
+    return {key: value for key, value in parts.items() if value not in ("", [], {})} | dict(record.rest)
+
+
+def to_yaml(records: Iterable[EndpointRecord]) -> str:
+    """A file of all of them."""
+    documents = [exported(record) for record in records]
+    return yaml.dump({KEY: documents}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def of_yaml(data: bytes | str) -> list[object]:
+    """The endpoints' documents in YAML or JSON: under `servingEndpoints`, as a list, or one by itself; a text may have several.
+
+    Raises SettingsError for what is none of these. What is wrong with an endpoint says whoever reads it.
+    """
+    found: list[object] = []
+    problems = []
+    for document in load_documents(data):
+        value = document.value
+        if isinstance(value, list):
+            found += value
+        elif isinstance(value, Mapping) and isinstance(value.get(KEY), list) and len(value) == 1:
+            found += value[KEY]
+        elif isinstance(value, Mapping) and "name" in value:
+            found.append(value)
+        else:
+            line = "" if document.line is None else f"line {document.line}: "
+            problems.append(f"{line}expected {KEY} with a list of endpoints, such a list, or an endpoint with name and config")
+    if problems:
+        raise SettingsError(problems)
+    return found
+
+
+class _Dumper(yaml.SafeDumper):
+    """Without anchors: what is the same twice is written twice. Text over several lines stays readable."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text.strip("\n") else None
+    if not _BREAKS.isdisjoint(text):
+        style = '"'  # PyYAML takes the first of these for a line's end when it reads, and not when it writes
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)

@@ -1,0 +1,71 @@
+"""A record as the data plane needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from extproc.control.records import EndpointRecord
+from extproc.traffic import (
+    EndpointSpec,
+    EntitySpec,
+    ExternalSpec,
+    NamedLayout,
+    RateLimit,
+    in_order,
+    positioned,
+)
+
+_NOT_OPTIONS: Final = frozenset({"name", "provider", "task"})
+
+
+def spec_of(record: EndpointRecord) -> EndpointSpec:
+    """The endpoint's spec; what it names is resolved when it is compiled."""
+    gateway = record.ai_gateway
+    return EndpointSpec(
+        name=record.name,
+        entities=tuple([_entity(entity) for entity in record.entities]),
+        percentages=tuple(record.percentages.values()),
+        layout=positioned(record.layout, list(record.percentages)) if record.layout else (),
+        sticky=record.sticky,
+        fallback=bool(gateway.get("fallback_config", {}).get("enabled")),
+        rate_limits=_limits(record),
+        usage_tracking=bool(gateway.get("usage_tracking_config", {}).get("enabled")),
+        task=record.task,
+    )
+
+
+def layout_of(record: EndpointRecord) -> NamedLayout:
+    """Whose buckets are whose, also where that is the order of the list."""
+    if record.layout:
+        return record.layout
+    names = list(record.percentages)
+    return tuple([(names[position], size) for position, size in in_order(tuple(record.percentages.values()))])
+
+
+def _entity(entity: Mapping[str, Any]) -> EntitySpec:
+    external = entity.get("external_model")
+    if external is None:
+        return EntitySpec(entity["name"], entity["entity_name"], entity.get("entity_version", ""))
+    options = {key: value for key, value in external.items() if key not in _NOT_OPTIONS}
+    (config,) = options.values() or ({},)
+    spec = ExternalSpec(external["name"], external["provider"], external["task"], tuple(sorted(_flat(config))))
+    return EntitySpec(entity["name"], external=spec)
+
+
+def _flat(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """`api_key_auth.key`, and so on."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{key}.")
+        elif value is not None:
+            yield f"{path}{key}", str(value)
+
+
+def _limits(record: EndpointRecord) -> tuple[RateLimit, ...]:
+    """Of the gateway, and of the deprecated call those that it does not have."""
+    limits: dict[tuple[str, str], RateLimit] = {}
+    for limit in (*record.ai_gateway.get("rate_limits", ()), *record.rate_limits):
+        key, principal = limit.get("key", "endpoint"), limit.get("principal", "")
+        limits.setdefault((key, principal), RateLimit(key, limit.get("calls"), limit.get("tokens"), principal))
+    return tuple(limits.values())

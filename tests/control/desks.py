@@ -1,0 +1,56 @@
+"""Desks for tests: a catalog of a few models, a clock that ticks, ids that count."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from extproc.control.desk import Desk
+from extproc.control.store import RevisionStore
+from extproc.live import LiveWriter
+from extproc.storage.memory import MemoryStore
+from extproc.traffic import Catalog, CatalogEntry, Route, RouteTable, Served, TrafficTable
+
+START_MS = 1_700_000_000_000
+
+
+def catalog(*models: str) -> Catalog:
+    """`model-A`, `model-B`, `model-C` in the pools `a`, `b`, `c`; and `cat.schema.m`, which has the versions 1 and 2."""
+    routes = [Route((f"model-{each.upper()}",), each) for each in (models or ("a", "b", "c"))]
+    entries = [CatalogEntry("cat.schema.m", version, Served(f"m-{version}", "a")) for version in ("1", "2")]
+    return Catalog(entries, RouteTable(routes))
+
+
+class Bench:
+    """A desk and what is around it."""
+
+    def __init__(self, store: RevisionStore | None = None, **words: Any) -> None:
+        self.store = MemoryStore() if store is None else store
+        self.catalog = catalog()
+        self.writer: LiveWriter[TrafficTable] = LiveWriter(TrafficTable(), "serving endpoints")
+        ticks, ids = itertools.count(START_MS), itertools.count(1)
+        words.setdefault("new_id", lambda: f"id{next(ids)}")
+        self.desk = Desk(self.store, lambda: self.catalog, self.writer, clock=lambda: next(ticks), **words)
+
+    @property
+    def table(self) -> TrafficTable:
+        return self.writer.live.value
+
+    def shares(self, name: str) -> dict[str, int]:
+        """What is served."""
+        endpoint = self.table.get(name)
+        assert endpoint is not None
+        return {entity.name: entity.percentage for entity in endpoint.entities}
+
+
+def document(name: str = "chat", **shares: int) -> dict[str, Any]:
+    """An endpoint whose entities `a`, `b`, `c` serve the models of these letters."""
+    shares = shares or {"a": 90, "b": 10}
+    entities = [{"name": each, "entity_name": f"model-{each.upper()}"} for each in shares]
+    return {"name": name, "config": {"served_entities": entities, **split(**shares)}}
+
+
+def split(**shares: int) -> dict[str, Any]:
+    """A traffic config."""
+    routes = [{"served_entity_name": each, "traffic_percentage": share} for each, share in shares.items()]
+    return {"traffic_config": {"routes": routes}}
