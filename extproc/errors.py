@@ -14,6 +14,7 @@
     │   ├── RequestTimeout        408 request_timeout
     │   ├── BodyTooLarge          413 body_too_large
     │   └── UnreadableBody        415 unsupported_encoding
+    ├── RateLimited               429 rate_limit_exceeded, with Retry-After
     ├── Saturated                 429 pool_saturated, dropped reason rejected-saturated
     ├── BodyNotSeen               500 body_not_seen: the proxy's configuration is at fault
     ├── SecretMissing             500 secret_missing: a secret that is referred to is not to be had
@@ -50,6 +51,8 @@ class ExtProcError(Exception):
         super().__init__(message)
         self.message = message
         self.param = param
+        self.retry_after_s = 0
+        """When the client may come again, in seconds; 0 says nothing."""
         self.falls_back = False
         """Somebody else is left to serve the request: the proxy is told to ask anew."""
         self.to_databricks = False
@@ -161,6 +164,20 @@ class Saturated(ExtProcError):
     type = "rate_limit_error"
     dropped_reason = "rejected-saturated"
     error_code = "RESOURCE_EXHAUSTED"
+
+
+class RateLimited(ExtProcError):
+    """A limit on calls or tokens is used up (RFC 6585, section 4)."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+    type = "rate_limit_error"
+    error_code = "REQUEST_LIMIT_EXCEEDED"
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: int = 0) -> None:
+        """`retry_after_s`: whole seconds, at least 1 (RFC 9110, section 10.2.3)."""
+        super().__init__(message, param=param)
+        self.retry_after_s = retry_after_s
 
 
 class BodyNotSeen(ExtProcError):

@@ -18,13 +18,15 @@ from extproc.live import Live
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics
 from extproc.observability.responses import ResponseMetrics
-from extproc.observability.serving import ServingMetrics
-from extproc.request import ParseOptions
+from extproc.observability.serving import LimitMetrics, ServingMetrics
+from extproc.request import KeyFinder, ParseOptions
 from extproc.settings.commands import PickingSettings
 from extproc.settings.router import HeaderRules
 from extproc.stages import (
     AdmitByPriority,
+    FindEndpoint,
     FindStored,
+    LimitRate,
     ModelHeaders,
     PickEndpoint,
     PoolOfEndpoints,
@@ -80,16 +82,19 @@ def route_to_pool(parts: Parts) -> Stage:
     return RouteToPool(parts.routes, int(time.time()), parts.adapters, parts.serving)
 
 
+def find_endpoint(parts: Parts) -> Stage:
+    """Serving endpoints by their names."""
+    return FindEndpoint(parts.serving, parts.routes, parts.adapters)
+
+
+def limit_rate(parts: Parts) -> Stage:
+    """Limits of serving endpoints."""
+    return LimitRate(parts.serving, LimitMetrics(parts.telemetry.instruments), KeyFinder(parts.key_headers))
+
+
 def serve_endpoint(parts: Parts) -> Stage:
-    """Serving endpoints."""
-    return ServeEndpoint(
-        parts.serving,
-        ServingMetrics(parts.telemetry.instruments),
-        random.random,
-        routes=parts.routes,
-        adapters=parts.adapters,
-        key_headers=parts.key_headers,
-    )
+    """Served entities."""
+    return ServeEndpoint(ServingMetrics(parts.telemetry.instruments), random.random, KeyFinder(parts.key_headers))
 
 
 def find_stored(parts: Parts) -> Stage:
@@ -130,10 +135,11 @@ def pick_endpoint(parts: Parts) -> Stage:
 
 
 _PICKING: Final = (rewrite_model, admit_by_priority, pick_endpoint)
+_SERVING: Final = (find_endpoint, limit_rate, serve_endpoint)
 STAGES: Final[Mapping[str, Sequence[MakeStage]]] = {
     "bbr": (model_headers,),
     "epp": (find_stored, *_PICKING),
-    "gateway": (model_headers, find_stored, serve_endpoint, route_to_pool, *_PICKING),
+    "gateway": (model_headers, find_stored, *_SERVING, route_to_pool, *_PICKING),
 }
 """By command. Rewrites and objectives belong to a pool, so they come behind the route to it; the route and the headers go by
 the model that the client named."""

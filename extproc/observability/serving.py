@@ -10,6 +10,32 @@ from extproc.observability.instruments import UNBOUNDED, Instruments, Value
 _CLASSES: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
+class LimitMetrics:
+    """What was refused for a limit, and the tokens that were used."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._refused = instruments.counter(
+            "extproc_serving_rate_limited_total",
+            "Requests to serving endpoints that were answered with 429, by whose limit (endpoint, user, user_group, "
+            "service_principal) of what (calls, tokens).",
+            ["serving_endpoint", "key", "what"],
+            most=UNBOUNDED,
+        )
+        self._tokens = instruments.counter(
+            "extproc_serving_tokens_total",
+            "Tokens of requests to serving endpoints whose usage is tracked, as their answers say.",
+            ["serving_endpoint", "served_entity", "kind"],
+            most=UNBOUNDED,
+        )
+
+    def refused(self, endpoint: str, key: str, what: str) -> None:
+        self._refused.child(endpoint, key, what).value += 1
+
+    def used(self, endpoint: str, entity: str, prompt: int, completion: int) -> None:
+        self._tokens.child(endpoint, entity, "prompt").value += prompt
+        self._tokens.child(endpoint, entity, "completion").value += completion
+
+
 class ServingMetrics:
     """Requests by serving endpoint and served entity. Their names are configured, so a client can't invent any."""
 

@@ -2,7 +2,8 @@
 
     bbr       ModelHeaders
     epp       FindStored, RewriteModel, AdmitByPriority, PickEndpoint
-    gateway   ModelHeaders, FindStored, ServeEndpoint, RouteToPool, RewriteModel, AdmitByPriority, PickEndpoint
+    gateway   ModelHeaders, FindStored, FindEndpoint, LimitRate, ServeEndpoint, RouteToPool, RewriteModel, AdmitByPriority,
+              PickEndpoint
 
 Rewrites and objectives belong to a pool, so they come behind the route to it; the route and the headers go by the model that
 the client named.
@@ -13,7 +14,9 @@ and counts nothing; that is what its hooks are for (`stage.py`).
 
 from extproc.stages.admit import AdmitByPriority
 from extproc.stages.draft import Booking, Choice, Draft, Reasons
+from extproc.stages.find import FindEndpoint
 from extproc.stages.headers import ModelHeaders
+from extproc.stages.limit import LimitRate
 from extproc.stages.pick import PickEndpoint
 from extproc.stages.pools import PoolOfEndpoints
 from extproc.stages.rewrite import RewriteModel
@@ -31,8 +34,10 @@ __all__ = [
     "Draft",
     "Ending",
     "Enough",
+    "FindEndpoint",
     "FindStored",
     "Hooks",
+    "LimitRate",
     "ModelHeaders",
     "Pending",
     "PickEndpoint",

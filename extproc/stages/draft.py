@@ -9,7 +9,8 @@ from extproc.observability.decisions import Outcome
 from extproc.observability.metrics import ModelMetrics
 from extproc.pool import PoolStore, Ticket
 from extproc.response import Measurement, ResponseId
-from extproc.traffic import MadeAt, ServedEntity
+from extproc.traffic import MadeAt, ServedEntity, ServingEndpoint
+from extproc.traffic.limits import Asker, EndpointLimits
 
 
 class Choice:
@@ -41,6 +42,18 @@ class Booking:
         self.outcome = outcome
 
 
+class Charge:
+    """What a request costs of a serving endpoint's limits."""
+
+    __slots__ = ("asker", "limits", "tokens")
+
+    def __init__(self, limits: EndpointLimits, asker: Asker, tokens: int) -> None:
+        self.limits = limits
+        self.asker = asker
+        self.tokens = tokens
+        """As estimated before the answer."""
+
+
 class Draft:
     """A decision while the stages work on it; then what is known of its request until that ends.
 
@@ -53,14 +66,17 @@ class Draft:
         "append_response_headers",
         "body",
         "booking",
+        "charge",
         "choice",
         "committed",
         "complete",
         "destination",
         "empty_model",
+        "endpoint",
         "entity",
         "entity_reason",
         "falls_back",
+        "limited",
         "made_at",
         "measurement",
         "metadata",
@@ -110,8 +126,10 @@ class Draft:
         """Beside what the upstream says, as cookies are."""
         self.remove_response_headers: tuple[str, ...] = ()
         self.pool: str | None = None
+        self.endpoint: ServingEndpoint | None = None
+        """The serving endpoint that the request names."""
         self.entity: ServedEntity | None = None
-        """The served entity of a serving endpoint that was chosen."""
+        """The served entity of it that was chosen."""
         self.entity_reason = ""
         """Why it was, in a few words: which kind of key decided, never the key."""
         self.choice: Choice | None = None
@@ -133,6 +151,10 @@ class Draft:
         self.splices: tuple[Splice, ...] = ()
         self.falls_back = False
         """Somebody else is left to serve the request: when this fails (429, 5xx, cut), the proxy asks anew."""
+        self.charge: Charge | None = None
+        """What the request costs, where somebody counts."""
+        self.limited: tuple[str, str] | None = None
+        """Whose limit of what it was refused for."""
         self.priority = 0
         """More is more important; below 0 may be shed."""
 

@@ -248,6 +248,8 @@ def reply_of(error: ExtProcError) -> Reply:
     headers: tuple[tuple[str, str], ...] = (
         ((names.DROPPED_REASON_HEADER, error.dropped_reason),) if error.dropped_reason else ()
     )
+    if error.retry_after_s:
+        headers += (("retry-after", str(error.retry_after_s)),)
     if error.falls_back:
         headers += ((names.NEXT_ENTITY_HEADER, "1"),)
     return Reply(error.status, body, headers=headers, details=f"extproc_{error.code}")

@@ -11,14 +11,16 @@ from extproc.observability.decisions import DecisionLog
 from extproc.observability.instruments import Instruments
 from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics, StreamMetrics
 from extproc.observability.responses import ResponseMetrics
-from extproc.observability.serving import ServingMetrics
+from extproc.observability.serving import LimitMetrics, ServingMetrics
 from extproc.pool import PoolStore
-from extproc.request import ParseOptions
+from extproc.request import KeyFinder, ParseOptions
 from extproc.scheduling import build_scheduler
 from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
 from extproc.settings.router import HeaderRules
 from extproc.stages import (
     AdmitByPriority,
+    FindEndpoint,
+    LimitRate,
     ModelHeaders,
     PickEndpoint,
     PoolOfEndpoints,
@@ -98,13 +100,17 @@ class Deployment:
         draw: Callable[[], float] | None = None,
         key_headers: Sequence[str] = ("x-user-id",),
         **models: Sequence[str],
-    ) -> ServeEndpoint:
-        """Serving endpoints over the models of pools."""
+    ) -> tuple[FindEndpoint, LimitRate, ServeEndpoint]:
+        """Serving endpoints over the models of pools: the stages of them, in order."""
         routes = RouteTable([Route(tuple(names), pool) for pool, names in models.items()])
         catalog = Catalog(routes=routes)
-        table = TrafficTable([ServingEndpoint(spec, catalog) for spec in endpoints])
-        metrics = ServingMetrics(self.instruments)
-        return ServeEndpoint(Live(table), metrics, draw or seeded(), routes=Live(routes), key_headers=key_headers)
+        table = Live(TrafficTable([ServingEndpoint(spec, catalog) for spec in endpoints]))
+        keys = KeyFinder(key_headers)
+        return (
+            FindEndpoint(table, Live(routes)),
+            LimitRate(table, LimitMetrics(self.instruments), keys, clock=self.clock),
+            ServeEndpoint(ServingMetrics(self.instruments), draw or seeded(), keys),
+        )
 
     def rewriter(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import orjson
 import pytest
@@ -11,12 +11,13 @@ import pytest
 from extproc.domain import RequestHead, spliced
 from extproc.errors import AmbiguousModel, EntityNotServed, NoEndpoints, UnknownEndpoint, UnknownServedEntity
 from extproc.request import parse
-from extproc.stages import Draft, ServeEndpoint
+from extproc.stages import Draft, FindEndpoint, LimitRate, ServeEndpoint
 from extproc.traffic import EndpointSpec, EntitySpec, ExternalSpec
 from tests.fakes.chance import Draws
 from tests.fakes.deployment import Deployment
 from tests.stages.running import counts, end, explained, run
 
+Stages: TypeAlias = tuple[FindEndpoint, LimitRate, ServeEndpoint]
 REQUESTS, RESPONSES = "extproc_serving_requests_total", "extproc_serving_responses_total"
 
 
@@ -38,14 +39,15 @@ def deployment() -> Deployment:
     return made
 
 
-def stage(deployment: Deployment, *endpoints: EndpointSpec, draw: Draws | None = None) -> ServeEndpoint:
+def stage(deployment: Deployment, *endpoints: EndpointSpec, draw: Draws | None = None) -> Stages:
     return deployment.serving(*endpoints, draw=draw or Draws(), pool=("model-a", "model-b", "model-c"))
 
 
-def decide(served: ServeEndpoint, request: tuple[RequestHead, bytes]) -> Draft:
+def decide(stages: Stages, request: tuple[RequestHead, bytes]) -> Draft:
     head, body = request
-    draft, step = run(served, parse(head, body), Draft(0.0, body))
-    assert step is None
+    draft = Draft(0.0, body)
+    for each in stages:
+        assert run(each, parse(head, body), draft)[1] is None
     return draft
 
 
@@ -174,7 +176,7 @@ class TestServing:
         request = parse(head, body)
         draft = Draft(0.0, body, model=request.model)
         served = stage(deployment, spec(a=0, b=100))
-        for each in (served, deployment.routes(pool=["model-a"]), deployment.rewriter(None), deployment.picker(None)):
+        for each in (*served, deployment.routes(pool=["model-a"]), deployment.rewriter(None), deployment.picker(None)):
             assert each.decide(request, draft) is None
         assert spliced(body, draft.splices) == b'{"model":"model-b","messages":[],"temperature":1}'
         assert dict(draft.set_headers)[":path"] == "/v1/chat/completions"
@@ -185,7 +187,7 @@ class TestServing:
         head, body = asked("/serving-endpoints/chat/completions", {"model": "model-b", "messages": []})
         request = parse(head, body)
         draft = Draft(0.0, body, model=request.model)
-        for each in (stage(deployment, spec(a=50, b=50)), deployment.rewriter(None)):
+        for each in (*stage(deployment, spec(a=50, b=50)), deployment.rewriter(None)):
             assert each.decide(request, draft) is None
         assert draft.restore_model is None
         assert draft.set_headers == ((":path", "/v1/chat/completions"),)
@@ -195,16 +197,17 @@ class TestServing:
         head, body = asked(ENDPOINTS_PATHS[0])
         request = parse(head, body)
         draft = Draft(0.0, body, model=request.model)
-        assert stage(deployment, spec(a=100)).decide(request, draft) is None
+        for each in stage(deployment, spec(a=100)):
+            assert each.decide(request, draft) is None
         with pytest.raises(NoEndpoints, match="pool 'pool' has no endpoints"):
             deployment.picker(None).decide(request, draft)
 
     def test_what_was_decided_and_how_it_ended_is_counted(self, deployment: Deployment) -> None:
         served = stage(deployment, spec(a=100, b=0))
         draft = decide(served, asked(ENDPOINTS_PATHS[0]))
-        end(served, draft, 200)
+        end(served[-1], draft, 200)
         direct = decide(served, asked("/serving-endpoints/chat/served-models/b/invocations"))
-        end(served, direct, 0)
+        end(served[-1], direct, 0)
         chat = 'served_entity="{}",serving_endpoint="chat"}}'
         assert counts(deployment, REQUESTS) == {
             f'{REQUESTS}{{reason="only entity",{chat.format("a")}': 1,
@@ -217,8 +220,12 @@ class TestServing:
 
     def test_it_explains_itself_without_the_key(self, deployment: Deployment) -> None:
         head, body = asked(ENDPOINTS_PATHS[0], x_user_id="secret-user")
-        told = explained(stage(deployment, spec(a=50, b=50)), parse(head, body))
-        assert (told["endpoint"], told["reason"], told["split"]) == ("chat", "sticky: header x-user-id", {"a": 50, "b": 50})
+        find, limit, serve = stage(deployment, spec(a=50, b=50))
+        draft = Draft(0.0, body)
+        assert explained(find, parse(head, body), draft) == {"endpoint": "chat"}
+        assert explained(limit, parse(head, body), draft) == {}
+        told = explained(serve, parse(head, body), draft)
+        assert (told["reason"], told["split"]) == ("sticky: header x-user-id", {"a": 50, "b": 50})
         assert 0 <= told["bucket"] < 10_000
         assert told["entity"] == ("a" if told["bucket"] < 5000 else "b")
         assert "secret-user" not in repr(told)

@@ -1,0 +1,57 @@
+"""Serving endpoints: the one that a request names."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from extproc.domain import InferenceRequest
+from extproc.errors import UnknownEndpoint
+from extproc.live import Live
+from extproc.stages.draft import Draft
+from extproc.stages.stage import NO_HOOKS, Step
+from extproc.traffic import AdapterMap, RouteTable, TrafficTable
+
+SERVING_PATH: Final = "/serving-endpoints/"
+_LISTED: Final = 20
+
+
+class FindEndpoint:
+    """Finds the serving endpoint: by its own name, wherever a request names a model, or by a model that it alone serves."""
+
+    def __init__(
+        self, table: Live[TrafficTable], routes: Live[RouteTable] | None = None, adapters: Live[AdapterMap] | None = None
+    ) -> None:
+        """`routes` and `adapters` tell which models pools serve by themselves."""
+        self._table = table
+        self._routes = Live(RouteTable([])) if routes is None else routes
+        self._adapters = Live(AdapterMap()) if adapters is None else adapters
+        self.hooks = NO_HOOKS
+
+    def decide(self, request: InferenceRequest, draft: Draft) -> Step:
+        model = request.model
+        if model is None:
+            return None
+        table = self._table.value
+        endpoint = table.get(model)
+        if endpoint is not None:
+            draft.endpoint = endpoint
+        elif not table.is_empty or request.path.startswith(SERVING_PATH):
+            found = table.of_model(model)
+            if found is None:
+                self._refuse_unknown(request, model, table)
+                return None
+            draft.endpoint, draft.entity = found
+        if draft.reasons is not None and draft.endpoint is not None:
+            draft.reasons.of(self, {"endpoint": draft.endpoint.name})
+        return None
+
+    def _refuse_unknown(self, request: InferenceRequest, model: str, table: TrafficTable) -> None:
+        """Below /serving-endpoints/ a name that nothing has is an endpoint's; elsewhere the routes say what there is."""
+        if not request.path.startswith(SERVING_PATH):
+            return
+        routes = self._routes.value
+        if routes.has(model) or routes.has(self._adapters.value.base_of(model)):
+            return
+        names = [endpoint.name for endpoint in table]
+        shown = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+        raise UnknownEndpoint(f"Endpoint with name '{model[:100]}' does not exist. There are: {shown or 'none'}", param="model")
