@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,9 @@ _NO_SOURCE: Final = (
     "expected at least one endpoint; or --pool-name for the pods of an InferencePool, --endpoint-selector, or "
     "file-discovery in the config"
 )
+FIRST_ROUND_S: Final = 2.0
+"""From a pool's first endpoints on, how long it may be unready for the sake of those that were not asked yet: some hang."""
+
 _NAMED: Final = 20
 """Endpoints that a log line names; of more it says how many."""
 
@@ -181,8 +185,12 @@ class Pool:
         interval_s: float,
         driver: Driver,
         cluster: Cluster | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store = store
+        self._clock = clock
+        self._since_s: float | None = None
+        """When it got its first endpoints."""
         self.changed: Callable[[], None] = lambda: None
         """Called when the pool's endpoints changed."""
         self._cluster = cluster
@@ -235,7 +243,8 @@ class Pool:
             await self._discovery.run()
 
     def unready(self) -> str | None:
-        """Why the pool can't be picked from yet, None when every endpoint was asked once.
+        """Why the pool can't be picked from yet, None when every endpoint was asked once, or `FIRST_ROUND_S` are over: of those
+        that hang nothing is known then, as later.
 
         A pool of Kubernetes may have no endpoints: that its pods are all gone is an answer, and requests get a 503.
         """
@@ -245,6 +254,8 @@ class Pool:
         elif not len(self.store):
             return f"pool {self.store.name!r} has no endpoints yet"
         untried = self.store.untried
+        if self._since_s is not None and self._clock() - self._since_s >= FIRST_ROUND_S:
+            return None
         return f"pool {self.store.name!r}: {untried} of {len(self.store)} endpoints not asked yet" if untried else None
 
     def lost(self) -> str | None:
@@ -255,6 +266,8 @@ class Pool:
 
     def replace_endpoints(self, endpoints: Sequence[Endpoint]) -> None:
         before, self._keys = self._keys, frozenset(endpoint.key for endpoint in endpoints)
+        if self._keys and self._since_s is None:
+            self._since_s = self._clock()
         self.store.replace_endpoints(endpoints)
         self._scraper.update(endpoints)
         _log.info(

@@ -33,7 +33,11 @@ def open_sockets() -> int:
 
 
 class Listener(Protocol):
-    """Who asked. Hears exactly one of these for each question, maybe before `ask` returns, unless it closes first."""
+    """Who asked. Hears `page` or `no_page` once for each question, maybe before `ask` returns, unless it closes first."""
+
+    def reached(self) -> None:
+        """For a question on a new connection: it is made, so that what is still waited for is the endpoint's own time."""
+        ...
 
     def page(self, data: bytes) -> None: ...
 
@@ -185,6 +189,7 @@ class PageConnection:
         self._loop.add_reader(self._fd, self._readable)
         self._reader = AnswerReader(target.max_page_bytes)
         self._fresh = True
+        self._listener.reached()
         if target.context is None:
             self.connected = True
             self._question()

@@ -2,9 +2,9 @@
 
 A tick asks those that are due as far as scraping's share of the core goes, and ends those that have had their time. Two ticks
 are `GRAIN_S` apart, so that others, picks above all, come between. Never are more than `MAX_CONNECTING` connections being
-made, however many endpoints hang: the others wait for one of them to end. And of the files that the process may have open
-connections that are kept take no more than `FILES`: beyond, a connection is closed behind its page, for a proxy that can't
-connect to us would be worse than a page that costs more.
+made, however many endpoints hang: the others wait for one of them (`connecting`). And of the files that the process may have
+open connections that are kept take no more than `FILES`: beyond, a connection is closed behind its page, for a proxy that
+can't connect to us would be worse than a page that costs more.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from extproc.scraping.connecting import Connecting, Seat
 from extproc.scraping.connection import open_sockets
 from extproc.scraping.fetch import Line
 from extproc.scraping.rounds import SHARE, Rounds, Turn
@@ -27,8 +28,6 @@ GRAIN_S: Final = 0.002
 MAX_CONNECTING: Final = 256
 FILES: Final = 0.5
 """Share of the process's open files (`ulimit -n`)."""
-_WAITING: Final = -2
-"""The number of a turn that waits for a connection."""
 
 
 class Timer(Protocol):
@@ -40,14 +39,14 @@ class Timer(Protocol):
 class Asked:
     """An endpoint in the rounds. `line` is its owner's; the rest is written by the driver."""
 
-    __slots__ = ("asking", "attempt", "connecting", "line", "turn")
+    __slots__ = ("asking", "attempt", "line", "seat", "turn")
 
     def __init__(self, line: Line, interval_s: float) -> None:
         self.line = line
         self.turn = Turn(self, interval_s)
+        self.seat = Seat(self)
         self.asking = False
         self.attempt = 0
-        self.connecting = False
 
     def ask(self) -> None:
         """Ask for the page; `Driver.done` must follow."""
@@ -77,17 +76,14 @@ class Driver:
         self._timer: Timer | None = None
         self._timer_at_s = 0.0
         self._deadlines: deque[tuple[float, int, Asked]] = deque()
-        self._waiting: deque[Asked] = deque()
-        """Due, and no connection may be made."""
-        self._connecting = 0
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         unlimited = files == resource.RLIM_INFINITY
         self._most_open = most_open if most_open is not None else 2**30 if unlimited else int(files * FILES)
-        self._most_connecting = max(1, min(MAX_CONNECTING, self._most_open // 2))
+        self._connecting = Connecting(min(MAX_CONNECTING, self._most_open // 2))
         self._opened = opened
 
     def __repr__(self) -> str:
-        return f"<Driver {self.rounds!r}, {self._connecting} connecting, {len(self._waiting)} waiting>"
+        return f"<Driver {self.rounds!r}, {self._connecting.now} connecting, {self._connecting.waiting} waiting>"
 
     def later(self, delay_s: float, call: Callable[[], None]) -> Timer:
         """Call then."""
@@ -123,11 +119,17 @@ class Driver:
         if self.rounds.hinted(asked.turn, self.clock()):
             self._plan()
 
+    def reached(self, asked: Asked) -> None:
+        """Its connection is made; its page is to come."""
+        self._connecting.free(asked.seat)
+        self._admit()
+        self._plan()
+
     def answered(self, asked: Asked) -> None:
         """Its page was read."""
-        self._over(asked)
         if self._opened() > self._most_open:
             asked.line.close()
+        self._over(asked)
         self.rounds.answered(asked.turn, self.clock())
         self._plan()
 
@@ -139,14 +141,17 @@ class Driver:
 
     def _over(self, asked: Asked) -> None:
         asked.asking = False
-        if asked.connecting:
-            asked.connecting = False
-            self._connecting -= 1
-            while self._waiting:
-                turn = self._waiting.popleft().turn
-                if turn.number == _WAITING:
-                    self.rounds.put(turn, turn.due_s)  # the oldest of all, so it comes first
-                    break
+        self._connecting.free(asked.seat)
+        self._admit()
+
+    def _admit(self) -> None:
+        """Who waits for a connection gets its turn again; the oldest of all, so it comes first."""
+        if self._connecting.waiting and (seat := self._connecting.next(room=self._has_files())) is not None:
+            assert isinstance(seat.owner, Asked)
+            self.rounds.put(seat.owner.turn, seat.owner.turn.due_s)
+
+    def _has_files(self) -> bool:
+        return self._opened() < self._most_open + self._connecting.most
 
     def _tick(self) -> None:
         self._timer = None
@@ -155,20 +160,15 @@ class Driver:
         while (turn := self.rounds.take(now_s)) is not None:
             asked = turn.owner
             assert isinstance(asked, Asked)
-            if asked.line.connected or self._connecting < self._most_connecting:
+            again = turn.failures > 0
+            if asked.line.connected or self._connecting.take(asked.seat, now_s, again=again, room=self._has_files()):
                 self._ask(asked, now_s)
-            else:
-                turn.number = _WAITING
-                self._waiting.append(asked)
         self._plan()
 
     def _ask(self, asked: Asked, now_s: float) -> None:
         asked.turn.asked_s = now_s
         asked.attempt += 1
         asked.asking = True
-        if not asked.line.connected:
-            asked.connecting = True
-            self._connecting += 1
         asked.ask()
         if asked.asking:
             self._deadlines.append((now_s + self._timeout_s, asked.attempt, asked))
@@ -178,6 +178,9 @@ class Driver:
         while self._deadlines and self._deadlines[0][0] <= now_s:
             self._deadlines.popleft()[2].line.expire()
             self._prune()
+        while (seat := self._connecting.overdue(now_s)) is not None:
+            assert isinstance(seat.owner, Asked)
+            seat.owner.line.expire()
 
     def _prune(self) -> None:
         """Forget the times of attempts that are over."""
@@ -190,13 +193,11 @@ class Driver:
         if self._timer is not None and self._timer_at_s <= self.clock() + GRAIN_S:
             return
         now_s = self.clock()
-        wait_s = self.rounds.wait_s(now_s)
-        if self._deadlines:
-            over_s = max(0.0, self._deadlines[0][0] - now_s)
-            wait_s = over_s if wait_s is None else min(wait_s, over_s)
-        if wait_s is None:
+        over_s = max(0.0, self._deadlines[0][0] - now_s) if self._deadlines else None
+        waits = [each for each in (self.rounds.wait_s(now_s), over_s, self._connecting.overdue_s(now_s)) if each is not None]
+        if not waits:
             return
-        at_s = now_s + max(wait_s, GRAIN_S)
+        at_s = now_s + max(min(waits), GRAIN_S)
         if self._timer is not None:
             if self._timer_at_s <= at_s:
                 return

@@ -90,6 +90,9 @@ class _Member(Asked):
 
     # -- as the listener of its line ---------------------------------------------------------------------------------
 
+    def reached(self) -> None:
+        self._scraper.reached(self)
+
     def page(self, data: bytes) -> None:
         try:
             self._scraper.answered(self, data)
@@ -215,6 +218,10 @@ class Scraper:
         self._sink.page_started(member.key)
         member.began_s = self._driver.clock()
         member.line.ask()
+
+    def reached(self, member: _Member) -> None:
+        """There is a connection."""
+        self._driver.reached(member)
 
     def answered(self, member: _Member, page: bytes) -> None:
         """A page came."""

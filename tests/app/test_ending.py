@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +15,6 @@ from extproc.names import EXT_PROC_METHOD
 from extproc.settings.commands import BbrSettings, EppSettings
 from tests.app.running import chat, exchange, headers_of, running, until
 from tests.app.test_service import HERE, get, health
-
-PAGE = b'vllm:num_requests_waiting{engine="0"} 0.0\nvllm:num_requests_running{engine="0"} 1.0\n'
-
-
-@pytest.fixture
-async def endpoint() -> AsyncIterator[str]:
-    """Where a model server's metrics are."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while await reader.readuntil(b"\r\n\r\n"):
-                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(PAGE), PAGE))
-        writer.close()
-
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 async def test_health_at_the_end() -> None:

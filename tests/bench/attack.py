@@ -26,11 +26,10 @@ from typing import Any, Final, NoReturn
 import grpc
 
 from tests.bench.processes import Server
-from tests.bench.reach import pick_times_ms, picker, refused
+from tests.bench.reach import best, p99, pick_times_ms, picker, refused
 from tests.bench.recorded import MODEL, chat_body, request_messages
 from tests.bench.table import Row, show
 
-RUNS: Final = 3
 P99_MS: Final = 10.0
 MEMORY_MB: Final = 250.0
 _AT_ONCE: Final = 4
@@ -124,15 +123,6 @@ def attacked(target: Server, name: str) -> Iterator[None]:
         process.wait()
         process.stdout.close()
     assert heard, f"{name}: nobody came to it"
-
-
-def best(measured: Callable[[], list[float]]) -> list[float]:
-    """The run with the least p99 of a few."""
-    return min((measured() for _ in range(RUNS)), key=p99)
-
-
-def p99(times: list[float]) -> float:
-    return times[len(times) * 99 // 100]
 
 
 def strange_names(target: Server) -> None:

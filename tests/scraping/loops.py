@@ -84,6 +84,8 @@ class FakeLine:
             self.connected = False
             self._listener.no_page(page)
         elif isinstance(page, float):
+            if self.key in self._fetcher.accepting:
+                self._reach()
             self._timer = self._fetcher.time.later(page, lambda: self._answer(self._fetcher.page))
         else:
             self._answer(page)
@@ -100,14 +102,20 @@ class FakeLine:
         self._end()
 
     def _answer(self, page: bytes) -> None:
+        self._reach()
         self._end()
-        self.connected = True
         self._listener.page(page)
+
+    def _reach(self) -> None:
+        if not self.connected:
+            self.connected = True
+            self._listener.reached()
 
     def _end(self) -> None:
         if self._asking:
             self._asking = False
             self._fetcher.under_way[self.key] -= 1
+            self._fetcher.now -= 1
 
 
 class FakeFetcher:
@@ -115,8 +123,12 @@ class FakeFetcher:
 
     def __init__(self, time: VirtualTime, page: bytes) -> None:
         self.pages: dict[str, bytes | FetchError | float] = {}
+        self.accepting: set[str] = set()
+        """Keys that are connected to at once, however long their page takes."""
         self.asked: list[tuple[float, str]] = []
         self.under_way: dict[str, int] = {}
+        self.now = 0
+        """Pages that are under way."""
         self.most_under_way = 0
         self.most_at_once = 0
         self.cost_s = 0.0
@@ -137,7 +149,8 @@ class FakeFetcher:
         self.asked.append((self.time(), key))
         self.under_way[key] = self.under_way.get(key, 0) + 1
         self.most_under_way = max(self.most_under_way, self.under_way[key])
-        self.most_at_once = max(self.most_at_once, sum(self.under_way.values()))
+        self.now += 1
+        self.most_at_once = max(self.most_at_once, self.now)
 
 
 class FakeSink:

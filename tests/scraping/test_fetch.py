@@ -38,6 +38,7 @@ class Ask:
         self.line = client.line(endpoint, self, self._spent)
         self._timeout_s = timeout_s
         self._answer: asyncio.Future[bytes] | None = None
+        self.reaches = 0
 
     async def __call__(self) -> bytes:
         loop = asyncio.get_running_loop()
@@ -48,6 +49,9 @@ class Ask:
             return await self._answer
         finally:
             timer.cancel()
+
+    def reached(self) -> None:
+        self.reaches += 1
 
     def page(self, data: bytes) -> None:
         assert self._answer is not None

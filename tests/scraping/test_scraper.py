@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from extproc.domain import Endpoint, Load
+from extproc.scraping.connecting import CROWDED_S
 from extproc.scraping.driver import Driver
 from extproc.scraping.engines import Engines
 from extproc.scraping.fetch import Reason
@@ -31,7 +32,7 @@ INTERVAL_S = 0.05
 class Bench:
     """A scraper with everything around it faked."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_open: int = 10_000) -> None:
         self.time = VirtualTime()
         self.fetcher = FakeFetcher(self.time, PAGE)
         self.sink = FakeSink()
@@ -44,7 +45,13 @@ class Bench:
             self.sink,
             self.observer,
             interval_s=INTERVAL_S,
-            driver=Driver(clock=self.time, later=self.time.later, draw=lambda: self.draw),
+            driver=Driver(
+                clock=self.time,
+                later=self.time.later,
+                draw=lambda: self.draw,
+                most_open=most_open,
+                opened=lambda: self.fetcher.now,
+            ),
         )
         self.task: asyncio.Task[None] | None = None
 
@@ -226,16 +233,51 @@ async def test_many_that_fail_are_asked_less_often(bench: Bench) -> None:
     assert len([when for when in bench.fetcher.times(A) if when > 1030.0]) == 100
 
 
-async def test_connections_that_hang_are_bounded_and_do_not_keep_others_waiting_for_ever(bench: Bench) -> None:
-    many = [Endpoint("10.0.1.1", 1000 + i) for i in range(1000)]
-    for endpoint in many:
-        bench.fetcher.pages[endpoint.key] = 60.0
-    await bench.start(*many, A)
-    await bench.time.advance(5.0)
+class TestHanging:
+    """Endpoints that don't answer, and the others."""
 
-    assert bench.fetcher.most_at_once <= 257
-    assert {key for _, key in bench.fetcher.asked} == {endpoint.key for endpoint in (*many, A)}
-    assert len(bench.fetcher.times(A)) > 10
+    many = [Endpoint("10.0.1.1", 1000 + i) for i in range(600)]
+
+    async def test_no_connection_can_be_made(self, bench: Bench) -> None:
+        """Few are tried at once, and given up soon while others wait; who can be had is had on time."""
+        for endpoint in self.many:
+            bench.fetcher.pages[endpoint.key] = 60.0
+        await bench.start(*self.many[:300], A, *self.many[300:])
+        await bench.time.advance(600 / 256 * CROWDED_S + 0.1)
+
+        assert bench.fetcher.most_at_once <= 257
+        assert {key for _, key in bench.fetcher.asked} == {endpoint.key for endpoint in (*self.many, A)}
+        began = len(bench.fetcher.asked)
+        bench.scraper.update([*self.many, A, B])
+        await bench.time.advance(5.0)
+        assert len(bench.fetcher.times(A)) > 100
+        assert len(bench.fetcher.times(B)) == 100, "it waits for nobody who failed before"
+        assert (len(bench.fetcher.asked) - began - 200) / 5.0 <= 128 / CROWDED_S * 1.1
+
+    async def test_connections_are_made_and_nothing_is_answered(self, bench: Bench) -> None:
+        """They hold up nobody: all are asked within the interval, and time out."""
+        for endpoint in self.many:
+            bench.fetcher.pages[endpoint.key] = 60.0
+            bench.fetcher.accepting.add(endpoint.key)
+        await bench.start(*self.many, A)
+        await bench.time.advance(0.3)
+        assert {key for _, key in bench.fetcher.asked} == {endpoint.key for endpoint in (*self.many, A)}
+        await bench.time.advance(1.0)
+        assert {reason for _, reason, _ in bench.observer.failed} == {Reason.TIMEOUT}
+        assert len(bench.observer.failed) == 600
+        assert len(bench.fetcher.times(A)) >= 25
+
+    async def test_their_connections_are_bounded_too(self) -> None:
+        """By the files that the process may open."""
+        bench = Bench(most_open=100)
+        for endpoint in self.many:
+            bench.fetcher.pages[endpoint.key] = 60.0
+            bench.fetcher.accepting.add(endpoint.key)
+        await bench.start(A, *self.many)
+        await bench.time.advance(8.0)
+        assert bench.fetcher.most_at_once <= 151
+        assert {key for _, key in bench.fetcher.asked} == {endpoint.key for endpoint in (*self.many, A)}
+        await bench.stop()
 
 
 async def test_what_needs_more_than_its_share_gives_way_evenly(bench: Bench) -> None:
