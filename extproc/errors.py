@@ -18,6 +18,7 @@
     ├── Saturated                 429 pool_saturated, dropped reason rejected-saturated
     ├── BodyNotSeen               500 body_not_seen: the proxy's configuration is at fault
     ├── SecretMissing             500 secret_missing: a secret that is referred to is not to be had
+    ├── Overloaded                503 overloaded, with Retry-After: the process holds too much
     ├── NoEndpoints               503 no_endpoints, dropped reason rejected-no-endpoints
     ├── EntityNotServed           503 served_entity_unavailable
     ├── DecisionTimeout           504 decision_timeout
@@ -190,6 +191,18 @@ class SecretMissing(ExtProcError):
     """A secret that is referred to is not to be had. The message names the reference, which is no secret."""
 
     code = "secret_missing"
+
+
+class Overloaded(ExtProcError):
+    """The process holds as much of bodies and answers as it may (RFC 9110, section 15.6.4)."""
+
+    status = 503
+    code = "overloaded"
+    error_code = "TEMPORARILY_UNAVAILABLE"
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.retry_after_s = 1
 
 
 class NoEndpoints(ExtProcError):

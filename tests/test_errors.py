@@ -22,6 +22,7 @@ from extproc.errors import (
     InvalidReference,
     MissingModel,
     NoEndpoints,
+    Overloaded,
     ProtocolError,
     RateLimited,
     RequestError,
@@ -56,6 +57,7 @@ TABLE: list[tuple[type[ExtProcError], int, str, str, str | None, str]] = [
     (Saturated, 429, "pool_saturated", "rate_limit_error", "rejected-saturated", "RESOURCE_EXHAUSTED"),
     (BodyNotSeen, 500, "body_not_seen", SERVER, None, "INTERNAL_ERROR"),
     (SecretMissing, 500, "secret_missing", SERVER, None, "INTERNAL_ERROR"),
+    (Overloaded, 503, "overloaded", SERVER, None, "TEMPORARILY_UNAVAILABLE"),
     (NoEndpoints, 503, "no_endpoints", SERVER, "rejected-no-endpoints", "TEMPORARILY_UNAVAILABLE"),
     (EntityNotServed, 503, "served_entity_unavailable", SERVER, None, "TEMPORARILY_UNAVAILABLE"),
     (DecisionTimeout, 504, "decision_timeout", SERVER, None, "DEADLINE_EXCEEDED"),
@@ -72,7 +74,8 @@ def test_on_the_wire(error: type[ExtProcError], status: int, code: str, kind: st
     assert reply.content_type == "application/json"
     assert orjson.loads(reply.body) == {"error": {"message": "what is wrong", "type": kind, "param": "model", "code": code}}
     assert reply.details == f"extproc_{code}"
-    assert dict(reply.headers) == ({DROPPED_REASON_HEADER: dropped} if dropped else {})
+    retry_after = {"retry-after": "1"} if error is Overloaded else {}
+    assert dict(reply.headers) == {**({DROPPED_REASON_HEADER: dropped} if dropped else {}), **retry_after}
 
 
 @pytest.mark.parametrize(("error", "status", "error_code"), [(row[0], row[1], row[5]) for row in TABLE])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from extproc.app.memory import memory_limit_bytes
 from extproc.app.tls import ServerTls
 from extproc.observability.metrics import StreamMetrics, TransportMetrics
 from extproc.protocol import StreamLimits
@@ -16,7 +19,9 @@ from extproc.transport.h2.headers import KnownBlocks
 from extproc.transport.h2.limits import H2Limits
 from extproc.transport.h2.server import H2Server
 from extproc.transport.health import Health
+from extproc.transport.held import MOST, Held
 from extproc.transport.session import Decider
+from extproc.transport.turns import Turns
 
 _MESSAGE_OVERHEAD = 1 << 20
 """A message holds a piece of body and headers; with BUFFERED it holds the whole body."""
@@ -47,18 +52,21 @@ def grpc_servers(
     most = limits.max_body_bytes + _MESSAGE_OVERHEAD
     address, reuse_port = grpc_address(settings), settings.reuse_port
     probed = Tcp(settings.host, settings.grpc_health_port, reuse_port)
+    held = Held(most_held(settings))
+    transport.show_held(lambda: held.bytes, held.most)
+    turns = Turns(asyncio.get_running_loop().call_later, time.monotonic)
     if settings.transport == "grpcio":
         # Imported when it is wanted: it takes 20 MB and starts threads.
         from extproc.transport.grpcio import ExtProcServer, HealthServer
 
         credentials = None if tls is None else tls.grpc_credentials()
-        reference = ExtProcServer(decider, limits, streams, health, most, reuse_port=reuse_port)
+        reference = ExtProcServer(decider, limits, streams, health, most, reuse_port=reuse_port, held=held, turns=turns)
         probe = HealthServer(health, reuse_port=reuse_port)
         return (
             GrpcServer(lambda: reference.start(address, credentials), _open_already, reference.stop),
             GrpcServer(lambda: probe.start(probed), _open_already, probe.stop),
         )
-    services = Services(decider, limits, Encoder(), health, streams, transport, KnownBlocks(), most)
+    services = Services(decider, limits, Encoder(), health, streams, transport, KnownBlocks(), most, held, turns)
     ours, alive = H2Server(services, _h2_limits(settings)), H2Server(services._replace(decider=None), name="health")
     context = None if tls is None else tls.context()
     # Who shares a port gets no connections before it is ready for them.
@@ -72,12 +80,20 @@ def _open_already() -> None:
     """grpcio listens when it binds."""
 
 
+def most_held(settings: Http2Settings) -> int:
+    """What a process may hold: a quarter of the memory that it may have, because a body that is decided on is there three times
+    (its pieces, the whole, what was read of it) and what is freed is not at once the kernel's again."""
+    if settings.max_held_bytes is not None:
+        return settings.max_held_bytes
+    limit = memory_limit_bytes()
+    return MOST if limit is None else min(MOST, limit // 4)
+
+
 def _h2_limits(settings: Http2Settings) -> H2Limits:
     return H2Limits(
         max_streams=settings.max_concurrent_streams,
         stream_window=settings.initial_stream_window_size,
         connection_window=settings.initial_connection_window_size,
-        max_held=settings.max_held_bytes,
         keepalive_s=settings.keepalive_interval,
         keepalive_timeout_s=settings.keepalive_timeout,
         idle_timeout_s=settings.connection_idle_timeout,

@@ -85,9 +85,10 @@ class StreamMetrics:
 
 
 class TransportMetrics:
-    """Of our own HTTP/2 transport: connections, and how its bounds ended some of them."""
+    """Of our own HTTP/2 transport: connections, what is held, and how its bounds ended some of them."""
 
     def __init__(self, instruments: Instruments) -> None:
+        self._instruments = instruments
         self.connections = instruments.gauge("extproc_connections", "HTTP/2 connections that are open.").child()
         self.accepted = instruments.counter("extproc_connections_total", "HTTP/2 connections that were accepted.").child()
         self.faults = instruments.counter(
@@ -100,6 +101,20 @@ class TransportMetrics:
             "Streams that we reset because the peer broke a rule or went over a bound, by reason.",
             ["reason"],
         )
+        self._held = instruments.gauge(
+            "extproc_held_bytes", "Bodies held and answers unsent, of all connections; refused from --max-held-bytes on."
+        )
+        self._most_held = instruments.gauge("extproc_held_bytes_limit", "What extproc_held_bytes may come to.")
+
+    def show_held(self, read: Callable[[], int], most: int) -> None:
+        """Show what is held, which `read` tells, and the most that may be."""
+        held = self._held.child()
+        self._most_held.child().value = float(most)
+
+        def refresh() -> None:
+            held.value = float(read())
+
+        self._instruments.before_collect.append(refresh)
 
 
 class RouterMetrics:

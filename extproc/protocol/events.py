@@ -143,6 +143,12 @@ class Deadline(NamedTuple):
     """The request has had its time (StreamLimits.request_timeout_s): it is answered if it is still undecided."""
 
 
+class GivenUp(NamedTuple):
+    """There is no room for the request: it is answered with the error if it is still undecided."""
+
+    error: ExtProcError
+
+
 class PeerClosed(NamedTuple):
     """The stream is over: Envoy ended or reset it, or the connection is gone. Nothing can be sent any more."""
 
@@ -157,5 +163,6 @@ Event: TypeAlias = (
     | DecisionMade
     | DecisionFailed
     | Deadline
+    | GivenUp
     | PeerClosed
 )

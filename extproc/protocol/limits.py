@@ -37,6 +37,8 @@ class StreamLimits(NamedTuple):
     request_timeout_s: float = 300.0
     """The transport says `Deadline` this long after the stream's start: a request that is undecided then is answered with
     408 `request_timeout`, or 504 `decision_timeout` when it is the director that takes so long. 0: never."""
+    large_body_bytes: int = 2**20
+    """Decisions on larger bodies have turns, one at a time, so that everything else goes on between them."""
     on_headers: OnHeaders | None = None
     """Which requests are decided on their headers alone, None for those without a body only."""
     scanner_of: ScannerOf | None = None

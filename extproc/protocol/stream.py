@@ -41,6 +41,7 @@ from extproc.protocol.events import (
     DecisionMade,
     Direction,
     Event,
+    GivenUp,
     PeerClosed,
     RequestBody,
     RequestHeaders,
@@ -138,6 +139,29 @@ class ExtProcStream(Remembered):
         """Hears each piece that goes on as it is."""
         return self._reader
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the request's body that wait for the decision."""
+        return self._held_bytes
+
+    @property
+    def announced(self) -> int | None:
+        """The body's length as the request's headers have it, None when they don't."""
+        head = self._head
+        if head is None:
+            return None
+        length = head.headers.get("content-length", b"")
+        return int(length) if length.isdigit() and len(length) < 16 else None
+
+    def decides_on_body(self, event: Event) -> bool:
+        """Whether the next event asks for a decision on a body."""
+        state = self.request_state
+        if state is State.BUFFERING:
+            return isinstance(event, RequestBody)
+        if state is State.COLLECTING or state is State.SCANNING:
+            return (isinstance(event, RequestBody) and self._body_is_enough(event)) or isinstance(event, RequestTrailers)
+        return False
+
     # -- the request half ----------------------------------------------------------------------------------------
 
     def _decide_on_headers(self, event: RequestHeaders) -> Actions:
@@ -206,6 +230,12 @@ class ExtProcStream(Remembered):
 
     def _withdraw_and_give_up(self, event: Deadline) -> Actions:
         return [Withdraw(), *self._instead(DecisionTimeout(f"no decision within {self._limits.request_timeout_s:g} s"))]
+
+    def _refuse(self, event: GivenUp) -> Actions:
+        return self._instead(event.error)
+
+    def _withdraw_and_refuse(self, event: GivenUp) -> Actions:
+        return [Withdraw(), *self._instead(event.error)]
 
     def _withdraw_and_refuse_body(self, event: RequestBody) -> Actions:
         return [Withdraw(), *self._refuse_body(event)]

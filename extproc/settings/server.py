@@ -153,10 +153,11 @@ class Http2Settings(Settings):
     initial_connection_window_size: Size = setting(
         16 * 2**20, "The same for all streams of a connection together.", default_text="16Mi"
     )
-    max_held_bytes: Size = setting(
-        256 * 2**20,
-        "Bodies held and answers unsent on a connection, at which its window opens no further, with --transport h2.",
-        default_text="256Mi",
+    max_held_bytes: Size | None = setting(
+        None,
+        "Bodies held and answers unsent in the process. From a quarter of it on large bodies wait for each other; beyond it "
+        "the request that holds most is answered with 503.",
+        default_text="a quarter of the memory limit, at most 512Mi",
     )
     keepalive_interval: Duration = setting(
         60.0, "Silence after which a peer is pinged, with --transport h2. 0 is never.", default_text="60s"

@@ -22,7 +22,9 @@ from extproc.transport.codec import Encoder, Message, joined
 from extproc.transport.deadlines import Deadlines
 from extproc.transport.health import SERVICE as HEALTH_SERVICE
 from extproc.transport.health import Health
+from extproc.transport.held import SMALL, Held, overloaded
 from extproc.transport.session import Decider, Session
+from extproc.transport.turns import Turns
 
 _log = peer_logger(__name__)
 
@@ -42,8 +44,12 @@ class ExtProcServer:
         max_message_bytes: int,
         *,
         reuse_port: bool = False,
+        held: Held | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self._decider = decider
+        self._held = Held() if held is None else held
+        self._turns = turns
         self._limits = limits
         self._metrics = metrics
         self._encoder = Encoder()
@@ -108,7 +114,7 @@ class ExtProcServer:
     async def _process(self, _: Any, context: aio.ServicerContext[bytes, bytes]) -> None:
         metrics = self._metrics
         session = Session(self._decider, self._encoder, self._limits, waits=True)
-        out = _Answers(session, context.write)
+        out = _Answers(session, context.write, self._held, self._turns)
         metrics.open.value += 1
         task = asyncio.current_task()
         assert task is not None
@@ -127,7 +133,15 @@ class ExtProcServer:
                     await out.sent()
                     code = "OK"
                     return
+                out.hold(len(raw))
                 answers = receive(raw)
+                if answers:
+                    out.release()
+                elif out.is_too_much:
+                    await out.send(session.give_up(overloaded()))
+                    await out.sent()
+                    code = "OK"
+                    return
                 if session.is_waiting or out.busy:
                     await out.send(answers)
                     continue
@@ -152,6 +166,7 @@ class ExtProcServer:
             generation.discard(task)
             self._timed_out.pop(task, None)
             session.closed()
+            out.release()
             metrics.open.value -= 1
             if code == "OK":
                 metrics.ok.value += 1
@@ -164,9 +179,15 @@ class _Answers:
     grpcio takes one write at a time. The carrier of the stream's session.
     """
 
-    __slots__ = ("_sending", "_session", "_task", "_waiting", "_write")
+    __slots__ = ("_held", "_mine", "_sending", "_session", "_task", "_turn", "_turns", "_waiting", "_write")
 
-    def __init__(self, session: Session, write: Callable[[bytes], Any]) -> None:
+    def __init__(self, session: Session, write: Callable[[bytes], Any], held: Held, turns: Turns | None) -> None:
+        self._held = held
+        self._mine = 0
+        """Bytes of `held` that are this stream's."""
+        self._turns = turns
+        self._turn: asyncio.Future[None] | None = None
+        """Done when the stream has had its turn."""
         self._session = session
         self._write = write
         self._waiting: deque[Message] = deque()
@@ -178,13 +199,45 @@ class _Answers:
     def later(self, delay_s: float, call: Callable[[], None]) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(delay_s, call)
 
+    def ask(self) -> bool:
+        if self._turns is None:
+            return False
+        self._turn = asyncio.get_running_loop().create_future()
+        self._turns.ask(self._take_turn)
+        return True
+
+    def _take_turn(self) -> None:
+        self._go_on(self._session.take_turn)
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)
+
     def resume(self, outcome: object) -> None:
+        self._go_on(lambda: self._session.resume(outcome))
+
+    def hold(self, size: int) -> None:
+        """So many bytes more wait for an answer."""
+        self._mine += size
+        self._held.bytes += size
+
+    def release(self) -> None:
+        """They are answered, or nobody waits any more."""
+        self._held.release(self._mine)
+        self._mine = 0
+
+    @property
+    def is_too_much(self) -> bool:
+        """All streams hold too much, and this one more than a little."""
+        return self._held.bytes > self._held.most and self._mine > SMALL
+
+    def _go_on(self, what: Callable[[], list[Message]]) -> None:
+        """Send what the session answers, in a task: nobody reads just now."""
         try:
-            answers = self._session.resume(outcome)
+            answers = what()
         except Exception:
             _log.exception("a decision could not go on", session=repr(self._session))
             return
         if answers:
+            self.release()
             self._task = asyncio.ensure_future(self._send_alone(answers))
 
     @property
@@ -207,6 +260,8 @@ class _Answers:
 
     async def sent(self) -> None:
         """Everything is on its way."""
+        if self._turn is not None:
+            await self._turn
         if self._task is not None:
             await self._task
 

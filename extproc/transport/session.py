@@ -18,8 +18,10 @@ from extproc.protocol import (
     Decide,
     DecisionFailed,
     DecisionMade,
+    Event,
     ExtProcStream,
     Finished,
+    GivenUp,
     PeerClosed,
     ReplyBody,
     ReplyChunk,
@@ -73,7 +75,7 @@ class Decider(Protocol):
 class Session:
     """The life of one stream."""
 
-    __slots__ = ("_decider", "_encoder", "_held", "_on_headers", "_stream", "_wait", "_waits", "carrier")
+    __slots__ = ("_decider", "_encoder", "_held", "_large", "_late", "_on_headers", "_stream", "_wait", "_waits", "carrier")
 
     def __init__(self, decider: Decider, encoder: Encoder, limits: StreamLimits, *, waits: bool = False) -> None:
         """`waits`: a first message that asks for no answer is read together with the second. For a transport that changes
@@ -85,6 +87,9 @@ class Session:
         self._waits = waits
         self._on_headers = limits.on_headers
         self._held: bytes | None = None
+        self._large = limits.large_body_bytes
+        self._late: list[Event] | None = None
+        """What waits for the turn of a large decision."""
         self.carrier: Carrier | None = None
         """Who is told when a decision that had to wait can go on; let go of with the stream."""
         self._wait: Wait | None = None
@@ -111,7 +116,29 @@ class Session:
         if self._held is not None:
             held, self._held = self._held, None
             self._perform(stream.receive(codec.decode(held)), out)
-        return self._perform(stream.receive(codec.decode(raw)), out)
+        event = codec.decode(raw)
+        if (stream.held_bytes + len(raw) > self._large or self._late is not None) and self._comes_late(event):
+            return out
+        return self._perform(stream.receive(event), out)
+
+    def _comes_late(self, event: Event) -> bool:
+        """Whether this waits: it asks for a decision on a large body, which has its turn, or comes behind one."""
+        if self._late is not None:
+            self._late.append(event)
+            return True
+        carrier = self.carrier
+        if carrier is None or not self._stream.decides_on_body(event) or not carrier.ask():
+            return False
+        self._late = [event]
+        return True
+
+    def take_turn(self) -> list[Message]:
+        """It is the turn of the large decision for which `Carrier.ask` was said. As `receive`."""
+        late, self._late = self._late, None
+        out: list[Message] = []
+        for event in late or ():
+            self._perform(self._stream.receive(event), out)
+        return out
 
     def _is_enough(self, raw: bytes) -> bool:
         """Whether the headers' message may be all that is needed: then a second one may never come."""
@@ -125,8 +152,18 @@ class Session:
 
     @property
     def is_waiting(self) -> bool:
-        """A decision waits, and `Carrier.resume` will be said unless it is withdrawn."""
-        return self._wait is not None
+        """A decision waits, and the carrier will be told unless it is withdrawn."""
+        return self._wait is not None or self._late is not None
+
+    @property
+    def is_late(self) -> bool:
+        """A large decision waits for its turn."""
+        return self._late is not None
+
+    @property
+    def announced(self) -> int | None:
+        """How long the request's body is, as far as its headers tell."""
+        return self._stream.announced
 
     def resume(self, outcome: object) -> list[Message]:
         """What a decision waited for is here. Return the answers to send, in order: none when it has to wait again.
@@ -146,11 +183,17 @@ class Session:
         Returns the answer to send when the request is still undecided, an ImmediateResponse; then nothing more will be sent,
         and the stream may be ended. Else nothing: the answer to a request may take as long as it likes.
         """
-        self._held = None
+        self._held = self._late = None
         return self._perform(self._stream.receive(_DEADLINE), [])
+
+    def give_up(self, error: ExtProcError) -> list[Message]:
+        """There is no room for this request. Returns the answer as `expire` does."""
+        self._held = self._late = None
+        return self._perform(self._stream.receive(GivenUp(error)), [])
 
     def closed(self) -> None:
         """The stream is over, for whatever reason. May be said more than once."""
+        self._late = None
         self._perform(self._stream.receive(_CLOSED), [])
         self.carrier = None
 

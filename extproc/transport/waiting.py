@@ -26,6 +26,10 @@ class Carrier(Protocol):
         """Call in so many seconds."""
         ...
 
+    def ask(self) -> bool:
+        """A decision on a large body is next. True: `Session.take_turn` will be said after this returned; False: decide now."""
+        ...
+
     def resume(self, outcome: object) -> None:
         """The wait is over: say `Session.resume(outcome)`, and send what it returns."""
         ...

@@ -11,6 +11,7 @@ import sys
 
 from extproc import __version__, compiled
 from tests.bench.attack import attack_rows
+from tests.bench.bodies import bodies_rows
 from tests.bench.control import control_rows
 from tests.bench.core import core_rows, pick_rows
 from tests.bench.envoy import envoy_rows
@@ -20,7 +21,7 @@ from tests.bench.scrape import scrape_rows
 from tests.bench.table import Row, show, verdict
 from tests.bench.transport import memory_rows, tls_rows, transport_rows
 
-_PARTS = "transport,rust,tls,envoy,core,pick,memory,control,scrape,reach,attack"
+_PARTS = "transport,rust,tls,envoy,core,pick,memory,control,scrape,reach,attack,bodies"
 
 
 def main() -> int:
@@ -61,6 +62,8 @@ def main() -> int:
         part("A picker with endpoints in the thousands", reach_rows())
     if "attack" in wanted:
         part("A picker of 10,000 endpoints while four strangers are at its metrics port: best of three", attack_rows())
+    if "bodies" in wanted:
+        part("50 bodies of 64 MiB at once over 4 connections", bodies_rows())
     print(f"\n{verdict(rows)}")
     return 0 if all(row.met for row in rows) else 1
 

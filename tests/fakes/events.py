@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from extproc.domain import Decision, Reply, RequestHead
-from extproc.errors import ConflictingModel, ExtProcError
+from extproc.errors import ConflictingModel, ExtProcError, Overloaded
 from extproc.protocol import (
     Action,
     Answered,
@@ -17,6 +17,7 @@ from extproc.protocol import (
     Event,
     ExtProcStream,
     Finished,
+    GivenUp,
     PeerClosed,
     ProtocolConfig,
     ReplyChunk,
@@ -44,6 +45,7 @@ HEAD = RequestHead({":method": b"POST", ":path": b"/v1/chat/completions", "conte
 DECISION = Decision(set_headers=(("X-Gateway-Model-Name", "m"),), ticket="ticket")
 DEADLINE = Deadline()
 CLOSED = PeerClosed()
+GIVEN_UP = GivenUp(Overloaded("too much"))
 TRAILERS = RequestTrailers()
 RESPONSE_TRAILERS = ResponseTrailers()
 
@@ -188,6 +190,7 @@ __all__ = [
     "DECISION",
     "EARLY",
     "FDS",
+    "GIVEN_UP",
     "HEAD",
     "NONE",
     "PARTIAL",

@@ -87,6 +87,7 @@ class PeerWire:
         """Let time pass, tick by tick; the frames that it brought."""
         for _ in range(round(seconds / self.server.tick_s)):
             self.peer.tick()
+            self.server.look_at_held()
         return self.sent()
 
     def lose(self) -> None:

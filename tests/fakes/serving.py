@@ -17,6 +17,7 @@ from extproc.transport.h2.headers import KnownBlocks
 from extproc.transport.h2.limits import H2Limits
 from extproc.transport.h2.server import H2Server
 from extproc.transport.health import Health
+from extproc.transport.held import Held
 from extproc.transport.session import Decider
 
 TransportName: TypeAlias = Literal["h2", "grpcio"]
@@ -37,7 +38,7 @@ async def serving(
     server: H2Server | ExtProcServer
     if transport == "h2":
         services = Services(
-            decider, limits, Encoder(), Health(), streams, TransportMetrics(instruments), KnownBlocks(), max_message_bytes=most
+            decider, limits, Encoder(), Health(), streams, TransportMetrics(instruments), KnownBlocks(), most, Held()
         )
         server = H2Server(services, h2_limits)
     else:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from extproc.domain import InferenceRequest
 from extproc.stages import Draft, Ending, Hooks, Pending, Step
 from extproc.stages.stage import NO_FALLBACK
+from extproc.transport.codec import Message
 from extproc.transport.session import Session
 
 ENDLESS_S = 3600.0
@@ -65,9 +66,12 @@ class WaitingStage:
 class FakeCarrier:
     """Keeps the answers of resumed sessions, and time: `expire` lets the timer go off."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, takes_turns: bool = False) -> None:
         self.session = session
-        self.answers: list[object] = []
+        self.takes_turns = takes_turns
+        self.turns = 0
+        """How often one was asked for."""
+        self.answers: list[Message] = []
         self.timers: list[FakeTimer] = []
         session.carrier = self
 
@@ -75,6 +79,13 @@ class FakeCarrier:
         timer = FakeTimer(delay_s, call)
         self.timers.append(timer)
         return timer
+
+    def ask(self) -> bool:
+        self.turns += 1
+        return self.takes_turns
+
+    def take_turn(self) -> None:
+        self.answers += self.session.take_turn()
 
     def resume(self, outcome: object) -> None:
         self.answers += self.session.resume(outcome)

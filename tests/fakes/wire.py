@@ -17,7 +17,9 @@ from extproc.transport.h2.headers import Fields, KnownBlocks
 from extproc.transport.h2.limits import H2Limits
 from extproc.transport.h2.outbox import Stream
 from extproc.transport.health import Health
+from extproc.transport.held import Held
 from extproc.transport.session import Decider
+from extproc.transport.turns import Turns
 from tests.fakes import http2
 from tests.fakes.clock import FakeClock
 from tests.fakes.decider import FakeDecider
@@ -82,11 +84,13 @@ class Wire:
         *,
         greet: bool = True,
         known: KnownBlocks | None = None,
+        held: Held | None = None,
         **settings: int,
     ) -> None:
         """`greet`: the preface and `settings` are sent and what that caused is forgotten."""
         self.clock = FakeClock()
-        self.connection = Connection(limits, self.clock, known if known is not None else KnownBlocks())
+        self.held = Held() if held is None else held
+        self.connection = Connection(limits, self.clock, known if known is not None else KnownBlocks(), self.held)
         self.events = Heard()
         if greet:
             self.send(http2.PREFACE, http2.settings(**settings), http2.SETTINGS_ACK)
@@ -143,6 +147,8 @@ def services_of(
     health: Health | None = None,
     limits: StreamLimits = StreamLimits(request_timeout_s=0),
     max_message_bytes: int = 2**20,
+    held: Held | None = None,
+    turns: Turns | None = None,
 ) -> Services:
     """Services with metrics of their own."""
     instruments = Instruments()
@@ -155,6 +161,8 @@ def services_of(
         TransportMetrics(instruments),
         KnownBlocks(),
         max_message_bytes,
+        Held() if held is None else held,
+        turns,
     )
 
 
@@ -175,7 +183,7 @@ class CallWire:
         **settings: int,
     ) -> None:
         self.services = services or services_of(decider or FakeDecider())
-        self.connection = Connection(limits, FakeClock(), self.services.known)
+        self.connection = Connection(limits, FakeClock(), self.services.known, self.services.held)
         self.timers = Timers()
         self.woken = 0
         self.calls = Calls(self.connection, self.services, self._wake, self.timers)

@@ -20,12 +20,14 @@ from extproc.transport.h2.frames import ErrorCode
 from extproc.transport.h2.headers import KnownBlocks
 from extproc.transport.h2.limits import Allowance, H2Limits
 from extproc.transport.health import Health
+from extproc.transport.held import Held
+from extproc.transport.turns import Turns
 from tests.fakes.clock import FakeClock
 from tests.fakes.decider import FakeDecider
 from tests.fuzz import wire as w
 from tests.fuzz.source import Source
 
-STREAM_LIMITS: Final = StreamLimits(max_body_bytes=150_000)
+STREAM_LIMITS: Final = StreamLimits(max_body_bytes=150_000, large_body_bytes=20_000)
 MAX_MESSAGE_BYTES: Final = 90_000
 ENCODER: Final = AnswerEncoder()
 OUTCOMES: Final[tuple[Decision | Reply | ExtProcError, ...]] = (
@@ -36,7 +38,7 @@ OUTCOMES: Final[tuple[Decision | Reply | ExtProcError, ...]] = (
 LIMITS: Final = (
     H2Limits(),
     H2Limits(max_streams=3, max_header_bytes=400, max_continuations=2, stream_window=65_535, connection_window=65_535),
-    H2Limits(stream_window=65_535, connection_window=2**17, max_stream_unsent=1000, max_held=2000),
+    H2Limits(stream_window=65_535, connection_window=2**17, max_stream_unsent=1000),
     H2Limits(
         resets=Allowance(2, 1),
         settings=Allowance(3, 1),
@@ -44,7 +46,7 @@ LIMITS: Final = (
         empty_data=Allowance(3, 1),
         other=Allowance(4, 1),
     ),
-    H2Limits(stream_window=65_535, connection_window=65_535, max_stream_unsent=1000, max_held=2**22),
+    H2Limits(stream_window=65_535, connection_window=65_535, max_stream_unsent=1000),
 )
 
 _instruments: Final = Instruments()
@@ -66,15 +68,34 @@ class Timer:
 class Server:
     """Connection and calls, with nothing below and a decider above."""
 
-    def __init__(self, limits: H2Limits, outcome: Decision | Reply | ExtProcError = OUTCOMES[0]) -> None:
+    def __init__(
+        self,
+        limits: H2Limits,
+        outcome: Decision | Reply | ExtProcError = OUTCOMES[0],
+        *,
+        held: Held | None = None,
+        turns: bool = False,
+    ) -> None:
         self.decider = FakeDecider(outcome)
         self.clock = FakeClock()
         known = KnownBlocks()
-        self.connection = Connection(limits, self.clock, known)
+        self.held = Held() if held is None else held
+        self.connection = Connection(limits, self.clock, known, self.held)
         services = Services(
-            self.decider, STREAM_LIMITS, ENCODER, _HEALTH, _STREAMS, _TRANSPORT, known, max_message_bytes=MAX_MESSAGE_BYTES
+            self.decider,
+            STREAM_LIMITS,
+            ENCODER,
+            _HEALTH,
+            _STREAMS,
+            _TRANSPORT,
+            known,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+            held=self.held,
+            turns=Turns(self._soon, self.clock) if turns else None,
         )
         self.timers: list[Timer] = []
+        self.soon: list[Callable[[], None]] = []
+        """Turns that are due."""
         self.calls = Calls(self.connection, services, self._wake, self._later)
         self.outcome = outcome
         self.leaving = False
@@ -87,14 +108,24 @@ class Server:
         self.timers.append(Timer(then))
         return self.timers[-1]
 
+    def _soon(self, seconds: float, then: Callable[[], None]) -> None:
+        assert seconds == 0
+        self.soon.append(then)
+
     def receive(self, data: bytes) -> bytes:
         """Take bytes; what to write."""
         self.calls.receive(data)
         return self.take()
 
     def take(self) -> bytes:
+        while self.soon:
+            self.soon.pop()()
         outbox = self.connection.outbox
-        return b"".join(outbox.take_pieces()) if outbox.large else outbox.take()
+        out = b"".join(outbox.take_pieces()) if outbox.large else outbox.take()
+        while outbox.full:
+            outbox.go_on()
+            out += b"".join(outbox.take_pieces()) if outbox.large else outbox.take()
+        return out
 
     def happens(self, source: Source) -> None:
         """What is done to a connection beside reading from it."""
@@ -130,8 +161,8 @@ class Server:
                 calls.reset(stream, ErrorCode.CANCEL, "window_timeout")
         elif kind == 8:
             connection.ping(b"keepaliv")
-        elif connection.intake.starved:
-            calls.shed()
+        else:
+            self.held.give_up_most(source.chance(2))
 
     def bounds(self) -> None:
         """What is kept is bounded."""
@@ -149,12 +180,22 @@ class Server:
             assert stream.waiting_bytes == sum(map(len, stream.waiting or ()))
             assert stream.credit <= limits.stream_window
         assert connection.intake.credit <= limits.connection_window
+        intake, held = connection.intake, self.held
+        streams = connection.streams.values()
+        if len(held.holders) == 1:
+            assert held.bytes == sum(stream.held + stream.waiting_bytes for stream in streams)
+            assert held.promised == sum(stream.promised for stream in streams)
+            assert set(held.waiting) == set(intake._waiting.values())
+        assert set(intake._waiting) <= set(connection.streams)
+        assert held.bytes <= held.most
 
     def close(self) -> None:
         """The connection is gone: everything is given back."""
         self.calls.lost()
         connection = self.connection
-        assert connection.intake.held == 0
+        assert not connection.intake._waiting
+        if not self.held.holders:
+            assert (self.held.bytes, self.held.promised, self.held.waiting) == (0, 0, {})
         assert not connection.streams
         assert connection.outbox.unsent == 0
         assert not connection.outbox.stuck()

@@ -15,6 +15,7 @@ from tests.fakes.events import (
     DEADLINE,
     EARLY,
     FDS,
+    GIVEN_UP,
     RESPONSE_TRAILERS,
     TRAILERS,
     body,
@@ -46,6 +47,7 @@ EVENTS: tuple[Event, ...] = (
     response_body(b"x", end=True),
     RESPONSE_TRAILERS,
     DEADLINE,
+    GIVEN_UP,
     CLOSED,
 )
 

@@ -133,7 +133,7 @@ class InPieces:
 
     def __init__(self, window: int, cuts: list[int]) -> None:
         self.services = services_of(FakeDecider(decide), limits=LIMITS)
-        self._connection = Connection(H2Limits(), FakeClock(), self.services.known)
+        self._connection = Connection(H2Limits(), FakeClock(), self.services.known, self.services.held)
         self._calls = Calls(self._connection, self.services, lambda: None, Timers())
         self._client = HyperClient(window=window)
         self._cuts = cycle(cuts)

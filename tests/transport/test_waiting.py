@@ -55,7 +55,7 @@ class Waiting:
 
     def heard(self) -> list[bytes]:
         out, self.carrier.answers = self.carrier.answers, []
-        return [joined(answer) for answer in out]  # type: ignore[arg-type]
+        return [joined(answer) for answer in out]
 
     def waits(self) -> dict[str, float]:
         return {key.partition("result=")[2].strip('"}'): n for key, n in counted(self.deployment.instruments, WAITS).items()}

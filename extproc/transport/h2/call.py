@@ -9,13 +9,15 @@ from extproc.errors import ProtocolError
 from extproc.observability.logs import peer_logger
 from extproc.observability.metrics import StreamMetrics, TransportMetrics
 from extproc.protocol import StreamLimits
-from extproc.transport.codec import Encoder
+from extproc.transport.codec import Encoder, Message
 from extproc.transport.h2.connection import Connection
 from extproc.transport.h2.grpc import OK_TRAILERS, CallFault, Code, Messages, status_block, whole
 from extproc.transport.h2.headers import KnownBlocks
 from extproc.transport.h2.outbox import Stream
 from extproc.transport.health import Health
+from extproc.transport.held import SMALL, TOO_MUCH, Held, Holder, overloaded
 from extproc.transport.session import Decider, Session
+from extproc.transport.turns import Turns
 from extproc.transport.waiting import Timer
 
 _log = peer_logger(__name__)
@@ -34,9 +36,12 @@ class Services(NamedTuple):
     transport: TransportMetrics
     known: KnownBlocks
     max_message_bytes: int
+    held: Held
+    turns: Turns | None = None
+    """For decisions on large bodies; None: at once."""
 
 
-class Calling:
+class Calling(Holder):
     """Where calls live: all calls of one connection. A base class and no protocol, as compiled code looks into it at once."""
 
     connection: Connection
@@ -104,7 +109,7 @@ class Call:
 class ProcessCall(Call):
     """One ext_proc stream."""
 
-    __slots__ = ("held", "session")
+    __slots__ = ("ends", "session")
 
     def __init__(self, calls: Calling, stream: Stream, session: Session) -> None:
         self.calls = calls
@@ -113,19 +118,20 @@ class ProcessCall(Call):
         self.timer = None
         self.session = session
         session.carrier = self
-        self.held = 0
+        self.ends = False
+        """The peer has sent all, and an answer has its turn later."""
         calls.services.streams.open.value += 1
 
     def data(self, data: bytes | memoryview, ended: bool) -> None:
-        calls, messages = self.calls, self.messages
+        calls, messages, stream = self.calls, self.messages, self.stream
         connection, size = calls.connection, len(data)
-        self.held += size
-        connection.intake.held += size
+        stream.held += size
+        connection.held.bytes += size
         if messages is not None and not ended and messages.goes_on(data, size):
             return  # most frames of a large body are the middle of a message
         answered = False
         try:
-            session, outbox, stream = self.session, connection.outbox, self.stream
+            session, outbox = self.session, connection.outbox
             most = calls.services.max_message_bytes
             if messages is not None:
                 raws = messages.feed(data, most)
@@ -142,13 +148,14 @@ class ProcessCall(Call):
             if messages is not None and messages.fault is not None:
                 raise messages.fault
             if ended:
-                if messages is None or messages.empty:
+                if session.is_late:
+                    self.ends = True
+                elif messages is None or messages.empty:
                     self.finish(Code.OK)
                 else:
                     self.finish(Code.INTERNAL, "the call ended inside a message")
             elif answered:
-                connection.intake.release(self.held)
-                self.held = 0
+                connection.intake.release(stream)
         except CallFault as fault:
             self.finish(fault.code, fault.message)
         except ProtocolError as error:
@@ -164,14 +171,35 @@ class ProcessCall(Call):
 
     def resume(self, outcome: object) -> None:
         """As a session's carrier: a decision that had to wait goes on, outside of any read."""
+        self._go_on(lambda: self.session.resume(outcome))
+
+    def ask(self) -> bool:
+        """As a session's carrier: a turn for a large decision."""
+        turns = self.calls.services.turns
+        if turns is None:
+            return False
+        turns.ask(self._take_turn)
+        return True
+
+    def _take_turn(self) -> None:
+        if self.stream.call is self:
+            self._go_on(self.session.take_turn)
+            if self.ends:
+                self.finish(Code.OK)
+                self.calls.wake()
+
+    def _go_on(self, what: Callable[[], list[Message]]) -> None:
+        """Send what the session answers, outside of any read."""
         connection = self.calls.connection
         try:
-            answers = self.session.resume(outcome)
+            answers = what()
             for answer in answers:
                 connection.outbox.message(self.stream, answer)
             if answers:
-                connection.intake.release(self.held)
-                self.held = 0
+                connection.intake.release(self.stream)
+                held = connection.held
+                if held.bytes > held.most:
+                    held.relieve()
         except ProtocolError as error:
             _log.warning("stream ended: the peer broke the protocol", error=error.message, session=repr(self.session))
             self.finish(Code.INVALID_ARGUMENT, error.message)
@@ -188,11 +216,27 @@ class ProcessCall(Call):
         if answers:
             self.finish(Code.OK)
 
+    def give_up(self) -> None:
+        """Too much is held: the request is answered if that still can be, and the call is over."""
+        answers = self.session.give_up(overloaded())
+        for answer in answers:
+            self.calls.connection.outbox.message(self.stream, answer)
+        if answers:
+            self.finish(Code.OK)
+        else:
+            self.finish(Code.RESOURCE_EXHAUSTED, TOO_MUCH)
+
+    def to_come(self) -> int:
+        """Bytes that may still come before this is answered: as many as were announced, or as are allowed."""
+        announced, held = self.session.announced, self.stream.held
+        if announced is None or held > announced + announced // 8 + SMALL:  # which may not be true
+            return self.calls.services.max_message_bytes - held
+        return announced + announced // 64 - held
+
     def closed(self, code: Code) -> None:
         self.session.closed()
-        if self.held:
-            self.calls.connection.intake.release(self.held)
-            self.held = 0
+        if self.stream.held:
+            self.calls.connection.intake.release(self.stream)
         metrics = self.calls.services.streams
         metrics.open.value -= 1
         if code is Code.OK:

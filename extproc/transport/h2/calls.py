@@ -21,6 +21,7 @@ from extproc.transport.h2.headers import Fields
 from extproc.transport.h2.outbox import Stream
 from extproc.transport.h2.plan import Plan, plan_of, refusal
 from extproc.transport.h2.probes import HEALTH_CALLS, NotGrpc
+from extproc.transport.held import SMALL
 from extproc.transport.session import Session
 from extproc.transport.waiting import Timer
 
@@ -44,6 +45,8 @@ class Calls(Calling):
         later: Callable[[float, Callable[[], None]], Timer],
     ) -> None:
         self.connection = connection
+        connection.intake.wake = wake
+        services.held.holders[self] = None
         self.services = services
         self.wake = wake
         self.later = later
@@ -58,7 +61,11 @@ class Calls(Calling):
 
     def receive(self, data: bytes) -> None:
         """Take what was read; what to write is in the connection's outbox then."""
-        self.connection.receive(data, self)
+        connection = self.connection
+        connection.receive(data, self)
+        held = connection.held
+        if held.bytes > held.most:
+            held.relieve()
 
     # -- what the connection tells -------------------------------------------------------------------------------
 
@@ -114,7 +121,9 @@ class Calls(Calling):
         for stream in list(connection.streams.values()):
             self._gone(stream)
             connection.outbox.drop(stream)
+            connection.intake.forget(stream)
         connection.streams.clear()
+        self.services.held.holders.pop(self, None)
         self.wake = _sleep_on
         connection.release()
 
@@ -123,13 +132,31 @@ class Calls(Calling):
         self.connection.reset(stream, code)
         self._reset(StreamReset(stream, code, reason, True))
 
-    def shed(self) -> None:
-        """Give up the call that holds most, so that the others can go on."""
-        calls = [stream.call for stream in self.connection.streams.values() if isinstance(stream.call, ProcessCall)]
-        most = max(calls, key=lambda call: call.held, default=None)
-        if most is not None and most.held:
-            self._count_reset("held_too_much", ErrorCode.ENHANCE_YOUR_CALM)
-            most.finish(Code.RESOURCE_EXHAUSTED, "too much is held on this connection")
+    def most_held(self, all_of_them: bool) -> int:
+        """As a holder."""
+        which = self._largest(all_of_them)
+        return 0 if which is None else which.held + which.waiting_bytes
+
+    def _largest(self, all_of_them: bool) -> Stream | None:
+        most, which = 0 if all_of_them else SMALL, None
+        for stream in self.connection.streams.values():
+            size = stream.held + stream.waiting_bytes
+            if size > most and (all_of_them or not stream.promised):
+                most, which = size, stream
+        return which
+
+    def give_up(self, all_of_them: bool) -> None:
+        """As a holder: the request is answered if it is still undecided, else its stream is reset."""
+        which = self._largest(all_of_them)
+        if which is None:
+            return
+        call = which.call
+        if isinstance(call, ProcessCall) and which.held > which.waiting_bytes:
+            self._count_reset("held_too_much", ErrorCode.NO_ERROR)
+            call.give_up()
+        else:
+            self.reset(which, ErrorCode.CANCEL, "held_too_much")
+        self.wake()
 
     def leave(self) -> None:
         """Our time is up: streams whose answer is under way and needs nothing more from us end well, so that Envoy lets the

@@ -23,6 +23,7 @@ from extproc.transport.h2.intake import Intake, StreamBook
 from extproc.transport.h2.limits import H2Limits, Meter
 from extproc.transport.h2.outbox import Outbox, Stream
 from extproc.transport.h2.table import ON_DATA, ON_HEADERS, ON_RST_STREAM, ON_WINDOW_UPDATE, Do, Row, State
+from extproc.transport.held import Held
 
 _VIEWED: Final = 4096
 """From this size on, data is a view of what was read from the socket."""
@@ -36,10 +37,11 @@ _HALF_CLOSED: Final = State.HALF_CLOSED_REMOTE
 class Connection:
     """The state of one connection. One caller feeds it all its bytes."""
 
-    def __init__(self, limits: H2Limits, clock: Callable[[], float], known: KnownBlocks) -> None:
+    def __init__(self, limits: H2Limits, clock: Callable[[], float], known: KnownBlocks, held: Held) -> None:
         self.limits = limits
-        self.outbox = Outbox(self._sent_all)
-        self.intake = Intake(limits, self.outbox)
+        self.held = held
+        self.outbox = Outbox(self._sent_all, held)
+        self.intake = Intake(limits, self.outbox, held)
         self._book = StreamBook()
         self.streams = self._book.open
         self.refusing = False
@@ -103,6 +105,7 @@ class Connection:
         the garbage collector, which has so little to do in a server that it hardly ever looks."""
         self._handlers = {}
         self.outbox.release()
+        self.intake.wake = _sleep_on
 
     # -- what the peer says --------------------------------------------------------------------------------------
 
@@ -389,5 +392,10 @@ class Connection:
         self._book.forget(stream, how)
         given_up = stream.waiting_bytes
         self.outbox.drop(stream)
+        self.intake.forget(stream)
         if given_up:
             self.intake.grant_again()
+
+
+def _sleep_on() -> None:
+    """Nobody is there to wake."""

@@ -30,8 +30,6 @@ class H2Limits(NamedTuple):
     """The same for all its streams together."""
     max_stream_unsent: int = 2**20
     """With so much waiting for the peer's window, a stream's own window opens no further."""
-    max_held: int = 256 * 2**20
-    """With so much of bodies held and of answers unsent, the connection's window opens no further."""
     preface_timeout_s: float = 10.0
     """From the connection to its first SETTINGS frame; TLS handshake included."""
     settings_timeout_s: float = 30.0
@@ -46,8 +44,8 @@ class H2Limits(NamedTuple):
     """Of waiting for a window with something to send, after which the stream is reset. Long: behind a proxy the window is as
     slow as the slowest client."""
     held_timeout_s: float = 5.0
-    """Of a connection's window that is shut because of what is held, after which the call that holds most is given up: bodies
-    that are all incomplete would wait for each other."""
+    """Of large bodies that wait for room (`held.Held`) while none is let go on, after which the call that holds most is given
+    up: it may belong to a peer that sends nothing more."""
     read_timeout_s: float = 60.0
     """Of waiting for the peer to read from its socket, after which the connection is dropped."""
     resets: Allowance = Allowance(10_000, 1000)

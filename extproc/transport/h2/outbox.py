@@ -23,6 +23,7 @@ from extproc.transport.h2.frames import (
 )
 from extproc.transport.h2.headers import encode
 from extproc.transport.h2.table import State
+from extproc.transport.held import Held
 
 _DATA: Final = int(Kind.DATA)
 _HEADERS: Final = int(Kind.HEADERS)
@@ -33,6 +34,8 @@ _GRPC_HEAD: Final = (len(_GRPC_BLOCK) >> 8, len(_GRPC_BLOCK) & 255, int(Kind.HEA
 Pieces: TypeAlias = tuple[bytes | memoryview, ...]
 """A message in pieces, so that a large body is not copied to have its head put in front."""
 
+SLICE: Final = 2**20
+"""So much of large answers is written at once; what is behind it waits until the socket has taken it."""
 _SHUT: Final = -(2**62)
 """The window of a stream that is over: no message fits, so that the usual path needs no look at the state."""
 
@@ -46,8 +49,10 @@ class Stream:
         "credit",
         "expected",
         "got",
+        "held",
         "id",
         "opened",
+        "promised",
         "state",
         "tick",
         "waiting",
@@ -76,6 +81,10 @@ class Stream:
         """The layer above's own."""
         self.tick = 0
         """The layer above's clock: when the stream was opened."""
+        self.held = 0
+        """Bytes that came and were not answered: the layer above adds to them."""
+        self.promised = 0
+        """Bytes that may still come on it, although much is held."""
 
     @property
     def over(self) -> bool:
@@ -89,12 +98,34 @@ class Stream:
 class Outbox:
     """Bytes for the peer, in order. `ended` is called when a stream's last frame is out."""
 
-    __slots__ = ("_blocked", "_ended", "_out", "_ready", "first_window", "frame_bytes", "large", "unsent", "window")
+    __slots__ = (
+        "_beyond",
+        "_blocked",
+        "_ended",
+        "_held",
+        "_out",
+        "_ready",
+        "_taken",
+        "first_window",
+        "frame_bytes",
+        "full",
+        "large",
+        "unsent",
+        "window",
+    )
 
-    def __init__(self, ended: Callable[[Stream], None]) -> None:
+    def __init__(self, ended: Callable[[Stream], None], held: Held) -> None:
         self._ended = ended
+        self._held = held
         self._out: list[bytes | memoryview] = []
         self.window = FIRST_WINDOW
+        """Bytes that the connection may send; 0 while the outbox is `full`."""
+        self._beyond = 0
+        """What the window is behind a full outbox."""
+        self._taken = 0
+        """Bytes of large answers that are to be written."""
+        self.full = False
+        """A slice of large answers is to be written, and the rest waits for `go_on`."""
         self.first_window = FIRST_WINDOW
         """A new stream's window: the peer's SETTINGS_INITIAL_WINDOW_SIZE."""
         self.frame_bytes = MAX_FRAME_BYTES
@@ -120,13 +151,22 @@ class Outbox:
         joined = b"".join(out)
         out.clear()
         self.large = False
+        self._taken = 0
         return joined
 
     def take_pieces(self) -> list[bytes | memoryview]:
         """The same, uncopied, for a socket that takes pieces: worth it when they are `large`."""
         out, self._out = self._out, []
         self.large = False
+        self._taken = 0
         return out
+
+    def go_on(self) -> None:
+        """The socket has taken what was written: the next slice."""
+        if self.full:
+            self.full = False
+            self.window, self._beyond = self._beyond, 0
+            self._pump()
 
     def control(self, data: bytes) -> None:
         """A frame that no window holds back."""
@@ -157,6 +197,7 @@ class Outbox:
             out.append(pack_message_head(size >> 8, size & 255, _DATA, 0, stream.id, 0, size - 5))
             if isinstance(message, tuple):
                 out += message
+                self._count(size)
             else:
                 out.append(message)
             return
@@ -181,8 +222,11 @@ class Outbox:
 
     def widen(self, increment: int) -> None:
         """WINDOW_UPDATE for the connection. Raises ConnectionFault."""
-        if self.window + increment > MAX_WINDOW:
+        if self.window + self._beyond + increment > MAX_WINDOW:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "window_overflow", "connection window over 2^31-1")
+        if self.full:
+            self._beyond += increment
+            return
         self.window += increment
         self._pump()
 
@@ -208,6 +252,7 @@ class Outbox:
         stream.window = _SHUT
         if stream.waiting is not None:
             self.unsent -= stream.waiting_bytes
+            self._held.bytes -= stream.waiting_bytes
             stream.waiting, stream.waiting_bytes = None, 0
             self._ready.pop(stream.id, None)
             self._blocked.pop(stream.id, None)
@@ -232,6 +277,14 @@ class Outbox:
                 out.append(pack_head(room >> 8, room & 255, _DATA, 0, stream_id))
             out.append(view[at:])
             room -= len(view) - at
+        self._count(size)
+
+    def _count(self, size: int) -> None:
+        """So much more of large answers is to be written."""
+        self._taken += size
+        if self._taken >= SLICE and not self.full:
+            self.full = True
+            self._beyond, self.window = self.window, 0
 
     def _wait(self, stream: Stream, *parts: bytes | memoryview) -> None:
         if stream.over:
@@ -244,6 +297,7 @@ class Outbox:
                 queue.append(memoryview(part))
                 stream.waiting_bytes += len(part)
                 self.unsent += len(part)
+                self._held.bytes += len(part)
         if not queue:
             stream.waiting = None
             return
@@ -292,6 +346,8 @@ class Outbox:
         self.window -= size
         stream.waiting_bytes -= size
         self.unsent -= size
+        self._held.bytes -= size
+        self._count(size)
         self._out.append(pack_head(size >> 8, size & 255, _DATA, 0, stream.id))
         self._out += pieces
         return not queue

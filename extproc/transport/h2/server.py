@@ -51,6 +51,9 @@ class H2Server:
         self._empty = asyncio.Event()
         self._empty.set()
         self._draining = False
+        self._stalled = 0
+        """Ticks since large bodies wait and none was let go on."""
+        self._let_on = 0
         self._loop = asyncio.get_running_loop()
 
     async def start(self, address: Address, tls: ssl.SSLContext | None = None, *, wait: bool = False) -> int:
@@ -131,7 +134,20 @@ class H2Server:
     def _tick(self) -> None:
         for peer in list(self._peers):
             peer.tick()
+        self.look_at_held()
         self._timer = self._loop.call_later(self.tick_s, self._tick) if self._peers else None
+
+    def look_at_held(self) -> None:
+        """Bodies that wait although nobody is let go on: what is held belongs to peers who are slow, or gone."""
+        if self.services.decider is None:
+            return  # only health: the other server looks
+        held = self.services.held
+        if held.waiting:
+            held.ease()
+        self._stalled = self._stalled + 1 if held.waiting and held.let_on == self._let_on else 0
+        self._let_on = held.let_on
+        if _over(self._stalled, self.tick_s, self.limits.held_timeout_s):
+            held.give_up_most(True)
 
 
 class Peer(asyncio.Protocol):
@@ -144,13 +160,13 @@ class Peer(asyncio.Protocol):
         "_connection",
         "_draining",
         "_gathers",
+        "_goes_on",
         "_idle",
         "_loop",
         "_paused",
         "_pinged",
         "_server",
         "_silent",
-        "_starved",
         "_stuck",
         "_ticks",
         "_transport",
@@ -160,7 +176,7 @@ class Peer(asyncio.Protocol):
         self._server = server
         self._loop = asyncio.get_running_loop()
         services = server.services
-        self._connection = Connection(server.limits, self._loop.time, services.known)
+        self._connection = Connection(server.limits, self._loop.time, services.known, services.held)
         self._calls = Calls(self._connection, services, self._write, self._loop.call_later)
         self._transport: asyncio.Transport | None = None
         self._ticks = 0
@@ -171,13 +187,13 @@ class Peer(asyncio.Protocol):
         self._pinged = False
         self._paused = 0
         """Ticks since the peer stopped reading, 0 while it reads."""
-        self._starved = 0
-        """Ticks since the connection's window is shut because of what is held."""
         self._stuck: dict[int, tuple[int, int]] = {}
         """Streams without a window: the tick since when, and what waited then."""
         self._draining = False
         self._closing = False
         self._gathers = False
+        self._goes_on = False
+        """The next slice of large answers is written soon."""
         self._closed_at = 0
         """The tick at which it was closed on our side."""
 
@@ -216,6 +232,8 @@ class Peer(asyncio.Protocol):
         self._paused = 0
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+            if self._connection.outbox.full:
+                self._go_on()
 
     # -- the server's side ---------------------------------------------------------------------------------------
 
@@ -287,9 +305,6 @@ class Peer(asyncio.Protocol):
 
     def _look_at_streams(self) -> None:
         connection, calls, server = self._connection, self._calls, self._server
-        self._starved = self._starved + 1 if connection.intake.starved else 0
-        if _over(self._starved, server.tick_s, server.limits.held_timeout_s):
-            calls.shed()
         stuck: dict[int, tuple[int, int]] = {}
         for stream in connection.outbox.stuck():
             since, waited = self._stuck.get(stream.id, (self._ticks, stream.waiting_bytes))
@@ -350,12 +365,29 @@ class Peer(asyncio.Protocol):
         if self._closing:
             outbox.take()  # nothing is said after the end
             return
+        full = outbox.full
         if outbox.large and self._gathers:
             transport.writelines(outbox.take_pieces())
-            return
-        out = outbox.take()
-        if out:
-            transport.write(out)
+        else:
+            out = outbox.take()
+            if out:
+                transport.write(out)
+        if full and not self._goes_on:
+            self._goes_on = True
+            self._loop.call_soon(self._go_on_soon)
+
+    def _go_on_soon(self) -> None:
+        self._goes_on = False
+        if not self._paused:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """The socket takes more of large answers."""
+        self._connection.outbox.go_on()
+        self._write()
+        held = self._server.services.held
+        if held.waiting:
+            held.ease()
 
     def _close(self) -> None:
         """Say no more, and go on reading until the peer has closed as well: closing a socket with bytes unread would take back

@@ -182,15 +182,15 @@ class TestProcess:
 
     def test_bodies_are_held_until_they_are_answered(self) -> None:
         wire = CallWire(decider())
-        intake = wire.connection.intake
+        held = wire.services.held
         first, body = message(messages.request_headers()), messages.request_body(bytes(1000))
         wire.send(headers(1), data(1, first + message(body)))
-        assert intake.held == len(first + message(body))
+        assert held.bytes == len(first + message(body))
         wire.send(data(1, message(messages.request_body(b"", end=True))))
-        assert intake.held == 0
+        assert held.bytes == 0
         wire.send(headers(3), data(3, first + message(body)))
         wire.send(rst(3))
-        assert intake.held == 0
+        assert held.bytes == 0
 
     def test_without_a_decider_there_is_no_such_method(self) -> None:
         wire = CallWire(services=services_of(None))

@@ -9,10 +9,11 @@ from extproc.transport.h2.intake import Intake, StreamBook
 from extproc.transport.h2.limits import H2Limits
 from extproc.transport.h2.outbox import Outbox, Stream
 from extproc.transport.h2.table import State
+from extproc.transport.held import Held
 from tests.fakes.http2 import data, headers, lines, rst, settings, window
 from tests.fakes.wire import Wire
 
-SMALL = H2Limits(stream_window=65_535, connection_window=100_000, max_stream_unsent=100, max_held=50_000)
+SMALL = H2Limits(stream_window=65_535, connection_window=100_000, max_stream_unsent=100)
 FRAME = bytes(16_384)
 
 
@@ -29,7 +30,7 @@ class TestWhatAPeerMaySend:
     @pytest.mark.parametrize("limits", [SMALL._replace(stream_window=65_534), SMALL._replace(connection_window=65_534)])
     def test_cannot_be_less_than_http2_starts_with(self, limits: H2Limits) -> None:
         with pytest.raises(ValueError, match="65535"):
-            Intake(limits, Outbox(lambda _: None))
+            Intake(limits, Outbox(lambda _: None, Held()), Held())
 
     def test_opens_again_when_it_is_half_used(self) -> None:
         wire = Wire(SMALL)
@@ -79,32 +80,13 @@ class TestWhatAPeerMaySend:
         assert "RST_STREAM 1 FLOW_CONTROL_ERROR" in wire.sent()
 
     def test_more_than_the_connections_window(self) -> None:
-        wire = Wire(SMALL._replace(max_held=-1))
+        wire = Wire(SMALL)
         wire.open(1, 3)
+        wire.connection.intake.low = -1
         wire.send(*[data(1, FRAME)] * 3, *[data(3, FRAME)] * 3)
+        wire.connection.intake.low = 0
         assert wire.send(data(3, FRAME)) == ["ended FLOW_CONTROL_ERROR window_ignored"]
         assert wire.sent()[-1].startswith("GOAWAY 3 FLOW_CONTROL_ERROR")
-
-
-class TestWhatIsHeld:
-    def test_keeps_the_connections_window_shut(self) -> None:
-        wire = Wire(SMALL)
-        wire.open(1, 3)
-        intake = wire.connection.intake
-        intake.held = 50_001
-        wire.send(*[data(1, FRAME)] * 2, *[data(3, FRAME)] * 2)
-        assert "WINDOW_UPDATE 0 +65536" not in wire.sent()
-        intake.release(1)
-        assert wire.sent() == ["WINDOW_UPDATE 0 +65536"]
-        assert intake.held == 50_000
-
-    def test_little_use_of_the_window_is_not_told(self) -> None:
-        wire = Wire(SMALL)
-        wire.open(1)
-        wire.connection.intake.held = 10
-        wire.send(data(1, b"x"))
-        wire.connection.intake.release(10)
-        assert wire.sent() == []
 
 
 class TestAPeerThatTakesNothing:
@@ -136,29 +118,6 @@ class TestAPeerThatTakesNothing:
         wire = self.stinted()
         wire.send(rst(1), window(0, 1))
         assert wire.sent() == []
-
-    def test_the_connections_window_counts_all_that_is_unsent(self) -> None:
-        wire = Wire(SMALL._replace(max_stream_unsent=10**6), INITIAL_WINDOW_SIZE=0)
-        (stream, _) = wire.open(1, 3)
-        wire.connection.outbox.message(stream, bytes(50_000))
-        wire.send(*[data(1, FRAME)] * 2, *[data(3, FRAME)] * 2)
-        assert not [line for line in wire.sent() if line.startswith("WINDOW_UPDATE 0")]
-        wire.send(window(1, 5))
-        assert wire.sent() == ["DATA 1 b'\\x00\\x00\\x00\\xc3P'", "WINDOW_UPDATE 0 +65536"]
-
-    @pytest.mark.parametrize("ours", [False, True])
-    def test_may_send_again_when_what_waited_is_given_up(self, ours: bool) -> None:
-        """Else a peer that has used its whole window, and drops the answers it can't take, could never send again."""
-        wire = Wire(SMALL._replace(max_stream_unsent=10**6), INITIAL_WINDOW_SIZE=0)
-        (stream, _) = wire.open(1, 3)
-        wire.connection.outbox.message(stream, bytes(60_000))
-        wire.send(*[data(1, FRAME)] * 2, *[data(3, FRAME)] * 2)
-        wire.sent()
-        if ours:
-            wire.connection.reset(stream, ErrorCode.CANCEL)
-        else:
-            wire.send(rst(1))
-        assert wire.sent()[-1] == "WINDOW_UPDATE 0 +65536"
 
 
 class TestStreamBook:

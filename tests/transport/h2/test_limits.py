@@ -8,8 +8,10 @@ import pytest
 
 from extproc.transport.h2.frames import ConnectionFault, ErrorCode
 from extproc.transport.h2.limits import Allowance, H2Limits, Meter
+from extproc.transport.held import Held
 from tests.fakes import messages
 from tests.fakes.clock import FakeClock
+from tests.fakes.decider import FakeDecider
 from tests.fakes.http2 import (
     GRPC,
     PREFACE,
@@ -29,7 +31,7 @@ from tests.fakes.http2 import (
     with_path,
 )
 from tests.fakes.peers import PeerWire
-from tests.fakes.wire import Wire
+from tests.fakes.wire import Wire, services_of
 
 FEW = Allowance(3, 1)
 TIGHT = H2Limits(
@@ -318,19 +320,38 @@ async def test_a_socket_buffers_no_more_than_this() -> None:
     assert PeerWire().transport.high == 2**20
 
 
-async def test_bodies_that_wait_for_each_other(logged: list[Any]) -> None:
-    """Two bodies, both incomplete, and no room for more: the larger one is given up."""
-    wire = PeerWire(H2Limits(connection_window=100_000, max_held=50_000))
-    for stream, pieces in ((1, 6), (3, 4)):
-        wire.send(headers(stream), data(stream, message(messages.request_headers())))
-        for _ in range(pieces):
-            wire.send(data(stream, message(messages.request_body(b"x" * 12_000))))
-    wire.sent()
+def large(wire: PeerWire, stream: int, pieces: int) -> None:
+    """A body that goes on, in pieces of 12,000 bytes."""
+    wire.send(headers(stream), data(stream, message(messages.request_headers())))
+    for _ in range(pieces):
+        wire.send(data(stream, message(messages.request_body(b"x" * 12_000))))
+
+
+async def test_bodies_that_wait_and_nobody_goes_on(logged: list[Any]) -> None:
+    """One was let go on, sends nothing more, and the other waits for it: who holds most is answered, and the other goes on."""
+    wire = PeerWire(H2Limits(stream_window=65_535), services=services_of(FakeDecider(), held=Held(400_000)))
+    large(wire, 1, 14)
+    large(wire, 3, 10)
+    assert len(wire.services.held.waiting) == 1
     assert wire.wait(4) == []
-    told = wire.wait(1)
-    (ended,) = [line for line in told if line.startswith("HEADERS")]
-    assert ended.startswith("HEADERS 1 ")
-    assert "grpc-status=8" in ended
-    assert any(line.startswith("WINDOW_UPDATE 0 ") for line in told)
-    assert wire.wait(20) == []
+    told = wire.wait(2)
+    assert "HEADERS 1 grpc-status=0 end" in told
+    assert [line for line in told if line.startswith("WINDOW_UPDATE 3 ")]
+    assert wire.resets == {"held_too_much": 1}
     assert (logged[-1]["event"], logged[-1]["reason"]) == ("stream reset", "held_too_much")
+    assert wire.wait(20) == []
+
+
+async def test_bodies_beyond_the_bound_are_given_up_at_once() -> None:
+    """Streams that only use their first windows: the largest is answered, whoever else sends."""
+    wire = PeerWire(services=services_of(FakeDecider(), held=Held(100_000)))
+    large(wire, 1, 4)
+    large(wire, 3, 3)
+    assert wire.resets == {}
+    assert wire.services.held.bytes < 100_000
+    told = wire.send(headers(5), data(5, message(messages.request_headers()) + message(messages.request_body(b"x" * 16_000))))
+    assert "HEADERS 1 grpc-status=0 end" in told
+    assert wire.resets == {"held_too_much": 1}
+    assert wire.services.held.bytes < 100_000
+    wire.lose()
+    assert (wire.services.held.bytes, wire.services.held.holders) == (0, {})

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from extproc.transport.h2.frames import FIRST_WINDOW, MAX_WINDOW, ConnectionFault, ErrorCode, StreamFault
 from extproc.transport.h2.headers import encode
-from extproc.transport.h2.outbox import Outbox, Stream
+from extproc.transport.h2.outbox import SLICE, Outbox, Stream
 from extproc.transport.h2.table import State
+from extproc.transport.held import Held
 from tests.fakes.fuzz import examples
 from tests.fakes.http2 import lines, message, parse
 
@@ -24,7 +25,7 @@ class Sender:
     def __init__(self, *, stream: int = FIRST_WINDOW, connection: int = FIRST_WINDOW, frame: int = 16_384) -> None:
         self.ended: list[int] = []
         self.streams: dict[int, Stream] = {}
-        self.outbox = Outbox(self._over)
+        self.outbox = Outbox(self._over, Held())
         self.outbox.first_window = stream
         self.outbox.window = connection
         self.outbox.frame_bytes = frame
@@ -320,3 +321,53 @@ def test_any_windows(actions: list[tuple[str, int, int]]) -> None:
     for number in ending:
         if streams[number].state is not State.RESET:
             assert (got[number] == wanted[number]) == (streams[number].state is State.CLOSED)
+
+
+class TestSlices:
+    """A large answer is written in slices, however wide the windows are, so that a socket's buffer never holds all of it."""
+
+    def full(self, frame: int = 16_384) -> tuple[Sender, int]:
+        sender = Sender(stream=2**30, connection=2**30, frame=frame)
+        stream = sender.open()
+        for _ in range(60):
+            sender.outbox.message(stream, (b"head", memoryview(bytes(60_000))))
+        size = 60 * 60_009
+        return sender, size
+
+    @pytest.mark.parametrize("frame", [16_384, 2**20])
+    def test_come_as_they_are_asked_for(self, frame: int) -> None:
+        sender, size = self.full(frame)
+        outbox = sender.outbox
+        slices = []
+        while outbox.full:
+            slices.append(sum(map(len, outbox.take_pieces())))
+            outbox.go_on()
+        slices.append(sum(map(len, outbox.take_pieces())))
+        assert 3 <= len(slices) <= 5
+        assert max(slices) < 2 * SLICE
+        assert outbox.unsent == 0
+        assert outbox.window == 2**30 - size
+        outbox.go_on()
+        assert outbox.take() == b""
+
+    def test_what_is_behind_one_waits_and_counts_as_held(self) -> None:
+        sender, size = self.full()
+        outbox = sender.outbox
+        assert outbox.window == 0
+        assert size - 2 * SLICE < outbox.unsent < size
+        other = sender.open(3)
+        outbox.message(other, b"small")
+        outbox.end(other, TRAILERS)
+        assert sender.ended == []
+        outbox.widen(5)
+        outbox.take()
+        while outbox.full:
+            outbox.go_on()
+            outbox.take()
+        assert sender.ended == [3]
+        assert outbox.window == 2**30 + 5 - size - 10
+
+    def test_a_window_may_not_overflow_behind_one(self) -> None:
+        sender, size = self.full()
+        with pytest.raises(ConnectionFault):
+            sender.outbox.widen(2**30 + size)
