@@ -19,6 +19,7 @@ from extproc.app.cluster import Cluster
 from extproc.app.component import Component
 from extproc.app.config_file import ConfigFile, read_document
 from extproc.app.deployment import STAGES, MakeStage, Parts
+from extproc.app.endpoints import ServingEndpoints
 from extproc.app.guard import metrics_guard
 from extproc.app.kubernetes import (
     PoolObjects,
@@ -36,9 +37,12 @@ from extproc.app.telemetry import Telemetry
 from extproc.app.tls import server_tls
 from extproc.app.upstream import with_parameters
 from extproc.app.watching import FileErrors
+from extproc.control.desk import Desk
+from extproc.control.store import RevisionStore
 from extproc.director import Director
 from extproc.domain import HeaderMutation
 from extproc.live import Live, LiveWriter
+from extproc.observability.control import ControlMetrics
 from extproc.observability.instruments import Instruments
 from extproc.observability.logs import logger
 from extproc.pool import PoolStore
@@ -55,10 +59,13 @@ from extproc.settings.commands import (
     ScrapingSettings,
 )
 from extproc.settings.document import Document, load_document
+from extproc.settings.endpoints import ServingEndpointsSettings
 from extproc.settings.gateway import GatewayParts, gateway_parts, load_gateway_config, scheduling_of
 from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, gate_warnings, load_picker_config
 from extproc.stages import PoolOfEndpoints
-from extproc.traffic import AdapterMap, Catalog, CatalogEntry, Route, RouteTable, Served
+from extproc.storage.memory import MemoryStore
+from extproc.storage.open import open_store
+from extproc.traffic import AdapterMap, Catalog, CatalogEntry, Route, RouteTable, Served, TrafficTable
 
 _log = logger(__name__)
 
@@ -268,6 +275,11 @@ def _plan_gateway(plan: _Plan, settings: GatewaySettings) -> None:
         plan.problems += error.problems
     built = _gateway_parts(config, path.parent, prefix, plan.problems)
     plan.adapters(None if config.adapters_file is None else str(path.parent / config.adapters_file), prefix + "adaptersFile")
+    store: RevisionStore = MemoryStore()
+    try:
+        store = open_store(settings.database_url)
+    except SettingsError as error:
+        plan.problems += error.problems
     plan.check()
     if any(pool.kubernetes is not None for pool in built.values()):
         plan.cluster = Cluster(settings.kubeconfig, plan.instruments, why=prefix + "pools[].endpoints.kubernetes")
@@ -276,11 +288,23 @@ def _plan_gateway(plan: _Plan, settings: GatewaySettings) -> None:
     parts.picking = settings
     served = [Route(tuple(route.models), route.pool) for route in config.routes.values()]
     parts.routes = routes = Live(RouteTable(served, config.default_pool), "routes")
-    parts.catalog = _catalog(config, routes.value, parts.adapters)
+    _plan_endpoints(plan, settings, store, _catalog(config, routes.value, parts.adapters))
     plan.pools(built, settings)
     plan.components.append(ConfigFile(settings.config_file, load_gateway_config, plan.files))
     parts.telemetry.models.configured.append(lambda model: routes.value.has(model))
     parts.telemetry.models.only_configured = True
+
+
+def _plan_endpoints(plan: _Plan, settings: ServingEndpointsSettings, store: RevisionStore, catalog: Catalog) -> None:
+    """Serving endpoints, and where they are kept."""
+    parts = plan.parts
+    table = parts.telemetry.tables.watch(LiveWriter(TrafficTable(), "serving endpoints"))
+    parts.serving = table.live
+    parts.key_headers = settings.serving_key_headers
+    parts.telemetry.models.configured.append(lambda model: table.live.value.get(model) is not None)
+    metrics = ControlMetrics(parts.telemetry.instruments)
+    desk = Desk(store, lambda: catalog, table, metrics=metrics, most_entities=settings.max_served_entities)
+    plan.components.append(ServingEndpoints(desk, table.live, parts.adapters, parts.serving_metrics))
 
 
 def _catalog(config: GatewayParts, routes: RouteTable, adapters: Live[AdapterMap]) -> Catalog:

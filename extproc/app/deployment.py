@@ -35,7 +35,7 @@ from extproc.stages import (
     ServeEndpoint,
     Stage,
 )
-from extproc.traffic import AdapterMap, Catalog, RouteTable, StoredResponses, TrafficTable
+from extproc.traffic import AdapterMap, RouteTable, StoredResponses, TrafficTable
 
 
 @dataclass
@@ -48,8 +48,6 @@ class Parts:
     headers: HeaderRules = field(default_factory=HeaderRules)
     routes: Live[RouteTable] = field(default_factory=lambda: Live(RouteTable([])))
     serving: Live[TrafficTable] = field(default_factory=lambda: Live(TrafficTable(), "serving endpoints"))
-    catalog: Catalog = field(default_factory=Catalog)
-    """What the entities of serving endpoints may name."""
     key_headers: Sequence[str] = ("x-user-id",)
     """Which headers a serving endpoint's split goes by, in this order."""
     pools: Mapping[str, PoolOfEndpoints] = field(default_factory=dict)
@@ -67,6 +65,12 @@ class Parts:
     def picker_metrics(self) -> PickerMetrics:
         """The one set of a picker's metrics."""
         return self.telemetry.instruments.once("picker", lambda: PickerMetrics(self.telemetry.instruments, self.only_pool))
+
+    @property
+    def serving_metrics(self) -> tuple[ServingMetrics, LimitMetrics]:
+        """The one set of metrics of serving endpoints."""
+        instruments = self.telemetry.instruments
+        return instruments.once("serving", lambda: (ServingMetrics(instruments), LimitMetrics(instruments)))
 
 
 MakeStage: TypeAlias = Callable[[Parts], Stage]
@@ -89,12 +93,12 @@ def find_endpoint(parts: Parts) -> Stage:
 
 def limit_rate(parts: Parts) -> Stage:
     """Limits of serving endpoints."""
-    return LimitRate(parts.serving, LimitMetrics(parts.telemetry.instruments), KeyFinder(parts.key_headers))
+    return LimitRate(parts.serving, parts.serving_metrics[1], KeyFinder(parts.key_headers))
 
 
 def serve_endpoint(parts: Parts) -> Stage:
     """Served entities."""
-    return ServeEndpoint(ServingMetrics(parts.telemetry.instruments), random.random, KeyFinder(parts.key_headers))
+    return ServeEndpoint(parts.serving_metrics[0], random.random, KeyFinder(parts.key_headers))
 
 
 def find_stored(parts: Parts) -> Stage:

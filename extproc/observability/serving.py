@@ -28,12 +28,28 @@ class LimitMetrics:
             most=UNBOUNDED,
         )
 
+        self._limits: set[tuple[str, str, str]] = set()
+        self._users: set[tuple[str, str]] = set()
+
     def refused(self, endpoint: str, key: str, what: str) -> None:
+        self._limits.add((endpoint, key, what))
         self._refused.child(endpoint, key, what).value += 1
 
     def used(self, endpoint: str, entity: str, prompt: int, completion: int) -> None:
+        self._users.add((endpoint, entity))
         self._tokens.child(endpoint, entity, "prompt").value += prompt
         self._tokens.child(endpoint, entity, "completion").value += completion
+
+    def keep(self, entities: Collection[tuple[str, str]]) -> None:
+        """Forget what was counted of all entities but these (endpoint, entity), and of endpoints without any."""
+        endpoints = {endpoint for endpoint, _ in entities}
+        for limit in [limit for limit in self._limits if limit[0] not in endpoints]:
+            self._limits.discard(limit)
+            self._refused.remove(*limit)
+        for used in [used for used in self._users if used not in entities]:
+            self._users.discard(used)
+            for kind in ("prompt", "completion"):
+                self._tokens.remove(*used, kind)
 
 
 class ServingMetrics:
