@@ -7,6 +7,18 @@ from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection, Engine
 
+from extproc.control.store import StoreUnavailable
+
+
+class WentBack(StoreUnavailable):
+    """The state is an earlier one now: a backup was put back, or a standby that lagged has taken over.
+
+    It ends a watch: whoever watches again takes the number that comes first for true, also when it is lower.
+    """
+
+    def __init__(self, label: str, told: int, now: int) -> None:
+        super().__init__(f"{label}: its state went back from revision {told} to {now}")
+
 
 class Limits(NamedTuple):
     """How long a database is waited for."""

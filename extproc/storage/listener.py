@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ doesn't pass notifications on, replicas still converge within a second."""
 
 
 class Listener:
-    """Of use for one `run`."""
+    """Of use for one `numbers`."""
 
     def __init__(
         self,
@@ -32,31 +32,31 @@ class Listener:
         self._silence_s = silence_s
         self._connection: psycopg.Connection[Any] | None = None
         self._ended = False
-        self._beats = 0
 
-    async def run(self, tell: Callable[[int], None]) -> None:
-        """Call `tell` with the state's number once connected, at each notification and each beat, until cancelled.
+    async def numbers(self) -> AsyncGenerator[int, None]:
+        """The state's number once connected, at each notification and each beat.
 
         Raises what the driver raises, StoreUnavailable when there is silence.
         """
         loop = asyncio.get_running_loop()
-
-        def heard(number: int) -> None:
-            self._beats += 1
-            if not self._ended:
-                tell(number)
-
+        heard: asyncio.Queue[int | None] = asyncio.Queue()
         threads = ThreadPoolExecutor(1, thread_name_prefix="extproc-watch")
-        listening = loop.run_in_executor(threads, self._listen, lambda number: loop.call_soon_threadsafe(heard, number))
+        listening = loop.run_in_executor(
+            threads, self._listen, lambda number: loop.call_soon_threadsafe(heard.put_nowait, number)
+        )
         listening.add_done_callback(lambda done: done.cancelled() or done.exception())
+        listening.add_done_callback(lambda done: heard.put_nowait(None))
         try:
             while True:
-                beats = self._beats
-                done, _ = await asyncio.wait({listening}, timeout=self._silence_s)
-                if done:
-                    listening.result()
-                if self._beats == beats:
-                    raise StoreUnavailable(f"no answer in {self._silence_s:g} s")
+                try:
+                    async with asyncio.timeout(self._silence_s):
+                        number = await heard.get()
+                except TimeoutError:
+                    raise StoreUnavailable(f"no answer in {self._silence_s:g} s") from None
+                if number is None:
+                    break
+                yield number
+            await listening
         finally:
             self._ended = True
             if self._connection is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any, Final
 
 import psycopg
@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, func, select
 from sqlalchemy.pool import QueuePool
 
 from extproc.control.store import StoreUnavailable
-from extproc.storage.dialect import Limits
+from extproc.storage.dialect import Limits, WentBack
 from extproc.storage.listener import CHANNEL, Listener
 
 _LOCK: Final = int.from_bytes(b"extproc")
@@ -102,19 +102,22 @@ class Postgres:
     async def watch(
         self, number: Callable[[], Awaitable[int]], changed: Callable[[int], None], worked: Callable[[], None]
     ) -> None:
+        told = -1
         while True:
-            told: list[int] = []
-
-            def tell(now: int, told: list[int] = told) -> None:
-                worked()
-                if told != [now]:
-                    told[:] = [now]
-                    changed(now)
-
+            connected = False
             try:
-                await Listener(self._connect, cut, self._limits.answer_s).run(tell)
+                async with aclosing(Listener(self._connect, cut, self._limits.answer_s).numbers()) as numbers:
+                    async for now in numbers:
+                        worked()
+                        if now < told:
+                            raise WentBack(self.label, told, now)
+                        if now > told or not connected:
+                            changed(now)
+                        told, connected = now, True
+            except WentBack:
+                raise
             except (psycopg.Error, OSError, StoreUnavailable) as error:
-                if not told:
+                if not connected:
                     raise StoreUnavailable(f"{self.label}: {self.why(error)}") from None
                 # It worked, so it may work again: a restart, a failover, a connection that somebody ended.
 

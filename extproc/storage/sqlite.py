@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import QueuePool
 
-from extproc.storage.dialect import Limits
+from extproc.storage.dialect import Limits, WentBack
 
 POLL_S: Final = 0.25
 """Between two looks at the number: others have no way to call us."""
@@ -119,6 +119,8 @@ class Sqlite:
         told = -1
         while True:
             now = await number()
+            if now < told:
+                raise WentBack(self.label, told, now)
             if now != told:
                 told = now
                 changed(now)

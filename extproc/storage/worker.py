@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from extproc.control.store import StoreUnavailable
@@ -56,10 +57,14 @@ class Worker(Generic[T]):
         raise StoreUnavailable(f"no answer in {limit_s:g} s")
 
     async def close(self, last: Callable[[], T], limit_s: float) -> None:
-        """Wait for what was asked for, do `last`, and be of no use from then on. Does nothing the second time."""
+        """Wait for what was asked for, do `last`, and be of no use from then on. Does nothing the second time.
+
+        What hangs for longer than `limit_s` is not waited for, and `last` is not done then.
+        """
         if not self._closed:
             try:
-                await self.do(lambda turn: last(), limit_s)
+                with suppress(StoreUnavailable):
+                    await self.do(lambda turn: last(), limit_s)
             finally:
                 self._closed = True
                 self._threads.shutdown(wait=False, cancel_futures=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from itertools import islice
 from pathlib import Path
@@ -23,9 +25,10 @@ def start(url: str, prefix: str) -> subprocess.Popen[str]:
 
 
 def acknowledged(child: subprocess.Popen[str], enough: int) -> list[str]:
-    """Kills it behind the line of that number; all lines that it had written by then, without one that is cut."""
+    """Kills it some time after the line of that number; all lines that it had written by then, without one that is cut."""
     assert child.stdout is not None
     lines = list(islice(child.stdout, enough))
+    time.sleep(random.Random(enough).uniform(0, 0.03))  # not always where a commit begins: one takes about so long
     child.kill()
     lines += child.stdout
     child.stdout.close()

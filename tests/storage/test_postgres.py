@@ -96,6 +96,27 @@ async def test_sessions_that_somebody_ended_are_made_anew(postgres: PostgresServ
     await store.close()
 
 
+async def test_watching_ends_when_the_state_goes_back(postgres: PostgresServer) -> None:
+    schema = postgres.new_schema()
+    store = on(postgres.url(schema), Clock())
+    await store.open()
+    await commit(store, 0, created("a"), created("b"))
+    heard: asyncio.Queue[int] = asyncio.Queue()
+    watching = asyncio.create_task(store.watch(heard.put_nowait))
+    assert await heard.get() == 2
+
+    with postgres.admin() as connection:
+        connection.execute(f"UPDATE {schema}.extproc_state SET number = 1")
+
+    with pytest.raises(StoreUnavailable, match=r"^postgresql://.*: its state went back from revision 2 to 1$"):
+        await watching
+    watching = asyncio.create_task(store.watch(heard.put_nowait))
+    assert await heard.get() == 1
+    watching.cancel()
+    await asyncio.wait([watching])
+    await store.close()
+
+
 async def test_while_the_server_is_down_the_store_says_so_and_then_it_goes_on(postgres: PostgresServer) -> None:
     clock = Clock()
     store = on(postgres.url(postgres.new_schema()), clock)

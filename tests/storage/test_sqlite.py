@@ -125,6 +125,28 @@ async def test_two_on_one_file_converge_within_a_second(tmp_path: Path) -> None:
     await second.close()
 
 
+async def test_watching_ends_when_the_state_goes_back(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    store = on(path, Clock())
+    await store.open()
+    await commit(store, 0, created("a"), created("b"))
+    heard: asyncio.Queue[int] = asyncio.Queue()
+    watching = asyncio.create_task(store.watch(heard.put_nowait))
+    assert await heard.get() == 2
+
+    with sqlite3.connect(path) as backup:
+        backup.execute("UPDATE extproc_state SET number = 1")
+    backup.close()
+
+    with pytest.raises(StoreUnavailable, match=rf"^sqlite:///{path}: its state went back from revision 2 to 1$"):
+        await watching
+    watching = asyncio.create_task(store.watch(heard.put_nowait))
+    assert await heard.get() == 1
+    watching.cancel()
+    await asyncio.wait([watching])
+    await store.close()
+
+
 async def test_watching_ends_when_the_file_is_gone(tmp_path: Path) -> None:
     store = on(tmp_path / "state.db", Clock())
     await store.open()

@@ -90,6 +90,20 @@ async def test_after_closing_nothing_is_done() -> None:
     assert closed == ["once"]
 
 
+async def test_closing_does_not_wait_for_ever() -> None:
+    hanging = Hanging()
+    worker: Worker[str] = Worker("test", hanging.interrupted.set)
+    asked = asyncio.create_task(worker.do(hanging, 5))
+    await asyncio.to_thread(hanging.began.wait)
+
+    await worker.close(lambda: "", 0.01)
+
+    hanging.interrupted.set()
+    assert await asked == "done after all"
+    with pytest.raises(StoreUnavailable):
+        await worker.do(lambda turn: "", 5)
+
+
 def test_a_gate_refuses_for_longer_and_longer_until_it_works() -> None:
     clock = Clock()
     gate = Gate(clock, lambda: 1.0)
