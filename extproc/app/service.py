@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from extproc import compiled
 from extproc.app.component import Component
+from extproc.app.files_limit import open_files
 from extproc.app.servers import Ports, PortsTaken, Servers, Serving
 from extproc.app.signals import Signals
 from extproc.app.telemetry import Telemetry
@@ -71,7 +72,7 @@ class Service:
                 tasks = [group.create_task(each.run(ready), name=each.name) for each in self.components]
                 tasks.append(group.create_task(self._get_ready(servers, health, ready), name="readiness"))
                 where = {"grpc": settings.grpc_socket or ports.grpc, "health": ports.health, "metrics": ports.metrics}
-                _log.info("started", service=self.name, **where, compiled=compiled())
+                _log.info("started", service=self.name, **where, compiled=compiled(), open_files=open_files())
                 started(ports)
                 # What exists now lives as long as the process: keep the collector off it.
                 gc.collect()
@@ -118,9 +119,13 @@ def serve(service: Service) -> int:
         this = asyncio.current_task()
 
         assert this is not None
-        Signals(stop=stop.set, abort=this.cancel, reload=service.reload).install(loop)
+        signals = Signals(stop=stop.set, abort=this.cancel, reload=service.reload)
+        signals.install(loop)
         service.telemetry.process()
-        await service.run(stop)
+        try:
+            await service.run(stop)
+        finally:
+            signals.leave(loop)
 
     code = 0
     try:

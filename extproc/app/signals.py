@@ -37,6 +37,14 @@ class Signals:
         for number in _IGNORED:
             loop.add_signal_handler(number, _say_nothing_is_done, number)
 
+    @staticmethod
+    def leave(loop: asyncio.AbstractEventLoop) -> None:
+        """The loop is about to end, and everything is done: a stop that comes now has nothing to stop. By default it would kill
+        what is left of the process, and its exit code with it."""
+        for number in _STOP:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
+
     def told_to_stop(self) -> None:
         """Drain; the second time end."""
         if self._stopping:

@@ -46,7 +46,9 @@ def command(
         try:
             settings = given.settings(model, os.environ)
         except SettingsError as error:
-            problems = error.problems + _problems_of_the_rest(model, given.flags, check)
+            rest = _problems_of_the_rest(model, given.flags, check)
+            meant = _meant(model, given.extra, name)
+            problems = error.problems + [problem for problem in rest if not any(flag in problem for flag in meant)]
             fail(problems, hint=f"Try 'extproc {name} --help'.")
         warn(settings, [*given.warnings, *upstream.variable_warnings(name, os.environ)])
         try:
@@ -223,7 +225,8 @@ def from_text(
     try:
         settings = validate(model, values, labels=labels)
     except SettingsError as error:
-        problems += error.problems
+        missed = {f"{flag}: field required" for flag in _meant(model, extra, command)} if extra else set()
+        problems += [problem for problem in error.problems if problem not in missed]
     if problems:
         raise SettingsError(problems)
     return settings
@@ -322,9 +325,20 @@ def _typed(text: Text, info: FieldInfo) -> object:
     return text
 
 
-def _unexpected(model: type[Settings], extra: list[str], command: str) -> list[str]:
+def _nearest(flag: str, model: type[Settings], command: str) -> str | None:
+    """The flag that may be meant."""
     known = [f"--{flag_of(field, info)}" for field, info in model.model_fields.items() if not is_hidden(info)]
     known += [f"--{flag.flag}" for flag in upstream.flags_of(command)]
+    return next(iter(difflib.get_close_matches(newer_spelling(flag), known, 1)), None)
+
+
+def _meant(model: type[Settings], extra: list[str], command: str) -> set[str]:
+    """Flags that unknown ones may stand for: that they are missing is no complaint of its own."""
+    flags = [argument.partition("=")[0] for argument in extra if argument.startswith("-")]
+    return {near for flag in flags if (near := _nearest(flag, model, command)) is not None}
+
+
+def _unexpected(model: type[Settings], extra: list[str], command: str) -> list[str]:
     refused = upstream.REFUSED.get(command, {})
     problems = []
     value_may_follow = False
@@ -339,6 +353,6 @@ def _unexpected(model: type[Settings], extra: list[str], command: str) -> list[s
         if flag.lstrip("-") in refused:
             problems.append(f"{flag}: {refused[flag.lstrip('-')]}")
         else:
-            near = difflib.get_close_matches(newer_spelling(flag), known, 1)
-            problems.append(f"{flag}: unknown flag" + (f", did you mean {near[0]}?" if near else ""))
+            near = _nearest(flag, model, command)
+            problems.append(f"{flag}: unknown flag" + (f", did you mean {near}?" if near else ""))
     return problems

@@ -8,6 +8,7 @@ from typing import TypeVar
 import click
 
 from extproc.app import Service, serve
+from extproc.app.files_limit import raise_open_files
 from extproc.cli.options import command
 from extproc.observability import logs
 from extproc.settings.server import ServerSettings
@@ -25,4 +26,8 @@ def server(model: type[Settings], build: Callable[[Settings], Service], *, name:
         for warning in warnings:
             _log.warning("flag", warning=warning)
 
-    return command(model, lambda settings: serve(build(settings)), check=build, warn=warn, name=name, short_help=short_help)
+    def run(settings: Settings) -> int:
+        raise_open_files()  # before anything is shared out by it
+        return serve(build(settings))
+
+    return command(model, run, check=build, warn=warn, name=name, short_help=short_help)

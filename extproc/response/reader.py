@@ -123,8 +123,8 @@ class AnswerReader:
 
     @property
     def wants_body(self) -> bool:
-        """Somebody measures, or the model's name may have to be put back."""
-        return self._heard is not None or self._restorer is not None
+        """Somebody measures, or looks for the id, or the model's name may have to be put back."""
+        return self._heard is not None or self._response_id is not None or self._restorer is not None
 
     @property
     def only_listens(self) -> bool:

@@ -126,6 +126,8 @@ _BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 80
 _BRIEF.maxlevel = 2
 _BRIEF.maxdict = _BRIEF.maxlist = 4
 _MAX_SHOWN = 120
+_MANY = 50
+"""Problems of one form; of more these are told, and how many there are."""
 
 
 def shown(value: object) -> str:
@@ -137,7 +139,7 @@ def shown(value: object) -> str:
     return words if len(words) <= _MAX_SHOWN else words[: _MAX_SHOWN - 3] + "..."
 
 
-def few(problems: Sequence[str], most: int = 50) -> list[str]:
+def few(problems: Sequence[str], most: int = _MANY) -> list[str]:
     """The first of very many problems, and how many more there are."""
     if len(problems) <= most:
         return list(problems)
@@ -152,7 +154,26 @@ def validate(model: type[Model], values: Mapping[str, Any], *, prefix: str = "",
     try:
         return model.model_validate(values)
     except ValidationError as error:
+        number = error.error_count()
+        problems = [] if number <= _MANY else _first(model, values, prefix, labels)
+        if problems:
+            raise SettingsError([*problems, f"and {number - len(problems)} more problems"]) from None
         raise SettingsError(explain(error, prefix=prefix, labels=labels)) from None
+
+
+def _first(model: type[Model], values: Mapping[str, Any], prefix: str, labels: Mapping[str, str]) -> list[str]:
+    """Some of very many problems: those of the first items of each list. Putting 180,000 into words takes seconds."""
+    try:
+        model.model_validate(_begin(values))
+    except ValidationError as error:
+        return explain(error, prefix=prefix, labels=labels)[: _MANY - 1]
+    return []
+
+
+def _begin(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _begin(each) for key, each in value.items()}
+    return [_begin(each) for each in value[:_MANY]] if isinstance(value, list) else value
 
 
 def explain(error: ValidationError, *, prefix: str = "", labels: Mapping[str, str] = {}) -> list[str]:

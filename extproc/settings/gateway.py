@@ -193,7 +193,7 @@ def gateway_parts(document: Document) -> GatewayParts:
         validate(GatewayConfig, value)
     except SettingsError as error:
         problems += error.problems
-    if len(problems) > _ENOUGH:
+    if len(problems) >= _ENOUGH:
         return GatewayParts(problems=tuple(problems))
     pools, routes = _right(PoolSpec, value.get("pools")), _right(RouteSpec, value.get("routes"))
     names, default = _names(value.get("pools")), value.get("defaultPool")

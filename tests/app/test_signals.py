@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import resource
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +115,13 @@ async def processes() -> AsyncIterator[list[asyncio.subprocess.Process]]:
         await process.communicate()
 
 
-async def start(processes: list[asyncio.subprocess.Process], *flags: str) -> tuple[Process, dict[str, Any]]:
+async def start(
+    processes: list[asyncio.subprocess.Process], *flags: str, before: Callable[[], None] | None = None
+) -> tuple[Process, dict[str, Any]]:
     """The process, and what it said when it had started; it is ready then."""
     ports = ("--grpc-port=0", "--grpc-health-port=0", "--metrics-port=0", "--host=127.0.0.1", "--drain-timeout=1s")
     command = (sys.executable, "-m", "extproc", "bbr", *ports, *flags)
-    processes.append(await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE))
+    processes.append(await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, preexec_fn=before))
     process = Process(processes[-1])
     started = await process.line("started")
     await process.line("ready")
@@ -134,6 +138,28 @@ async def test_no_signal_but_a_stop_ends_a_server(processes: list[asyncio.subpro
     await process.line("draining")
     await process.line("stopped")
     assert await process.process.wait() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_stops_that_come_when_all_is_done_change_nothing(
+    processes: list[asyncio.subprocess.Process], number: signal.Signals
+) -> None:
+    """From the last line on, until there is no process: the exit code is of the drain that was whole."""
+    process, _ = await start(processes)
+    process.process.send_signal(signal.SIGTERM)
+    await process.line("stopped")
+    ended = asyncio.create_task(process.process.wait())
+    while not ended.done():
+        with contextlib.suppress(ProcessLookupError):
+            process.process.send_signal(number)
+        await asyncio.sleep(0.001)
+    assert await ended == 0
+
+
+async def test_as_many_files_as_the_system_allows(processes: list[asyncio.subprocess.Process]) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    _, started = await start(processes, before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, min(hard, 2048))))
+    assert started["open_files"] == min(hard, 2048)
 
 
 async def test_hup_while_it_drains_does_not_cut_the_drain_short(processes: list[asyncio.subprocess.Process]) -> None:

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from pydantic import model_validator
 
 from extproc.app import Service
+from extproc.cli import epp, gateway
 from extproc.cli.options import command, env_of, flag_of, from_text, read
 from extproc.settings.base import Duration, Port, Settings, SettingsError, Size, setting
 from extproc.settings.commands import BbrSettings, EppSettings
@@ -365,3 +366,22 @@ class TestUpstream:
         assert "--tracing" in listed
         assert "removed upstream --enable-multi-engine" in listed
         assert "upstream-parameters" not in text
+
+
+@pytest.mark.parametrize(
+    ("command", "argument", "said"),
+    [
+        (epp.COMMAND, "--endpont=127.0.0.1:1", "--endpont: unknown flag, did you mean --endpoints?"),
+        (epp.COMMAND, "--pool-nam=p", "--pool-nam: unknown flag, did you mean --pool-name?"),
+        (gateway.COMMAND, "--config-fil=x", "--config-fil: unknown flag, did you mean --config-file?"),
+    ],
+)
+def test_what_a_misspelt_flag_would_have_said_is_not_missed(command: click.Command, argument: str, said: str) -> None:
+    told = CliRunner().invoke(command, [argument]).output.splitlines()
+    assert [line for line in told if not line.startswith("Try ")] == [f"extproc: {said}"]
+
+
+def test_one_that_means_nothing_hides_nothing() -> None:
+    told = CliRunner().invoke(epp.COMMAND, ["--nothing-like-it"]).output
+    assert "--nothing-like-it: unknown flag" in told
+    assert "--endpoints: expected at least one endpoint" in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,71 @@ class TestResponses:
     def test_a_model_that_no_route_has(self, client: openai.OpenAI) -> None:
         with pytest.raises(openai.NotFoundError, match="does not exist"):
             client.responses.create(model="nobody", input="hello")
+
+
+class TestStored:
+    """A response is asked for where it was made: each of the six servers knows its own and no other."""
+
+    @staticmethod
+    def make(stack: Stack, model: str, **body: Any) -> tuple[str, str]:
+        """A new response's id, and who has it."""
+        answer = post(stack, "/v1/responses", model, input="hello", max_output_tokens=3, **body)
+        found = re.search(rb'"id": ?"(resp[^"]+)"', answer.body)
+        assert found is not None, answer.body
+        return found[1].decode(), answer.endpoint
+
+    @pytest.fixture
+    def made(self, stack: Stack, endpoints: Endpoints) -> dict[str, str]:
+        """By id: some of each server, documents and streams. Others are shown as full, so that each gets its turn."""
+        made: dict[str, str] = {}
+        for model, pool in ((LLAMA.model, "llama"), (PHI4.model, "phi4")):
+            for number in (1, 2, 3):
+                for other in {1, 2, 3}:
+                    endpoints.load(f"{pool}-{other}", waiting=0 if other == number else 50)
+                until(lambda name=f"{pool}-{number}": self.only_idle(stack, endpoints, name))  # type: ignore[misc]
+                made |= dict(self.make(stack, model, stream=stream) for stream in (False, True))
+        for pool in ("llama", "phi4"):
+            for number in (1, 2, 3):
+                endpoints.load(f"{pool}-{number}")
+        assert sorted(made.values()) == sorted(name for name in endpoints.children for _ in range(2))
+        until(stack.idle)
+        return made
+
+    @staticmethod
+    def only_idle(stack: Stack, endpoints: Endpoints, name: str) -> bool:
+        """As its pool knows it."""
+        known = stack.known()
+        pool = name.partition("-")[0]
+        waiting = {each: known[endpoints.address(each)]["signals"]["waiting"]["value"] for each in endpoints.children}
+        return all((waiting[each] < 50) == (each == name) for each in waiting if each.startswith(pool))
+
+    def test_it_goes_back(self, stack: Stack, made: dict[str, str]) -> None:
+        for response_id, name in made.items():
+            path = f"/v1/responses/{response_id}"
+            got = call(stack.url, path)
+            assert (got.status, got.endpoint, got.json["id"]) == (200, name, response_id)
+            gone = call(stack.url, path, method="DELETE")
+            assert (gone.status, gone.endpoint) == (200, name)
+            again = call(stack.url, path)
+            assert (again.status, again.endpoint) == (404, name)
+
+    def test_a_conversation_goes_on(self, stack: Stack, made: dict[str, str]) -> None:
+        for response_id, name in made.items():
+            model = LLAMA.model if name.startswith("llama") else PHI4.model
+            _, answered = self.make(stack, model, previous_response_id=response_id)
+            assert answered == name
+
+    @pytest.mark.parametrize("model", [LLAMA.model, PHI4.model])
+    def test_what_runs_is_cancelled(self, stack: Stack, model: str) -> None:
+        for _ in range(4):
+            response_id, name = self.make(stack, model, background=True)
+            answer = call(stack.url, f"/v1/responses/{response_id}/cancel", {})
+            assert (answer.status, answer.endpoint, answer.json["id"]) == (200, name, response_id)
+
+    def test_one_that_nobody_knows(self, stack: Stack) -> None:
+        """Is asked for somewhere, and a server says so."""
+        answer = call(stack.url, "/v1/responses/resp_of_somebody_else")
+        assert (answer.status, answer.endpoint != "") == (404, True)
 
 
 class TestMessages:

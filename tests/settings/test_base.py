@@ -156,3 +156,26 @@ def test_settings_never_change() -> None:
     settings = validate(Outer, {"name": "x"})
     with pytest.raises(ValidationError, match="frozen"):
         settings.port = 1
+
+
+class Item(Settings):
+    name: str
+
+
+class Items(Settings):
+    items: list[Item]
+
+
+def test_of_very_many_problems_the_first_are_told() -> None:
+    """Without putting the others into words: the number is of all."""
+    with pytest.raises(SettingsError) as caught:
+        validate(Items, {"items": [{"name": "good"}] * 3 + [{}] * 150_000})
+    assert caught.value.problems[0] == "items[3].name: field required"
+    assert caught.value.problems[-1] == f"and {150_000 - 47} more problems"
+    assert len(caught.value.problems) == 48
+
+
+def test_nor_are_any_lost_that_stand_behind_the_first() -> None:
+    with pytest.raises(SettingsError) as caught:
+        validate(Items, {"items": [{"name": "good"}] * 100 + [{}] * 60})
+    assert caught.value.problems == [f"items[{index}].name: field required" for index in range(100, 160)]

@@ -37,6 +37,7 @@ class Gateway:
         assert made.reader is not None
         self.director.answered(Answered(made, 200, served))
         made.reader.headers(200, {}, BodyPath.FREE)
+        assert made.reader.wants_body, "whether anything else is read of it or not"
         made.reader.body(b'{"id":"%s"}' % response_id.encode(), True)
         self.director.finished(Finished(made, 200, True), served)
         return made

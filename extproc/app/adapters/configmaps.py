@@ -31,6 +31,9 @@ KIND: Final = "ConfigMap"
 WITHIN_S: Final = 10.0
 """How long a router waits for its ConfigMaps before it serves without them."""
 
+RELABELLED_S: Final = 0.5
+"""How long a ConfigMap that left one watch is kept: one that got another label comes in by another watch, sooner or later."""
+
 LABELS: Final = (
     "inference.networking.k8s.io/bbr-managed=true",
     "inference-gateway.k8s.io/managed=true",
@@ -104,6 +107,8 @@ class AdapterConfigMaps:
         """By which labels a ConfigMap is selected."""
         self._good: dict[Key, Adapters] = {}
         self._unreadable: dict[Key, str] = {}
+        self._leaving: dict[Key, asyncio.TimerHandle] = {}
+        """Selected by no label of late."""
         self._told: dict[str, list[str]] = {}
 
     def __repr__(self) -> str:
@@ -123,26 +128,39 @@ class AdapterConfigMaps:
             resource = Resource("configmaps", namespace=self._namespace, labels=label)
             watched = self._contact.watched(resource, name=label.partition("=")[0], without=WITHOUT)
             self._reflectors.append(self._reflector(api, resource, partial(self._changed, label), watched))
-        async with asyncio.TaskGroup() as group:
-            for reflector in self._reflectors:
-                group.create_task(reflector.run(), name=f"watch configmaps {reflector.resource.labels}")
+        try:
+            async with asyncio.TaskGroup() as group:
+                for reflector in self._reflectors:
+                    group.create_task(reflector.run(), name=f"watch configmaps {reflector.resource.labels}")
+        finally:
+            for leaving in self._leaving.values():
+                leaving.cancel()
+            self._leaving.clear()
 
     def _changed(self, label: str, change: Change) -> None:
         for key in change.gone:
             labels = self._seen.get(key, set())
             labels.discard(label)
-            if not labels:  # gone, or it lost its last label
-                self._seen.pop(key, None)
-                self._good.pop(key, None)
-                self._unreadable.pop(key, None)
-                self._errors.forget(KIND, key)
+            if not labels and key not in self._leaving:  # gone, or it lost its last label, or has another
+                later = asyncio.get_running_loop().call_later
+                self._leaving[key] = later(RELABELLED_S, self._drop, key)
         for key, obj in change.put.items():
             self._seen.setdefault(key, set()).add(label)
+            if (leaving := self._leaving.pop(key, None)) is not None:
+                leaving.cancel()
             try:
                 self._good[key] = read_adapters(obj)
                 self._unreadable.pop(key, None)
             except ObjectProblem as problem:
                 self._unreadable[key] = str(problem)
+        self._tell()
+
+    def _drop(self, key: Key) -> None:
+        del self._leaving[key]
+        self._seen.pop(key, None)
+        self._good.pop(key, None)
+        self._unreadable.pop(key, None)
+        self._errors.forget(KIND, key)
         self._tell()
 
     def _tell(self) -> None:

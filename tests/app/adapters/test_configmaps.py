@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from extproc.app.adapters.configmaps import LABELS, AdapterConfigMaps
+from extproc.kubernetes.reflector import Change
 from extproc.traffic import AdapterMap
 from tests.discovery.kubernetes.at_work import AtWork, at_work, running
 from tests.fakes.kube import FakeKube
@@ -66,6 +68,21 @@ async def test_a_lost_label_removes(tmp_path: Path) -> None:
         router.fake.put(KIND, config_map("n", "phi", "[p]"))
         await router.says(p="phi", a="llama")  # another of the labels is as good; each has a watch of its own
         router.fake.put(KIND, config_map("m", "llama", "[a]", label="none"))
+        await router.says(a="")
+
+
+async def test_another_label_leaves_no_gap(tmp_path: Path) -> None:
+    """The watch that loses a ConfigMap may hear of it before the one that gets it."""
+    async with at_work(tmp_path) as it:
+        router = Router(it, "")
+        key, says = ("default", "m"), config_map("m", "llama", "[a]")
+        for before, after in itertools.pairwise([*LABELS, LABELS[0]]):
+            router.maps._changed(before, Change({key: says}, frozenset()))
+            router.maps._changed(before, Change({}, frozenset({key})))
+            assert router.adapters.base_of("a") == "llama"
+            router.maps._changed(after, Change({key: says}, frozenset()))
+        assert not router.maps._leaving
+        router.maps._changed(LABELS[0], Change({}, frozenset({key})))
         await router.says(a="")
 
 
