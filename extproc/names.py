@@ -29,6 +29,8 @@ SERVED_KEY: Final = "x-gateway-destination-endpoint-served"
 # client can write: 0 where it can be handed over to the listener of attempts, and in that one their number, from 1.
 ATTEMPT_NAMESPACE: Final = "extproc.attempt"
 ATTEMPT_KEY: Final = "number"
+# On a request: what Envoy drew for it, the same in each of its attempts. Believed of attempts only.
+DRAW_HEADER: Final = "x-extproc-draw"
 # On a request: which of Envoy's routes it takes, chosen anew when we have decided.
 ROUTE_HEADER: Final = "x-extproc-route"
 ROUTE_ATTEMPTS: Final = "attempts"

@@ -70,6 +70,7 @@ class Draft:
         "choice",
         "committed",
         "complete",
+        "counted",
         "destination",
         "empty_model",
         "endpoint",
@@ -118,6 +119,8 @@ class Draft:
         """Its body will come by here."""
         self.committed = False
         """The decision went out."""
+        self.counted = True
+        """Its request counts here. It counts once: not where it is handed over to its attempts, and not in further attempts."""
         self.set_headers: tuple[tuple[str, str], ...] = ()
         self.remove_headers: tuple[str, ...] = ()
         self.metadata: tuple[tuple[str, str | tuple[tuple[str, float], ...]], ...] = ()

@@ -55,6 +55,8 @@ class ModelHeaders:
             self._count(draft)  # a model was read, whatever became of the request
 
     def _count(self, draft: Draft) -> None:
+        if not draft.counted:
+            return
         metrics = self._metrics
         if draft.model is not None:
             metrics.success.value += 1

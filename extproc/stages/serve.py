@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import blake2b
+from typing import Final
 
+from extproc import names
 from extproc.domain import InferenceRequest
 from extproc.errors import EntityNotServed
 from extproc.observability.serving import ServingMetrics
 from extproc.request import KeyFinder, address_of
 from extproc.stages.draft import Draft
 from extproc.stages.find import SERVING_PATH
-from extproc.stages.stage import Ending, Hooks, Step
+from extproc.stages.stage import ENOUGH, Ending, Hooks, Step
 from extproc.traffic import ServedEntity, ServingEndpoint
-from extproc.traffic.serving import BY_KEY, DIRECT, NAMED
+from extproc.traffic.serving import BY_KEY, DIRECT, FALLBACK, HANDED_OVER, NAMED
+
+_DRAW_BYTES: Final = 6
+"""A float holds 48 bits exactly, and 1 is never drawn."""
+_ASKED: Final = (DIRECT, NAMED)
+"""Who asks for one entity gets no other."""
 
 
 class ServeEndpoint:
     """Chooses the served entity: the one that the path names, the one whose model the client names, or by the split.
 
     The split goes by the key of a request, and a request without one is drawn.
+
+    Where Envoy has a listener of attempts, requests for endpoints are handed over to it, and each attempt is decided here as a
+    request of its own: the first is served by who was chosen, with fallback the next by the next in the list.
     """
 
     def __init__(self, metrics: ServingMetrics, draw: Callable[[], float], keys: KeyFinder = KeyFinder()) -> None:
@@ -32,7 +43,15 @@ class ServeEndpoint:
         endpoint = draft.endpoint
         if endpoint is None:
             return None
+        attempt = request.head.attempt
+        if attempt == 0:
+            return self._hand_over(draft)
         entity, reason = self._choose(request, endpoint, draft.entity)
+        if attempt is not None and endpoint.spec.fallback and reason not in _ASKED:
+            turn = endpoint.attempts(entity)
+            draft.falls_back = attempt < len(turn)
+            if attempt > 1:
+                entity, reason = turn[min(attempt, len(turn)) - 1], FALLBACK
         draft.entity = entity
         draft.entity_reason = reason
         if draft.reasons is not None:
@@ -42,6 +61,15 @@ class ServeEndpoint:
         draft.pool = entity.pool
         draft.set_response_headers += entity.response_headers
         return None
+
+    def _hand_over(self, draft: Draft) -> Step:
+        """To Envoy's listener of attempts, where the request comes again as it is, and with its answer."""
+        draft.entity = None
+        draft.set_headers += ((names.ROUTE_HEADER, names.ROUTE_ATTEMPTS),)
+        draft.counted = False
+        if draft.reasons is not None:
+            draft.reasons.of(self, {"reason": HANDED_OVER})
+        return ENOUGH
 
     def _choose(
         self, request: InferenceRequest, endpoint: ServingEndpoint, named: ServedEntity | None
@@ -55,9 +83,17 @@ class ServeEndpoint:
             return named, NAMED
         key = self._keys.find(request) if endpoint.only is None and endpoint.sticky else None
         if key is None:
-            return endpoint.choose(None, self._draw)
+            return endpoint.choose(None, self._draw_of(request))
         entity, reason = endpoint.choose(key.value, self._draw)
         return entity, f"{reason}: {key.kind}"
+
+    def _draw_of(self, request: InferenceRequest) -> Callable[[], float]:
+        """What is drawn for the request: the same in each of its attempts, which must agree on the first entity."""
+        number = request.head.headers.get(names.DRAW_HEADER) if request.head.attempt else None
+        if not number:
+            return self._draw
+        drawn = int.from_bytes(blake2b(number, digest_size=_DRAW_BYTES).digest(), "big") / 256**_DRAW_BYTES
+        return lambda: drawn
 
     def _explained(
         self, request: InferenceRequest, endpoint: ServingEndpoint, entity: ServedEntity, reason: str

@@ -26,6 +26,8 @@ BY_DRAW: Final = "draw"
 ALONE: Final = "only entity"
 NAMED: Final = "asked by model"
 DIRECT: Final = "asked directly"
+FALLBACK: Final = "fallback"
+HANDED_OVER: Final = "handed over"
 
 
 class ExternalSpec(NamedTuple):

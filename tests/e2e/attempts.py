@@ -58,12 +58,15 @@ class Entities:
         self.entities = entities
         self.ports: list[int] = []
         self.attempts: list[int | None] = []
+        self.draws: list[str] = []
+        """What Envoy drew for the request of each."""
         self.ends: list[tuple[int, bool]] = []
         """Status, and whether the answer's end was seen, of each attempt; not of a request that was handed over."""
 
     def decide(self, request: InferenceRequest, draft: Draft) -> Step:
         head, body = request.head, draft.body or b""
         self.attempts.append(head.attempt)
+        self.draws.append(head.text(names.DRAW_HEADER))
         if request.model != "ep":  # a model, and no endpoint
             self._send_to(draft, self.ports[0])
             return ENOUGH

@@ -297,6 +297,27 @@ def _page(url: str, path: str) -> bytes:
     return body
 
 
+@pytest.mark.parametrize("path", BOTH)
+async def test_attempts_of_a_request_agree_on_what_was_drawn(
+    envoy_binary: Path, tmp_path: Path, transport: TransportName, path: str
+) -> None:
+    """It is Envoy's and not the client's, and no model server hears of it."""
+    async with attempts(envoy_binary, tmp_path, [A, B, C], {"a": says(503), "b": cuts}, transport=transport) as before:
+        seen = set()
+        for _ in range(3):
+            before.entities.draws.clear()
+            before.entities.attempts.clear()
+            assert (await before.ask(path=path, headers={"x-extproc-draw": "1", "x-request-id": "r"})).json == {"model": "c"}
+            of_attempts = {
+                draw for draw, attempt in zip(before.entities.draws, before.entities.attempts, strict=True) if attempt
+            }
+            assert len(of_attempts) == 1
+            seen |= of_attempts
+        assert len(seen) == 3
+        assert "1" not in seen
+        assert b"x-extproc" not in b"".join(each.head for each in before.servers.asked)
+
+
 async def test_logs_and_counters_know_one_request(envoy_binary: Path, tmp_path: Path, transport: TransportName) -> None:
     async with attempts(envoy_binary, tmp_path, [A, B], {"a": says(503)}, transport=transport) as before:
         got = await before.ask(headers={"x-request-id": "r-1"})
