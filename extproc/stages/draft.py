@@ -45,11 +45,13 @@ class Booking:
 class Charge:
     """What a request costs of a serving endpoint's limits."""
 
-    __slots__ = ("asker", "limits", "tokens")
+    __slots__ = ("asker", "calls", "limits", "tokens")
 
-    def __init__(self, limits: EndpointLimits, asker: Asker, tokens: int) -> None:
+    def __init__(self, limits: EndpointLimits, asker: Asker, tokens: int, calls: int = 1) -> None:
         self.limits = limits
         self.asker = asker
+        self.calls = calls
+        """0 for a further attempt at a call that was counted."""
         self.tokens = tokens
         """As estimated before the answer."""
 

@@ -48,13 +48,18 @@ class LimitRate:
 
     def decide(self, request: InferenceRequest, draft: Draft) -> Step:
         endpoint = draft.endpoint
-        if endpoint is None or request.head.attempt:
+        attempt = request.head.attempt
+        if endpoint is None or attempt == 0:  # handed over: it comes again, as attempt 1, and so does its answer
             return None
         spec = endpoint.spec
         if not spec.rate_limits and not spec.usage_tracking:
             return None
         limits = self._limits_of(endpoint)
         asker = self._asker(request, draft)
+        tokens = _estimate(request.body_bytes) if limits.counts_tokens else 0
+        if attempt is not None and attempt > 1:
+            draft.charge = Charge(limits, asker, tokens, calls=0)
+            return None
         exceeded = limits.exceeded(asker, self._clock())
         if draft.reasons is not None:
             draft.reasons.of(self, {"exceeded": None if exceeded is None else str(exceeded)})
@@ -63,7 +68,7 @@ class LimitRate:
             wait_s = max(1, math.ceil(exceeded.wait_s))
             message = f"Endpoint `{endpoint.name}`: {exceeded} is used up; try again in {wait_s} s"
             raise RateLimited(message, retry_after_s=wait_s)
-        draft.charge = Charge(limits, asker, _estimate(request.body_bytes) if limits.counts_tokens else 0)
+        draft.charge = Charge(limits, asker, tokens)
         return None
 
     def _limits_of(self, endpoint: ServingEndpoint) -> EndpointLimits:
@@ -90,7 +95,7 @@ class LimitRate:
         charge = draft.charge
         if charge is None:
             return
-        charge.limits.take(charge.asker, 1, charge.tokens, self._clock())
+        charge.limits.take(charge.asker, charge.calls, charge.tokens, self._clock())
         if draft.answer_is_seen and draft.measurement is None:
             draft.measurement = Measurement(draft.started_s, self._clock, _nothing)
 

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import pytest
 
 from extproc.app import STAGES, Service, build
-from extproc.app.deployment import Parts, serve_endpoint
+from extproc.app.deployment import Parts, find_endpoint
 from extproc.app.pools import Pools
 from extproc.demo.ports import free_ports
 from extproc.live import Live
 from extproc.settings.commands import GatewaySettings
 from extproc.stages import Stage
-from extproc.traffic import EndpointSpec, EntitySpec, ServingEndpoint, TrafficTable
+from extproc.traffic import EndpointSpec, EntitySpec, RateLimit, ServingEndpoint, TrafficTable
 from tests.app.running import part, running
 from tests.e2e.attempts import Do, Servers, cuts_after_head, good, says
 from tests.e2e.front import envoy_before
@@ -80,9 +80,9 @@ async def gateway(binary: Path, directory: Path, endpoint: EndpointSpec, does: M
     )
     built: list[Service] = []
 
-    def serving(parts: Parts) -> Stage:
+    def finding(parts: Parts) -> Stage:
         parts.serving = Live(TrafficTable([ServingEndpoint(endpoint, parts.catalog)]))
-        return serve_endpoint(parts)
+        return find_endpoint(parts)
 
     def serve_at(port: int) -> contextlib.AbstractAsyncContextManager[object]:
         settings = GatewaySettings(
@@ -93,7 +93,7 @@ async def gateway(binary: Path, directory: Path, endpoint: EndpointSpec, does: M
             metrics_port=0,
             secure_serving=False,
         )
-        stages = [serving if each is serve_endpoint else each for each in STAGES["gateway"]]
+        stages = [finding if each is find_endpoint else each for each in STAGES["gateway"]]
         built.append(build(settings, stages))
         return running(built[0])
 
@@ -184,6 +184,16 @@ async def test_an_endpoint_that_is_not_there_is_404_in_each_shape(envoy_binary: 
         assert (below.status, below.json["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
         beside = await at.ask(CHAT, "nope")
         assert (beside.status, beside.json["error"]["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("path", BOTH)
+async def test_a_call_counts_once_however_many_attempts_it_takes(envoy_binary: Path, tmp_path: Path, path: str) -> None:
+    limited = spec(a=100, b=0)._replace(rate_limits=(RateLimit("endpoint", calls=3),))
+    async with gateway(envoy_binary, tmp_path, limited, {"a": says(503), "b": answers}) as at:
+        got = [await at.ask(path) for _ in range(4)]
+        assert [each.status for each in got] == [200, 200, 200, 429]
+        assert int(got[3].headers["retry-after"]) > 0
+        assert at.servers.models == ["model-a", "model-b"] * 3
 
 
 @pytest.mark.parametrize("path", BOTH)

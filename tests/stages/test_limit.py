@@ -82,11 +82,30 @@ def test_what_is_over_the_limit_is_429_with_its_name_and_when_to_come_again() ->
 
 def test_another_attempt_at_the_same_call_counts_once() -> None:
     limited = Limited(chat(RateLimit("endpoint", calls=2)))
-    limited.ask(attempt=0)
-    for attempt in (1, 2, 3, 4):
+    for attempt in (0, 1, 2, 3, 4):
         limited.ask(attempt=attempt)
     assert limited.room()
     assert not limited.room()
+
+
+def test_what_is_handed_over_is_limited_where_it_comes_again() -> None:
+    limited = Limited(chat(RateLimit("endpoint", calls=1)))
+    for _ in range(3):
+        assert limited.ask(attempt=0).charge is None
+    limited.ask(attempt=1)
+    limited.ask(attempt=0)
+    with pytest.raises(RateLimited):
+        limited.ask(attempt=1)
+
+
+def test_a_further_attempt_is_not_refused_and_its_tokens_count() -> None:
+    limited = Limited(chat(RateLimit("endpoint", tokens=100)))
+    limited.end(limited.ask(attempt=1), 503)
+    assert limited.room()
+    draft = limited.ask(attempt=2)
+    limited.end(draft, answer={"usage": {"prompt_tokens": 90, "completion_tokens": 20}})
+    assert not limited.room()
+    limited.ask(attempt=2)
 
 
 def test_tokens_are_those_that_the_answer_says() -> None:

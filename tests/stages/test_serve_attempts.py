@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
@@ -11,7 +12,7 @@ from extproc.domain import Decision
 from extproc.errors import EntityNotServed
 from extproc.protocol import Decide
 from extproc.request import parse
-from extproc.stages import ENOUGH, Draft, ServeEndpoint, Step
+from extproc.stages import ENOUGH, Draft, Stage, Step
 from extproc.traffic import EndpointSpec, EntitySpec
 from tests.fakes.chance import Draws
 from tests.fakes.deployment import Deployment
@@ -41,12 +42,16 @@ def asked(attempt: int | None, path: str = INVOCATIONS, model: str = "", **heade
     return Decide(head(path, None, content_type="application/json", **headers)._replace(attempt=attempt), body)
 
 
-def decide(served: ServeEndpoint, question: Decide) -> tuple[Draft, Step]:
+def decide(served: Sequence[Stage], question: Decide) -> tuple[Draft, Step]:
     assert question.body is not None
-    return run(served, parse(question.head, question.body), Draft(0.0, question.body))
+    draft, step = Draft(0.0, question.body), None
+    for stage in served:
+        assert step is None
+        step = run(stage, parse(question.head, question.body), draft)[1]
+    return draft, step
 
 
-def tried(served: ServeEndpoint, attempts: int = 4, path: str = INVOCATIONS, **headers: str) -> list[tuple[str, str, bool]]:
+def tried(served: Sequence[Stage], attempts: int = 4, path: str = INVOCATIONS, **headers: str) -> list[tuple[str, str, bool]]:
     """Entity, reason, and whether another is left, of each attempt at one request."""
     out = []
     for attempt in range(1, attempts + 1):
@@ -77,14 +82,14 @@ class TestHandingOver:
 
     def test_it_is_explained(self, deployment: Deployment) -> None:
         question = asked(0)
-        director = deployment.director(deployment.serving(spec(a=100), pool=MODELS))
+        director = deployment.director(*deployment.serving(spec(a=100), pool=MODELS))
         told = director.explain(question.head, question.body)
-        assert told["ServeEndpoint"] == {"endpoint": "chat", "reason": "handed over"}
+        assert (told["FindEndpoint"], told["ServeEndpoint"]) == ({"endpoint": "chat"}, {"reason": "handed over"})
 
     def test_a_request_counts_once(self, deployment: Deployment) -> None:
         """In the router's metrics; the served entity's show each attempt."""
         served = deployment.serving(spec(a=100, b=0), pool=MODELS)
-        stages = (deployment.headers(), served, deployment.routes(pool=MODELS), deployment.rewriter(None))
+        stages = (deployment.headers(), *served, deployment.routes(pool=MODELS), deployment.rewriter(None))
         director = deployment.director(*stages, deployment.picker(None))
         for attempt in (0, 1, 2):
             assert isinstance(director.decide(asked(attempt)), Decision)
@@ -125,7 +130,7 @@ class TestInTurn:
 
     def test_one_whose_model_is_gone_is_passed_over(self, deployment: Deployment) -> None:
         """It says that another is left, and the proxy asks again."""
-        director = deployment.director(deployment.serving(spec(a=100, b=0), pool=["model-b"]))
+        director = deployment.director(*deployment.serving(spec(a=100, b=0), pool=["model-b"]))
         with pytest.raises(EntityNotServed) as gone:
             director.decide(asked(1))
         assert gone.value.falls_back
