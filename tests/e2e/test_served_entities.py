@@ -12,14 +12,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from extproc.app import STAGES, Service, build
-from extproc.app.deployment import Parts, find_endpoint
+from extproc.app import Service, build
+from extproc.app.endpoints import ServingEndpoints
 from extproc.app.pools import Pools
+from extproc.control.changes import Create
 from extproc.demo.ports import free_ports
-from extproc.live import Live
 from extproc.settings.commands import GatewaySettings
-from extproc.stages import Stage
-from extproc.traffic import EndpointSpec, EntitySpec, RateLimit, ServingEndpoint, TrafficTable
 from tests.app.running import part, running
 from tests.e2e.attempts import Do, Servers, cuts_after_head, good, says
 from tests.e2e.front import envoy_before
@@ -53,13 +51,26 @@ class Running(NamedTuple):
         return sum(sum(store.candidates().in_flight) for store in stores)
 
 
-def spec(*, fallback: bool = True, sticky: bool = True, **shares: int) -> EndpointSpec:
-    entities = tuple(EntitySpec(name, f"model-{name}") for name in shares)
-    return EndpointSpec("chat", entities, tuple(shares.values()), fallback=fallback, sticky=sticky)
+def spec(*, fallback: bool = True, sticky: bool = True, calls: int = 0, **shares: int) -> dict[str, Any]:
+    """What creates the endpoint, in Databricks' words; `calls` a minute, 0 for any number."""
+    limits = [{"key": "endpoint", "calls": calls, "renewal_period": "minute"}] if calls else []
+    return {
+        "name": "chat",
+        "config": {
+            "served_entities": [{"name": name, "entity_name": f"model-{name}"} for name in shares],
+            "traffic_config": {
+                "routes": [{"served_entity_name": name, "traffic_percentage": share} for name, share in shares.items()]
+            },
+        },
+        "ai_gateway": {"fallback_config": {"enabled": fallback}, "rate_limits": limits},
+        **({} if sticky else {"sticky": "none"}),
+    }
 
 
 @contextlib.asynccontextmanager
-async def gateway(binary: Path, directory: Path, endpoint: EndpointSpec, does: Mapping[str, Do] = {}) -> AsyncIterator[Running]:
+async def gateway(
+    binary: Path, directory: Path, endpoint: dict[str, Any], does: Mapping[str, Do] = {}
+) -> AsyncIterator[Running]:
     """Pools a, b and c with an endpoint each, and `gone` without; the serving endpoint `chat` is over them."""
     servers = Servers({f"model-{name}": do for name, do in does.items()})
     upstream = Upstream(servers)
@@ -80,10 +91,6 @@ async def gateway(binary: Path, directory: Path, endpoint: EndpointSpec, does: M
     )
     built: list[Service] = []
 
-    def finding(parts: Parts) -> Stage:
-        parts.serving = Live(TrafficTable([ServingEndpoint(endpoint, parts.catalog)]))
-        return find_endpoint(parts)
-
     def serve_at(port: int) -> contextlib.AbstractAsyncContextManager[object]:
         settings = GatewaySettings(
             config_file=str(config),
@@ -93,14 +100,14 @@ async def gateway(binary: Path, directory: Path, endpoint: EndpointSpec, does: M
             metrics_port=0,
             secure_serving=False,
         )
-        stages = [finding if each is find_endpoint else each for each in STAGES["gateway"]]
-        built.append(build(settings, stages))
+        built.append(build(settings))
         return running(built[0])
 
     async with (
         upstream.listening(),
         envoy_before(serve_at, binary, directory, config="serving-endpoints.yaml", ports=ports) as front,
     ):
+        await part(built[0], ServingEndpoints).desk.apply(Create(endpoint), "test")
         made = Running(front.url, built[0], servers)
         yield made
         async with asyncio.timeout(10):
@@ -188,8 +195,7 @@ async def test_an_endpoint_that_is_not_there_is_404_in_each_shape(envoy_binary: 
 
 @pytest.mark.parametrize("path", BOTH)
 async def test_a_call_counts_once_however_many_attempts_it_takes(envoy_binary: Path, tmp_path: Path, path: str) -> None:
-    limited = spec(a=100, b=0)._replace(rate_limits=(RateLimit("endpoint", calls=3),))
-    async with gateway(envoy_binary, tmp_path, limited, {"a": says(503), "b": answers}) as at:
+    async with gateway(envoy_binary, tmp_path, spec(calls=3, a=100, b=0), {"a": says(503), "b": answers}) as at:
         got = [await at.ask(path) for _ in range(4)]
         assert [each.status for each in got] == [200, 200, 200, 429]
         assert int(got[3].headers["retry-after"]) > 0
