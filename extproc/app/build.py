@@ -19,7 +19,7 @@ from extproc.app.cluster import Cluster
 from extproc.app.component import Component
 from extproc.app.config_file import ConfigFile, read_document
 from extproc.app.deployment import STAGES, MakeStage, Parts
-from extproc.app.endpoints import ServingEndpoints
+from extproc.app.endpoints import ServingEndpoints, endpoint_feeders, load_of, read_seal
 from extproc.app.guard import metrics_guard
 from extproc.app.kubernetes import (
     PoolObjects,
@@ -59,7 +59,6 @@ from extproc.settings.commands import (
     ScrapingSettings,
 )
 from extproc.settings.document import Document, load_document
-from extproc.settings.endpoints import ServingEndpointsSettings
 from extproc.settings.gateway import GatewayParts, gateway_parts, load_gateway_config, scheduling_of
 from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, gate_warnings, load_picker_config
 from extproc.stages import PoolOfEndpoints
@@ -288,23 +287,36 @@ def _plan_gateway(plan: _Plan, settings: GatewaySettings) -> None:
     parts.picking = settings
     served = [Route(tuple(route.models), route.pool) for route in config.routes.values()]
     parts.routes = routes = Live(RouteTable(served, config.default_pool), "routes")
-    _plan_endpoints(plan, settings, store, _catalog(config, routes.value, parts.adapters))
+    _plan_endpoints(plan, settings, store, _catalog(config, routes.value, parts.adapters), config.serving_endpoints_file)
     plan.pools(built, settings)
-    plan.components.append(ConfigFile(settings.config_file, load_gateway_config, plan.files))
+    plan.components.append(ConfigFile(settings.config_file, load_gateway_config, plan.files, {"servingEndpoints"}))
     parts.telemetry.models.configured.append(lambda model: routes.value.has(model))
     parts.telemetry.models.only_configured = True
 
 
-def _plan_endpoints(plan: _Plan, settings: ServingEndpointsSettings, store: RevisionStore, catalog: Catalog) -> None:
-    """Serving endpoints, and where they are kept."""
+def _plan_endpoints(plan: _Plan, settings: GatewaySettings, store: RevisionStore, catalog: Catalog, file: str | None) -> None:
+    """Serving endpoints, where they are kept, and what files declare of them; `file` as the config names it."""
     parts = plan.parts
     table = parts.telemetry.tables.watch(LiveWriter(TrafficTable(), "serving endpoints"))
     parts.serving = table.live
     parts.key_headers = settings.serving_key_headers
     parts.telemetry.models.configured.append(lambda model: table.live.value.get(model) is not None)
     metrics = ControlMetrics(parts.telemetry.instruments)
-    desk = Desk(store, lambda: catalog, table, metrics=metrics, most_entities=settings.max_served_entities)
-    plan.components.append(ServingEndpoints(desk, table.live, parts.adapters, parts.serving_metrics))
+    try:
+        desk = Desk(
+            store,
+            lambda: catalog,
+            table,
+            metrics=metrics,
+            seal=read_seal(settings.plaintext_key_file),
+            load_of=lambda pool: load_of(plan.stores.get(pool)),
+            most_entities=settings.max_served_entities,
+        )
+        plan.components.append(ServingEndpoints(desk, table.live, parts.adapters, parts.serving_metrics))
+        plan.components += endpoint_feeders(desk, settings.config_file, file, plan.files)
+    except SettingsError as error:
+        plan.problems += error.problems
+        plan.check()
 
 
 def _catalog(config: GatewayParts, routes: RouteTable, adapters: Live[AdapterMap]) -> Catalog:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from extproc.app.component import Component
 from extproc.app.watching import FileErrors
@@ -33,12 +33,13 @@ def read_document(path: str, label: str) -> Document:
 class ConfigFile(Component):
     """Says when the file is no longer the config in force, and when the next start would fail on it. Changes nothing."""
 
-    def __init__(self, path: str, check: Callable[[Document], object], files: FileErrors) -> None:
-        """`check` raises SettingsError for what is wrong with the file's form."""
+    def __init__(self, path: str, check: Callable[[Document], object], files: FileErrors, apart: Collection[str] = ()) -> None:
+        """`check` raises SettingsError for what is wrong with the file's form. `apart` are keys that somebody else follows."""
         super().__init__("config file")
         self._path = path
         self._check = check
         self._files = files
+        self._apart = frozenset(apart)
         self._watcher: FileWatcher[bytes] = FileWatcher(
             path,
             self._read,
@@ -46,9 +47,10 @@ class ConfigFile(Component):
             on_error=lambda problems: files.broken(path, problems),
             on_heal=lambda: files.good(path),
         )
-        self._in_force = b""
+        self._in_force = self._seen = b""
+        """What was read at the start, and what was read last."""
         try:
-            self._in_force = self._watcher.load()
+            self._in_force = self._seen = self._watcher.load()
         except Unusable:  # it was good a moment ago; `run` says so if it stays broken
             return
         files.good(path)
@@ -58,11 +60,18 @@ class ConfigFile(Component):
         await self._watcher.run()
 
     def _read(self, data: bytes) -> bytes:
-        self._check(load_document(data))
-        return hashlib.sha256(data).digest()
+        document = load_document(data)
+        self._check(document)
+        value = document.value
+        if isinstance(value, dict):
+            value = {key: each for key, each in value.items() if key not in self._apart}
+        return hashlib.sha256(repr(value).encode("utf-8", "surrogatepass")).digest()
 
     def _changed(self, digest: bytes) -> None:
         self._files.good(self._path)
+        seen, self._seen = self._seen, digest
+        if digest == seen:
+            return  # a comment, or what somebody else follows
         if digest == self._in_force:
             _log.info("config file is again the one in force", file=self._path)
         else:

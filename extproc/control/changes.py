@@ -26,6 +26,8 @@ class Delete(NamedTuple):
     """The endpoint goes; its history stays."""
 
     name: str
+    whoever: bool = False
+    """Also when a feeder has declared it: that feeder may be gone. One that is not will declare it again."""
 
 
 class PatchTags(NamedTuple):

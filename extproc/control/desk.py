@@ -141,6 +141,11 @@ class Desk:
         return self._desired.number
 
     @property
+    def opened(self) -> bool:
+        """Whether the store was read once."""
+        return self._replica.opened
+
+    @property
     def lost(self) -> str:
         """Why the store can't be asked now; '' while it can."""
         return self._replica.lost

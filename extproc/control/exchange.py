@@ -7,13 +7,13 @@ that was given as text is kept in its record alone, so its reference goes out, a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import yaml
 
 from extproc.control.records import EndpointRecord
 from extproc.settings.base import SettingsError
-from extproc.settings.document import load_documents
+from extproc.settings.document import Document, load_documents
 
 _BREAKS: Final = frozenset("\x85\u2028\u2029")
 
@@ -45,21 +45,43 @@ def to_yaml(records: Iterable[EndpointRecord]) -> str:
     return yaml.dump({KEY: documents}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
+class Found(NamedTuple):
+    """An endpoint's document, unread, and where it is written."""
+
+    value: object
+    document: Document
+    path: str
+    """In the document: `servingEndpoints[2]`, `[2]`, or '' for all of it."""
+
+    def locate(self, problem: str) -> str:
+        """A problem that begins with a path in the endpoint, with its line."""
+        joint = "" if not problem or problem[0] in "[:" or not self.path else "."
+        return self.document.locate(f"{self.path}{joint}{problem}".removeprefix(": "))
+
+
 def of_yaml(data: bytes | str) -> list[object]:
-    """The endpoints' documents in YAML or JSON: under `servingEndpoints`, as a list, or one by itself; a text may have several.
+    """The endpoints' documents in YAML or JSON. Raises SettingsError for what is none of the forms of `found_in`."""
+    return [each.value for each in found_in(data)]
+
+
+def found_in(data: bytes | str) -> list[Found]:
+    """Endpoints under `servingEndpoints`, in a list, or one by itself; a text may have several such documents.
 
     Raises SettingsError for what is none of these. What is wrong with an endpoint says whoever reads it.
     """
-    found: list[object] = []
+    found: list[Found] = []
     problems = []
-    for document in load_documents(data):
+    documents = load_documents(data)
+    if not documents:  # as a file looks that is about to be written
+        raise SettingsError([f"there is nothing in it; to have no serving endpoints, write {KEY}: []"])
+    for document in documents:
         value = document.value
         if isinstance(value, list):
-            found += value
+            found += [Found(each, document, f"[{index}]") for index, each in enumerate(value)]
         elif isinstance(value, Mapping) and isinstance(value.get(KEY), list) and len(value) == 1:
-            found += value[KEY]
+            found += [Found(each, document, f"{KEY}[{index}]") for index, each in enumerate(value[KEY])]
         elif isinstance(value, Mapping) and "name" in value:
-            found.append(value)
+            found.append(Found(value, document, ""))
         else:
             line = "" if document.line is None else f"line {document.line}: "
             problems.append(f"{line}expected {KEY} with a list of endpoints, such a list, or an endpoint with name and config")

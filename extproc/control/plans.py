@@ -13,7 +13,7 @@ from extproc.control.records import API, EndpointRecord
 from extproc.control.rules import Asked, created, reconfigured, redeclared, reverted
 from extproc.settings.base import SettingsError, few, shown
 from extproc.settings.serving import (
-    EndpointForm,
+    read_all,
     read_config,
     read_create,
     read_gateway,
@@ -55,7 +55,7 @@ def planned(
         if isinstance(change, asked_for.Create):
             return (_created(change, records, asked),)
         record = existing(records, change.name)
-        _own(record, expected)
+        _own(record, expected, whoever=isinstance(change, asked_for.Delete) and change.whoever)
         after, kind = _changed(change, record, asked, old)
         return (Step(record.name, record, after, kind),)
     except SettingsError as error:
@@ -70,8 +70,8 @@ def existing(records: Mapping[str, EndpointRecord], name: str) -> EndpointRecord
     return record
 
 
-def _own(record: EndpointRecord, expected: int | None) -> None:
-    if record.owner != API:
+def _own(record: EndpointRecord, expected: int | None, *, whoever: bool) -> None:
+    if record.owner != API and not whoever:
         raise Conflict(f"The endpoint {record.name!r} belongs to {record.owner}, and {API} can't change it: change it there")
     if expected is not None and expected != record.config_version:
         meanwhile = f"the endpoint {record.name!r} was changed meanwhile"
@@ -125,7 +125,7 @@ def _tags(record: EndpointRecord, document: object) -> dict[str, str | None]:
 
 def _declared(change: asked_for.Declare, records: Mapping[str, EndpointRecord], asked: Asked) -> tuple[Step, ...]:
     """Creates, updates and deletes, so that the owner's endpoints are those of the documents. All of it or nothing."""
-    forms, problems = _forms(change)
+    forms, problems = read_all(change.documents, change.prefix)
     others = []
     steps: list[Step] = []
     for prefix, form in forms:
@@ -149,23 +149,3 @@ def _declared(change: asked_for.Declare, records: Mapping[str, EndpointRecord], 
     names = {form.name for _, form in forms}
     gone = [record for record in records.values() if record.owner == change.owner and record.name not in names]
     return (*(Step(record.name, record, None, "delete") for record in gone), *steps)
-
-
-def _forms(change: asked_for.Declare) -> tuple[list[tuple[str, EndpointForm]], list[str]]:
-    """What can be read, each with where it is written, and what is wrong with the rest."""
-    forms: list[tuple[str, EndpointForm]] = []
-    problems: list[str] = []
-    places: dict[str, int] = {}
-    for index, document in enumerate(change.documents):
-        prefix = f"{change.prefix}[{index}]."
-        try:
-            form = read_create(document, prefix)
-        except SettingsError as error:
-            problems += error.problems
-            continue
-        first = places.setdefault(form.name, index)
-        if first != index:
-            words = f"got {form.name!r}, which {change.prefix}[{first}] has; expected a name of its own"
-            problems.append(f"{prefix}name: {words}")
-        forms.append((prefix, form))
-    return forms, problems

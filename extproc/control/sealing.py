@@ -48,6 +48,8 @@ class FernetSeal:
 
     def __init__(self, keys: Sequence[str]) -> None:
         """Keys in base64, 32 bytes each, as `Fernet.generate_key()` makes them. Raises SealError."""
+        if not keys:
+            raise SealError("has no key; expected one in each line")
         try:
             self._fernet = MultiFernet([Fernet(key) for key in keys])
         except (ValueError, TypeError):

@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -30,7 +30,7 @@ _RESTS_S: Final = 2.0
 _LOAD_ATTEMPTS: Final = 3
 
 Value = TypeVar("Value")
-_Metadata = tuple[int, int, int, int, int]
+_Metadata = Hashable
 
 
 class _Look(NamedTuple, Generic[Value]):
@@ -123,12 +123,12 @@ class FileWatcher(Generic[Value]):
     def _look(self, *, at_once: bool = False) -> _Look[Value]:
         """Touches no state that `_apply` writes while it runs: only one look is under way at a time."""
         try:
-            metadata = _metadata(self.path)
+            metadata = self._metadata_of()
             rests = self._clock() - self._metadata_since_s >= _RESTS_S
             if metadata == self._metadata and rests and self._unsettled is None:
                 return _Look(metadata, self._digest)
-            data = read_file(self.path, self._max_bytes)
-            if _metadata(self.path) != metadata:
+            data = self._content()
+            if self._metadata_of() != metadata:
                 return _Look(None, b"", settled=False)  # being written: look again
         except (OSError, Unusable) as error:
             problems = error.problems if isinstance(error, Unusable) else [f"{self.path}: {error.strerror or error}"]
@@ -144,6 +144,14 @@ class FileWatcher(Generic[Value]):
             return _Look(metadata, digest, (self._parse(data),))
         except Unusable as error:
             return _Look(metadata, digest, problems=tuple(f"{self.path}: {problem}" for problem in error.problems))
+
+    def _metadata_of(self) -> Hashable:
+        """What is different when the content is. Raises OSError."""
+        return _metadata(self.path)
+
+    def _content(self) -> bytes:
+        """Raises OSError, Unusable."""
+        return read_file(self.path, self._max_bytes)
 
     def _remember(self, look: _Look[Value]) -> None:
         if look.metadata is None or look.metadata != self._metadata:
@@ -175,6 +183,6 @@ class FileWatcher(Generic[Value]):
             self._on_heal()
 
 
-def _metadata(path: Path) -> _Metadata:
+def _metadata(path: Path) -> tuple[int, int, int, int, int]:
     status = os.stat(path)
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

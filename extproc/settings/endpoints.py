@@ -28,6 +28,11 @@ class ServingEndpointsSettings(Settings):
         default_text="x-user-id",
     )
     max_served_entities: int = setting(MOST_ENTITIES, "Most served entities of one endpoint.")
+    plaintext_key_file: str | None = setting(
+        None,
+        "File with keys, a line each, 32 bytes in URL-safe base64 (Fernet's): with the first, secrets that are given as text "
+        "are sealed before they are kept, with any they are opened. Without it they lie in the database as they are.",
+    )
 
     @field_validator("serving_key_headers")
     @classmethod

@@ -17,6 +17,7 @@ routes:
     entities:                   # optional: what serving endpoints call these models
       - {name: main.models.phi4, version: "1", model: microsoft/Phi-4-mini-instruct}
 adaptersFile: adapters.yaml   # optional
+servingEndpoints: []          # optional: endpoints as the REST API takes them, also in servingEndpointsFile, a file or folder
 scheduling: {}                # optional: the body of an EndpointPickerConfig, for all pools; a pool may have its own
 """
 
@@ -35,6 +36,7 @@ from extproc.settings.base import Section, SettingsError, few, shown, validate
 from extproc.settings.document import Document, load_document
 from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, picker_config
 from extproc.settings.selection import check_labels, check_ports
+from extproc.settings.serving.read import read_all
 
 API_VERSION: Final = "extproc.dev/v1alpha1"
 _ENOUGH: Final = 50
@@ -159,6 +161,10 @@ class GatewayConfig(Section):
     """Where requests go that name no model and need none, when there are several pools."""
     adapters_file: str | None = Field(None, alias="adaptersFile")
     scheduling: dict[str, Any] | None = None
+    serving_endpoints: list[Any] | None = Field(None, alias="servingEndpoints")
+    """As `settings.serving` reads each; watched."""
+    serving_endpoints_file: str | None = Field(None, alias="servingEndpointsFile")
+    """A file of endpoints, or a folder of such files, relative to the config; watched."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,7 @@ class GatewayParts:
     default_pool: str | None = None
     adapters_file: str | None = None
     scheduling: dict[str, Any] | None = None
+    serving_endpoints_file: str | None = None
     problems: tuple[str, ...] = ()
 
 
@@ -201,15 +208,21 @@ def gateway_parts(document: Document) -> GatewayParts:
     if isinstance(default, str) and names is not None and default not in names:
         there = ", ".join(few(sorted(names), 20))
         problems.append(f"defaultPool: no pool is called {shown(default)} (there are: {there})")
-    file, common = value.get("adaptersFile"), value.get("scheduling")
+    listed, common = value.get("servingEndpoints"), value.get("scheduling")
+    problems += read_all(listed if isinstance(listed, list) else (), "servingEndpoints")[1]
     return GatewayParts(
         pools,
         routes,
         default if isinstance(default, str) else None,
-        file if isinstance(file, str) and file else None,
+        _file(value.get("adaptersFile")),
         common if isinstance(common, dict) else None,
+        _file(value.get("servingEndpointsFile")),
         tuple(problems),
     )
+
+
+def _file(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def scheduling_of(common: dict[str, Any] | None, pool: PoolSpec, index: int) -> tuple[EndpointPickerConfig, str, list[str]]:

@@ -100,11 +100,11 @@ def test_files_have_a_list_an_endpoint_or_several_documents() -> None:
     ):
         assert of_yaml(text) == [{"name": "one", "config": {"x": 1}}]
     assert of_yaml("name: one\n---\n- name: two\n---\n") == [{"name": "one"}, {"name": "two"}]
-    assert of_yaml("") == []
+    assert of_yaml("servingEndpoints: []") == []
     assert record_of(one) == record_of(document("one"))
 
 
-@pytest.mark.parametrize("text", ["3", "servingEndpoints: 3", "servingEndpoints: []\nother: 1", "{}", "a: b"])
+@pytest.mark.parametrize("text", ["3", "servingEndpoints: 3", "[]\n---\n3", "servingEndpoints: []\nother: 1", "{}", "a: b"])
 def test_what_is_no_file_of_endpoints_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="expected servingEndpoints with a list"):
         of_yaml(text)

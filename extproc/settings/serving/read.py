@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
@@ -94,6 +95,25 @@ def read_create(document: object, prefix: str = "") -> EndpointForm:
         form.sticky != "none",
         {key: value for key, value in kept.items() if key not in _OWN and value is not None},
     )
+
+
+def read_all(documents: Sequence[object], path: str) -> tuple[list[tuple[str, EndpointForm]], list[str]]:
+    """Endpoints of a list: what can be read, each with where it is written, and everything that is wrong with the rest."""
+    forms: list[tuple[str, EndpointForm]] = []
+    problems: list[str] = []
+    places: dict[str, int] = {}
+    for index, document in enumerate(documents):
+        prefix = f"{path}[{index}]."
+        try:
+            form = read_create(document, prefix)
+        except SettingsError as error:
+            problems += error.problems
+            continue
+        first = places.setdefault(form.name, index)
+        if first != index:
+            problems.append(f"{prefix}name: got {form.name!r}, which {path}[{first}] has; expected a name of its own")
+        forms.append((prefix, form))
+    return forms, problems
 
 
 def read_config(document: object, name: str, prefix: str = "") -> tuple[ConfigForm, bool | None]:
