@@ -338,6 +338,18 @@ def flow_queue(instruments: Instruments) -> Family[Value]:
     )
 
 
+def flow_bytes(instruments: Instruments) -> Family[Value]:
+    """As `flow_queue`, in bytes."""
+    return instruments.once(
+        "flow bytes",
+        lambda: instruments.gauge(
+            "llm_d_epp_flow_control_queue_bytes",
+            "Bytes of requests held in a queue of the picker's; this one has none.",
+            ["fairness_id", "priority", "inference_pool", "model_name", "target_model_name"],
+        ),
+    )
+
+
 def model_key(name: str, target: str | None, priority: int) -> str | tuple[str, str | None, int]:
     """Of the bound children of a model: the name alone for what most requests are."""
     return name if target is None and not priority else (name, target, priority)
@@ -385,7 +397,8 @@ class AdmissionMetrics:
     def watch(self, pool: str, saturation: Callable[[], float]) -> None:
         """Show this pool; `saturation` is asked when someone looks."""
         gauge = self._saturation.child(pool)
-        flow_queue(self._instruments).child(NO_FLOW, "0", pool, "", "")
+        for family in (flow_queue(self._instruments), flow_bytes(self._instruments)):
+            family.child(NO_FLOW, "0", pool, "", "")
 
         def refresh() -> None:
             gauge.value = saturation()

@@ -10,6 +10,9 @@ from extproc.domain import SIGNALS, Load, Signal, Source
 from extproc.observability.instruments import UNBOUNDED, Family, Histogram, Instruments, Value
 from extproc.observability.metrics import DECISION_SECONDS
 
+_UNREAD: Final = "garbage"
+"""The reason of a page that came and was not understood; the others are of pages that did not come."""
+
 _AT_ONCE: Final = 100
 """Endpoints whose gauges are set in one step."""
 
@@ -125,12 +128,13 @@ class ScrapeMetrics:
     def __init__(self, instruments: Instruments, pool: str) -> None:
         self._pool = pool
         families = instruments.once("scrapes", lambda: _scrape_families(instruments))
-        reads, durations, self._failures, self._missing = families
+        reads, durations, self._failures, self._missing, self._polls, self._extracts = families
         self.read = reads.child(pool)
         self.duration = durations.child(pool)
 
     def failed(self, reason: str) -> None:
         self._failures.child(self._pool, reason).value += 1
+        (self._extracts if reason == _UNREAD else self._polls).value += 1
 
     def missing(self, signal: str, why: str) -> None:
         self._missing.child(self._pool, signal, why).value += 1
@@ -138,7 +142,8 @@ class ScrapeMetrics:
 
 def _scrape_families(
     instruments: Instruments,
-) -> tuple[Family[Value], Family[Histogram], Family[Value], Family[Value]]:
+) -> tuple[Family[Value], Family[Histogram], Family[Value], Family[Value], Value, Value]:
+    source = ["source_type"]
     return (
         instruments.counter("extproc_scrapes_total", "Pages of endpoints' metrics that were read.", ["name"]),
         instruments.histogram(
@@ -150,4 +155,12 @@ def _scrape_families(
             "Signals that a page did not give, or gave wrong.",
             ["name", "signal", "why"],
         ),
+        instruments.counter(
+            "llm_d_epp_datalayer_poll_errors_total", "Pages of endpoints' metrics that could not be had.", source
+        ).child("metrics-data-source"),
+        instruments.counter(
+            "llm_d_epp_datalayer_extract_errors_total",
+            "Pages of endpoints' metrics with nothing on them that the engine should have.",
+            [*source, "extractor_type"],
+        ).child("metrics-data-source", "core-metrics-extractor"),
     )

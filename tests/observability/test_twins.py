@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from extproc.domain import Load
 from extproc.observability.instruments import Instruments
 from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics
-from extproc.observability.pools import PoolMetrics, PoolRow
+from extproc.observability.pools import PoolMetrics, PoolRow, ScrapeMetrics
 from extproc.observability.responses import ResponseMetrics
 from extproc.observability.twins import MetricNames
 from extproc.response import Measurement
@@ -48,6 +48,12 @@ NEWER = {
         "gauge",
         {"fairness_id", "priority", "inference_pool", "model_name", "target_model_name"},
     ),
+    "flow_control_queue_bytes": (
+        "gauge",
+        {"fairness_id", "priority", "inference_pool", "model_name", "target_model_name"},
+    ),
+    "datalayer_poll_errors": ("counter", {"source_type"}),
+    "datalayer_extract_errors": ("counter", {"source_type", "extractor_type"}),
 }
 """llm-d router's pkg/epp/metrics, of what is measured here."""
 MODEL = {"model_name", "target_model_name"}
@@ -104,6 +110,9 @@ def instruments() -> Instruments:
     picker.error("m", "pool_saturated", None, -1)
     RewriteMetrics(made).decided("ns/rewrite", "m", "served")
     AdmissionMetrics(made).watch("p", lambda: 0.25)
+    scrapes = ScrapeMetrics(made, "p")
+    for reason in ("timeout", "refused", "garbage"):
+        scrapes.failed(reason)
     PoolMetrics.of(made).watch("p", lambda: [row("a", 1.0), row("b", 4.0)])
     return made
 
@@ -142,6 +151,9 @@ def test_both_names_have_the_same_values(instruments: Instruments) -> None:
     assert page['llm_d_epp_average_queue_size{name="p"}'] == page['inference_pool_average_queue_size{name="p"}'] == 2.5
     assert page['llm_d_epp_std_dev_queue_size{name="p"}'] == 2.12
     assert page['llm_d_epp_std_dev_kv_cache_utilization{name="p"}'] == 0.21
+    assert page['llm_d_epp_datalayer_poll_errors_total{source_type="metrics-data-source"}'] == 2
+    extractor = 'extractor_type="core-metrics-extractor",source_type="metrics-data-source"'
+    assert page[f"llm_d_epp_datalayer_extract_errors_total{{{extractor}}}"] == 1
     assert page['llm_d_epp_flow_control_pool_saturation{inference_pool="p",stage="effective"}'] == 0.25
 
 

@@ -2,7 +2,9 @@
 
 Envoy sends the answers through the gateway, which reads them (--response-metrics), and makes a new connection every 500
 requests. Every answer is looked at. It passes when no request failed, the memory does not grow, nothing is open at the end, and
-the gateway's log has no error. The exit code is 0 then, else 1. Whether memory grows can't be told of a short run; it says so.
+the gateway's log has no error. At the end Envoy and the model servers are killed and started again, under the same load: then
+what may fail is what comes until they are back. The exit code is 0 when all that holds, else 1. Whether memory grows can't be
+told of a short run; it says so.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from typing import Any
 import uvloop
 
 from extproc.demo.envoy import find_envoy
+from extproc.demo.errors import DemoError
 from extproc.demo.ports import free_ports
 from extproc.demo.processes import Child
 from extproc.demo.stack import POOLS
 from tests.e2e.parts import Stack, until
+from tests.soak.kills import kills
 from tests.soak.traffic import Load
 from tests.soak.watch import Page, Sample, growth, page, sample
 
@@ -60,8 +64,8 @@ def show(seconds: float, load: Load, requests: int, samples: list[Sample], befor
     )
 
 
-async def soak(stack: Stack, minutes: float, rate: float | None) -> list[str]:
-    """Run it; what is wrong."""
+async def soak(stack: Stack, upstream: Child, minutes: float, rate: float | None, number: int) -> list[str]:
+    """Run it, and then as many kills of each; what is wrong."""
     load = Load(int(stack.url.rpartition(":")[2]), _CLIENTS)
     gateway = stack.servers["gateway"]
     assert gateway.pid is not None
@@ -85,8 +89,28 @@ async def soak(stack: Stack, minutes: float, rate: float | None) -> list[str]:
             load.seen.forget()
     stop.set()
     await running
+    problems = await asyncio.to_thread(verdict, stack, load, samples)
+    if number:
+        load.seen.failed.clear()
+        problems += await kills(stack, upstream, load, rate, number)
+        problems += await asyncio.to_thread(still_there, stack)
     await load.close()
-    return await asyncio.to_thread(verdict, stack, load, samples)
+    return problems
+
+
+def still_there(stack: Stack) -> list[str]:
+    """What is wrong with the gateway after the kills: it is as it was, and nothing is under way."""
+    gateway = stack.servers["gateway"]
+    try:
+        gateway.check()
+        until(stack.idle, what="nothing is under way after the kills")
+    except (AssertionError, DemoError) as error:
+        return [f"after the kills: {error}"]
+    return [f"error in the log: {line[:300]}" for line in errors_of(gateway)[:3]]
+
+
+def errors_of(server: Child) -> list[str]:
+    return [line for line in server.log.read_text().splitlines() if '"level":"error"' in line.replace(" ", "")]
 
 
 def verdict(stack: Stack, load: Load, samples: list[Sample]) -> list[str]:
@@ -110,8 +134,7 @@ def verdict(stack: Stack, load: Load, samples: list[Sample]) -> list[str]:
         problems.append(f"memory grows by {memory}")
     if end.files > samples[0].files + 5:
         problems.append(f"{end.files} files are open, {samples[0].files} were")
-    errors = [line for line in gateway.log.read_text().splitlines() if '"level":"error"' in line.replace(" ", "")]
-    if errors:
+    if errors := errors_of(gateway):
         problems.append(f"{len(errors)} errors in the log, such as {errors[0][:300]}")
     return problems
 
@@ -121,6 +144,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--rate", type=float, help="requests per second; without it half of what is found to be possible")
+    parser.add_argument(
+        "--kills", type=int, default=3, help="kill -9 of Envoy and of the model servers behind it, each so often"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
@@ -130,7 +156,7 @@ def main() -> int:
         try:
             servers.child.start()
             stack.start()
-            problems = uvloop.run(soak(stack, arguments.minutes, arguments.rate))
+            problems = uvloop.run(soak(stack, servers.child, arguments.minutes, arguments.rate, arguments.kills))
         finally:
             stack.stop()
             servers.child.stop()
