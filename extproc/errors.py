@@ -8,6 +8,8 @@
     │   ├── AmbiguousModel        400 ambiguous_model: several serving endpoints have it
     │   ├── InvalidReference      400 invalid_secret_reference: a secret, or nothing of the kind, where a reference belongs
     │   ├── ConflictingModel      400 conflicting_model: two models, where the first was already acted on
+    │   ├── Unauthenticated       401 invalid_api_key, with WWW-Authenticate
+    │   ├── PermissionDenied      403 permission_denied
     │   ├── UnknownModel          404 model_not_found
     │   ├── UnknownEndpoint       404 serving_endpoint_not_found
     │   ├── UnknownServedEntity   404 served_entity_not_found
@@ -20,7 +22,9 @@
     ├── SecretMissing             500 secret_missing: a secret that is referred to is not to be had
     ├── Overloaded                503 overloaded, with Retry-After: the process holds too much
     ├── NoEndpoints               503 no_endpoints, dropped reason rejected-no-endpoints
+    ├── ProxyNotFit               500 proxy_not_fit: the proxy's configuration is at fault
     ├── EntityNotServed           503 served_entity_unavailable
+    ├── ProviderUnreachable       503 provider_unreachable
     ├── DecisionTimeout           504 decision_timeout
     ├── InternalError             500 internal_error: a fault of ours, kept from the client
     └── ProtocolError             the peer broke the ext_proc protocol; ends the stream with INVALID_ARGUMENT
@@ -108,6 +112,22 @@ class ConflictingModel(RequestError):
     """A later `model` differs from the one that was decided on before the body's end."""
 
     code = "conflicting_model"
+
+
+class Unauthenticated(RequestError):
+    """No token, or one that nobody knows (RFC 9110, section 15.5.2)."""
+
+    status = 401
+    code = "invalid_api_key"
+    error_code = "UNAUTHENTICATED"
+
+
+class PermissionDenied(RequestError):
+    """The token's bearer may not do this."""
+
+    status = 403
+    code = "permission_denied"
+    error_code = "PERMISSION_DENIED"
 
 
 class UnknownModel(RequestError):
@@ -219,6 +239,20 @@ class EntityNotServed(ExtProcError):
 
     status = 503
     code = "served_entity_unavailable"
+    error_code = "TEMPORARILY_UNAVAILABLE"
+
+
+class ProxyNotFit(ExtProcError):
+    """The proxy is configured without what this request needs."""
+
+    code = "proxy_not_fit"
+
+
+class ProviderUnreachable(ExtProcError):
+    """There is no address at which the external provider may be asked."""
+
+    status = 503
+    code = "provider_unreachable"
     error_code = "TEMPORARILY_UNAVAILABLE"
 
 

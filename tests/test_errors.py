@@ -23,12 +23,16 @@ from extproc.errors import (
     MissingModel,
     NoEndpoints,
     Overloaded,
+    PermissionDenied,
     ProtocolError,
+    ProviderUnreachable,
+    ProxyNotFit,
     RateLimited,
     RequestError,
     RequestTimeout,
     Saturated,
     SecretMissing,
+    Unauthenticated,
     UnknownEndpoint,
     UnknownModel,
     UnknownServedEntity,
@@ -53,13 +57,17 @@ TABLE: list[tuple[type[ExtProcError], int, str, str, str | None, str]] = [
     (RequestTimeout, 408, "request_timeout", CLIENT, None, "REQUEST_TIMEOUT"),
     (BodyTooLarge, 413, "body_too_large", CLIENT, None, "REQUEST_TOO_LARGE"),
     (UnreadableBody, 415, "unsupported_encoding", CLIENT, None, "INVALID_PARAMETER_VALUE"),
+    (Unauthenticated, 401, "invalid_api_key", CLIENT, None, "UNAUTHENTICATED"),
+    (PermissionDenied, 403, "permission_denied", CLIENT, None, "PERMISSION_DENIED"),
     (RateLimited, 429, "rate_limit_exceeded", "rate_limit_error", None, "REQUEST_LIMIT_EXCEEDED"),
     (Saturated, 429, "pool_saturated", "rate_limit_error", "rejected-saturated", "RESOURCE_EXHAUSTED"),
     (BodyNotSeen, 500, "body_not_seen", SERVER, None, "INTERNAL_ERROR"),
     (SecretMissing, 500, "secret_missing", SERVER, None, "INTERNAL_ERROR"),
     (Overloaded, 503, "overloaded", SERVER, None, "TEMPORARILY_UNAVAILABLE"),
     (NoEndpoints, 503, "no_endpoints", SERVER, "rejected-no-endpoints", "TEMPORARILY_UNAVAILABLE"),
+    (ProxyNotFit, 500, "proxy_not_fit", SERVER, None, "INTERNAL_ERROR"),
     (EntityNotServed, 503, "served_entity_unavailable", SERVER, None, "TEMPORARILY_UNAVAILABLE"),
+    (ProviderUnreachable, 503, "provider_unreachable", SERVER, None, "TEMPORARILY_UNAVAILABLE"),
     (DecisionTimeout, 504, "decision_timeout", SERVER, None, "DEADLINE_EXCEEDED"),
     (InternalError, 500, "internal_error", SERVER, None, "INTERNAL_ERROR"),
 ]
@@ -74,8 +82,8 @@ def test_on_the_wire(error: type[ExtProcError], status: int, code: str, kind: st
     assert reply.content_type == "application/json"
     assert orjson.loads(reply.body) == {"error": {"message": "what is wrong", "type": kind, "param": "model", "code": code}}
     assert reply.details == f"extproc_{code}"
-    retry_after = {"retry-after": "1"} if error is Overloaded else {}
-    assert dict(reply.headers) == {**({DROPPED_REASON_HEADER: dropped} if dropped else {}), **retry_after}
+    more = {Overloaded: {"retry-after": "1"}, Unauthenticated: {"www-authenticate": "Bearer"}}.get(error, {})
+    assert dict(reply.headers) == {**({DROPPED_REASON_HEADER: dropped} if dropped else {}), **more}
 
 
 @pytest.mark.parametrize(("error", "status", "error_code"), [(row[0], row[1], row[5]) for row in TABLE])

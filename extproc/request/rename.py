@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from typing import Final, NamedTuple
 
 import orjson
@@ -24,8 +25,10 @@ from extproc.request.paths import Api, api_of, renamed_path, requires_model
 from extproc.request.prefix import begin_of_object, models_of_prefix
 from extproc.request.scan import ModelScanner
 
-"""Headers that tell of a body's bytes (RFC 9530, and what came before it)."""
 PATHS: Final = (":path", "x-original-path", "x-forwarded-path")
+_KEY: Final = b'"model"'
+_ESCAPED: Final = b"\\u"
+_ONLY: Final = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("[^"\\]*")')
 _MARKS: Final = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -98,7 +101,7 @@ def _splices(request: InferenceRequest, body: bytes, complete: bool, model: str)
 
 
 def _json_splices(body: bytes, quoted: bytes, named: bool) -> tuple[Splice, ...]:
-    spans = _spans(body)
+    spans = _spans(body, named)
     if spans:
         return tuple([Splice(begin, end, quoted) for begin, end in spans])
     at = begin_of_object(body)
@@ -108,8 +111,13 @@ def _json_splices(body: bytes, quoted: bytes, named: bool) -> tuple[Splice, ...]
     return (Splice(at, at, b'"model":' + quoted + (b"" if is_empty else b",")),)
 
 
-def _spans(body: bytes) -> list[tuple[int, int]]:
-    """Of the values of all top-level keys `model`, as far as the body goes."""
+def _spans(body: bytes, named: bool) -> list[tuple[int, int]]:
+    """Of the values of all top-level keys `model`, as far as the body goes. `named`: there is such a key."""
+    if named and body.count(_KEY) == 1 and _ESCAPED not in body:
+        # The key is there, and no escape spells it in another way: so this is it, and its value is a string.
+        only = _ONLY.search(body)
+        if only is not None:
+            return [only.span(1)]
     scanner = ModelScanner()
     # The scanner is fast, and stops at what is rare: models that differ, a byte order mark, a model that is no string.
     return scanner.spans if scanner.feed(body) is None else list(models_of_prefix(body))

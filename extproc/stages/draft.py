@@ -96,6 +96,7 @@ class Draft:
         "set_response_headers",
         "splices",
         "started_s",
+        "subject",
         "target_model",
     )
 
@@ -156,6 +157,8 @@ class Draft:
         self.splices: tuple[Splice, ...] = ()
         self.falls_back = False
         """Somebody else is left to serve the request: when this fails (429, 5xx, cut), the proxy asks anew."""
+        self.subject = ""
+        """Who asks, by a token that was checked; '' when none was."""
         self.charge: Charge | None = None
         """What the request costs, where somebody counts."""
         self.limited: tuple[str, str] | None = None

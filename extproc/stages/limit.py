@@ -88,6 +88,8 @@ class LimitRate:
         return made
 
     def _asker(self, request: InferenceRequest, draft: Draft) -> Asker:
+        if draft.subject:
+            return Asker(draft.subject.encode(), draft.subject)
         key = self._keys.find(request)
         return Asker(b"" if key is None else key.value)
 

@@ -281,6 +281,9 @@ def _failed(error: Exception, head: RequestHead) -> DecisionFailed:
     return DecisionFailed(internal)
 
 
+_UNAUTHORIZED: Final = 401
+
+
 def reply_of(error: ExtProcError) -> Reply:
     """The error in OpenAI's shape (https://platform.openai.com/docs/guides/error-codes), or in Databricks'."""
     if error.to_databricks:
@@ -291,6 +294,8 @@ def reply_of(error: ExtProcError) -> Reply:
     headers: tuple[tuple[str, str], ...] = (
         ((names.DROPPED_REASON_HEADER, error.dropped_reason),) if error.dropped_reason else ()
     )
+    if error.status == _UNAUTHORIZED:
+        headers += (("www-authenticate", "Bearer"),)
     if error.retry_after_s:
         headers += (("retry-after", str(error.retry_after_s)),)
     if error.falls_back:

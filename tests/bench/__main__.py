@@ -18,10 +18,11 @@ from tests.bench.envoy import envoy_rows
 from tests.bench.reach import reach_rows
 from tests.bench.rust import rust_rows
 from tests.bench.scrape import scrape_rows
+from tests.bench.serving import serving_rows
 from tests.bench.table import Row, show, verdict
 from tests.bench.transport import memory_rows, tls_rows, transport_rows
 
-_PARTS = "transport,rust,tls,envoy,core,pick,memory,control,scrape,reach,attack,bodies"
+_PARTS = "transport,rust,tls,envoy,core,pick,memory,serving,control,scrape,reach,attack,bodies"
 
 
 def main() -> int:
@@ -54,6 +55,8 @@ def main() -> int:
         part("The pick alone", pick_rows())
     if "memory" in wanted:
         part("Memory", memory_rows())
+    if "serving" in wanted:
+        part("Serving endpoints: CPU per stream, without a socket", serving_rows())
     if "control" in wanted:
         part("Changes of serving endpoints, on a store in memory", control_rows())
     if "scrape" in wanted:
