@@ -98,13 +98,15 @@ class Held:
             return
         self._easing = True
         waiting = self.waiting
-        while waiting:
-            first = next(iter(waiting))
-            if not first.go_on():
-                break
-            waiting.pop(first, None)
-            self.let_on += 1
-        self._easing = False
+        try:
+            while waiting:
+                first = next(iter(waiting))
+                if not first.go_on():
+                    break
+                waiting.pop(first, None)
+                self.let_on += 1
+        finally:
+            self._easing = False
 
     def relieve(self) -> None:
         """Give up whoever holds most, until all is within the bound."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from typing import Final, cast
 
@@ -250,6 +251,9 @@ class Peer(asyncio.Protocol):
     def leave(self) -> None:
         """End what is left, and close once it is written."""
         self._calls.leave()
+        while self._connection.outbox.full:  # large answers go out whole: nothing can be written behind the end
+            self._write()
+            self._connection.outbox.go_on()
         self._refuse_new()
         self._close()
 
@@ -400,7 +404,8 @@ class Peer(asyncio.Protocol):
         if transport is None:
             return
         if transport.can_write_eof():
-            transport.write_eof()
+            with contextlib.suppress(OSError):  # asyncio's own loop: the peer is gone, which we hear next
+                transport.write_eof()
         elif self._calls.fault is None:  # TLS has no half close; the peer of a fault is likely to have bytes under way
             transport.close()
 

@@ -11,12 +11,15 @@ import grpc
 import pytest
 from grpc import aio
 
+from extproc.domain import Decision
 from extproc.transport.h2 import server as module
 from extproc.transport.h2.server import Peer
 from tests.fakes import messages
+from tests.fakes.decider import FakeDecider
 from tests.fakes.http2 import PROCESS, data, goaway, headers, lines, message, ping, settings, window, with_path
 from tests.fakes.peers import FakeTransport, PeerWire
 from tests.fakes.sockets import HandClient, Socket
+from tests.fakes.wire import services_of
 from tests.transport.h2.serving import REQUEST, by_hand, serving
 
 Stopping = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -218,3 +221,44 @@ class TestDrain:
     async def test_without_anybody(self) -> None:
         async with serving() as running:
             await running.server.stop(60)
+
+
+class TestLargeAnswers:
+    """They are written in slices, each when the socket has taken the one before."""
+
+    SIZE = 50 * 60_000
+
+    async def under_way(self) -> PeerWire:
+        wire = PeerWire(services=services_of(FakeDecider(Decision())))
+        wire.send(settings(INITIAL_WINDOW_SIZE=2**30), window(0, 2**30))
+        wire.send(headers(1), data(1, message(messages.request_headers(modes=(4, 0)))))
+        for _ in range(50):
+            for frame in (message(messages.request_body(bytes(60_000)))[at : at + 16_000] for at in range(0, 61_000, 16_000)):
+                wire.peer.data_received(bytes(data(1, frame)))
+        assert sum(line.startswith("DATA") for line in wire.sent()) == 0
+        wire.peer.data_received(bytes(data(1, message(messages.request_body(b"", end=True)))))
+        return wire
+
+    async def test_wait_for_the_socket(self) -> None:
+        wire = await self.under_way()
+        out = wire.transport.out
+        assert 2**20 <= len(out) < 2**21
+        await asyncio.sleep(0)
+        assert 2**21 <= len(out) < 3 * 2**20
+        wire.peer.pause_writing()
+        written = len(out)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert len(out) == written
+        assert wire.services.held.bytes == wire.peer._connection.outbox.unsent > self.SIZE - written
+        wire.peer.resume_writing()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert len(out) > self.SIZE
+        assert wire.services.held.bytes == 0
+
+    async def test_are_whole_before_the_end_of_our_side(self) -> None:
+        wire = await self.under_way()
+        wire.peer.leave()
+        assert len(wire.transport.out) > self.SIZE
+        assert wire.transport.asked == ["write eof"]
