@@ -13,6 +13,7 @@ from itertools import count
 
 from extproc.control.store import Change, RevisionStore, StoreUnavailable, Superseded
 from extproc.storage.open import open_store
+from tests.storage.killing import ACK
 
 TASKS = 50
 AT_THE_STORE = 8
@@ -33,7 +34,7 @@ async def commit_for_ever(store: RevisionStore, prefix: str, task: int, room: as
                 await asyncio.sleep(0.05)
                 break
             else:
-                sys.stdout.write(f"{number} {name}\n")
+                sys.stdout.write(f"{ACK}{number} {name}\n")
                 sys.stdout.flush()
                 latest[0] = number
                 break

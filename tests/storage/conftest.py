@@ -67,3 +67,12 @@ def postgres() -> Iterator[PostgresServer]:
         server.stop("immediate")
     finally:
         server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a new database, of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/state.db"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.url(server.new_schema())

@@ -2,38 +2,13 @@
 
 from __future__ import annotations
 
-import random
-import subprocess
-import sys
-import time
 from collections import defaultdict
-from itertools import islice
 from pathlib import Path
 
 from extproc.control.store import Revision, State
 from extproc.storage.open import open_store
+from tests.storage.killing import Replica
 from tests.storage.server import PostgresServer
-
-ROOT = Path(__file__).resolve().parents[2]
-ROUNDS = 3
-
-
-def start(url: str, prefix: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.storage.committer", url, prefix], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-
-
-def acknowledged(child: subprocess.Popen[str], enough: int) -> list[str]:
-    """Kills it some time after the line of that number; all lines that it had written by then, without one that is cut."""
-    assert child.stdout is not None
-    lines = list(islice(child.stdout, enough))
-    time.sleep(random.Random(enough).uniform(0, 0.03))  # not always where a commit begins: one takes about so long
-    child.kill()
-    lines += child.stdout
-    child.stdout.close()
-    child.wait()
-    return [line.strip() for line in lines if line.endswith("\n")]
 
 
 async def stored(url: str) -> tuple[State, list[Revision]]:
@@ -58,34 +33,33 @@ def check_whole(state: State, revisions: list[Revision], acked: list[str]) -> No
     assert state.documents == {each.change.endpoint: each.change.document for each in revisions}
 
 
-async def kill_again_and_again(url: str) -> None:
+async def kill_again_and_again(url: str, rounds: int) -> None:
     acked: list[str] = []
-    for turn in range(ROUNDS):
-        acked += acknowledged(start(url, f"r{turn}"), 5 + 10 * turn)
+    for turn in range(rounds):
+        acked += Replica("committer", url, f"r{turn}").killed(5 + 10 * turn)
         state, revisions = await stored(url)
         check_whole(state, revisions, acked)
-    assert len(acked) >= sum(5 + 10 * turn for turn in range(ROUNDS))
+    assert len(acked) >= sum(5 + 10 * turn for turn in range(rounds))
 
 
 async def test_sqlite(tmp_path: Path) -> None:
-    await kill_again_and_again(f"sqlite:///{tmp_path}/state.db")
+    await kill_again_and_again(f"sqlite:///{tmp_path}/state.db", 3)
 
 
 async def test_postgres(postgres: PostgresServer) -> None:
-    await kill_again_and_again(postgres.url(postgres.new_schema()))
+    await kill_again_and_again(postgres.url(postgres.new_schema()), 2)
 
 
 async def test_a_crash_of_the_server_loses_nothing_and_the_store_comes_back(postgres: PostgresServer) -> None:
     url = postgres.url(postgres.new_schema())
-    child = start(url, "r")
-    assert child.stdout is not None
-    acked = list(islice(child.stdout, 30))
+    replica = Replica("committer", url, "r")
+    acked = replica.acknowledged(30)
     postgres.stop("immediate")
     postgres.start()
     known = (await stored(url))[0].number
 
     while int(acked[-1].split()[0]) <= known:
-        acked.append(next(child.stdout))  # what it wrote before the crash; then what it commits after that
-    acked += acknowledged(child, 10)
+        acked += replica.acknowledged(1)  # what it wrote before the crash; then what it commits after that
+    acked += replica.killed(10)
 
-    check_whole(*await stored(url), [line.strip() for line in acked])
+    check_whole(*await stored(url), acked)

@@ -20,7 +20,6 @@ from extproc.storage.postgres import Postgres
 from extproc.storage.sqlite import Sqlite
 from extproc.storage.tables import METADATA, VERSION_TABLE
 from tests.storage.replicas import commit, created
-from tests.storage.server import PostgresServer
 
 STEPS = sorted(path.stem for path in (MIGRATIONS / "versions").glob("v*.py"))
 
@@ -36,14 +35,6 @@ def upgrade() -> None:
     op.create_table("extproc_plans", sa.Column("name", sa.Text(), primary_key=True))
     {fails}
 """
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/state.db"
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return server.url(server.new_schema())
 
 
 @pytest.fixture
