@@ -275,8 +275,8 @@ class ResponseReader(Protocol):
     A stream may end between any two of these. A reader that heard no headers hears nothing.
     """
 
-    def headers(self, status: int, headers: Mapping[str, bytes], path: BodyPath) -> tuple[str, ...]:
-        """The names of headers that no longer hold and are to be removed; names and values as in RequestHead.
+    def headers(self, status: int, headers: Mapping[str, bytes], path: BodyPath) -> HeaderMutation:
+        """Headers that no longer hold are removed, others set, `:status` too; names and values as in RequestHead.
 
         Nothing else is said when the path is EMPTY or UNSEEN.
         """

@@ -328,12 +328,12 @@ class ExtProcStream(Remembered):
         reader = decision.reader
         if reader is not None:
             path = path_of(event, self._config.response_body)
-            stale = reader.headers(event.status, event.headers, path)
+            changed = reader.headers(event.status, event.headers, path)
             if (path is BodyPath.PIECEWISE or path is BodyPath.FREE) and reader.wants_body:
                 self._reader = reader
                 self._only_listens = reader.only_listens
-            if stale:
-                mutation = both(HeaderMutation(stale), mutation)
+            if changed is not NO_MUTATION:
+                mutation = both(changed, mutation)
         if decision.falls_back and is_failure(event.status):
             mutation = both(mutation, _NEXT_ENTITY)
         return [ReplyResponseHeaders(mutation), Answered(decision, event.status, event.served)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from extproc.domain import BodyPath
+from extproc.domain import NO_MUTATION, BodyPath, HeaderMutation
 from extproc.media import DIGEST_HEADERS, NDJSON, is_json, media_type
 from extproc.response.ids import ResponseId
 from extproc.response.restore import ModelRestorer
@@ -100,26 +100,27 @@ class AnswerReader:
         self.unrestored = ""
         """Why the client's name could not be put back: 'body not sent', 'content-encoding'; '' when it was, or need not be."""
 
-    def headers(self, status: int, headers: Mapping[str, bytes], path: BodyPath) -> tuple[str, ...]:
-        """The names of headers that no longer hold: the length, if it may change, and digests of the body."""
+    def headers(self, status: int, headers: Mapping[str, bytes], path: BodyPath) -> HeaderMutation:
+        """Headers that no longer hold are removed: the length, if it may change, and digests of the body."""
         measurement = self._measurement
         if measurement is not None and measurement.headers(status, headers, path):
             self._heard = measurement
         if path not in _SEEN or not 200 <= status < 300 or is_encoded(headers):
             self._response_id = None
         if self._restore_model is None or path is BodyPath.EMPTY or status == 206:
-            return ()
+            return NO_MUTATION
         kind = _media_type(headers)
         if kind != _EVENT_STREAM and not _is_json(kind):
-            return ()
+            return NO_MUTATION
         if path not in _SEEN or is_encoded(headers):
             self.unrestored = "content-encoding" if path in _SEEN else "body not sent"
-            return ()
+            return NO_MUTATION
         served, client = self._restore_model
         restorer = ModelRestorer(served, client, event_stream=kind == _EVENT_STREAM, may_hold=path is BodyPath.FREE)
         self._restorer = restorer
         stale = DIGEST_HEADERS if restorer.keeps_length else ("content-length", *DIGEST_HEADERS)
-        return tuple([name for name in stale if name in headers])
+        gone = tuple([name for name in stale if name in headers])
+        return HeaderMutation(gone) if gone else NO_MUTATION
 
     @property
     def wants_body(self) -> bool:

@@ -199,13 +199,14 @@ class FakeReader:
         self.only_listens = only_listens
         self.heard: list[object] = []
         self._removed = removed
+        self.sets: tuple[tuple[str, str], ...] = ()
         self._path = BodyPath.EMPTY
         self._held = b""
 
-    def headers(self, status: int, headers: Mapping[str, bytes], path: BodyPath) -> tuple[str, ...]:
+    def headers(self, status: int, headers: Mapping[str, bytes], path: BodyPath) -> HeaderMutation:
         self.heard += [status, dict(headers), path]
         self._path = path
-        return self._removed
+        return HeaderMutation(self._removed, self.sets)
 
     def body(self, piece: bytes, last: bool) -> bytes:
         assert type(piece) is bytes
@@ -238,6 +239,15 @@ class TestWithAReader:
         assert peer.send(response_body(b"", end=True)) == ["response chunk 'O' end", "finished 200 complete"]
         heard = [200, {"a": b"b"}, BodyPath.FREE, (b"one", False), (b"", False), (b"two", False), (b"", True)]
         assert reader.heard == heard
+
+    def test_it_may_change_the_status_and_what_a_deployment_sets_comes_after(self) -> None:
+        reader = FakeReader("retry-after")
+        reader.sets = ((":status", "502"), ("x-served", "reader"))
+        peer = Peer(outcome=Decision(reader=reader, response=HeaderMutation(set_headers=(("x-served", "deployment"),))))
+        peer.send(headers(config(FDS, FDS)), body(b"abc", end=True))
+        reply, _ = peer.actions([response()])
+        assert isinstance(reply, ReplyResponseHeaders)
+        assert reply.mutation == HeaderMutation(("retry-after",), ((":status", "502"), ("x-served", "deployment")))
 
     def test_nothing_goes_on_while_it_holds_everything_back(self) -> None:
         peer = read_by(FakeReader())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from extproc.domain import BodyPath
+from extproc.domain import NO_MUTATION, BodyPath
 from extproc.response import AnswerReader, ResponseId
 from extproc.response.ids import MAX_SEARCHED_BYTES
 
@@ -50,7 +50,7 @@ def test_is_not_searched_for_ever(whole: bytes) -> None:
 def test_only_of_answers_that_can_be_read(status: int, encoding: bytes, path: BodyPath, learned: bool) -> None:
     found: list[str] = []
     reader = AnswerReader(response_id=ResponseId(found.append))
-    assert reader.headers(status, {"content-encoding": encoding}, path) == ()
+    assert reader.headers(status, {"content-encoding": encoding}, path) is NO_MUTATION
     assert reader.body(DOCUMENT, False) is DOCUMENT
     assert reader.body(b"", True) == b""
     assert found == (["resp_0123-abc"] if learned else [])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.domain import BodyPath
+from extproc.domain import NO_MUTATION, BodyPath, HeaderMutation
 from extproc.response import AnswerReader, Measurement, Usage
 from extproc.response.usage import NO_USAGE
 from tests.fakes.clock import FakeClock
@@ -30,7 +30,7 @@ class Bench:
 def test_a_stream_is_measured() -> None:
     bench = Bench()
     reader = AnswerReader(bench.measurement)
-    assert reader.headers(200, SSE, FREE) == ()
+    assert reader.headers(200, SSE, FREE) is NO_MUTATION
     for piece in (b"", b"data: 1\n\n", CHAT_STREAM, b""):
         bench.clock.advance(0.5)
         assert reader.body(piece, False) is piece
@@ -107,15 +107,15 @@ class TestTheModelsName:
     )
     def test_is_left(self, status: int, headers: dict[str, bytes], path: BodyPath) -> None:
         reader = AnswerReader(None, ("served", "client-model"))
-        assert reader.headers(status, headers, path) == ()
+        assert reader.headers(status, headers, path) is NO_MUTATION
         assert reader.body(DOCUMENT, True) is DOCUMENT
 
     def test_what_no_longer_holds_is_removed(self) -> None:
         headers = {**JSON, "content-digest": b"sha-256=:x:", "etag": b"1"}
         longer, same = AnswerReader(None, ("served", "client-model")), AnswerReader(None, ("served", "client"))
-        assert longer.headers(200, headers, FREE) == ("content-length", "content-digest")
-        assert same.headers(200, headers, FREE) == ("content-digest",)
-        assert same.headers(200, SSE, FREE) == ()
+        assert longer.headers(200, headers, FREE) == HeaderMutation(("content-length", "content-digest"))
+        assert same.headers(200, headers, FREE) == HeaderMutation(("content-digest",))
+        assert same.headers(200, SSE, FREE) is NO_MUTATION
 
     def test_trailers_set_free_what_is_held(self) -> None:
         reader = AnswerReader(None, ("served", "client"))
