@@ -18,6 +18,7 @@ Everything between a message's bytes and the answer's bytes is one synchronous c
     control | director
     stages
     observability
+    external
     protocol | request | response | traffic | scheduling | pool
     settings
     files

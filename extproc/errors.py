@@ -6,6 +6,7 @@
     │   ├── InvalidModel          400 invalid_model: not a string, control characters, too long
     │   ├── MissingModel          400 model_required
     │   ├── AmbiguousModel        400 ambiguous_model: several serving endpoints have it
+    │   ├── Untranslatable        400 unsupported_field: what the external model's provider can't be asked
     │   ├── InvalidReference      400 invalid_secret_reference: a secret, or nothing of the kind, where a reference belongs
     │   ├── ConflictingModel      400 conflicting_model: two models, where the first was already acted on
     │   ├── Unauthenticated       401 invalid_api_key, with WWW-Authenticate
@@ -100,6 +101,12 @@ class AmbiguousModel(RequestError):
     """Several serving endpoints have a model that no pool serves."""
 
     code = "ambiguous_model"
+
+
+class Untranslatable(RequestError):
+    """A field says what can't be said to the provider of an external model. `param` is the field."""
+
+    code = "unsupported_field"
 
 
 class InvalidReference(RequestError):

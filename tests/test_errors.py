@@ -37,6 +37,7 @@ from extproc.errors import (
     UnknownModel,
     UnknownServedEntity,
     UnreadableBody,
+    Untranslatable,
 )
 from extproc.names import DROPPED_REASON_HEADER
 from extproc.transport.session import reply_of
@@ -49,6 +50,7 @@ TABLE: list[tuple[type[ExtProcError], int, str, str, str | None, str]] = [
     (InvalidModel, 400, "invalid_model", CLIENT, None, "INVALID_PARAMETER_VALUE"),
     (MissingModel, 400, "model_required", CLIENT, None, "INVALID_PARAMETER_VALUE"),
     (AmbiguousModel, 400, "ambiguous_model", CLIENT, None, "INVALID_PARAMETER_VALUE"),
+    (Untranslatable, 400, "unsupported_field", CLIENT, None, "INVALID_PARAMETER_VALUE"),
     (InvalidReference, 400, "invalid_secret_reference", CLIENT, None, "INVALID_PARAMETER_VALUE"),
     (ConflictingModel, 400, "conflicting_model", CLIENT, None, "INVALID_PARAMETER_VALUE"),
     (UnknownModel, 404, "model_not_found", CLIENT, None, "RESOURCE_DOES_NOT_EXIST"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -24,6 +24,16 @@ _SCALAR_RE: Final = re.compile(_SCALAR)
 _NESTED: Final = re.compile(_STRING + rb'|[\[\]{}"]', re.DOTALL)
 
 
+class Member(NamedTuple):
+    """A key of an object, as it is written, and where it and its value stand."""
+
+    key: bytes
+    """With its quotes and escapes."""
+    begin: int
+    value: int
+    end: int
+
+
 def model_of_prefix(body: bytes) -> object | None:
     """The value of the first top-level `model` that the prefix holds whole; None when it holds none."""
     for begin, end in models_of_prefix(body):
@@ -37,6 +47,13 @@ def model_of_prefix(body: bytes) -> object | None:
 
 def models_of_prefix(body: bytes) -> Iterator[tuple[int, int]]:
     """Where the values of the top-level `model` keys begin and end, of those that the prefix holds whole."""
+    for member in members_of_prefix(body):
+        if _is_model(member.key):
+            yield member.value, member.end
+
+
+def members_of_prefix(body: bytes) -> Iterator[Member]:
+    """The members of the object, of those that the prefix holds whole."""
     at = begin_of_object(body)
     if at is None:
         return
@@ -47,8 +64,7 @@ def models_of_prefix(body: bytes) -> Iterator[tuple[int, int]]:
         end = _end_of_value(body, key.end())
         if end is None:
             return
-        if _is_model(key[1]):
-            yield key.end(), end
+        yield Member(key[1], key.start(1), key.end(), end)
         at = _skip_space(body, end)
         if body[at : at + 1] != b",":
             return
