@@ -1,4 +1,4 @@
-"""May this bearer read this page? Asked of the API server: TokenReview, then SubjectAccessReview on the page's path.
+"""May this bearer do this? Asked of the API server: TokenReview, then SubjectAccessReview on a path.
 
 As controller-runtime's filter for metrics does it, with its times: who a token is holds for a minute, a yes for five, a no
 for half of one. Tokens are kept as hashes only. When the API server does not answer, what it said lately still counts, and
@@ -39,6 +39,7 @@ _PATIENCE_S: Final = 5.0
 _LONGEST_TOKEN: Final = 16 * 1024
 
 Value = TypeVar("Value")
+Answer = TypeVar("Answer")
 
 
 class User(NamedTuple):
@@ -55,6 +56,35 @@ class Refusal(NamedTuple):
 
     status: int
     text: str
+
+
+class Purpose(NamedTuple):
+    """What tokens are for here, in words."""
+
+    flag: str
+    who: str
+    counter: str
+    """Name of the metric of answers."""
+    doc: str
+    advice: str
+    """Who lets us ask, when we may not."""
+
+
+METRICS: Final = Purpose(
+    flag="--metrics-endpoint-auth",
+    who="scrapers",
+    counter="extproc_metrics_auth_total",
+    doc="Requests for pages that need a token, by what became of them.",
+    advice="(the charts grant it with rbac.create=true and monitoring.prometheus.auth.enabled=true; the ClusterRole "
+    "system:auth-delegator has it); --metrics-endpoint-auth=false turns the check off",
+)
+API: Final = Purpose(
+    flag="--api-auth",
+    who="callers of the API",
+    counter="extproc_api_auth_total",
+    doc="Tokens and rights of callers of the API that were asked for, by what became of them.",
+    advice="(the ClusterRole system:auth-delegator has it); --api-tokens-file needs nobody's leave",
+)
 
 
 class _Kept(Generic[Value]):
@@ -84,48 +114,65 @@ class Reviews:
         self,
         requests: Requests,
         instruments: Instruments,
+        purpose: Purpose = METRICS,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._requests = requests
+        self._purpose = purpose
         self._users: _Kept[User | None] = _Kept(clock)
         self._rights: _Kept[bool] = _Kept(clock)
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._told = ""
-        self._results = instruments.counter(
-            "extproc_metrics_auth_total", "Requests for pages that need a token, by what became of them.", ["result"]
-        )
+        self._results = instruments.counter(purpose.counter, purpose.doc, ["result"])
 
     async def refusal(self, authorization: str, method: str, path: str) -> Refusal | None:
         """None when whoever sent this Authorization header may do this. Raises nothing."""
-        result, refusal = await self._judge(authorization, method.lower(), path)
-        self._results.child(result).value += 1
-        return refusal
-
-    async def _judge(self, authorization: str, verb: str, path: str) -> tuple[str, Refusal | None]:
         scheme, _, token = authorization.strip().partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token or len(token) > _LONGEST_TOKEN:
-            return "unauthenticated", Refusal(401, "a bearer token is required (--metrics-endpoint-auth)")
+            return self._counted("unauthenticated", Refusal(401, f"a bearer token is required ({self._purpose.flag})"))
+        user = await self.user(token)
+        if isinstance(user, Refusal):
+            return user
+        refusal = await self.may(user, method.lower(), path)
+        return refusal or self._counted("allowed", None)
+
+    async def user(self, token: str) -> User | Refusal:
+        """Who has the token. Raises nothing."""
+        if len(token) > _LONGEST_TOKEN:
+            return self._counted("unauthenticated", _UNKNOWN)
         key = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         try:
             user = await self._user(key, token)
-            if user is None:
-                return "unauthenticated", Refusal(401, "the API server does not know this token, or it has expired")
-            if await self._may(user, verb, path):
-                self._well()
-                return "allowed", None
-            why = f"{user.name} has no right to {verb} the nonResourceURL {path}"
-            return "denied", Refusal(403, why)
-        except ApiError as error:
+        except (ApiError, ApiUnreachable) as error:
+            return self._cannot(error)
+        return self._counted("unauthenticated", _UNKNOWN) if user is None else user
+
+    async def may(self, user: User, verb: str, path: str) -> Refusal | None:
+        """None when the user may do that; a Refusal with 403 when not. Raises nothing."""
+        try:
+            allowed = await self._may(user, verb, path)
+        except (ApiError, ApiUnreachable) as error:
+            return self._cannot(error)
+        if not allowed:
+            return self._counted("denied", Refusal(403, f"{user.name} has no right to {verb} the nonResourceURL {path}"))
+        self._well()
+        return None
+
+    def _counted(self, result: str, refusal: Answer) -> Answer:
+        self._results.child(result).value += 1
+        return refusal
+
+    def _cannot(self, error: ApiError | ApiUnreachable) -> Refusal:
+        if isinstance(error, ApiError):
             # What the server said names our account, and whoever reads this has not shown who they are.
-            why = _advice(error)
+            why = self._advice(error)
             self._failed(f"{why}: {error.message or error.reason}")
-            return "error", Refusal(500, why)
-        except ApiUnreachable as error:
-            why = "the API server can't be asked about this token"
-            self._failed(f"{why}: {error}")
-            return "error", Refusal(503, why)
+            return self._counted("error", Refusal(500, why))
+        why = "the API server can't be asked about this token"
+        self._failed(f"{why}: {error}")
+        return self._counted("error", Refusal(503, why))
 
     async def _user(self, key: bytes, token: str) -> User | None:
         user_known = self._users.get((key,), lambda user: KNOWN_S if user else UNKNOWN_S)
@@ -178,17 +225,26 @@ class Reviews:
         return status if isinstance(status, dict) else {}
 
     def _failed(self, why: str) -> None:
-        """Said once until it changes, for a scraper asks every few seconds."""
+        """Said once until it changes, for who asks does so every few seconds."""
         if why != self._told:
             self._told = why
-            _log.warning("tokens of scrapers can't be checked", error=why)
+            _log.warning(f"tokens of {self._purpose.who} can't be checked", error=why)
 
     def _well(self) -> None:
         if self._told:
             self._told = ""
-            _log.info("tokens of scrapers can be checked again")
+            _log.info(f"tokens of {self._purpose.who} can be checked again")
+
+    def _advice(self, error: ApiError) -> str:
+        if error.status != 403:
+            return f"the API server refuses to check tokens ({error.status} {error.reason})"
+        return (
+            "no right to create tokenreviews.authentication.k8s.io and subjectaccessreviews.authorization.k8s.io in the "
+            f"cluster {self._purpose.advice}"
+        )
 
 
+_UNKNOWN: Final = Refusal(401, "the API server does not know this token, or it has expired")
 _NOBODY: Final = User("", "", (), ())
 
 
@@ -199,14 +255,4 @@ def _user_of(user: dict[str, Any]) -> User:
         str(user.get("uid") or ""),
         tuple(map(str, user.get("groups") or ())),
         tuple((str(name), tuple(map(str, values or ()))) for name, values in sorted(extra.items())),
-    )
-
-
-def _advice(error: ApiError) -> str:
-    if error.status != 403:
-        return f"the API server refuses to check tokens ({error.status} {error.reason})"
-    return (
-        "no right to create tokenreviews.authentication.k8s.io and subjectaccessreviews.authorization.k8s.io in the cluster "
-        "(the charts grant it with rbac.create=true and monitoring.prometheus.auth.enabled=true; the ClusterRole "
-        "system:auth-delegator has it); --metrics-endpoint-auth=false turns the check off"
     )
