@@ -103,6 +103,48 @@ def load_document(data: bytes | str) -> Document:
     return documents[0] if documents else Document(None, "")
 
 
+def load_json(data: bytes | str) -> Any:
+    """The one JSON text, as RFC 8259 has it and as strict as YAML is read here. Raises SettingsError, with line and column."""
+    text = _text(data)
+    try:
+        return _Json(numbers=True).read(text)
+    except json.JSONDecodeError as error:
+        raise SettingsError([_json_words(error)]) from None
+    except RecursionError:
+        raise SettingsError([_TOO_DEEP]) from None
+    except ValueError as error:
+        why = str(error) if isinstance(error, _NotStrict) else "expected numbers, not NaN, Infinity or very many digits"
+        raise SettingsError([why]) from None
+
+
+_EXPECTED: Final = {
+    "Expecting value": "a value",
+    "Expecting property name enclosed in double quotes": "a name in double quotes",
+    "Expecting ':' delimiter": "a colon",
+    "Expecting ',' delimiter": "a comma, or the end of the object or list",
+    "Extra data": "the end, behind the one value",
+    "Unterminated string starting at": "text with double quotes at its end, which begins here",
+    "Invalid control character at": "text on one line, with control characters escaped",
+}
+
+
+def _json_words(error: json.JSONDecodeError) -> str:
+    """`line 3, column 5: got '}' after a comma; expected a name in double quotes`."""
+    text, at = error.doc, error.pos
+    while at < len(text) and text[at] in " \t\r\n,":  # newer Pythons point to the comma that is too many
+        at += 1
+    before = text[:at].rstrip(" \t\r\n")
+    if text[at : at + 1] in ("}", "]") and before.endswith(","):
+        at, what = len(before) - 1, f"a comma before {text[at]}"
+        expected = "none behind the last one"
+    else:
+        at = error.pos
+        what = shown(text[at]) if at < len(text) else "the end"
+        expected = _EXPECTED.get(error.msg) or "JSON: " + error.msg[:1].lower() + error.msg[1:]
+    line = text.count("\n", 0, at) + 1
+    return f"line {line}, column {at - text.rfind(chr(10), 0, at)}: got {what}; expected {expected}"
+
+
 def load_documents(data: bytes | str, *, numbers: bool = True) -> list[Document]:
     """All documents but the empty ones. Without `numbers` they stay the text that is written. Raises SettingsError."""
     text = _text(data)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extproc.settings.base import SettingsError
-from extproc.settings.document import MAX_DEPTH, MAX_NODES, load_document, load_documents
+from extproc.settings.document import MAX_DEPTH, MAX_NODES, load_document, load_documents, load_json
 
 
 def problems(data: bytes | str) -> list[str]:
@@ -243,3 +243,44 @@ def test_any_bytes_are_documents_or_problems(data: bytes) -> None:
     except SettingsError as error:
         found = error.problems
     assert not any("\n" in problem for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"a": 1,\n "b": 2,\n}', "line 2, column 8: got a comma before }; expected none behind the last one"),
+        ("[1, 2, ]", "line 1, column 6: got a comma before ]; expected none behind the last one"),
+        ('{"a" 1}', "line 1, column 6: got '1'; expected a colon"),
+        ("{a: 1}", "line 1, column 2: got 'a'; expected a name in double quotes"),
+        ("", "line 1, column 1: got the end; expected a value"),
+        ('{"a": 1}x', "line 1, column 9: got 'x'; expected the end, behind the one value"),
+        ('{"a": 1 "b": 2}', "line 1, column 9: got '\"'; expected a comma, or the end of the object or list"),
+        ('{"a": "x', "line 1, column 7: got '\"'; expected text with double quotes at its end, which begins here"),
+        ('{"a": 1, "a": 2}', "key 'a' is there twice"),
+        ('{"a": Infinity}', "expected numbers, not NaN, Infinity or very many digits"),
+        ("9" * 5000, "expected numbers, not NaN, Infinity or very many digits"),
+        ("[" * 20_000, f"expected at most {MAX_DEPTH} maps and lists in each other"),
+        ("a: 1", "line 1, column 1: got 'a'; expected a value"),
+        (" " * (2**20 + 1), f"larger than {2**20} bytes"),
+    ],
+)
+def test_json_alone_is_strict_and_says_where(text: str, expected: str) -> None:
+    for data in (text, text.encode()):
+        with pytest.raises(SettingsError) as caught:
+            load_json(data)
+        assert caught.value.problems == [expected]
+
+
+@given(st.binary(max_size=40) | st.text(max_size=40))
+def test_json_is_what_others_take_for_json(data: bytes | str) -> None:
+    try:
+        found = load_json(data)
+    except SettingsError:
+        return
+    assert found == json.loads(data)
+
+
+@given(PLAIN)
+@settings(max_examples=200, deadline=None)
+def test_json_that_is_written_is_read(value: Any) -> None:
+    assert load_json(json.dumps(value)) == value
