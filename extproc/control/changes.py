@@ -79,6 +79,8 @@ class Declare(NamedTuple):
     documents: Sequence[object]
     prefix: str = "servingEndpoints"
     """What the list is called where it is written, for messages."""
+    whole: bool = True
+    """False: what it does not say stays, as in an import."""
 
 
 DeskChange: TypeAlias = (

@@ -148,4 +148,6 @@ def _declared(change: asked_for.Declare, records: Mapping[str, EndpointRecord], 
         raise Conflict("; ".join(few(others)), few(others))
     names = {form.name for _, form in forms}
     gone = [record for record in records.values() if record.owner == change.owner and record.name not in names]
+    if not change.whole:
+        gone = []
     return (*(Step(record.name, record, None, "delete") for record in gone), *steps)

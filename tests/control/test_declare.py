@@ -45,6 +45,13 @@ async def test_saying_the_same_again_changes_nothing(bench: Bench) -> None:
         assert (applied.effects, applied.revision, desk.list()) == ((), number, before)
 
 
+async def test_what_is_added_leaves_the_others(bench: Bench) -> None:
+    await bench.desk.apply(Declare("api", [document("one"), document("two")]), "ann")
+    applied = await bench.desk.apply(Declare("api", [document("two", a=50, b=50), document("three")], whole=False), "ann")
+    assert [effect.endpoint for effect in applied.effects] == ["two", "three"]
+    assert [record.name for record in bench.desk.list()] == ["one", "three", "two"]
+
+
 async def reopened(bench: Bench) -> Bench:
     again = Bench(bench.store, new_id=lambda: "another")
     await again.desk.open()
