@@ -12,7 +12,7 @@ Everything between a message's bytes and the answer's bytes is one synchronous c
     cli
     demo
     app
-    transport | admin | discovery | scraping | simulator | storage
+    transport | admin | api | discovery | scraping | simulator | storage
     secrets
     kubernetes | sockets
     control | director

@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from extproc.api.table import CALLS
 from extproc.app.pools import DATA_LAYER_TYPES
 from extproc.cli.options import env_of, flag_of, is_hidden, shown_default
 from extproc.domain import SIGNALS
@@ -103,6 +104,14 @@ def _plugins() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _api_calls() -> str:
+    lines = ["| call | role | what | Databricks' |", "|---|---|---|---|"]
+    for call in CALLS:
+        role = "–" if call.role is None else call.role.name.lower()
+        lines.append(f"| `{call.method} {call.path}` | {role} | {call.what} | {'ours' if call.ours else 'yes'} |")
+    return "\n".join(lines) + "\n"
+
+
 def _default(info: FieldInfo) -> str:
     default = info.get_default(call_default_factory=True)
     if default in (None, {}, (), PydanticUndefined):
@@ -111,6 +120,7 @@ def _default(info: FieldInfo) -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
+    "api-calls": _api_calls,
     "request-states": lambda: _diagram("request"),
     "response-states": lambda: _diagram("response"),
     "h2-states": lambda: f"```mermaid\n{h2_table.mermaid()}\n```\n",

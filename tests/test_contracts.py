@@ -158,7 +158,7 @@ def test_who_uses_settings_names_the_part_that_it_may_touch() -> None:
 OPTIONAL = {
     "demo": {"rich"},
     "kubernetes": {"kubernetes-asyncio"},
-    "serving": {"alembic", "sqlalchemy"},
+    "serving": {"alembic", "sqlalchemy", "starlette", "typing-extensions", "uvicorn"},
     "postgres": {"psycopg"},
 }
 """What an extra gives to the package itself; the rest of an extra is not imported."""

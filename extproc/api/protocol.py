@@ -1,0 +1,90 @@
+"""HTTP/1.1 by uvicorn, within bounds that it has not: headers in number and size. And with errors in the API's shape."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from extproc.sockets.bounds import Connections
+
+MAX_FIELDS: Final = 128
+MAX_HEADER_BYTES: Final = 32 * 2**10
+"""Of the request line and all fields of a request: a token of Kubernetes has about 2 KB, and may have 16."""
+
+
+class ApiProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, config: Config, state: ServerState, app: ASGIApp, connections: Callable[[], Connections]) -> None:
+        super().__init__(config, state, {})
+        self.logger = _LOGGER
+        self._bytes = 0
+        self._inner = app
+        self._served_by = connections
+        self.app = self._answer
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._served_by().answering(self):
+            await self._inner(scope, receive, send)
+
+    def on_message_begin(self) -> None:
+        self._bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._take(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._take(len(name) + len(value))
+        if len(self.headers) >= MAX_FIELDS:
+            raise ValueError("too many header fields")
+        super().on_header(name, value)
+
+    def _take(self, size: int) -> None:
+        self._bytes += size
+        if self._bytes > MAX_HEADER_BYTES:
+            raise ValueError("headers are too large")
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP, or too much of it."""
+        body = orjson.dumps(
+            {"error_code": "MALFORMED_REQUEST", "message": "This is no HTTP/1.1 request, or one with too many headers"}
+        )
+        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        self.transport.write(head % len(body) + body)
+        self.transport.close()
+
+
+def config_of(app: ASGIApp, idle_timeout_s: float) -> Config:
+    """uvicorn's settings for connections that others accept."""
+    quiet: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "proxy_headers": False}
+    config = Config(
+        app,
+        http=HttpToolsProtocol,
+        ws="none",
+        loop="none",
+        lifespan="off",
+        interface="asgi3",
+        timeout_keep_alive=max(1, round(idle_timeout_s)),
+        **quiet,
+    )
+    config.load()
+    return config
+
+
+def _logger() -> logging.Logger:
+    """Of uvicorn, without requests that are no HTTP: they are a client's affair."""
+    logger = logging.getLogger("extproc.api.http")
+    logger.filters[:] = [lambda record: record.levelno >= logging.ERROR]
+    return logger
+
+
+_LOGGER: Final = _logger()

@@ -1,0 +1,185 @@
+"""The server keeps its bounds, whatever a client sends, and ends when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+import pytest
+import structlog
+
+from extproc.api.application import application
+from extproc.api.ask import Inside
+from extproc.api.auth import Caller, Open
+from extproc.api.protocol import MAX_FIELDS, MAX_HEADER_BYTES
+from extproc.api.server import ApiServer
+from extproc.observability.instruments import Instruments
+from extproc.slices import Slices
+from extproc.sockets.bounds import Bounds
+from extproc.sockets.listen import BindError
+from tests.admin.pages import Client, brief, client
+from tests.api.served import BASE, served
+from tests.control.desks import Bench, document
+from tests.fakes.page import counted
+
+WHOLE = f"GET {BASE} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("half", [b"", b"G", f"GET {BASE} HTTP/1.1\r\nHost: x\r\n".encode()])
+async def test_half_a_request(half: bytes) -> None:
+    async with served(bounds=brief(header_timeout_s=0.05)) as api, client(api.port) as one:
+        one.say(half)
+        assert await one.closed() == b""
+
+
+async def test_a_connection_serves_many_requests() -> None:
+    async with served(bounds=brief(header_timeout_s=0.2, answer_timeout_s=0.2)) as api, client(api.port) as one:
+        for _ in range(20):
+            one.say(WHOLE)
+            assert (await one.answer()).status == 200
+            await asyncio.sleep(0.02)  # longer in all than any of the times
+
+
+async def test_requests_behind_each_other() -> None:
+    async with served() as api, client(api.port) as one:
+        one.say(WHOLE * 3)
+        for _ in range(3):
+            assert (await one.answer()).json() == {"endpoints": []}
+
+
+async def test_connections_are_bounded() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        api = await stack.enter_async_context(served(bounds=brief(max_connections=4)))
+        halves: list[Client] = [await stack.enter_async_context(client(api.port)) for _ in range(10)]
+        for each in halves:
+            each.say(b"GET /")
+        assert (await api.get()).status == 200
+        for each in halves[:6]:
+            assert await each.closed() == b""
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * (MAX_FIELDS + 1) + b"\r\n",
+        b"GET / HTTP/1.1\r\na: %s\r\n\r\n" % (b"x" * MAX_HEADER_BYTES),
+        b"GET /%s HTTP/1.1\r\n\r\n" % (b"x" * MAX_HEADER_BYTES),
+        b"no HTTP at all\r\n\r\n",
+        b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+    ids=["fields", "field", "line", "text", "length", "smuggling", "HTTP/2"],
+)
+async def test_what_is_no_request_or_too_much_of_one(request_: bytes) -> None:
+    async with served() as api, client(api.port) as one:
+        one.say(request_)
+        answer = await one.answer()
+        assert answer.status == 400
+        assert answer.json()["error_code"] == "MALFORMED_REQUEST"
+        assert await one.closed() == b""
+
+
+async def test_an_answer_that_is_not_taken() -> None:
+    async with served(bounds=brief(answer_timeout_s=0.3)) as api, client(api.port) as one:
+        await api.post("", {**document(), "description": "x" * 4000})
+        page = f"GET {BASE}:export HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        one.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        for _ in range(3000):
+            one.say(page)
+        await asyncio.sleep(0.8)
+        one.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        assert len(await one.closed()) < 3000 * 4000
+
+
+async def test_a_fault_of_ours_is_kept_from_the_caller() -> None:
+    class Broken(Open):
+        async def caller(self, headers: Any, address: str) -> Caller:
+            raise RuntimeError("token dapi-secret")
+
+    async with served(guard=Broken()) as api:
+        with structlog.testing.capture_logs() as logs:
+            answer = await api.get()
+        assert answer.error == (500, "INTERNAL_ERROR", "The call failed by a fault of the gateway; its log says more")
+        assert "dapi-secret" not in json.dumps([{**line, "exc_info": None} for line in logs if line["log_level"] != "debug"])
+        (line,) = [line for line in logs if line["log_level"] == "error"]
+        assert (line["reason"], line["path"]) == ("RuntimeError", BASE)
+
+
+async def test_calls_are_counted() -> None:
+    async with served() as api:
+        await api.post("", document())
+        await api.get("/chat")
+        await api.get("/nope")
+        await api.call("GET", "/elsewhere")
+        page = counted(api.instruments)
+    name = "extproc_api_requests_total"
+    assert page[f'{name}{{call="POST {BASE}",code="200"}}'] == 1
+    assert page[f'{name}{{call="GET {BASE}/{{name}}",code="200"}}'] == 1
+    assert page[f'{name}{{call="GET {BASE}/{{name}}",code="404"}}'] == 1
+    assert page[f'{name}{{call="other",code="404"}}'] == 1
+
+
+async def test_no_line_a_call_but_for_debugging() -> None:
+    async with served() as api:
+        with structlog.testing.capture_logs() as logs:
+            await api.get("?reason=private")
+        assert {line["log_level"] for line in logs} == {"debug"}
+        assert "private" not in str(logs)
+
+
+async def test_a_port_that_is_taken() -> None:
+    async with served() as api:
+        server = ApiServer(application(_inside(), Instruments()))
+        with pytest.raises(BindError, match=f"API port {api.port}: cannot listen on 127.0.0.1:{api.port}"):
+            await server.start("127.0.0.1", api.port)
+        await server.stop()
+
+
+async def test_stopping_waits_for_calls_and_closes_the_rest() -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Open):
+        async def caller(self, headers: Any, address: str) -> Caller:
+            asked.set()
+            await go_on.wait()
+            return await super().caller(headers, address)
+
+    server = ApiServer(application(_inside(Slow()), Instruments()), Bounds())
+    port = await server.start("127.0.0.1", 0)
+    async with client(port) as idle, client(port) as one:
+        one.say(WHOLE)
+        await asked.wait()
+        stopping = asyncio.create_task(server.stop())
+        assert await idle.closed() == b""
+        go_on.set()
+        assert (await one.answer()).status == 503  # the desk of this test is not open
+        await stopping
+        await server.stop()
+        with pytest.raises(OSError):
+            await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_stopping_does_not_wait_for_ever() -> None:
+    class Stuck(Open):
+        async def caller(self, headers: Any, address: str) -> Caller:
+            asked.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    asked = asyncio.Event()
+    server = ApiServer(application(_inside(Stuck()), Instruments()))
+    port = await server.start("127.0.0.1", 0)
+    async with client(port) as one:
+        one.say(WHOLE)
+        await asked.wait()
+        await server.stop()
+        assert b"INTERNAL" not in await one.closed()
+    assert repr(server) == "<ApiServer 0 connections>"
+
+
+def _inside(guard: Open | None = None) -> Inside:
+    bench = Bench()
+    return Inside(bench.desk, lambda: bench.table, lambda _: True, lambda: (), guard or Open(), Slices())
