@@ -19,7 +19,7 @@ from extproc.app.cluster import Cluster
 from extproc.app.component import Component
 from extproc.app.config_file import ConfigFile, read_document
 from extproc.app.deployment import STAGES, MakeStage, Parts
-from extproc.app.endpoints import ServingEndpoints, endpoint_feeders, load_of, read_seal
+from extproc.app.endpoints import ServingEndpoints, WatchedEndpoints, endpoint_feeders, load_of, read_seal
 from extproc.app.guard import metrics_guard
 from extproc.app.kubernetes import (
     PoolObjects,
@@ -280,8 +280,10 @@ def _plan_gateway(plan: _Plan, settings: GatewaySettings) -> None:
     except SettingsError as error:
         plan.problems += error.problems
     plan.check()
-    if any(pool.kubernetes is not None for pool in built.values()):
-        plan.cluster = Cluster(settings.kubeconfig, plan.instruments, why=prefix + "pools[].endpoints.kubernetes")
+    of_pools = any(pool.kubernetes is not None for pool in built.values())
+    if of_pools or settings.endpoint_configmaps:
+        why = prefix + "pools[].endpoints.kubernetes" if of_pools else "--endpoint-configmaps"
+        plan.cluster = Cluster(settings.kubeconfig, plan.instruments, why=why)
         plan.components.append(plan.cluster)
     parts = plan.parts
     parts.picking = settings
@@ -314,6 +316,8 @@ def _plan_endpoints(plan: _Plan, settings: GatewaySettings, store: RevisionStore
         )
         plan.components.append(ServingEndpoints(desk, table.live, parts.adapters, parts.serving_metrics))
         plan.components += endpoint_feeders(desk, settings.config_file, file, plan.files)
+        if settings.endpoint_configmaps and plan.cluster is not None:
+            plan.components.append(WatchedEndpoints(desk, plan.cluster, settings.endpoint_configmaps_namespace))
     except SettingsError as error:
         plan.problems += error.problems
         plan.check()

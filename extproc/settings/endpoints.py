@@ -28,6 +28,13 @@ class ServingEndpointsSettings(Settings):
         default_text="x-user-id",
     )
     max_served_entities: int = setting(MOST_ENTITIES, "Most served entities of one endpoint.")
+    endpoint_configmaps: bool = setting(
+        False,
+        "Serving endpoints are also declared by ConfigMaps with the label extproc.dev/serving-endpoints=true, as by files.",
+    )
+    endpoint_configmaps_namespace: str | None = setting(
+        None, "Namespace of these ConfigMaps; that of the service account or the kubeconfig when unset."
+    )
     plaintext_key_file: str | None = setting(
         None,
         "File with keys, a line each, 32 bytes in URL-safe base64 (Fernet's): with the first, secrets that are given as text "

@@ -1,7 +1,9 @@
-"""Serving endpoints as a part of a service: the desk over its store, and the feeders that tell it what files say."""
+"""Serving endpoints as a part of a service: the desk over its store, and the feeders that tell it what files and maps say."""
 
+from extproc.app.endpoints.configmaps import WatchedEndpoints
 from extproc.app.endpoints.desk import ServingEndpoints
 from extproc.app.endpoints.files import EndpointsFile
+from extproc.app.endpoints.kept import KeptSecrets
 from extproc.app.endpoints.make import endpoint_feeders, load_of, read_seal
 
-__all__ = ["EndpointsFile", "ServingEndpoints", "endpoint_feeders", "load_of", "read_seal"]
+__all__ = ["EndpointsFile", "KeptSecrets", "ServingEndpoints", "WatchedEndpoints", "endpoint_feeders", "load_of", "read_seal"]

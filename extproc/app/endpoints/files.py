@@ -8,12 +8,12 @@ good before stays in force.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from extproc.app.component import Component
+from extproc.app.endpoints.written import Written, located
 from extproc.app.watching import FileErrors
 from extproc.control.changes import Declare
 from extproc.control.desk import Desk
@@ -34,14 +34,6 @@ AGAIN_S: Final = 5.0
 """Until what was refused is tried again: another owner may have let go of a name."""
 SOON_S: Final = 1.0
 """The same while the store is away."""
-_ITEM: Final = re.compile(re.escape(KEY) + r"\[(\d+)\]\.?")
-
-
-class Written(NamedTuple):
-    """An endpoint, and the file that it is in."""
-
-    file: str
-    found: Found
 
 
 class EndpointsFile(Component):
@@ -97,7 +89,7 @@ class EndpointsFile(Component):
         except Unavailable:
             self._changed.set()
         except DeskError as error:
-            raise SettingsError(self._located(error)) from None
+            raise SettingsError(located(error, self._written, self._path)) from None
 
     async def run(self, ready: asyncio.Event) -> None:
         """Watch, and declare, until cancelled."""
@@ -116,7 +108,7 @@ class EndpointsFile(Component):
             except Unavailable:
                 await self._sleep(SOON_S)
             except DeskError as error:
-                problems = tuple(self._located(error))
+                problems = tuple(located(error, self._written, self._path))
                 if problems != self._told:
                     self._told = problems
                     self._files.broken(self._label, problems)
@@ -138,18 +130,6 @@ class EndpointsFile(Component):
 
     def _broken(self, problems: Sequence[str]) -> None:
         self._files.broken(self._label, problems)
-
-    def _located(self, error: DeskError) -> list[str]:
-        """The desk's problems with file and line instead of the position in the whole list."""
-        lines = []
-        for problem in error.problems:
-            item = _ITEM.match(problem)
-            if item is None or int(item[1]) >= len(self._written):
-                lines.append(f"{self._path}: {problem}")
-            else:
-                file, found = self._written[int(item[1])]
-                lines.append(f"{file}: {found.locate(problem[item.end() :])}")
-        return lines
 
 
 def _of_file(path: str, data: bytes) -> list[Written]:
