@@ -3,7 +3,6 @@
 from extproc.app.endpoints.configmaps import WatchedEndpoints
 from extproc.app.endpoints.desk import ServingEndpoints
 from extproc.app.endpoints.files import EndpointsFile
-from extproc.app.endpoints.kept import KeptSecrets
 from extproc.app.endpoints.make import endpoint_feeders, load_of, read_seal
 
-__all__ = ["EndpointsFile", "KeptSecrets", "ServingEndpoints", "WatchedEndpoints", "endpoint_feeders", "load_of", "read_seal"]
+__all__ = ["EndpointsFile", "ServingEndpoints", "WatchedEndpoints", "endpoint_feeders", "load_of", "read_seal"]

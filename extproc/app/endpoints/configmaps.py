@@ -13,6 +13,7 @@ from typing import Final
 
 from extproc.app.cluster import Cluster
 from extproc.app.component import Component
+from extproc.app.endpoints.pausing import rest
 from extproc.app.endpoints.written import Written, located
 from extproc.control.changes import Declare
 from extproc.control.desk import Desk
@@ -126,12 +127,12 @@ class EndpointConfigMaps:
             try:
                 progress = await self._pass()
             except Unavailable:
-                await self._sleep(SOON_S)
+                await rest(SOON_S, self._news, self._sleep)
                 continue
             if not self._wanted:
                 return
             if not progress:  # else a name may be free now
-                await self._sleep(AGAIN_S)
+                await rest(AGAIN_S, self._news, self._sleep)
 
     async def _pass(self) -> bool:
         """Declare all that is wanted, those that go first. Whether anything changed by that. Raises Unavailable."""

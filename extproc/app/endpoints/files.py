@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from extproc.app.component import Component
+from extproc.app.endpoints.pausing import rest
 from extproc.app.endpoints.written import Written, located
 from extproc.app.watching import FileErrors
 from extproc.control.changes import Declare
@@ -106,13 +107,13 @@ class EndpointsFile(Component):
             try:
                 await self._declare()
             except Unavailable:
-                await self._sleep(SOON_S)
+                await rest(SOON_S, self._changed, self._sleep)
             except DeskError as error:
                 problems = tuple(located(error, self._written, self._path))
                 if problems != self._told:
                     self._told = problems
                     self._files.broken(self._label, problems)
-                await self._sleep(AGAIN_S)
+                await rest(AGAIN_S, self._changed, self._sleep)
             else:
                 return
 

@@ -108,6 +108,18 @@ async def test_what_is_wrong_leaves_what_it_said_and_the_others(tmp_path: Path) 
         await it.is_well()
 
 
+async def test_one_that_is_refused_keeps_no_other_waiting(tmp_path: Path) -> None:
+    async def forever(_: float) -> None:
+        await asyncio.Event().wait()
+
+    async with fed(tmp_path) as it:
+        it.maps._sleep = forever
+        it.fake.put(KIND, config_map("m", document("one", a=1)))
+        await it.says("m", "expected shares that add up to 100")
+        it.fake.put(KIND, config_map("n", document("two")))
+        await it.has(two="n")
+
+
 async def test_of_two_with_one_name_the_second_waits_for_the_first_to_let_go(tmp_path: Path) -> None:
     async with fed(tmp_path) as it:
         it.fake.put(KIND, config_map("m", document("one")))

@@ -157,6 +157,22 @@ async def test_what_goes_wrong_later_changes_nothing_and_is_said_once(tmp_path: 
         await it.is_broken(False)
 
 
+async def test_a_file_that_was_refused_and_is_mended_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "endpoints.yaml"
+    write(path)
+
+    async def forever(_: float) -> None:
+        await asyncio.Event().wait()
+
+    async with fed(path) as it:
+        it.feeder._sleep = forever
+        write(path, document("one", a=1))
+        await it.is_broken()
+        write(path, document("one"))
+        await it.has("one")
+        await it.is_broken(False)
+
+
 async def test_a_name_that_somebody_else_has_is_taken_when_it_is_free(tmp_path: Path) -> None:
     path = tmp_path / "endpoints.yaml"
     write(path)
