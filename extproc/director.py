@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from extproc import names
-from extproc.domain import NO_MUTATION, Decision, InferenceRequest, Reply, RequestHead, is_failure
+from extproc.domain import NO_MUTATION, Decision, InferenceRequest, Reply, RequestHead, ResponseReader, is_failure
 from extproc.errors import ExtProcError, RequestError
 from extproc.observability.logs import peer_logger
 from extproc.observability.metrics import RouterMetrics, StreamMetrics
@@ -141,8 +141,10 @@ class Director:
             metrics.decision.observe(took_s)
             if self._router_metrics is not None:
                 self._router_metrics.duration.observe(took_s)
-        reader: AnswerReader | None = None
-        if draft.measurement is not None or draft.restore_model is not None or draft.response_id is not None:
+        reader: ResponseReader | None = None
+        if draft.make_reader is not None:
+            reader = draft.make_reader(draft.measurement)
+        elif draft.measurement is not None or draft.restore_model is not None or draft.response_id is not None:
             reader = AnswerReader(draft.measurement, draft.restore_model, draft.response_id)
         decision = Decision(
             draft.set_headers,

@@ -5,6 +5,7 @@ Everything that can be wrong is found here, before anything listens.
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,15 @@ from extproc.app.cluster import Cluster
 from extproc.app.component import Component
 from extproc.app.config_file import ConfigFile, read_document
 from extproc.app.deployment import STAGES, MakeStage, Parts
-from extproc.app.endpoints import ServingEndpoints, WatchedEndpoints, endpoint_feeders, load_of, read_seal
+from extproc.app.endpoints import (
+    ExternalProviders,
+    ServingEndpoints,
+    WatchedEndpoints,
+    endpoint_feeders,
+    load_of,
+    read_seal,
+    secret_store,
+)
 from extproc.app.guard import metrics_guard
 from extproc.app.kubernetes import (
     PoolObjects,
@@ -304,6 +313,17 @@ def _plan_endpoints(plan: _Plan, settings: GatewaySettings, store: RevisionStore
     parts.key_headers = settings.serving_key_headers
     parts.telemetry.models.configured.append(lambda model: table.live.value.get(model) is not None)
     metrics = ControlMetrics(parts.telemetry.instruments)
+    if settings.secrets_namespace is not None and plan.cluster is None:
+        plan.cluster = Cluster(settings.kubeconfig, plan.instruments, why="--secrets-namespace")
+        plan.components.append(plan.cluster)
+    providers = ExternalProviders(
+        table.live,
+        secret_store(settings, plan.cluster, os.environ),
+        lambda handle: desk.secret(handle),
+        allowed=settings.external_allow,
+        environ=os.environ,
+    )
+    parts.providers = providers
     try:
         desk = Desk(
             store,
@@ -311,9 +331,11 @@ def _plan_endpoints(plan: _Plan, settings: GatewaySettings, store: RevisionStore
             table,
             metrics=metrics,
             seal=read_seal(settings.plaintext_key_file),
+            verify=providers.verify,
             load_of=lambda pool: load_of(plan.stores.get(pool)),
             most_entities=settings.max_served_entities,
         )
+        plan.components.append(providers)
         plan.components.append(ServingEndpoints(desk, table.live, parts.adapters, parts.serving_metrics))
         plan.components += endpoint_feeders(desk, settings.config_file, file, plan.files)
         if settings.endpoint_configmaps and plan.cluster is not None:

@@ -24,12 +24,14 @@ from extproc.settings.commands import PickingSettings
 from extproc.settings.router import HeaderRules
 from extproc.stages import (
     AdmitByPriority,
+    AskProvider,
     FindEndpoint,
     FindStored,
     LimitRate,
     ModelHeaders,
     PickEndpoint,
     PoolOfEndpoints,
+    Providers,
     RewriteModel,
     RouteToPool,
     ServeEndpoint,
@@ -48,6 +50,8 @@ class Parts:
     headers: HeaderRules = field(default_factory=HeaderRules)
     routes: Live[RouteTable] = field(default_factory=lambda: Live(RouteTable([])))
     serving: Live[TrafficTable] = field(default_factory=lambda: Live(TrafficTable(), "serving endpoints"))
+    providers: Providers | None = None
+    """What is known of external providers; None: nothing serves external models."""
     key_headers: Sequence[str] = ("x-user-id",)
     """Which headers a serving endpoint's split goes by, in this order."""
     pools: Mapping[str, PoolOfEndpoints] = field(default_factory=dict)
@@ -138,8 +142,13 @@ def pick_endpoint(parts: Parts) -> Stage:
     )
 
 
+def ask_provider(parts: Parts) -> Stage:
+    """External models."""
+    return AskProvider(parts.providers)
+
+
 _PICKING: Final = (rewrite_model, admit_by_priority, pick_endpoint)
-_SERVING: Final = (find_endpoint, limit_rate, serve_endpoint)
+_SERVING: Final = (find_endpoint, limit_rate, serve_endpoint, ask_provider)
 STAGES: Final[Mapping[str, Sequence[MakeStage]]] = {
     "bbr": (model_headers,),
     "epp": (find_stored, *_PICKING),

@@ -11,6 +11,7 @@ from extproc.settings.serving import MOST_ENTITIES
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
 """A header's name (RFC 9110, section 5.1)."""
+_ALLOWED = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\[?[0-9A-Fa-f:.]+\]?)(?::[0-9]{1,5})?")
 
 
 class ServingEndpointsSettings(Settings):
@@ -55,3 +56,29 @@ class ServingEndpointsSettings(Settings):
         if not 1 <= value <= 100:
             raise ValueError("expected 1 to 100")
         return value
+
+
+class ExternalSettings(Settings):
+    """What external models of serving endpoints take."""
+
+    external_allow: tuple[str, ...] = setting(
+        (),
+        "Hosts of providers, comma separated, as host or host:port, that may be asked over plain http, and at loopback, "
+        "private and link-local addresses, which are refused otherwise, also when a name leads there.",
+    )
+    secrets_dir: str | None = setting(
+        None, "Folder with the secrets that {{secrets/scope/key}} means: SCOPE/KEY in it, as Kubernetes mounts them."
+    )
+    secrets_namespace: str | None = setting(
+        None,
+        "Namespace whose Secrets {{secrets/scope/key}} means: the Secret SCOPE and its key KEY. Read by name, when they are "
+        "referred to. Without it, and beside it, --secrets-dir and variables EXTPROC_SECRET_SCOPE_KEY.",
+    )
+
+    @field_validator("external_allow")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not _ALLOWED.fullmatch(host):
+                raise ValueError(f"{host[:80]!r} is no host; expected host or host:port")
+        return tuple([host.lower() for host in value])

@@ -2,8 +2,8 @@
 
     bbr       ModelHeaders
     epp       FindStored, RewriteModel, AdmitByPriority, PickEndpoint
-    gateway   ModelHeaders, FindStored, FindEndpoint, LimitRate, ServeEndpoint, RouteToPool, RewriteModel, AdmitByPriority,
-              PickEndpoint
+    gateway   ModelHeaders, FindStored, FindEndpoint, LimitRate, ServeEndpoint, AskProvider, RouteToPool, RewriteModel,
+              AdmitByPriority, PickEndpoint
 
 Rewrites and objectives belong to a pool, so they come behind the route to it; the route and the headers go by the model that
 the client named.
@@ -13,6 +13,7 @@ and counts nothing; that is what its hooks are for (`stage.py`).
 """
 
 from extproc.stages.admit import AdmitByPriority
+from extproc.stages.ask import AskProvider, Providers
 from extproc.stages.draft import Booking, Choice, Draft, Reasons
 from extproc.stages.find import FindEndpoint
 from extproc.stages.headers import ModelHeaders
@@ -29,6 +30,7 @@ __all__ = [
     "ENOUGH",
     "NO_HOOKS",
     "AdmitByPriority",
+    "AskProvider",
     "Booking",
     "Choice",
     "Draft",
@@ -42,6 +44,7 @@ __all__ = [
     "Pending",
     "PickEndpoint",
     "PoolOfEndpoints",
+    "Providers",
     "Reasons",
     "RewriteModel",
     "RouteToPool",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from extproc.domain import Candidates, HeaderMutation, Pick, Splice
+from extproc.domain import Candidates, HeaderMutation, Pick, ResponseReader, Splice
 from extproc.observability.decisions import Outcome
 from extproc.observability.metrics import ModelMetrics
 from extproc.pool import PoolStore, Ticket
@@ -81,6 +82,7 @@ class Draft:
         "falls_back",
         "limited",
         "made_at",
+        "make_reader",
         "measurement",
         "metadata",
         "model",
@@ -150,6 +152,8 @@ class Draft:
         """Looks for the id of the response that is made."""
         self.restore_model: tuple[str, str] | None = None
         """The served name and the client's, which the response is to name instead."""
+        self.make_reader: Callable[[Measurement | None], ResponseReader] | None = None
+        """Makes the reader of the answer, where it is another than that of a pool's; with who measures, if anybody does."""
         self.target_model: str | None = None
         """The model that serves the request instead of the one that it names."""
         self.rewrite: tuple[str, str] | None = None
@@ -177,6 +181,7 @@ class Draft:
         self.body = None
         self.choice = None
         self.response_id = None
+        self.make_reader = None
         self.reasons = None
         self.splices = ()
 

@@ -3,6 +3,16 @@
 from extproc.app.endpoints.configmaps import WatchedEndpoints
 from extproc.app.endpoints.desk import ServingEndpoints
 from extproc.app.endpoints.files import EndpointsFile
-from extproc.app.endpoints.make import endpoint_feeders, load_of, read_seal
+from extproc.app.endpoints.make import endpoint_feeders, load_of, read_seal, secret_store
+from extproc.app.endpoints.providers import ExternalProviders
 
-__all__ = ["EndpointsFile", "ServingEndpoints", "WatchedEndpoints", "endpoint_feeders", "load_of", "read_seal"]
+__all__ = [
+    "EndpointsFile",
+    "ExternalProviders",
+    "ServingEndpoints",
+    "WatchedEndpoints",
+    "endpoint_feeders",
+    "load_of",
+    "read_seal",
+    "secret_store",
+]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from extproc.app.cluster import Cluster
 from extproc.app.component import Component
 from extproc.app.endpoints.files import EndpointsFile
 from extproc.app.watching import FileErrors
@@ -13,7 +15,9 @@ from extproc.control.sealing import FernetSeal, NoSeal, Seal, SealError
 from extproc.files.problems import Unusable
 from extproc.files.read import read_file
 from extproc.pool import PoolStore
+from extproc.secrets import ClusterSource, EnvironmentSource, FolderSource, SecretStore, Source
 from extproc.settings.base import SettingsError
+from extproc.settings.endpoints import ExternalSettings
 
 
 def endpoint_feeders(desk: Desk, config_file: str, endpoints_file: str | None, files: FileErrors) -> list[Component]:
@@ -40,6 +44,16 @@ def read_seal(path: str | None) -> Seal:
         return FernetSeal(keys)
     except SealError as error:
         raise SettingsError([f"--plaintext-key-file: {path}: {error}"]) from None
+
+
+def secret_store(settings: ExternalSettings, cluster: Cluster | None, environ: Mapping[str, str]) -> SecretStore:
+    """Where `{{secrets/scope/key}}` is looked for, in this order: the folder, Secrets of Kubernetes, variables."""
+    sources: list[Source] = []
+    if settings.secrets_dir is not None:
+        sources.append(FolderSource(settings.secrets_dir))
+    if settings.secrets_namespace is not None and cluster is not None:
+        sources.append(ClusterSource(cluster.client, settings.secrets_namespace))
+    return SecretStore([*sources, EnvironmentSource(environ)])
 
 
 def load_of(store: PoolStore | None) -> LoadOf:
