@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from extproc.api.table import CALLS
+from extproc.api.application import ALL
 from extproc.app.pools import DATA_LAYER_TYPES
 from extproc.cli.options import env_of, flag_of, is_hidden, shown_default
 from extproc.domain import SIGNALS
@@ -106,7 +106,7 @@ def _plugins() -> str:
 
 def _api_calls() -> str:
     lines = ["| call | role | what | Databricks' |", "|---|---|---|---|"]
-    for call in CALLS:
+    for call in ALL:
         role = "–" if call.role is None else call.role.name.lower()
         lines.append(f"| `{call.method} {call.path}` | {role} | {call.what} | {'ours' if call.ours else 'yes'} |")
     return "\n".join(lines) + "\n"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Final
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from extproc.api import openapi
 from extproc.api.answers import JSON, Answer, refusal
@@ -23,12 +26,14 @@ from extproc.control.errors import DeskError
 from extproc.observability.instruments import Instruments
 from extproc.observability.logs import logger, peer_logger
 from extproc.settings.base import SettingsError, shown
+from extproc.settings.serving.fields import Form
 from extproc.settings.tokens import Role
 
 _log = logger(__name__)
 _faults = peer_logger(__name__)
 
 _ANY: Final = "other"
+_FRAMES: Final = 5
 
 
 def application(inside: Inside, instruments: Instruments, *, clock: Callable[[], float] = time.perf_counter) -> ASGIApp:
@@ -40,9 +45,8 @@ def application(inside: Inside, instruments: Instruments, *, clock: Callable[[],
     def count(call: str, status: int) -> None:
         requests.child(call, str(status)).value += 1
 
-    calls = [*CALLS, _own_document()]
     by_path: dict[str, list[Call]] = {}
-    for call in calls:
+    for call in ALL:
         by_path.setdefault(call.path, []).append(call)
     routes = []
     for path in sorted(by_path, key=lambda path: path.count("{")):
@@ -52,19 +56,27 @@ def application(inside: Inside, instruments: Instruments, *, clock: Callable[[],
     return _WithoutSlash(Router(routes, redirect_slashes=False, default=_Nowhere(count)))
 
 
-def _own_document() -> Call:
-    made: list[bytes] = []
+async def _own_document(_: Ask) -> Answer:
+    return Response(await asyncio.to_thread(_document), media_type=JSON)
 
-    def make() -> bytes:
-        return orjson.dumps(openapi.document([*CALLS, call]))
 
-    async def document(_: Ask) -> Answer:
-        if not made:  # it takes tenths of a second, and is wanted by few
-            made.append(await asyncio.to_thread(make))
-        return Response(made[0], media_type=JSON)
+_OWN: Final = Call("GET", openapi.PATH, Role.VIEW, _own_document, "This API, as OpenAPI 3.1", ours=True)
+ALL: Final = (*CALLS, _OWN)
 
-    call = Call("GET", openapi.PATH, Role.VIEW, document, "This API, as OpenAPI 3.1", ours=True)
-    return call
+
+@cache
+def _document() -> bytes:
+    return orjson.dumps(openapi.document(ALL))
+
+
+def prepare() -> None:
+    """Build what is the same in every process, and takes some tenths of a second at once: forms of bodies, and `_document`."""
+    forms: list[type[Form]] = [Form]
+    while forms:
+        form = forms.pop()
+        form.model_rebuild()
+        forms += form.__subclasses__()
+    _document()
 
 
 class _WithoutSlash:
@@ -121,15 +133,26 @@ class _Path:
         except (ApiError, DeskError, SettingsError) as error:
             answer = refusal(told(error))
         except Exception as error:
-            # Neither the text of the error nor where it comes from: what a caller sent may be in both.
-            _faults.error("a call of the API failed", call=method, path=_template(call), reason=type(error).__name__)
-            _log.debug("a call of the API failed", exc_info=True)
+            # Where and of what kind, and not its text: what a caller sent may be in that.
+            _faults.error("a call of the API failed", call=_name(call), reason=type(error).__name__, where=_where(error))
             answer = refusal(internal())
-        name = _ANY if call is None else call.name
+        name = _name(call)
         self._count(name, answer.status_code)
         took_ms = round((self._clock() - began_s) * 1e3, 1)
         _log.debug("call of the API", call=name, status=answer.status_code, subject=subject, took_ms=took_ms)
-        await answer(scope, receive, send)
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await answer(scope, receive, sending)
+        except Exception as error:
+            _faults.error("an answer of the API was cut", call=name, reason=type(error).__name__, where=_where(error))
+            if not begun:  # otherwise the server cuts what has no end
+                await refusal(internal())(scope, receive, send)
 
     async def _caller(self, call: Call, request: Request) -> Caller:
         if call.role is None:
@@ -144,5 +167,11 @@ class _Path:
         return caller
 
 
-def _template(call: Call | None) -> str:
-    return "" if call is None else call.path
+def _name(call: Call | None) -> str:
+    return _ANY if call is None else call.name
+
+
+def _where(error: BaseException) -> list[str]:
+    """The last lines of code that led to it."""
+    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+    return [f"{Path(frame.filename).stem}:{frame.lineno} {frame.name}" for frame in frames]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any, Final
@@ -22,13 +23,38 @@ MAX_HEADER_BYTES: Final = 32 * 2**10
 class ApiProtocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, config: Config, state: ServerState, app: ASGIApp, connections: Callable[[], Connections]) -> None:
+    def __init__(
+        self, config: Config, state: ServerState, app: ASGIApp, connections: Callable[[], Connections], linger_s: float
+    ) -> None:
         super().__init__(config, state, {})
         self.logger = _LOGGER
         self._bytes = 0
+        self._half_read = False
+        """Whether the client may still be sending a request."""
+        self._lingers = False
+        self._linger_s = linger_s
         self._inner = app
         self._served_by = connections
         self.app = self._answer
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self.cycle.transport = _Lingering(self.transport, self.linger)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._lingers:
+            super().data_received(data)
+
+    def linger(self) -> None:
+        """Close, but read for a while what the client still sends: else it would be reset before it has seen the answer."""
+        if self._lingers or self.transport.is_closing():
+            return
+        if not self._half_read or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self._lingers = True
+        self.transport.write_eof()
+        self.loop.call_later(self._linger_s, self.transport.close)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._served_by().answering(self):
@@ -36,7 +62,12 @@ class ApiProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._bytes = 0
+        self._half_read = True
         super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        self._half_read = False
+        super().on_message_complete()
 
     def on_url(self, url: bytes) -> None:
         self._take(len(url))
@@ -60,7 +91,26 @@ class ApiProtocol(HttpToolsProtocol):
         )
         head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(head % len(body) + body)
-        self.transport.close()
+        self._half_read = True
+        self.linger()
+
+
+class _Lingering(asyncio.Transport):
+    """The connection, as one request and its answer have it."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        super().__init__()
+        self._transport = transport
+        self._close = close
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self._close()
 
 
 def config_of(app: ASGIApp, idle_timeout_s: float) -> Config:

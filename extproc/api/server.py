@@ -37,7 +37,7 @@ class ApiServer:
         config = config_of(self._app, self._bounds.idle_timeout_s)
 
         def serve() -> asyncio.Protocol:
-            return ApiProtocol(config, self._state, self._app, lambda: connections)
+            return ApiProtocol(config, self._state, self._app, lambda: connections, self._bounds.linger_s)
 
         self._connections = connections = Connections(self._bounds, serve)
         self._acceptor = Acceptor(listener, connections, None, shutdown_timeout_s=_PATIENCE_S, settled=lambda: None)

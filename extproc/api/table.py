@@ -23,13 +23,6 @@ _ONE: Final = f"{BASE}/{{name}}"
 _ENTITY: Final = f"{_ONE}/served-models/{{entity}}"
 
 
-def prepare() -> None:
-    """Build the forms of all bodies, which are built when they are first needed: that takes a tenth of a second."""
-    for call in CALLS:
-        if call.takes is not None:
-            call.takes.model_rebuild()
-
-
 class Call(NamedTuple):
     """One method of one path. A slash at the end of a path is no other path."""
 

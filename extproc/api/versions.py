@@ -41,7 +41,6 @@ async def revert(ask: Ask) -> Answer:
     reason = document.get("reason")
     if not isinstance(reason, str | None):
         raise malformed("reason: got no text; expected why the config is changed, in words")
-    # The version in the query is for config_version of before, which makes no sense beside one to go back to.
     applied = await ask.change(Revert(ask.name, version), reason=f"back to version {version}" if reason is None else reason)
     return await answered(ask, applied)
 

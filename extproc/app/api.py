@@ -109,7 +109,7 @@ class ApiPort(Component):
 
     async def start(self) -> None:
         """Raises SettingsError when the port can't be had, or when Kubernetes is to be asked about tokens and can't be."""
-        from extproc.api.table import prepare
+        from extproc.api.application import prepare
 
         settings = self._settings
         await asyncio.to_thread(prepare)

@@ -24,7 +24,7 @@ from extproc.control.errors import Conflict, DeskError, DoesNotExist, InvalidPar
 from extproc.control.histories import Entry, entries, version
 from extproc.control.plans import Step, existing, planned
 from extproc.control.records import EndpointRecord
-from extproc.control.replica import Replica, aside
+from extproc.control.replica import MANY, Replica, aside
 from extproc.control.rules import Asked
 from extproc.control.sealing import NoSeal, Seal, SealError
 from extproc.control.specs import spec_of
@@ -40,6 +40,8 @@ from extproc.traffic import Catalog, EndpointSpec, ServingEndpoint, TrafficTable
 
 _log = logger(__name__)
 
+_USUAL_PARTS: Final = 25
+"""Objects, lists and values in the document of an endpoint with two entities."""
 _TURNS: Final = 1000
 """How often a change is planned anew because somebody else was first. Each time somebody was, so nobody stands still."""
 _TOLD: Final = 10
@@ -259,7 +261,7 @@ class Desk:
             effects = [self._effect(step, compiled[step.name]) for step in steps]
             return _Prepared(steps, Learnt(records, compiled, {}), tuple(effects))
 
-        prepared = await aside(len(change.documents) if isinstance(change, Declare) else 1, prepare)
+        prepared = await aside(_weight(change), prepare)
         for step in prepared.steps:
             if step.name in self._desired.unreadable:
                 why = self._desired.unreadable[step.name]
@@ -310,6 +312,19 @@ class Desk:
         """Wait for changes that are under way, and close the store."""
         await asyncio.gather(*self._under_way, return_exceptions=True)
         await self._replica.store.close()
+
+
+def _weight(change: DeskChange) -> int:
+    """How much work it is, in endpoints of the usual size."""
+    if isinstance(change, Declare):
+        return len(change.documents)
+    level: list[object] = [getattr(change, "document", None)]
+    parts = 0
+    while level and parts < MANY * _USUAL_PARTS:
+        parts += len(level)
+        maps = [list(each.values()) for each in level if isinstance(each, dict)]
+        level = [inner for each in (*maps, *(each for each in level if isinstance(each, list))) for inner in each]
+    return max(1, parts // _USUAL_PARTS)
 
 
 def _tell(steps: Sequence[Step], number: int, reason: str) -> None:

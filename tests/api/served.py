@@ -50,6 +50,7 @@ class Api:
     down: set[str] = field(default_factory=set)
     """Pools that can't serve."""
     port: int = 0
+    server: ApiServer | None = None
     token: str | None = None
 
     async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
@@ -103,7 +104,7 @@ async def served(
     )
     if opened:
         await bench.desk.open()
-    server = ApiServer(application(inside, api.instruments), bounds)
+    api.server = server = ApiServer(application(inside, api.instruments), bounds)
     try:
         api.port = await server.start("127.0.0.1", 0)
         yield api
