@@ -34,7 +34,7 @@ _GRPC_HEAD: Final = (len(_GRPC_BLOCK) >> 8, len(_GRPC_BLOCK) & 255, int(Kind.HEA
 Pieces: TypeAlias = tuple[bytes | memoryview, ...]
 """A message in pieces, so that a large body is not copied to have its head put in front."""
 
-SLICE: Final = 2**20
+SLICE: Final = 2**22
 """So much of large answers is written at once; what is behind it waits until the socket has taken it."""
 _SHUT: Final = -(2**62)
 """The window of a stream that is over: no message fits, so that the usual path needs no look at the state."""

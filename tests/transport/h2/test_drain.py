@@ -13,6 +13,7 @@ from grpc import aio
 
 from extproc.domain import Decision
 from extproc.transport.h2 import server as module
+from extproc.transport.h2.outbox import SLICE
 from extproc.transport.h2.server import Peer
 from tests.fakes import messages
 from tests.fakes.decider import FakeDecider
@@ -226,13 +227,13 @@ class TestDrain:
 class TestLargeAnswers:
     """They are written in slices, each when the socket has taken the one before."""
 
-    SIZE = 50 * 60_000
+    SIZE = 200 * 60_000
 
     async def under_way(self) -> PeerWire:
         wire = PeerWire(services=services_of(FakeDecider(Decision())))
         wire.send(settings(INITIAL_WINDOW_SIZE=2**30), window(0, 2**30))
         wire.send(headers(1), data(1, message(messages.request_headers(modes=(4, 0)))))
-        for _ in range(50):
+        for _ in range(200):
             for frame in (message(messages.request_body(bytes(60_000)))[at : at + 16_000] for at in range(0, 61_000, 16_000)):
                 wire.peer.data_received(bytes(data(1, frame)))
         assert sum(line.startswith("DATA") for line in wire.sent()) == 0
@@ -242,9 +243,9 @@ class TestLargeAnswers:
     async def test_wait_for_the_socket(self) -> None:
         wire = await self.under_way()
         out = wire.transport.out
-        assert 2**20 <= len(out) < 2**21
+        assert SLICE <= len(out) < SLICE + 2**20
         await asyncio.sleep(0)
-        assert 2**21 <= len(out) < 3 * 2**20
+        assert 2 * SLICE <= len(out) < 2 * SLICE + 2**20
         wire.peer.pause_writing()
         written = len(out)
         for _ in range(3):

@@ -329,9 +329,9 @@ class TestSlices:
     def full(self, frame: int = 16_384) -> tuple[Sender, int]:
         sender = Sender(stream=2**30, connection=2**30, frame=frame)
         stream = sender.open()
-        for _ in range(60):
+        for _ in range(240):
             sender.outbox.message(stream, (b"head", memoryview(bytes(60_000))))
-        size = 60 * 60_009
+        size = 240 * 60_009
         return sender, size
 
     @pytest.mark.parametrize("frame", [16_384, 2**20])
