@@ -16,6 +16,7 @@ from typing import TypeAlias
 from extproc import names
 from extproc.app.adapters.configmaps import WatchedAdapters
 from extproc.app.adapters.file import AdaptersFile
+from extproc.app.api import ApiPort, api_parts, can_serve
 from extproc.app.cluster import Cluster
 from extproc.app.component import Component
 from extproc.app.config_file import ConfigFile, read_document
@@ -337,12 +338,30 @@ def _plan_endpoints(plan: _Plan, settings: GatewaySettings, store: RevisionStore
         )
         plan.components.append(providers)
         plan.components.append(ServingEndpoints(desk, table.live, parts.adapters, parts.serving_metrics))
+        _plan_api(plan, settings, desk, table.live)
         plan.components += endpoint_feeders(desk, settings.config_file, file, plan.files)
         if settings.endpoint_configmaps and plan.cluster is not None:
             plan.components.append(WatchedEndpoints(desk, plan.cluster, settings.endpoint_configmaps_namespace))
     except SettingsError as error:
         plan.problems += error.problems
         plan.check()
+
+
+def _plan_api(plan: _Plan, settings: GatewaySettings, desk: Desk, table: Live[TrafficTable]) -> None:
+    """The REST API, and who may ask it; its tokens are the data plane's too. Raises SettingsError."""
+    parts = plan.parts
+    if not settings.api_port and settings.api_tokens_file is None:
+        return
+    if settings.api_auth_mode == "kubernetes" and plan.cluster is None:
+        plan.cluster = Cluster(settings.kubeconfig, plan.instruments, why="--api-auth=kubernetes")
+        plan.components.append(plan.cluster)
+    components, tokens = api_parts(
+        settings, desk, table, can_serve(plan.stores), parts.telemetry, cluster=plan.cluster, reuse_port=settings.reuse_port
+    )
+    plan.components += [each for each in components if settings.api_port or not isinstance(each, ApiPort)]
+    if settings.data_plane_auth != "off":
+        parts.tokens = tokens
+        parts.check_every_path = settings.data_plane_auth == "all"
 
 
 def _catalog(config: GatewayParts, routes: RouteTable, adapters: Live[AdapterMap]) -> Catalog:

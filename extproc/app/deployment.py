@@ -22,9 +22,11 @@ from extproc.observability.serving import LimitMetrics, ServingMetrics
 from extproc.request import KeyFinder, ParseOptions
 from extproc.settings.commands import PickingSettings
 from extproc.settings.router import HeaderRules
+from extproc.settings.tokens import TokenTable
 from extproc.stages import (
     AdmitByPriority,
     AskProvider,
+    CheckAccess,
     FindEndpoint,
     FindStored,
     LimitRate,
@@ -50,6 +52,10 @@ class Parts:
     headers: HeaderRules = field(default_factory=HeaderRules)
     routes: Live[RouteTable] = field(default_factory=lambda: Live(RouteTable([])))
     serving: Live[TrafficTable] = field(default_factory=lambda: Live(TrafficTable(), "serving endpoints"))
+    tokens: Live[TokenTable] | None = None
+    """Who may query serving endpoints; None: everybody."""
+    check_every_path: bool = False
+    """Also what is not below /serving-endpoints/ needs a token."""
     providers: Providers | None = None
     """What is known of external providers; None: nothing serves external models."""
     key_headers: Sequence[str] = ("x-user-id",)
@@ -93,6 +99,11 @@ def route_to_pool(parts: Parts) -> Stage:
 def find_endpoint(parts: Parts) -> Stage:
     """Serving endpoints by their names."""
     return FindEndpoint(parts.serving, parts.routes, parts.adapters)
+
+
+def check_access(parts: Parts) -> Stage:
+    """Tokens of requests."""
+    return CheckAccess(parts.tokens, every_path=parts.check_every_path)
 
 
 def limit_rate(parts: Parts) -> Stage:
@@ -148,7 +159,7 @@ def ask_provider(parts: Parts) -> Stage:
 
 
 _PICKING: Final = (rewrite_model, admit_by_priority, pick_endpoint)
-_SERVING: Final = (find_endpoint, limit_rate, serve_endpoint, ask_provider)
+_SERVING: Final = (find_endpoint, check_access, limit_rate, serve_endpoint, ask_provider)
 STAGES: Final[Mapping[str, Sequence[MakeStage]]] = {
     "bbr": (model_headers,),
     "epp": (find_stored, *_PICKING),

@@ -6,8 +6,9 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, field_validator, model_validator
 
+from extproc.settings.api import ApiSettings
 from extproc.settings.base import Duration, Port, Settings, setting
-from extproc.settings.endpoints import ExternalSettings, ServingEndpointsSettings
+from extproc.settings.endpoints import DataPlaneSettings, ExternalSettings, ServingEndpointsSettings
 from extproc.settings.picker import check_gates
 from extproc.settings.router import HeaderRules, parse_plugins
 from extproc.settings.selection import check_ports, parse_selector
@@ -256,7 +257,11 @@ class EppSettings(ElectionSettings, PickerConfigSettings, PickerSettings):
     """
 
 
-class GatewaySettings(EarlySettings, ServingEndpointsSettings, ExternalSettings, PickerSettings):
+class EndpointSettings(ServingEndpointsSettings, ExternalSettings, ApiSettings, DataPlaneSettings):
+    """All of serving endpoints."""
+
+
+class GatewaySettings(EarlySettings, EndpointSettings, PickerSettings):
     """Gateway: both stages on one ExtProc stream: the model from the body, its pool, and the endpoint in the pool."""
 
     config_file: str = setting(None, "Gateway config, YAML (apiVersion extproc.dev/v1alpha1, kind Gateway).", required=True)

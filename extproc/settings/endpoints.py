@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from pydantic import field_validator
 
@@ -82,3 +83,13 @@ class ExternalSettings(Settings):
             if not _ALLOWED.fullmatch(host):
                 raise ValueError(f"{host[:80]!r} is no host; expected host or host:port")
         return tuple([host.lower() for host in value])
+
+
+class DataPlaneSettings(Settings):
+    """Who may send requests."""
+
+    data_plane_auth: Literal["serving-endpoints", "all", "off"] = setting(
+        "serving-endpoints",
+        "Which requests need a token of --api-tokens-file with the right to query: those below /serving-endpoints/, all, or "
+        "none (off). Without a file of tokens none does.",
+    )

@@ -2,8 +2,8 @@
 
     bbr       ModelHeaders
     epp       FindStored, RewriteModel, AdmitByPriority, PickEndpoint
-    gateway   ModelHeaders, FindStored, FindEndpoint, LimitRate, ServeEndpoint, AskProvider, RouteToPool, RewriteModel,
-              AdmitByPriority, PickEndpoint
+    gateway   ModelHeaders, FindStored, FindEndpoint, CheckAccess, LimitRate, ServeEndpoint, AskProvider, RouteToPool,
+              RewriteModel, AdmitByPriority, PickEndpoint
 
 Rewrites and objectives belong to a pool, so they come behind the route to it; the route and the headers go by the model that
 the client named.
@@ -12,6 +12,7 @@ A stage reads the request and adds to the draft; it may answer the client itself
 and counts nothing; that is what its hooks are for (`stage.py`).
 """
 
+from extproc.stages.access import CheckAccess
 from extproc.stages.admit import AdmitByPriority
 from extproc.stages.ask import AskProvider, Providers
 from extproc.stages.draft import Booking, Choice, Draft, Reasons
@@ -32,6 +33,7 @@ __all__ = [
     "AdmitByPriority",
     "AskProvider",
     "Booking",
+    "CheckAccess",
     "Choice",
     "Draft",
     "Ending",
