@@ -63,6 +63,12 @@ class Entities:
         self.ends: list[tuple[int, bool]] = []
         """Status, and whether the answer's end was seen, of each attempt; not of a request that was handed over."""
 
+    def begin(self, entities: Sequence[Entity]) -> None:
+        """Others from now on, and nothing was asked for yet."""
+        self.entities = tuple(entities)
+        for seen in (self.attempts, self.draws, self.ends):
+            seen.clear()
+
     def decide(self, request: InferenceRequest, draft: Draft) -> Step:
         head, body = request.head, draft.body or b""
         self.attempts.append(head.attempt)
@@ -112,6 +118,11 @@ class Servers:
     def __init__(self, does: Mapping[str, Do]) -> None:
         self.does = dict(does)
         self.asked: list[Exchange] = []
+
+    def begin(self, does: Mapping[str, Do]) -> None:
+        """They do this from now on, and were asked for nothing yet."""
+        self.does = dict(does)
+        self.asked.clear()
 
     @property
     def models(self) -> list[str]:

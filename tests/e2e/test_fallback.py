@@ -8,11 +8,12 @@ import hashlib
 import http.client
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tests.e2e import raw
 from tests.e2e.attempts import (
@@ -38,6 +39,27 @@ BOTH = [INVOCATIONS, CHAT]
 """Straight to the attempts, and handed over when the body was read."""
 
 
+together = pytest.mark.asyncio(loop_scope="module")
+"""For tests behind the Envoy that is `standing`."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def standing(
+    envoy_binary: Path, tmp_path_factory: pytest.TempPathFactory, transport: TransportName
+) -> AsyncIterator[Before]:
+    """One Envoy for all tests that want nothing special of it: to start one takes longer than any of them."""
+    async with attempts(envoy_binary, tmp_path_factory.mktemp("standing"), [A, B], transport=transport) as before:
+        yield before
+
+
+async def fresh(standing: Before, entities: Sequence[Entity], does: Mapping[str, Do] = {}) -> Before:
+    """With these entities, when all of the test before is over."""
+    await until_over(standing)
+    standing.entities.begin(entities)
+    standing.servers.begin(does)
+    return standing
+
+
 async def until_over(before: Before) -> None:
     """Every attempt has ended by our books."""
     async with asyncio.timeout(10):
@@ -45,110 +67,113 @@ async def until_over(before: Before) -> None:
             await asyncio.sleep(0.01)
 
 
+@together
 @pytest.mark.parametrize("path", BOTH)
-async def test_the_first_entity_answers(envoy_binary: Path, tmp_path: Path, transport: TransportName, path: str) -> None:
-    async with attempts(envoy_binary, tmp_path, [A, B], transport=transport) as before:
-        got = await before.ask(path=path)
-        assert (got.status, got.json) == (200, {"model": "a"})
-        assert got.headers["served-model-name"] == "a"
-        assert before.servers.models == ["a"]
-        assert before.servers.asked[0].path == "/v1/a"
+async def test_the_first_entity_answers(standing: Before, path: str) -> None:
+    before = await fresh(standing, [A, B])
+    got = await before.ask(path=path)
+    assert (got.status, got.json) == (200, {"model": "a"})
+    assert got.headers["served-model-name"] == "a"
+    assert before.servers.models == ["a"]
+    assert before.servers.asked[0].path == "/v1/a"
 
 
+@together
 @pytest.mark.parametrize("path", BOTH)
 @pytest.mark.parametrize(
     "fails",
     [*(says(status) for status in (429, 500, 502, 503, 504, 529)), cuts, cuts_after_head],
     ids=["429", "500", "502", "503", "504", "529", "cut", "cut before the first event"],
 )
-async def test_a_failure_is_followed_by_the_next_entity(
-    envoy_binary: Path, tmp_path: Path, transport: TransportName, fails: Do, path: str
-) -> None:
-    async with attempts(envoy_binary, tmp_path, [A, B], {"a": fails}, transport=transport) as before:
-        got = await before.ask(path=path)
-        assert (got.status, got.json) == (200, {"model": "b"})
-        assert got.headers["served-model-name"] == "b"
-        assert "x-extproc-next-entity" not in got.headers
-        assert before.servers.models[-1] == "b"
-        last = before.servers.asked[-1]
-        assert last.path == "/v1/b"
-        assert last.headers["authorization"] == "Bearer b"
-        await until_over(before)
+async def test_a_failure_is_followed_by_the_next_entity(standing: Before, fails: Do, path: str) -> None:
+    before = await fresh(standing, [A, B], {"a": fails})
+    got = await before.ask(path=path)
+    assert (got.status, got.json) == (200, {"model": "b"})
+    assert got.headers["served-model-name"] == "b"
+    assert "x-extproc-next-entity" not in got.headers
+    assert before.servers.models[-1] == "b"
+    last = before.servers.asked[-1]
+    assert last.path == "/v1/b"
+    assert last.headers["authorization"] == "Bearer b"
+    await until_over(before)
 
 
+@together
 @pytest.mark.parametrize("first", [Entity("a", REFUSES), Entity("a", empty=True)], ids=["refused", "empty pool"])
 @pytest.mark.parametrize("path", BOTH)
-async def test_nobody_is_there(envoy_binary: Path, tmp_path: Path, transport: TransportName, first: Entity, path: str) -> None:
-    async with attempts(envoy_binary, tmp_path, [first, B], transport=transport) as before:
-        got = await before.ask(path=path)
-        assert (got.status, got.json) == (200, {"model": "b"})
-        assert before.servers.models == ["b"]
+async def test_nobody_is_there(standing: Before, first: Entity, path: str) -> None:
+    before = await fresh(standing, [first, B])
+    got = await before.ask(path=path)
+    assert (got.status, got.json) == (200, {"model": "b"})
+    assert before.servers.models == ["b"]
 
 
+@together
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 413, 422])
-async def test_other_statuses_are_the_answer(envoy_binary: Path, tmp_path: Path, transport: TransportName, status: int) -> None:
-    async with attempts(envoy_binary, tmp_path, [A, B], {"a": says(status)}, transport=transport) as before:
-        got = await before.ask()
-        assert (got.status, got.json) == (status, {"error": "a"})
-        assert before.servers.models == ["a"]
+async def test_other_statuses_are_the_answer(standing: Before, status: int) -> None:
+    before = await fresh(standing, [A, B], {"a": says(status)})
+    got = await before.ask()
+    assert (got.status, got.json) == (status, {"error": "a"})
+    assert before.servers.models == ["a"]
 
 
+@together
 @pytest.mark.parametrize("path", BOTH)
-async def test_all_fail_and_the_last_answer_is_the_clients(
-    envoy_binary: Path, tmp_path: Path, transport: TransportName, path: str
-) -> None:
+async def test_all_fail_and_the_last_answer_is_the_clients(standing: Before, path: str) -> None:
     does = {"a": says(503), "b": says(500), "c": says(429, "retry-after: 7")}
-    async with attempts(envoy_binary, tmp_path, [A, B, C], does, transport=transport) as before:
-        got = await before.ask(path=path)
-        assert (got.status, got.json) == (429, {"error": "c"})
-        assert (got.headers["retry-after"], got.headers["served-model-name"]) == ("7", "c")
-        assert "x-extproc-next-entity" not in got.headers
-        assert before.servers.models == ["a", "b", "c"]
-        await until_over(before)
+    before = await fresh(standing, [A, B, C], does)
+    got = await before.ask(path=path)
+    assert (got.status, got.json) == (429, {"error": "c"})
+    assert (got.headers["retry-after"], got.headers["served-model-name"]) == ("7", "c")
+    assert "x-extproc-next-entity" not in got.headers
+    assert before.servers.models == ["a", "b", "c"]
+    await until_over(before)
 
 
-async def test_the_last_is_cut(envoy_binary: Path, tmp_path: Path, transport: TransportName) -> None:
+@together
+async def test_the_last_is_cut(standing: Before) -> None:
     """503 of Envoy's own, after its repeats within the entity."""
-    async with attempts(envoy_binary, tmp_path, [A, B], {"a": says(503), "b": cuts}, transport=transport) as before:
-        got = await before.ask()
-        assert got.status == 503
-        assert got.headers["served-model-name"] == "b"
-        assert before.entities.attempts == [1, 2]
+    before = await fresh(standing, [A, B], {"a": says(503), "b": cuts})
+    got = await before.ask()
+    assert got.status == 503
+    assert got.headers["served-model-name"] == "b"
+    assert before.entities.attempts == [1, 2]
 
 
-async def test_fifteen_entities_are_asked_once_each(envoy_binary: Path, tmp_path: Path, transport: TransportName) -> None:
+@together
+async def test_fifteen_entities_are_asked_once_each(standing: Before) -> None:
     entities = [Entity(f"m{number}", number % 5) for number in range(15)]
     does = {entity.model: says(503) for entity in entities}
-    async with attempts(envoy_binary, tmp_path, entities, does, transport=transport) as before:
-        assert (await before.ask()).json == {"error": "m14"}
-        assert before.servers.models == [entity.model for entity in entities]
+    before = await fresh(standing, entities, does)
+    assert (await before.ask()).json == {"error": "m14"}
+    assert before.servers.models == [entity.model for entity in entities]
 
 
+@together
 @pytest.mark.parametrize("path", BOTH)
 @pytest.mark.parametrize("size", [1_000, 100_000, 5_000_000, 20_000_000])
-async def test_each_attempt_has_the_whole_body(
-    envoy_binary: Path, tmp_path: Path, transport: TransportName, size: int, path: str
-) -> None:
-    async with attempts(envoy_binary, tmp_path, [A, B, C], {"a": says(429), "b": cuts}, transport=transport) as before:
-        body = b'{"pad": "%s", "model": "ep"}' % hashlib.shake_256(b"x").hexdigest(size // 2).encode()
-        got = await before.ask(body, path)
-        assert (got.status, got.json) == (200, {"model": "c"})
-        assert set(before.servers.models) == {"a", "b", "c"}
-        for each in before.servers.asked:
-            assert each.body.replace(json.dumps(json.loads(each.body)["model"]).encode(), b'"ep"') == body
+async def test_each_attempt_has_the_whole_body(standing: Before, size: int, path: str) -> None:
+    before = await fresh(standing, [A, B, C], {"a": says(429), "b": cuts})
+    body = b'{"pad": "%s", "model": "ep"}' % hashlib.shake_256(b"x").hexdigest(size // 2).encode()
+    got = await before.ask(body, path)
+    assert (got.status, got.json) == (200, {"model": "c"})
+    assert set(before.servers.models) == {"a", "b", "c"}
+    for each in before.servers.asked:
+        assert each.body.replace(json.dumps(json.loads(each.body)["model"]).encode(), b'"ep"') == body
 
 
+@together
 @pytest.mark.parametrize("path", BOTH)
-async def test_trailers_of_a_request(envoy_binary: Path, tmp_path: Path, transport: TransportName, path: str) -> None:
+async def test_trailers_of_a_request(standing: Before, path: str) -> None:
     """With HTTP/2. Behind ext_proc Envoy repeats no request with trailers (issue 45470 there), so a handed over one has one
     attempt, and its failure is the answer."""
-    async with attempts(envoy_binary, tmp_path, [A, B], {"a": says(503)}, transport=transport) as before:
-        headers = {"content-type": "application/json", "trailer": "x-sum"}
-        got = await asyncio.to_thread(raw.h2_post, before.url, path, b'{"model": "ep"}', headers, {"x-sum": "4711"})
-        assert json.loads(got) == ({"model": "b"} if path == INVOCATIONS else {"error": "a"})
-        for each in before.servers.asked:
-            assert each.body in (b'{"model": "a"}', b'{"model": "b"}')
-            assert each.trailers == {"x-sum": "4711"}
+    before = await fresh(standing, [A, B], {"a": says(503)})
+    headers = {"content-type": "application/json", "trailer": "x-sum"}
+    got = await asyncio.to_thread(raw.h2_post, before.url, path, b'{"model": "ep"}', headers, {"x-sum": "4711"})
+    assert json.loads(got) == ({"model": "b"} if path == INVOCATIONS else {"error": "a"})
+    for each in before.servers.asked:
+        assert each.body in (b'{"model": "a"}', b'{"model": "b"}')
+        assert each.trailers == {"x-sum": "4711"}
 
 
 @pytest.mark.parametrize("path", BOTH)
