@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import pytest_asyncio
 
 from extproc.app import Service, build
 from extproc.app.endpoints import ServingEndpoints
@@ -132,28 +133,45 @@ async def streams(exchange: Exchange) -> None:
     await exchange.end()
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def standing(envoy_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    """One gateway and one Envoy for all tests of an endpoint whose entity `a` is asked first, and then `b`."""
+    async with gateway(envoy_binary, tmp_path_factory.mktemp("standing"), spec(a=100, b=0)) as at:
+        yield at
+
+
+async def fresh(standing: Running, does: Mapping[str, Do]) -> Running:
+    """The model servers do this, and were asked for nothing yet."""
+    async with asyncio.timeout(10):
+        while standing.in_flight():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # Envoy's last word
+    standing.servers.begin({f"model-{name}": do for name, do in does.items()})
+    return standing
+
+
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("path", [*BOTH, "/serving-endpoints/chat/completions"])
 @pytest.mark.parametrize("fails", [None, says(429), says(503), cuts_after_head], ids=["good", "429", "503", "cut"])
-async def test_an_entity_answers_wholly(envoy_binary: Path, tmp_path: Path, fails: Do | None, path: str) -> None:
+async def test_an_entity_answers_wholly(standing: Running, fails: Do | None, path: str) -> None:
     """Its model in the body, its path; and in the answer the client's name of the endpoint and which entity it was."""
-    does = {"a": fails or answers, "b": answers}
-    async with gateway(envoy_binary, tmp_path, spec(a=100, b=0), does) as at:
-        got = await at.ask(path)
-        by = "b" if fails else "a"
-        assert (got.status, got.json) == (200, {"object": "chat.completion", "model": "chat"})
-        assert got.headers["served-model-name"] == by
-        last = at.servers.asked[-1]
-        assert json.loads(last.body) == {**MESSAGES, "model": f"model-{by}"}
-        assert last.path == CHAT
-        assert list(dict.fromkeys(at.servers.models)) == (["model-a", "model-b"] if fails else ["model-a"])
+    at = await fresh(standing, {"a": fails or answers, "b": answers})
+    got = await at.ask(path)
+    by = "b" if fails else "a"
+    assert (got.status, got.json) == (200, {"object": "chat.completion", "model": "chat"})
+    assert got.headers["served-model-name"] == by
+    last = at.servers.asked[-1]
+    assert json.loads(last.body) == {**MESSAGES, "model": f"model-{by}"}
+    assert last.path == CHAT
+    assert list(dict.fromkeys(at.servers.models)) == (["model-a", "model-b"] if fails else ["model-a"])
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("path", BOTH)
-async def test_a_stream_of_the_second_entity(envoy_binary: Path, tmp_path: Path, path: str) -> None:
-    async with gateway(envoy_binary, tmp_path, spec(a=100, b=0), {"a": cuts_after_head, "b": streams}) as at:
-        got = await at.ask(path, stream=True)
-        assert got.body == b'data: {"object":"chat.completion.chunk","model":"chat"}\n\n' * 2
-        assert got.headers["served-model-name"] == "b"
+async def test_a_stream_of_the_second_entity(standing: Running, path: str) -> None:
+    at = await fresh(standing, {"a": cuts_after_head, "b": streams})
+    got = await at.ask(path, stream=True)
+    assert got.body == b'data: {"object":"chat.completion.chunk","model":"chat"}\n\n' * 2
+    assert got.headers["served-model-name"] == "b"
 
 
 @pytest.mark.parametrize("path", BOTH)
