@@ -13,7 +13,7 @@ from itertools import count
 
 from extproc.control.store import Change, RevisionStore, StoreUnavailable, Superseded
 from extproc.storage.open import open_store
-from tests.storage.killing import ACK
+from tests.storage.killing import ACK, ALL
 
 TASKS = 50
 AT_THE_STORE = 8
@@ -41,7 +41,7 @@ async def commit_for_ever(store: RevisionStore, prefix: str, task: int, room: as
 
 
 async def main(url: str, prefix: str) -> None:
-    store = open_store(url)
+    store = open_store(url, ALL)
     await store.open()
     latest = [0]
     room = asyncio.Semaphore(AT_THE_STORE)

@@ -9,9 +9,14 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Self
+
+from extproc.storage.keep import Keep
 
 ROOT = Path(__file__).resolve().parents[2]
 ACK = "ack "
+ALL = Keep(revisions=1_000_000)
+"""All of history is looked at, however much faster one process is than another."""
 
 
 class Replica:
@@ -39,12 +44,16 @@ class Replica:
         found = self.acknowledged(enough)
         time.sleep(random.Random(enough).uniform(0, 0.03))  # not always where a commit begins: one takes about so long
         self._process.kill()
-        found += self._acks
-        self.close()
-        return found
+        return found + list(self._acks)
 
     def close(self) -> None:
         self._process.kill()
         self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

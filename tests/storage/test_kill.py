@@ -36,7 +36,8 @@ def check_whole(state: State, revisions: list[Revision], acked: list[str]) -> No
 async def kill_again_and_again(url: str, rounds: int) -> None:
     acked: list[str] = []
     for turn in range(rounds):
-        acked += Replica("committer", url, f"r{turn}").killed(5 + 10 * turn)
+        with Replica("committer", url, f"r{turn}") as replica:
+            acked += replica.killed(5 + 10 * turn)
         state, revisions = await stored(url)
         check_whole(state, revisions, acked)
     assert len(acked) >= sum(5 + 10 * turn for turn in range(rounds))
@@ -52,14 +53,14 @@ async def test_postgres(postgres: PostgresServer) -> None:
 
 async def test_a_crash_of_the_server_loses_nothing_and_the_store_comes_back(postgres: PostgresServer) -> None:
     url = postgres.url(postgres.new_schema())
-    replica = Replica("committer", url, "r")
-    acked = replica.acknowledged(30)
-    postgres.stop("immediate")
-    postgres.start()
-    known = (await stored(url))[0].number
+    with Replica("committer", url, "r") as replica:
+        acked = replica.acknowledged(30)
+        postgres.stop("immediate")
+        postgres.start()
+        known = (await stored(url))[0].number
 
-    while int(acked[-1].split()[0]) <= known:
-        acked += replica.acknowledged(1)  # what it wrote before the crash; then what it commits after that
-    acked += replica.killed(10)
+        while int(acked[-1].split()[0]) <= known:
+            acked += replica.acknowledged(1)  # what it wrote before the crash; then what it commits after that
+        acked += replica.killed(10)
 
     check_whole(*await stored(url), acked)

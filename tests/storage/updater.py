@@ -14,7 +14,7 @@ from extproc.control.changes import Create, UpdateConfig
 from extproc.control.errors import AlreadyExists
 from extproc.storage.open import open_store
 from tests.control.desks import Bench, document, split
-from tests.storage.killing import ACK
+from tests.storage.killing import ACK, ALL
 
 UPDATES = 50
 
@@ -29,7 +29,7 @@ async def update_for_ever(bench: Bench, prefix: str, task: int) -> None:
 
 
 async def main(url: str, prefix: str) -> None:
-    bench = Bench(open_store(url))
+    bench = Bench(open_store(url, ALL))
     await bench.desk.open()
     with suppress(AlreadyExists):
         await bench.desk.apply(Create(document()), "test")
