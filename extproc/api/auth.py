@@ -108,10 +108,11 @@ class Tokens:
     async def caller(self, headers: Mapping[str, str], address: str) -> Caller:
         token = _bearer(headers)
         digest = digest_of(token)
-        _check_pace(self._failures, address, digest)
+        forwarded = headers.get("x-forwarded-for", "")
+        _check_pace(self._failures, address, digest, forwarded)
         grant = self._table.value.grant(token)
         if grant is None:
-            self._failures.failed(address, digest)
+            self._failures.failed(address, digest, forwarded)
             raise _unknown("The token is not known here, or is no longer good")
         self._failures.succeeded(digest)
         return _Bearer(grant)
@@ -156,11 +157,12 @@ class Reviewed:
     async def caller(self, headers: Mapping[str, str], address: str) -> Caller:
         token = _bearer(headers)
         digest = digest_of(token)
-        _check_pace(self._failures, address, digest)
+        forwarded = headers.get("x-forwarded-for", "")
+        _check_pace(self._failures, address, digest, forwarded)
         user = await self._reviews.user(token)
         if isinstance(user, Refusal):
             if user.status == 401:
-                self._failures.failed(address, digest)
+                self._failures.failed(address, digest, forwarded)
             raise _as_error(user)
         self._failures.succeeded(digest)
         return _Known(user, self._reviews)
@@ -206,8 +208,8 @@ def _unknown(message: str) -> ApiError:
     return ApiError(401, "UNAUTHENTICATED", message, {"WWW-Authenticate": 'Bearer realm="serving-endpoints"'})
 
 
-def _check_pace(failures: Failures, address: str, digest: bytes) -> None:
-    wait_s = failures.wait_s(address, digest)
+def _check_pace(failures: Failures, address: str, digest: bytes, forwarded: str) -> None:
+    wait_s = failures.wait_s(address, digest, forwarded)
     if wait_s > 0:
         seconds = math.ceil(wait_s)
         words = f"Too many tokens from this address were not known here; the next one is looked at in {seconds} s"

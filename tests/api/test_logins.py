@@ -40,6 +40,30 @@ def test_ipv6_networks_are_one() -> None:
     assert failures.wait_s("::ffff:10.0.0.2", b"y") == 0
 
 
+def test_who_is_behind_a_proxy_waits_alone() -> None:
+    clock = FakeClock()
+    failures = Failures(clock, at_once=2, per_s=1.0)
+    for _ in range(3):
+        failures.failed("127.0.0.1", b"x", "1.1.1.1, 10.0.0.1")
+    assert failures.wait_s("127.0.0.1", b"y", "2.2.2.2,10.0.0.1") > 0, "the last one counts: others are the client's words"
+    assert failures.wait_s("127.0.0.1", b"y", "10.0.0.2") == 0
+    assert failures.wait_s("127.0.0.1", b"y") == 0
+
+
+def test_inventing_addresses_gains_little() -> None:
+    clock = FakeClock()
+    failures = Failures(clock, at_once=2, per_s=1.0)
+    looked = 0
+    for number in range(1000):
+        if failures.wait_s("10.0.0.1", b"x", f"10.1.{number >> 8}.{number & 255}") == 0:
+            failures.failed("10.0.0.1", b"x", f"10.1.{number >> 8}.{number & 255}")
+            looked += 1
+    assert looked == 2 * 20
+    clock.advance(1)
+    assert failures.wait_s("10.0.0.1", b"x", "10.9.9.9") == 0
+    assert failures.wait_s("10.0.0.2", b"x", "10.9.9.9") == 0
+
+
 @given(st.lists(st.tuples(st.text(max_size=3), st.binary(max_size=2), st.floats(0, 10)), max_size=50))
 def test_nobody_guesses_faster_than_the_bucket_fills(tries: list[tuple[str, bytes, float]]) -> None:
     clock = FakeClock()
