@@ -155,7 +155,7 @@ def pick_endpoint(parts: Parts) -> Stage:
 
 def ask_provider(parts: Parts) -> Stage:
     """External models."""
-    return AskProvider(parts.providers)
+    return AskProvider(parts.providers, parts.decisions)
 
 
 _PICKING: Final = (rewrite_model, admit_by_priority, pick_endpoint)

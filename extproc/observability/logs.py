@@ -81,7 +81,8 @@ def configure(verbosity: int, fd: int = _STANDARD_ERROR) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level_of(verbosity))
     logging.captureWarnings(True)
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    for chatty in ("aiohttp.access", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from extproc import names
 from extproc.credentials import Secret
-from extproc.domain import InferenceRequest, ResponseReader
+from extproc.domain import NO_LOAD, Endpoint, InferenceRequest, ResponseReader
 from extproc.errors import EntityNotServed, ProxyNotFit, UnreadableBody
 from extproc.external import ExternalModel, ProviderReader, asked, payload_of, provider_call
+from extproc.observability.decisions import DecisionLog, DecisionRecord
 from extproc.response import Measurement
-from extproc.stages.draft import Draft
-from extproc.stages.stage import ENOUGH, NO_HOOKS, Step
+from extproc.stages.draft import Draft, Provided
+from extproc.stages.stage import ENOUGH, Ending, Hooks, Step
 from extproc.traffic import ExternalSpec, ServedEntity
 
 
@@ -39,11 +40,20 @@ class AskProvider:
     Envoy carries it to the address that we give it, over TLS to whom `:authority` names (envoy/serving-endpoints.yaml).
     """
 
-    def __init__(self, providers: Providers | None, wall_clock: Callable[[], float] = time.time) -> None:
-        """Without `providers` nothing serves external models."""
+    def __init__(
+        self,
+        providers: Providers | None,
+        log: DecisionLog | None = None,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Without `providers` nothing serves external models; without `log` no decision is kept."""
         self._providers = providers
+        self._log = log
+        self._clock = clock
         self._wall_clock = wall_clock
-        self.hooks = NO_HOOKS
+        self.hooks = Hooks(committed=self._committed, ended=self._ended)
 
     def decide(self, request: InferenceRequest, draft: Draft) -> Step:
         entity = draft.entity
@@ -89,10 +99,45 @@ class AskProvider:
             return ProviderReader(call, asks, client_model, created_s, measurement)
 
         draft.make_reader = reader
+        draft.provided = Provided(model.base.authority, address)
         if draft.reasons is not None:
             draft.reasons.of(
                 self, {"provider": spec.provider, "model": spec.name, "authority": model.base.authority, "address": address}
             )
+
+    def _committed(self, request: InferenceRequest, draft: Draft) -> None:
+        provided, entity = draft.provided, draft.entity
+        if provided is None or entity is None or self._log is None:
+            return
+        host, _, port = provided.address.rpartition(":")
+        self._log.add(
+            DecisionRecord(
+                at_s=self._wall_clock(),
+                request_id=request.head.text(names.REQUEST_ID_HEADER),
+                model=draft.model,
+                target_model=draft.target_model,
+                priority=draft.priority,
+                pool="",
+                endpoint=Endpoint(host.strip("[]"), int(port), name=provided.authority),
+                fallbacks=(),
+                score=0.0,
+                candidates=1,
+                load=NO_LOAD,
+                waiting=_UNKNOWN,
+                in_flight=_UNKNOWN,
+                took_s=self._clock() - draft.started_s,
+                outcome=provided.outcome,
+                entity=f"{entity.endpoint}/{entity.name}",
+                entity_reason=draft.entity_reason,
+            )
+        )
+
+    def _ended(self, draft: Draft, ending: Ending) -> None:
+        if draft.provided is not None:
+            draft.provided.outcome.status = ending.status
+
+
+_UNKNOWN: Final = float("nan")
 
 
 def _is_ours(name: str) -> bool:

@@ -43,6 +43,18 @@ class Booking:
         self.outcome = outcome
 
 
+class Provided:
+    """Who serves a request from outside, for the record."""
+
+    __slots__ = ("address", "authority", "outcome")
+
+    def __init__(self, authority: str, address: str) -> None:
+        self.authority = authority
+        self.address = address
+        """`ip:port`."""
+        self.outcome = Outcome()
+
+
 class Charge:
     """What a request costs of a serving endpoint's limits."""
 
@@ -88,6 +100,7 @@ class Draft:
         "model",
         "pool",
         "priority",
+        "provided",
         "reasons",
         "remove_headers",
         "remove_response_headers",
@@ -154,6 +167,8 @@ class Draft:
         """The served name and the client's, which the response is to name instead."""
         self.make_reader: Callable[[Measurement | None], ResponseReader] | None = None
         """Makes the reader of the answer, where it is another than that of a pool's; with who measures, if anybody does."""
+        self.provided: Provided | None = None
+        """The provider that is asked, where one is."""
         self.target_model: str | None = None
         """The model that serves the request instead of the one that it names."""
         self.rewrite: tuple[str, str] | None = None

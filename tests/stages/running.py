@@ -6,7 +6,7 @@ from typing import Any
 
 from extproc.domain import InferenceRequest
 from extproc.errors import ExtProcError
-from extproc.stages import Draft, Ending, Reasons, Stage, Step
+from extproc.stages import Draft, Ending, Enough, Reasons, Stage, Step
 from tests.fakes.deployment import Deployment
 from tests.fakes.page import counted
 
@@ -22,7 +22,7 @@ def run(stage: Stage, what: InferenceRequest, draft: Draft | None = None) -> tup
         if hooks.ended is not None:
             hooks.ended(draft, Ending(error.status, error=error, by=stage))
         raise
-    if step is None:
+    if step is None or isinstance(step, Enough):
         draft.committed = True
         if hooks.committed is not None:
             hooks.committed(what, draft)

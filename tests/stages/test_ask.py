@@ -11,11 +11,13 @@ from extproc.credentials import Secret
 from extproc.domain import BodyPath, RequestHead, spliced
 from extproc.errors import InvalidBody, ProviderUnreachable, ProxyNotFit, SecretMissing, UnreadableBody
 from extproc.external import ExternalModel, read_external_model
+from extproc.observability.decisions import DecisionLog
 from extproc.request import parse
 from extproc.stages import ENOUGH, AskProvider, Draft, Reasons
 from extproc.traffic import EndpointSpec, EntitySpec, ExternalSpec
 from tests.fakes.chance import Draws
 from tests.fakes.deployment import Deployment
+from tests.stages.running import end, run
 
 KEY = "sk-the-provider-s-key"
 PATH = "/serving-endpoints/chat/invocations"
@@ -70,7 +72,7 @@ def ask(
     draft = Draft(0.0, body, complete, model=request.model)
     for stage in (find, limit, serve):
         assert stage.decide(request, draft) is None
-    assert AskProvider(known or Known(), lambda: 1_700_000_000.0).decide(request, draft) is ENOUGH
+    assert AskProvider(known or Known(), wall_clock=lambda: 1_700_000_000.0).decide(request, draft) is ENOUGH
     return draft
 
 
@@ -168,3 +170,19 @@ def test_it_explains_itself_without_the_key() -> None:
     told = draft.reasons.by_stage["AskProvider"]
     assert told == {"provider": "openai", "model": "gpt-4o", "authority": "api.example.com", "address": "203.0.113.7:443"}
     assert KEY not in repr(draft.reasons.by_stage)
+
+
+def test_the_decision_is_kept_with_its_end() -> None:
+    log = DecisionLog()
+    find, _, serve = Deployment().serving(external(), draw=Draws(), pool=["model-a"])
+    body = b'{"messages":[]}'
+    head = RequestHead({":method": b"POST", ":path": PATH.encode(), "x-request-id": b"r1"}, attempt=1)
+    request = parse(head, body)
+    draft = Draft(0.0, body, model=request.model)
+    stage = AskProvider(Known(), log, wall_clock=lambda: 1_700_000_000.0)
+    for each in (find, serve, stage):
+        run(each, request, draft)
+    end(stage, draft, 200)
+    (record,) = log.latest(request_id="r1")
+    assert (record.entity, record.target_model, record.endpoint.key) == ("chat/gpt", "gpt-4o", "203.0.113.7:443")
+    assert (record.endpoint.name, record.outcome.status) == ("api.example.com", 200)
