@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import pytest
@@ -207,3 +208,43 @@ async def test_the_split_is_read_from_text_as_in_databricks_pages() -> None:
         routes = (await api.post("", body)).json["config"]["traffic_config"]["routes"]
         assert [route["traffic_percentage"] for route in routes] == [90, 10]
         assert (await api.put("/chat/config", split(a=101, b=-1))).status == 400
+
+
+SEGMENTS = st.sampled_from(
+    [
+        "api",
+        "2.0",
+        "serving-endpoints",
+        "chat",
+        "pt",
+        "config",
+        "history",
+        "permissions",
+        "metrics",
+        "served-models",
+        "a",
+        "logs",
+    ]
+) | st.text(max_size=6)
+PATHS = st.lists(SEGMENTS, max_size=7).map(lambda parts: "/" + "/".join(parts)) | st.sampled_from(
+    [BASE, f"{BASE}/chat", f"{BASE}/chat/history", f"{BASE}:export", f"{BASE}/chat/metrics", "/api/2.0/openapi.json"]
+)
+QUERIES = st.dictionaries(
+    st.sampled_from(["limit", "before", "dry_run", "config_version", "reason", "format", "owner", "x"]), st.text(max_size=8)
+)
+METHODS = st.sampled_from(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(calls=st.lists(st.tuples(METHODS, PATHS, QUERIES), min_size=1, max_size=10))
+def test_any_path_is_answered_in_one_shape(loop: asyncio.Runner, calls: list[tuple[str, str, dict[str, str]]]) -> None:
+    async def run() -> None:
+        async with served() as api:
+            await api.post("", document())
+            for method, path, query in calls:
+                answer = await api.call(method, f"{quote(path)}?{urlencode(query)}")
+                assert answer.status in (200, 400, 404, 405, 409, 501), answer
+                if answer.status != 200 and method != "HEAD":
+                    assert all(answer.error)
+
+    loop.run(run())
