@@ -273,6 +273,8 @@ def _failed(error: Exception, head: RequestHead) -> DecisionFailed:
     if isinstance(error, ExtProcError):
         error.answers(path)
         _log.debug("request refused", request_id=request_id, code=error.code, status=error.status, error=error.message)
+        # The stream keeps it, and it would keep the frames that it went through, which have the stream and the body.
+        error.__traceback__ = error.__context__ = error.__cause__ = None
         return DecisionFailed(error)
     # The request is not at fault and must not take the stream's other bookkeeping down with it.
     _peers_log.error("decision failed", request_id=request_id, exc_info=error)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from typing import Any
+
 import orjson
 import pytest
 from hypothesis import given
@@ -9,7 +13,7 @@ from hypothesis import strategies as st
 
 from extproc import names
 from extproc.domain import Decision, Reply
-from extproc.errors import ExtProcError, InternalError, NoEndpoints, ProtocolError, UnknownModel
+from extproc.errors import ExtProcError, InternalError, InvalidBody, NoEndpoints, ProtocolError, UnknownModel
 from extproc.pb import external_processor_pb2 as pb
 from extproc.protocol import Decide, Finished, StreamLimits
 from extproc.request import scanner_of
@@ -347,3 +351,35 @@ def test_whatever_comes_a_decision_is_given_back_once(raws: list[bytes], outcome
     assert len(decider.asked) <= 1
     assert len(decider.ended) == (len(decider.asked) if isinstance(outcome, Decision) else 0)
     assert broken or not raws or raws[0] != b"\xff"
+
+
+class TestWhatIsLeft:
+    """Of a stream that is over: nothing waits for the garbage collector, which would keep its body until it comes."""
+
+    @pytest.fixture(autouse=True)
+    def without_collector(self) -> Iterator[None]:
+        gc.collect()
+        gc.disable()
+        yield
+        gc.enable()
+
+    @staticmethod
+    def refuse(question: Decide) -> Decision:
+        try:
+            orjson.loads(b"{")
+        except ValueError:
+            raise InvalidBody("no JSON") from None
+        raise AssertionError
+
+    @pytest.mark.parametrize("outcome", [DECISION, refuse], ids=["decided", "refused"])
+    def test_nothing(self, outcome: Any) -> None:
+        def sessions() -> int:
+            return sum(isinstance(thing, Session) for thing in gc.get_objects())
+
+        before = sessions()
+        stream = session(FakeDecider(outcome))
+        assert send(stream, messages.request_headers(), messages.request_body(BODY, end=True))
+        stream.closed()
+        assert sessions() == before + 1
+        del stream
+        assert sessions() == before
