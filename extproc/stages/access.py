@@ -32,7 +32,7 @@ class CheckAccess:
 
     def decide(self, request: InferenceRequest, draft: Draft) -> Step:
         tokens = self._tokens
-        if tokens is None or not (self._every_path or request.path.startswith(SERVING_PATH)):
+        if tokens is None or not (self._every_path or SERVING_PATH in request.path):
             return None
         headers = request.head.headers
         if headers.get(":method") == b"OPTIONS":

@@ -12,7 +12,6 @@ from extproc.errors import EntityNotServed
 from extproc.observability.serving import ServingMetrics
 from extproc.request import KeyFinder, address_of
 from extproc.stages.draft import Draft
-from extproc.stages.find import SERVING_PATH
 from extproc.stages.stage import ENOUGH, Ending, Hooks, Step
 from extproc.traffic import ServedEntity, ServingEndpoint
 from extproc.traffic.serving import BY_KEY, DIRECT, FALLBACK, HANDED_OVER, NAMED
@@ -75,7 +74,7 @@ class ServeEndpoint:
         self, request: InferenceRequest, endpoint: ServingEndpoint, named: ServedEntity | None
     ) -> tuple[ServedEntity, str]:
         path = request.path
-        if path.startswith(SERVING_PATH) and "/served-" in path:
+        if "/served-" in path:
             address = address_of(path)
             if address is not None and address.entity:
                 return endpoint.entity(address.entity), DIRECT

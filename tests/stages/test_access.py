@@ -99,6 +99,12 @@ def test_elsewhere_no_token_is_needed_unless_it_is_asked_for() -> None:
     assert ask("/v1/chat/completions", model="model-b", every_path=True, headers=bearer(ANN)).subject == "ann"
 
 
+@pytest.mark.parametrize("path", ["/llm" + PATH, "/" + PATH])
+def test_what_stands_before_the_path_is_no_way_around(path: str) -> None:
+    with pytest.raises(Unauthenticated):
+        ask(path)
+
+
 def test_a_token_that_is_not_checked_passes() -> None:
     assert ask("/v1/chat/completions", bearer("sk-somebody"), model="chat").remove_headers == ()
 

@@ -112,6 +112,10 @@ class TestOneEntity:
         draft = decide(stage(deployment, spec(a=100, b=0)), asked(f"/serving-endpoints/chat/{kind}/b/invocations"))
         assert (chosen(draft), draft.entity_reason) == ("b", "asked directly")
 
+    def test_a_prefix_in_front_changes_nothing(self, deployment: Deployment) -> None:
+        draft = decide(stage(deployment, spec(a=100, b=0)), asked("/llm/serving-endpoints/chat/served-models/b/invocations"))
+        assert (chosen(draft), draft.entity_reason) == ("b", "asked directly")
+
     def test_an_unknown_one_is_told_what_there_is(self, deployment: Deployment) -> None:
         with pytest.raises(UnknownServedEntity, match="There are: a, b"):
             decide(stage(deployment, spec(a=50, b=50)), asked("/serving-endpoints/chat/served-models/x/invocations"))
