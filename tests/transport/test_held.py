@@ -10,7 +10,7 @@ from extproc.domain import Decision
 from extproc.protocol import StreamLimits
 from extproc.transport.h2.call import Services
 from extproc.transport.h2.limits import H2Limits
-from extproc.transport.held import Held, Holder
+from extproc.transport.held import Held
 from tests.fakes import messages
 from tests.fakes.decider import FakeDecider
 from tests.fakes.http2 import Frame, data, headers, message, rst, window
@@ -204,14 +204,9 @@ class TestAnswersThatAreNotTaken:
         assert shared.held.bytes == 0
 
 
-class Nobody(Holder):
-    def most_held(self, all_of_them: bool) -> int:
-        return 0
-
-
 def test_nothing_to_give_up() -> None:
-    held = Held(10)
-    held.holders[Nobody()] = None
+    shared = services(10)
+    held, _ = shared.held, CallWire(services=shared, limits=LIMITS)
     held.bytes = 11
     held.relieve()
     assert (held.bytes, held.given_up) == (11, 0)
