@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from extproc.sockets.bounds import Connections
@@ -31,6 +31,8 @@ class ApiProtocol(HttpToolsProtocol):
         self._bytes = 0
         self._half_read = False
         """Whether the client may still be sending a request."""
+        self._deaf = False
+        """Whether what still comes is dropped."""
         self._lingers = False
         self._linger_s = linger_s
         self._inner = app
@@ -39,11 +41,16 @@ class ApiProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        self.cycle.transport = _Lingering(self.transport, self.linger)
+        self.cycle.transport = _Lingering(self)
 
     def data_received(self, data: bytes) -> None:
-        if not self._lingers:
+        if not self._deaf:
             super().data_received(data)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """As of the transport; nothing comes behind what was the last answer, or to a client that is gone."""
+        if not self._lingers and not self.transport.is_closing():
+            self.transport.write(data)
 
     def linger(self) -> None:
         """Close, but read for a while what the client still sends: else it would be reset before it has seen the answer."""
@@ -52,7 +59,7 @@ class ApiProtocol(HttpToolsProtocol):
         if not self._half_read or not self.transport.can_write_eof():
             self.transport.close()
             return
-        self._lingers = True
+        self._lingers = self._deaf = True
         self.transport.write_eof()
         self.loop.call_later(self._linger_s, self.transport.close)
 
@@ -85,32 +92,46 @@ class ApiProtocol(HttpToolsProtocol):
             raise ValueError("headers are too large")
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP, or too much of it."""
-        body = orjson.dumps(
-            {"error_code": "MALFORMED_REQUEST", "message": "This is no HTTP/1.1 request, or one with too many headers"}
-        )
-        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-        self.transport.write(head % len(body) + body)
-        self._half_read = True
+        """What comes is no HTTP, or too much of it: nothing more is heard. What was asked before gets its answers first."""
+        self._half_read = self._deaf = True
+        last: RequestResponseCycle | None = self.cycle
+        if last is not None and not last.response_complete:
+            if not last.more_body:
+                last.keep_alive = False
+                return
+            last.disconnected = True  # its body will not come
+            last.message_event.set()
+            if self.pipeline:
+                return
+            if last.response_started:
+                self.linger()
+                return
+        body = orjson.dumps({"error_code": "MALFORMED_REQUEST", "message": _NO_HTTP})
+        self.transport.write(_BAD_REQUEST % len(body) + body)
         self.linger()
+
+
+_NO_HTTP: Final = "This is no HTTP/1.1 request, or one with too many headers"
+_BAD_REQUEST: Final = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+)
 
 
 class _Lingering(asyncio.Transport):
     """The connection, as one request and its answer have it."""
 
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+    def __init__(self, protocol: ApiProtocol) -> None:
         super().__init__()
-        self._transport = transport
-        self._close = close
+        self._protocol = protocol
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._transport.write(data)
+        self._protocol.write(data)
 
     def is_closing(self) -> bool:
-        return self._transport.is_closing()
+        return self._protocol.transport.is_closing()
 
     def close(self) -> None:
-        self._close()
+        self._protocol.linger()
 
 
 def config_of(app: ASGIApp, idle_timeout_s: float) -> Config:

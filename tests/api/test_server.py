@@ -118,6 +118,25 @@ async def test_nothing_is_heard_behind_the_last_request() -> None:
         assert await one.closed() == b""
 
 
+@pytest.mark.parametrize("garbage", [b"\0\0\0", b"GET / HTTP/9\r\n\r\n", WHOLE + b"\r\n\0\r\n"])
+async def test_what_was_asked_before_garbage_is_answered(garbage: bytes) -> None:
+    async with served(bounds=brief(linger_s=0.05)) as api, client(api.port) as one:
+        one.say(WHOLE + garbage + WHOLE)
+        said = await one.closed()
+    assert said.count(b"HTTP/1.1 200 OK") == 1 + garbage.count(WHOLE)
+    assert said.rpartition(b"\r\n\r\n")[2] == b'{"endpoints":[]}'
+
+
+async def test_a_body_that_is_garbage() -> None:
+    head = f"POST {BASE} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    async with served(bounds=brief(linger_s=0.05)) as api, client(api.port) as one:
+        one.say(head + b"2\r\n{}\r\nno size\r\n")
+        answer = await one.answer()
+        assert (answer.status, answer.json()["error_code"]) == (400, "MALFORMED_REQUEST")
+        assert await one.closed() == b""
+        assert (await api.get()).status == 200
+
+
 async def test_a_fault_of_ours_is_kept_from_the_caller() -> None:
     class Broken(Open):
         async def caller(self, headers: Any, address: str) -> Caller:
