@@ -18,8 +18,12 @@ _KEPT: Final = frozenset(
         *("x-request-id", "x-forwarded-proto"),  # the proxy's, and of no secret
     }
 )
-_KEPT_PREFIXES: Final = (":", "x-envoy-")
-"""Pseudo headers; what tells Envoy's router of timeouts and retries, which it takes out itself."""
+_KEPT_PREFIXES: Final = (
+    ":",
+    *("x-envoy-upstream-rq-", "x-envoy-expected-rq-", "x-envoy-max-retries", "x-envoy-retry-", "x-envoy-hedge-"),
+)
+"""Pseudo headers; what tells Envoy's router of timeouts and retries, which it takes out itself. Envoy says more about a client
+under `x-envoy-`, its address for one."""
 _OF_DIALECT: Final = {
     Dialect.OPENAI: frozenset({"openai-beta"}),
     Dialect.ANTHROPIC: frozenset({"anthropic-version", "anthropic-beta"}),
