@@ -13,7 +13,7 @@ from extproc.domain import RequestHead, Splice
 from extproc.errors import InvalidBody, UnreadableBody
 from extproc.request.encoding import MAX_INFLATED_BYTES, codings_of, inflate
 from extproc.request.prefix import Member, begin_of_object, members_of_prefix
-from extproc.request.scan import ModelScanner
+from extproc.request.rename import model_spans
 
 _BOM: Final = codecs.BOM_UTF8
 _SPACE: Final = b" \t\r\n"
@@ -54,19 +54,11 @@ def edits(body: bytes, payload: Mapping[str, object], model: str | None, drop: C
         return _without(body, set(gone), quoted)
     if quoted is None:
         return ()
-    spans = _models(body) if "model" in payload else []
+    spans = model_spans(body, True) if "model" in payload else []
     if spans:
         return tuple([Splice(begin, end, quoted) for begin, end in spans])
     at = _begin(body)
     return (Splice(at, at, b'"model":' + quoted + (b"" if body[at:].lstrip(_SPACE)[:1] == b"}" else b",")),)
-
-
-def _models(body: bytes) -> list[tuple[int, int]]:
-    scanner = ModelScanner()
-    if scanner.feed(body) is None:
-        return scanner.spans
-    # What is rare: two names that differ, a name that is no string.
-    return [(member.value, member.end) for member in members_of_prefix(body) if _name(member) == "model"]
 
 
 def _without(body: bytes, gone: set[str], quoted: bytes | None) -> tuple[Splice, ...]:

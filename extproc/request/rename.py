@@ -101,7 +101,7 @@ def _splices(request: InferenceRequest, body: bytes, complete: bool, model: str)
 
 
 def _json_splices(body: bytes, quoted: bytes, named: bool) -> tuple[Splice, ...]:
-    spans = _spans(body, named)
+    spans = model_spans(body, named)
     if spans:
         return tuple([Splice(begin, end, quoted) for begin, end in spans])
     at = begin_of_object(body)
@@ -111,7 +111,7 @@ def _json_splices(body: bytes, quoted: bytes, named: bool) -> tuple[Splice, ...]
     return (Splice(at, at, b'"model":' + quoted + (b"" if is_empty else b",")),)
 
 
-def _spans(body: bytes, named: bool) -> list[tuple[int, int]]:
+def model_spans(body: bytes, named: bool) -> list[tuple[int, int]]:
     """Of the values of all top-level keys `model`, as far as the body goes. `named`: there is such a key."""
     if named and body.count(_KEY) == 1 and _ESCAPED not in body:
         # The key is there, and no escape spells it in another way: so this is it, and its value is a string.
