@@ -17,6 +17,7 @@ from extproc.api.application import ALL
 from extproc.app.pools import DATA_LAYER_TYPES
 from extproc.cli.options import env_of, flag_of, is_hidden, shown_default
 from extproc.domain import SIGNALS
+from extproc.external.providers import PROVIDERS, Auth
 from extproc.protocol.table import REQUEST_ROWS, RESPONSE_ROWS, mermaid
 from extproc.request import paths
 from extproc.scheduling.build import PLUGIN_TYPES
@@ -112,6 +113,20 @@ def _api_calls() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _providers() -> str:
+    head = ("provider", "tasks", "where, unless configured", "configured by", "the key", "goes into")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for provider in PROVIDERS.values():
+        tasks = ", ".join(f"`{task.value.removeprefix('llm/v1/')}`" for task in provider.tasks)
+        where = f"`{provider.base}`" if provider.base else "–"
+        by = " or ".join(f"`{name}`" for name in (provider.base_field, provider.base_variable) if name)
+        key = f"`{provider.credential}`" if provider.credential else "`bearer_token_auth` or `api_key_auth`, or none"
+        header = "`authorization`" if provider.auth is Auth.BEARER else f"`{provider.auth.value}`"
+        header = header if provider.credential else "`authorization`, or the header that `api_key_auth.key` names"
+        lines.append(f"| `{provider.name}` | {tasks} | {where} | {by} | {key} | {header} |")
+    return "\n".join(lines) + "\n"
+
+
 def _default(info: FieldInfo) -> str:
     default = info.get_default(call_default_factory=True)
     if default in (None, {}, (), PydanticUndefined):
@@ -137,6 +152,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "body-paths": _body_paths,
     "signals": _signals,
     "plugins": _plugins,
+    "providers": _providers,
 }
 
 
