@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -64,8 +64,14 @@ class ApiProtocol(HttpToolsProtocol):
         self.loop.call_later(self._linger_s, self.transport.close)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._half_read and self.cycle.scope is scope:
+                # A proxy must not put another request behind a body that is dropped, on a connection that may hear no more.
+                self.cycle.keep_alive = False
+            await send(message)
+
         with self._served_by().answering(self):
-            await self._inner(scope, receive, send)
+            await self._inner(scope, receive, sending)
 
     def on_message_begin(self) -> None:
         self._bytes = 0
