@@ -120,6 +120,8 @@ class ApiPort(Component):
         except BindError as error:
             raise SettingsError([f"--api-port: {error.strerror or error}"]) from None
         _log.info("API of serving endpoints", address=settings.api_bind_address, port=self.port, auth=settings.api_auth_mode)
+        if settings.api_auth_mode == "off":
+            _log.warning("the API asks for no token: whoever reaches it, also by a proxy here, may change serving endpoints")
 
     async def close(self) -> None:
         await self._server.stop()

@@ -9,7 +9,8 @@ import pytest
 
 from extproc.control.changes import Declare
 from tests.api.served import BASE, Api, served
-from tests.control.desks import catalog, document, split
+from tests.control.desks import Bench, catalog, document, split
+from tests.control.stores import Shaky
 from tests.settings.serving.documents import external, openai
 
 START_MS = 1_700_000_000_000
@@ -290,6 +291,34 @@ async def test_before_the_store_was_asked_nothing_is_claimed() -> None:
             assert answer.error[:2] == (503, "TEMPORARILY_UNAVAILABLE")
             assert answer.headers["retry-after"] == "1"
         assert (await api.call("GET", "/.well-known/databricks-config")).json == {}
+
+
+async def test_while_the_store_is_away_endpoints_are_shown_and_changes_are_put_off() -> None:
+    store = Shaky()
+    async with served(Bench(store)) as api:
+        await api.post("", document())
+        store.go()
+        changes = [
+            await api.post("", document("other")),
+            await api.put("/chat/config", split(a=50, b=50)),
+            await api.delete("/chat"),
+            await api.get("/chat/history"),
+        ]
+        for answer in changes:
+            assert answer.error[:2] == (503, "TEMPORARILY_UNAVAILABLE")
+            assert answer.headers["retry-after"] == "1"
+        assert shares((await api.get("/chat")).json) == {"a": 90, "b": 10}
+        store.back()
+        assert (await api.put("/chat/config", split(a=50, b=50))).status == 200
+
+
+async def test_a_change_whose_answer_was_lost_on_the_way_from_the_store_is_seen() -> None:
+    store = Shaky()
+    async with served(Bench(store)) as api:
+        store.cut_after_commit = True
+        assert (await api.post("", document())).status == 503
+        assert (await api.post("", document())).error[:2] == (409, "RESOURCE_ALREADY_EXISTS")
+        assert (await api.get("/chat")).status == 200
 
 
 async def test_an_endpoint_may_be_called_pt() -> None:
