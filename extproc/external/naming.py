@@ -10,18 +10,19 @@ import orjson
 from extproc.response.restore import ModelRestorer
 
 MAX_SEARCHED_BYTES: Final = 16 * 1024
-"""The name stands at the beginning: of the document, or of the first event."""
-_NAME: Final = re.compile(rb'(?<!\\)"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.){0,512}")')
+"""The name stands at the beginning: of the document, or of one of the first events."""
+_NAME: Final = re.compile(rb'(?<!\\)"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.){1,512}")')
+"""Azure's first event has a name that is empty; the next one tells it."""
 
 
 class NameRestorer:
     """Feed it the pieces of one answer; it gives back what goes on.
 
-    Pieces are held back until the provider's name is found, which is in the first one as a rule; then that name is replaced
-    wherever it is the value of a key `model`. Where none is found at the beginning it is taken to be `expected`.
+    Until the provider's name is found a document is held back, and of a stream the line that is not whole; then that name is
+    replaced wherever it is the value of a key `model`. Where none is found at the beginning it is taken to be `expected`.
     """
 
-    __slots__ = ("_client", "_event_stream", "_expected", "_held", "_may_hold", "_restorer")
+    __slots__ = ("_client", "_event_stream", "_expected", "_held", "_may_hold", "_restorer", "_searched_bytes")
 
     def __init__(self, expected: str, client: str, *, event_stream: bool, may_hold: bool) -> None:
         self._expected = expected
@@ -29,6 +30,7 @@ class NameRestorer:
         self._event_stream = event_stream
         self._may_hold = may_hold
         self._held = b""
+        self._searched_bytes = 0
         self._restorer: ModelRestorer | None = None
 
     def feed(self, piece: bytes, last: bool) -> bytes:
@@ -37,15 +39,21 @@ class NameRestorer:
         if restorer is not None:
             return restorer.feed(piece, last)
         data = self._held + piece if self._held else piece
-        match = _NAME.search(data, 0, MAX_SEARCHED_BYTES)
-        if match is None and not last and len(data) < MAX_SEARCHED_BYTES:
-            self._held = data
-            return b""
-        served = self._expected if match is None else _text(match[1])
         self._held = b""
-        restorer = ModelRestorer(
-            served or self._expected, self._client, event_stream=self._event_stream, may_hold=self._may_hold
-        )
+        match = _NAME.search(data, 0, MAX_SEARCHED_BYTES)
+        if match is not None:
+            return self._found(_text(match[1]) or self._expected, data, last)
+        whole = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1 if self._event_stream else 0
+        self._searched_bytes += whole
+        if last or self._searched_bytes + len(data) - whole >= MAX_SEARCHED_BYTES:
+            return self._found(self._expected, data, last)
+        if whole == len(data):
+            return data
+        self._held = data[whole:]
+        return data[:whole]
+
+    def _found(self, served: str, data: bytes, last: bool) -> bytes:
+        restorer = ModelRestorer(served, self._client, event_stream=self._event_stream, may_hold=self._may_hold)
         self._restorer = restorer
         return restorer.feed(data, last)
 
