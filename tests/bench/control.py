@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import statistics
 import time
 import tracemalloc
+
+import structlog
 
 from extproc.control.changes import Create, Declare, UpdateConfig
 from tests.bench.table import Row
@@ -64,4 +67,6 @@ async def _change(bench: Bench, turn: int) -> float:
 
 def control_rows() -> list[Row]:
     """On a store in memory: what a database takes comes on top."""
+    logging.getLogger().setLevel(logging.WARNING)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))  # a line for each change
     return asyncio.run(_rows())
