@@ -266,6 +266,10 @@ class GatewaySettings(EarlySettings, EndpointSettings, PickerSettings):
 
     config_file: str = setting(None, "Gateway config, YAML (apiVersion extproc.dev/v1alpha1, kind Gateway).", required=True)
 
+    def listening(self) -> dict[str, int]:
+        """The API's too."""
+        return {**super().listening(), "api-port": self.api_port}
+
 
 SERVERS: Final[dict[str, type[ServerSettings]]] = {"bbr": BbrSettings, "epp": EppSettings, "gateway": GatewaySettings}
 """By subcommand."""

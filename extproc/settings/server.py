@@ -263,13 +263,17 @@ class ServerSettings(
 ):
     """What every server has."""
 
-    @model_validator(mode="after")
-    def _ports_differ(self) -> Self:
-        ports = {
+    def listening(self) -> dict[str, int]:
+        """Ports by their flags; 0 where none is listened on, or the system chooses."""
+        return {
             "grpc-port": self.grpc_port if self.grpc_socket is None else 0,
             "grpc-health-port": self.grpc_health_port,
             "metrics-port": self.metrics_port,
         }
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        ports = self.listening()
         used: dict[int, str] = {}
         for name, port in ports.items():
             other = used.setdefault(port, name)

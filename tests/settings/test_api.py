@@ -8,6 +8,7 @@ import pytest
 
 from extproc.settings.api import ApiSettings, is_loopback
 from extproc.settings.base import SettingsError, validate
+from extproc.settings.commands import GatewaySettings
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,8 @@ def test_what_is_refused(values: dict[str, Any], words: str) -> None:
 )
 def test_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+def test_the_api_s_port_is_nobody_else_s() -> None:
+    with pytest.raises(ValueError, match="--metrics-port and --api-port are both 9090"):
+        GatewaySettings(config_file="gateway.yaml", api_port=9090, metrics_port=9090)
