@@ -7,8 +7,7 @@ Knows references and values, nothing of requests or of what a secret opens. What
 from extproc.secrets.cluster import ClusterSource
 from extproc.secrets.environment import EnvironmentSource
 from extproc.secrets.folder import FolderSource
-from extproc.secrets.given import GivenSource
 from extproc.secrets.source import Found, Source, Unreadable
 from extproc.secrets.store import SecretStore
 
-__all__ = ["ClusterSource", "EnvironmentSource", "FolderSource", "Found", "GivenSource", "SecretStore", "Source", "Unreadable"]
+__all__ = ["ClusterSource", "EnvironmentSource", "FolderSource", "Found", "SecretStore", "Source", "Unreadable"]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from extproc.credentials import Reference, Secret
+from extproc.credentials import Reference
 from extproc.kubernetes.errors import ApiError, ApiUnreachable
-from extproc.secrets import ClusterSource, EnvironmentSource, FolderSource, Found, GivenSource, Source
+from extproc.secrets import ClusterSource, EnvironmentSource, FolderSource, Source
 
 
 class Filled(Protocol):
@@ -20,32 +19,6 @@ class Filled(Protocol):
     def put(self, reference: Reference, data: bytes) -> None: ...
 
     def remove(self, reference: Reference) -> None: ...
-
-
-class FilledHand:
-    """What was given as text; references of the suite are of several scopes, so there is one source for each."""
-
-    def __init__(self) -> None:
-        self._secrets: dict[Reference, Secret] = {}
-        self.source: Source = self
-
-    def __repr__(self) -> str:
-        return repr(self._of("ai"))
-
-    def _of(self, scope: str) -> GivenSource:
-        return GivenSource(scope, lambda handle: self._secrets.get(Reference(scope, handle)))
-
-    def place(self, reference: Reference) -> str:
-        return self._of(reference.scope).place(reference)
-
-    async def read(self, references: Collection[Reference]) -> Mapping[Reference, Found]:
-        return {one: (await self._of(one.scope).read([one]))[one] for one in references}
-
-    def put(self, reference: Reference, data: bytes) -> None:
-        self._secrets[reference] = Secret(data.decode("utf-8", "surrogateescape"))
-
-    def remove(self, reference: Reference) -> None:
-        del self._secrets[reference]
 
 
 class FilledEnvironment:

@@ -10,20 +10,18 @@ import pytest
 from extproc.credentials import Reference, Secret
 from extproc.kubernetes.client import KubeClient
 from extproc.kubernetes.errors import ApiError, ApiUnreachable
-from extproc.secrets import ClusterSource, EnvironmentSource, FolderSource, GivenSource, Unreadable
+from extproc.secrets import ClusterSource, EnvironmentSource, FolderSource, Unreadable
 from extproc.secrets.source import MAX_SECRET_BYTES
 from tests.fakes.kube import FakeKube
-from tests.secrets.sources import Filled, FilledCluster, FilledEnvironment, FilledFolder, FilledHand
+from tests.secrets.sources import Filled, FilledCluster, FilledEnvironment, FilledFolder
 
 OPENAI = Reference("ai", "openai")
 OTHER = Reference("ai", "anthropic-key")
 ELSEWHERE = Reference("team-b", "openai")
 
 
-@pytest.fixture(params=["environment", "folder", "cluster", "given"])
+@pytest.fixture(params=["environment", "folder", "cluster"])
 def filled(request: pytest.FixtureRequest, tmp_path: Path) -> Filled:
-    if request.param == "given":
-        return FilledHand()
     if request.param == "environment":
         return FilledEnvironment()
     return FilledFolder(tmp_path) if request.param == "folder" else FilledCluster()
@@ -80,12 +78,6 @@ async def test_places_name_the_reference_and_nothing_else(filled: Filled) -> Non
     place = filled.source.place(OPENAI)
     assert "openai" in place.lower()
     assert "sk-" not in place + repr(filled.source)
-
-
-async def test_what_was_given_is_of_one_scope() -> None:
-    given = Reference("@plaintext", "openai")
-    source = GivenSource(given.scope, {given.key: Secret("sk-1")}.get)
-    assert await source.read([given, OPENAI]) == {given: Secret("sk-1"), OPENAI: None}
 
 
 def test_names_of_variables() -> None:
