@@ -30,6 +30,8 @@ FROM ${PYTHON} AS runtime
 RUN python -m pip uninstall --yes --quiet pip && rm -rf /usr/local/lib/python3*/ensurepip /root/.cache
 COPY --from=build /opt/extproc /opt/extproc
 ENV PATH=/opt/extproc/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# For --database-url=sqlite:////var/lib/extproc/state.db: a volume that is made here has this owner.
+RUN install --directory --owner=65532 --group=65532 --mode=0700 /var/lib/extproc
 USER 65532:65532
 # ExtProc (router 9004, picker and gateway 9002), gRPC health, metrics and pages
 EXPOSE 9002 9003 9004 9005 9090

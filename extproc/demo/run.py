@@ -14,7 +14,8 @@ import click
 
 from extproc.demo.envoy import config_path, find_envoy
 from extproc.demo.script import Story
-from extproc.demo.stack import ENVOY_ADMIN, LLAMA, PHI4, Stack
+from extproc.demo.split import API_PATH, NAME, shares
+from extproc.demo.stack import ENVOY_ADMIN, ENVOY_CONFIG, LLAMA, PHI4, Stack
 from extproc.demo.traffic import AccessLog, Client
 from extproc.demo.view import showing, summary
 from extproc.settings.demo import DemoSettings
@@ -43,7 +44,7 @@ async def _demo(settings: DemoSettings, envoy: Path, directory: Path) -> int:
 async def _run(settings: DemoSettings, envoy: Path, directory: Path) -> int:
     click.echo("Starting Envoy, the gateway, and two pools of three simulated endpoints ...")
     async with Stack(envoy, directory, port=settings.port) as stack:
-        click.echo(f"   {stack.gateway_command}\n   envoy -c {config_path('one-hop.yaml')}")
+        click.echo(f"   {stack.gateway_command}\n   envoy -c {config_path(ENVOY_CONFIG)}")
         passed = await _tell(stack)
         if settings.keep:
             click.echo(_try_this(stack))
@@ -77,12 +78,16 @@ def _try_this(stack: Stack) -> str:
     chat = {"model": LLAMA.model, "max_tokens": 20, "messages": messages}
     stream = {"model": PHI4.model, "max_tokens": 20, "stream": True, "messages": messages}
     explain = {"path": "/v1/chat/completions", "body": {"model": LLAMA.model, "messages": messages}}
+    split = shlex.quote(json.dumps(chat | {"model": NAME}))
     sim = stack.sims["llama-1"].url
     post = "-H 'content-type: application/json' -d"
     lines = [
         ("a chat", f"curl -i {stack.url}/v1/chat/completions {post} {shlex.quote(json.dumps(chat))}"),
         ("a streamed chat", f"curl -N {stack.url}/v1/chat/completions {post} {shlex.quote(json.dumps(stream))}"),
         ("the models", f"curl {stack.url}/v1/models"),
+        ("the endpoint", f"curl {stack.url}{API_PATH}/{NAME}"),
+        ("another split", f"curl -X PUT {stack.url}{API_PATH}/{NAME}/config -d {shlex.quote(json.dumps(shares(20, 80)))}"),
+        ("a chat with it; served-model-name says who answered", f"curl -i {stack.url}/v1/chat/completions {post} {split}"),
         ("why a request would go where", f"curl {stack.pages}/debug/explain {post} {shlex.quote(json.dumps(explain))}"),
         ("the last decisions", f"curl '{stack.pages}/debug/decisions?limit=3'"),
         ("what is known about the endpoints", f"curl {stack.pages}/debug/endpoints"),

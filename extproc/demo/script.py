@@ -7,9 +7,11 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from extproc.demo.errors import DemoError
+from extproc.demo.parts import Check, Show
+from extproc.demo.split import told_of_a_split
 from extproc.demo.stack import LLAMA, PHI4, Stack
 from extproc.demo.traffic import Ask, Client, Outcome, chat, completion
 from extproc.simulator.metrics import SyntheticLoad
@@ -29,31 +31,6 @@ LOADS: Final = {
 }
 
 
-class Show(Protocol):
-    """Who tells the user."""
-
-    def step(self, title: str) -> None:
-        """A part of the story begins."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Something happened that is not a request."""
-        ...
-
-    def request(self, outcome: Outcome) -> None:
-        """A request is over."""
-        ...
-
-
-@dataclass(frozen=True)
-class Check:
-    """Something that must hold. `detail` says how it turned out."""
-
-    claim: str
-    holds: bool
-    detail: str
-
-
 @dataclass
 class Story:
     """The demo's requests in order, with their outcomes and checks."""
@@ -71,6 +48,7 @@ class Story:
         await self._load_moves()
         await self._endpoint_stops()
         await self._endpoint_returns()
+        self.checks += await told_of_a_split(self.client, self.show)
         wrong = [f"{o.request_id}: {problem}" for o in self.outcomes if (problem := o.problem)]
         failed = sum(1 for o in self.outcomes if o.status != o.ask.expect)
         self.checks[:0] = [

@@ -24,7 +24,8 @@ from extproc.settings.base import SettingsError
 from extproc.settings.sim import SimSettings
 from extproc.simulator.server import Simulator
 
-ENVOY, ENVOY_ADMIN, GRPC, HEALTH, METRICS = 10000, 9901, 9002, 9003, 9090
+ENVOY, ENVOY_ADMIN, GRPC, HEALTH, METRICS, API = 10000, 9901, 9002, 9003, 9090, 9080
+ENVOY_CONFIG: Final = "serving-endpoints.yaml"
 _START_S: Final = 20.0
 _POLL_S: Final = 0.02
 
@@ -42,7 +43,7 @@ LLAMA: Final = PoolPlan("llama", "meta-llama/Llama-3.1-8B-Instruct", (8101, 8102
 PHI4: Final = PoolPlan("phi4", "microsoft/Phi-4-mini-instruct", (8201, 8202, 8203))
 POOLS: Final = (LLAMA, PHI4)
 
-_USUAL: Final = (ENVOY, ENVOY_ADMIN, GRPC, HEALTH, METRICS, *LLAMA.ports, *PHI4.ports)
+_USUAL: Final = (ENVOY, ENVOY_ADMIN, GRPC, HEALTH, METRICS, API, *LLAMA.ports, *PHI4.ports)
 
 
 def gateway_config(ports: Mapping[int, int]) -> dict[str, Any]:
@@ -86,11 +87,11 @@ class Stack:
         config = directory / "gateway.yaml"
         config.write_text(yaml.safe_dump(gateway_config(self.ports), sort_keys=False), encoding="utf-8")
         arguments = ["--config-file", str(config), "--host", "127.0.0.1"]
-        for flag, usual in (("grpc-port", GRPC), ("grpc-health-port", HEALTH), ("metrics-port", METRICS)):
+        for flag, usual in (("grpc-port", GRPC), ("grpc-health-port", HEALTH), ("metrics-port", METRICS), ("api-port", API)):
             arguments += [f"--{flag}", str(self.ports[usual])]
         self.gateway = Child("gateway", [sys.executable, "-m", "extproc", "gateway", *arguments], directory)
         self.gateway_command = shlex.join(["extproc", "gateway", *arguments])
-        self.envoy = envoy_child(envoy, "one-hop.yaml", self.ports, directory)
+        self.envoy = envoy_child(envoy, ENVOY_CONFIG, self.ports, directory)
 
     @property
     def url(self) -> str:

@@ -8,7 +8,7 @@ import itertools
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 import orjson
@@ -89,6 +89,15 @@ def _encoded(body: dict[str, Any], stream: bool) -> bytes:
     return orjson.dumps(body, option=orjson.OPT_INDENT_2)  # not the form that a re-serialising proxy would make
 
 
+class Reply(NamedTuple):
+    """An answer to `Client.call`."""
+
+    status: int
+    served: str
+    """The served entity that answered, '' where none did."""
+    body: bytes
+
+
 class AccessLog:
     """Envoy's access log, one JSON object a line, as it grows."""
 
@@ -116,7 +125,8 @@ class AccessLog:
         for line in lines:
             if line:
                 entry = orjson.loads(line)
-                self._lines[entry["request_id"]] = entry
+                if entry.get("log") != "attempt":  # of those a request may have several
+                    self._lines[entry["request_id"]] = entry
 
 
 class Client:
@@ -146,6 +156,18 @@ class Client:
             outcome.tokens = usage_tokens(outcome.answer, stream=ask.stream)
         await self._look_up(outcome)
         return outcome
+
+    async def call(self, method: str, path: str, body: dict[str, Any]) -> Reply:
+        """Any other call, as JSON. Raises DemoError when there is no answer."""
+        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+        data = orjson.dumps(body)
+        try:
+            async with self._http.request(
+                method, self._url + path, data=data, headers={"content-type": "application/json"}, timeout=timeout
+            ) as response:
+                return Reply(response.status, response.headers.get("served-model-name", ""), await response.read())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise DemoError(f"no answer to {method} {path}: {type(error).__name__}: {error}") from error
 
     async def decisions(self, limit: int) -> list[dict[str, Any]]:
         """The gateway's last decisions, newest first."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
-from extproc.demo.script import Check, Show
+from extproc.demo.parts import Check, Show
 from extproc.demo.traffic import Outcome
 
 if TYPE_CHECKING:
@@ -61,10 +61,11 @@ class PlainShow:
     def __init__(self) -> None:
         self._steps = 0
 
-    def step(self, title: str) -> None:
+    def step(self, title: str, *, requests: bool = True) -> None:
         self._steps += 1
         click.echo(f"\n{self._steps}. {title}")
-        click.echo("   " + _columns(_HEADINGS))
+        if requests:
+            click.echo("   " + _columns(_HEADINGS))
 
     def note(self, text: str) -> None:
         click.echo(f"   - {text}")
@@ -81,7 +82,7 @@ class LiveShow:
         self._steps = 0
         self._table: Table | None = None
 
-    def step(self, title: str) -> None:
+    def step(self, title: str, *, requests: bool = True) -> None:
         self.flush()
         self._steps += 1
         self._console.print(f"\n[bold]{self._steps}. {title}[/]")

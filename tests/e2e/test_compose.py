@@ -12,7 +12,7 @@ import yaml
 
 from extproc.cli.options import from_text
 from extproc.demo.envoy import config_path
-from extproc.demo.stack import POOLS, gateway_config
+from extproc.demo.stack import ENVOY_CONFIG, POOLS, gateway_config
 from extproc.settings.base import Settings
 from extproc.settings.commands import GatewaySettings
 from extproc.settings.gateway import load_gateway_config
@@ -40,15 +40,15 @@ def settings_of(command: list[str]) -> Settings:
 def on_host(service: dict[str, Any], path: str) -> Path:
     """The file that a container sees under this path."""
     for volume in service["volumes"]:
-        source, target, mode = str(volume).split(":")
-        assert mode == "ro"
+        source, target, *mode = str(volume).split(":")
         if path.startswith(target):
+            assert mode == ["ro"]
             return ROOT / source / path.removeprefix(target).lstrip("/")
     raise AssertionError(f"{path} is in no volume")
 
 
 def envoy_ports(cluster: str) -> set[int]:
-    document = yaml.safe_load(config_path("one-hop.yaml").read_text())
+    document = yaml.safe_load(config_path(ENVOY_CONFIG).read_text())
     found = next(each for each in document["static_resources"]["clusters"] if each["name"] == cluster)
     hosts = found["load_assignment"]["endpoints"][0]["lb_endpoints"]
     return {host["endpoint"]["address"]["socket_address"]["port_value"] for host in hosts}
@@ -66,10 +66,11 @@ def test_every_command_is_accepted(services: dict[str, dict[str, Any]]) -> None:
 def test_one_network_holds_what_envoy_expects(services: dict[str, dict[str, Any]]) -> None:
     envoy = services["envoy"]
     config = envoy["command"][envoy["command"].index("--config-path") + 1]
-    assert on_host(envoy, config).samefile(config_path("one-hop.yaml"))
+    assert on_host(envoy, config).samefile(config_path(ENVOY_CONFIG))
     gateway = settings_of(services["gateway"]["command"])
     assert isinstance(gateway, GatewaySettings)
     assert envoy_ports("gateway") == {gateway.grpc_port}
+    assert envoy_ports("api") == {gateway.api_port}
     simulated = set()
     for pool in POOLS:
         sim = settings_of(services[pool.name]["command"])
@@ -87,6 +88,22 @@ def test_gateway_config_is_the_demo_s(services: dict[str, dict[str, Any]]) -> No
     text = on_host(services["gateway"], gateway.config_file).read_text()
     load_gateway_config(text)
     assert yaml.safe_load(text) == gateway_config({port: port for pool in POOLS for port in pool.ports})
+
+
+def test_endpoints_outlive_the_container_and_no_other_machine_makes_them(services: dict[str, dict[str, Any]]) -> None:
+    document = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
+    gateway = settings_of(services["gateway"]["command"])
+    assert isinstance(gateway, GatewaySettings)
+    assert gateway.database_url is not None
+    folder = Path(gateway.database_url.removeprefix("sqlite:///")).parent
+    (name,) = (each.split(":")[0] for each in services["gateway"]["volumes"] if each.endswith(f":{folder}"))
+    assert name in document["volumes"]
+    text = (ROOT / "Dockerfile").read_text()
+    made = re.search(rf"^RUN install --directory --owner=(\d+) .* {folder}$", text, re.M)
+    assert made, "a new volume takes its owner from the image's folder"
+    assert f"\nUSER {made[1]}:" in text[made.end() :]
+    assert gateway.api_bind_address == "127.0.0.1", "without tokens"
+    assert all(port.startswith("127.0.0.1:") for port in services["envoy"]["ports"])
 
 
 def test_dockerfile_copies_what_exists_and_runs_as_nobody() -> None:

@@ -53,7 +53,7 @@ def test_demo(envoy_binary: Path) -> None:
     done = subprocess.run(COMMAND, capture_output=True, text=True, timeout=55)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "FAILED" not in done.stdout
-    assert len(re.findall(r"^   ok     ", done.stdout, re.M)) == 8
+    assert len(re.findall(r"^   ok     ", done.stdout, re.M)) == 11
     assert done.stderr == ""
 
 
@@ -63,7 +63,7 @@ def test_keep_until_told_to_stop(envoy_binary: Path) -> None:
         url = re.search(r"curl -i (http://127\.0\.0\.1:\d+)/v1/chat", text)
         assert url
         listed = call(url[1], "/v1/models").json["data"]
-        assert len(listed) == 2
+        assert len(listed) == 3, "two models and an endpoint"
         process.send_signal(signal.SIGINT)
         assert process.wait(15) == 0
         until(lambda: not listens(int(url[1].rpartition(":")[2])))
@@ -73,7 +73,7 @@ def test_nothing_stays_behind_when_the_demo_is_killed(envoy_binary: Path) -> Non
     with started() as process:
         text = lines_up_to(process, "1. ")
         ports = [int(port) for port in re.findall(r"-port (\d+)", text)]
-        assert len(ports) == 3
+        assert len(ports) == 4
         assert all(map(listens, ports))
         process.kill()
     until(lambda: not any(map(listens, ports)))
