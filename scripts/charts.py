@@ -127,21 +127,23 @@ def table(schema: Schema) -> str:
     return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows(schema)]) + "\n"
 
 
-def envoy_template() -> str:
-    """envoy/one-hop.yaml with the changes of charts/src/envoy.yaml. Raises ValueError for one that no longer fits."""
-    text = (ROOT / "envoy" / "one-hop.yaml").read_text()
+def envoy_template(config: str, name: str) -> str:
+    """One of envoy/ with the changes of charts/src/envoy.yaml, as `name`. Raises ValueError for one that doesn't fit."""
+    text = (ROOT / "envoy" / config).read_text()
     if "{{" in text:
-        raise ValueError("envoy/one-hop.yaml: two braces would be a template")
+        raise ValueError(f"envoy/{config}: two braces would be a template")
     for change in yaml.safe_load((SOURCE / "envoy.yaml").read_text()):
+        if change.get("only", config) != config:
+            continue
         mark = change.get("find") or change.get("from") or change["from_start_to"]
         before, found, after = text.partition(mark)
         if not found or mark in after:
-            raise ValueError(f"charts/src/envoy.yaml: expected once in envoy/one-hop.yaml: {mark!r}")
+            raise ValueError(f"charts/src/envoy.yaml: expected once in envoy/{config}: {mark!r}")
         if "from_start_to" in change:
             before = ""
         text = before + change["replace"] + ("" if "from" in change else after)
-    head = f"""{{{{/* Envoy's bootstrap: envoy/one-hop.yaml with the changes of charts/src/envoy.yaml, {_GENERATED}. */}}}}
-{{{{- define "standalone.envoy" -}}}}
+    head = f"""{{{{/* Envoy's bootstrap: envoy/{config} with the changes of charts/src/envoy.yaml, {_GENERATED}. */}}}}
+{{{{- define "{name}" -}}}}
 {{{{- $v := .Values.inferenceExtension -}}}}
 {{{{- $s := $v.sidecar -}}}}
 {{{{- $flags := include "standalone.flags" (dict "Values" .Values "path" "inferenceExtension") | fromJson -}}}}
@@ -167,7 +169,9 @@ def files_of(chart: str) -> dict[Path, str]:
         folder / "Chart.yaml": versions,
     }
     if chart == "standalone":
-        files[folder / "templates" / "_envoy.tpl"] = envoy_template()
+        files[folder / "templates" / "_envoy.tpl"] = envoy_template("one-hop.yaml", "standalone.envoy")
+        serving = envoy_template("serving-endpoints.yaml", "standalone.envoyServing")
+        files[folder / "templates" / "_envoy_serving.tpl"] = serving
     for shared in sorted((SOURCE / "templates").iterdir()):
         note = f"{{{{- /* This file is {_GENERATED}/templates. */}}}}\n"
         files[folder / "templates" / shared.name] = note + shared.read_text().replace("CHART.", f"{chart}.")

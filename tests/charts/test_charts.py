@@ -98,6 +98,7 @@ def test_the_default_picker_config_is_read() -> None:
 def _without_templates(text: str) -> Any:
     """The Envoy bootstrap of the chart with its ports as they are in the values, and TLS."""
     ports = {"$s.adminPort": 9901, "$s.readyPort": 19001, "$v.listenPort": 8081, "$v.extProcPort": 9002}
+    ports["$.Values.servingEndpoints.api.port"] = 9080
     body = text[text.index("admin:") : text.rindex("{{- end }}")]
     for name, port in ports.items():
         body = body.replace(f"{{{{ int {name} }}}}", str(port))
@@ -122,6 +123,22 @@ def test_standalones_envoy_is_the_one_hop_config_but_for_what_a_pod_needs() -> N
     assert differing == {"type", "lb_policy", "original_dst_lb_config", "load_balancing_policy", "load_assignment"}
     assert "use_http_header" not in endpoints["original_dst_lb_config"], "a client can write a header"
     assert set(clusters) - set(expected) == {"admin"}
+
+
+def test_standalones_envoy_with_serving_endpoints_is_ours_but_for_what_a_pod_needs() -> None:
+    chart = _without_templates((CHARTS / "standalone" / "templates" / "_envoy_serving.tpl").read_text())
+    ours = yaml.safe_load((ROOT / "envoy" / "serving-endpoints.yaml").read_text())
+    assert chart["bootstrap_extensions"] == ours["bootstrap_extensions"]
+    _, clients, attempts = chart["static_resources"]["listeners"]
+    for listener, expected in zip((clients, attempts), ours["static_resources"]["listeners"], strict=True):
+        assert [each.pop("address", None) is None for each in (listener, expected)] == [expected["name"] == "attempts"] * 2
+        assert listener == expected, "filters and routes are the same"
+    clusters = {cluster["name"]: cluster for cluster in chart["static_resources"]["clusters"]}
+    expected = {cluster["name"]: cluster for cluster in ours["static_resources"]["clusters"]}
+    assert set(clusters) - set(expected) == {"admin"}
+    assert {name for name in expected if clusters[name] != expected[name]} == {"endpoints"}
+    assert clusters["endpoints"]["type"] == "ORIGINAL_DST"
+    assert "use_http_header" not in clusters["endpoints"]["original_dst_lb_config"], "a client can write a header"
 
 
 def test_links_of_the_pages_lead_somewhere() -> None:

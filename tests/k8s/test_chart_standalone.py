@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from extproc.cli.options import from_text
+from extproc.settings.commands import GatewaySettings
 from extproc.settings.gateway import load_gateway_config
 from tests.k8s.helm import container, flags, kinds, only, refusal, rendered
 
@@ -68,9 +70,78 @@ def test_without_envoy() -> None:
     ]
 
 
+def settings_of(said: dict[str, str]) -> GatewaySettings:
+    """What our command line makes of them. Raises SettingsError as it would."""
+    return from_text(GatewaySettings, {flag.replace("-", "_"): value for flag, value in said.items()}, {}, [])
+
+
+SERVING = "servingEndpoints: {enabled: true, api: {tokensSecretName: tok}%s}"
+
+
+def test_serving_endpoints_lie_in_sqlite_on_a_volume_and_are_made_at_envoys_address() -> None:
+    objects = rendered("standalone", SERVING % "")
+    settings = settings_of(flags(objects))
+    assert (settings.api_port, settings.api_bind_address, settings.api_auth_mode) == (9080, "127.0.0.1", "tokens")
+    deployment = only(objects, "Deployment")["spec"]
+    assert deployment["strategy"] == {"type": "Recreate"}, "one pod has the volume"
+    volumes = {each["name"]: each for each in deployment["template"]["spec"]["volumes"]}
+    claim = only(objects, "PersistentVolumeClaim")["metadata"]["name"]
+    assert volumes["state"]["persistentVolumeClaim"] == {"claimName": claim}
+    mounts = {each["name"]: each["mountPath"] for each in container(objects)["volumeMounts"]}
+    assert settings.database_url == f"sqlite:///{mounts['state']}/state.db"
+    assert str(settings.api_tokens_file) == f"{mounts['api-tokens']}/tokens.yaml"
+    envoy = yaml.safe_load(only(objects, "ConfigMap")["data"]["envoy.yaml"])
+    assert [each["name"] for each in envoy["static_resources"]["listeners"]] == ["ready", "clients", "attempts"]
+    assert "http-api" not in [port["name"] for port in only(objects, "Service")["spec"]["ports"]]
+
+
+def test_several_replicas_with_a_database_and_the_clusters_rights() -> None:
+    text = """
+    inferenceExtension: {replicas: 3}
+    servingEndpoints:
+      enabled: true
+      api: {auth: kubernetes, servicePort: 80}
+      database: {secretName: db}
+      external: {allow: ["vllm.lan:8000"], secretMounts: [openai], secretsNamespace: keys, secretNames: [anthropic]}
+      configMaps: {enabled: true, namespace: teams}
+    """
+    objects = rendered("standalone", text)
+    assert not kinds(objects) & {"PersistentVolumeClaim"}
+    assert only(objects, "Deployment")["spec"]["strategy"]["type"] == "RollingUpdate"
+    said = flags(objects)
+    assert "database-url" not in said, "a password would be seen"
+    (url,) = (each for each in container(objects)["env"] if each["name"] == "EXTPROC_DATABASE_URL")
+    assert url["valueFrom"] == {"secretKeyRef": {"name": "db", "key": "url"}}
+    settings = settings_of(said)
+    assert (settings.api_bind_address, settings.api_auth_mode) == ("0.0.0.0", "kubernetes")
+    assert settings.endpoint_configmaps
+    ports = {port["name"]: port for port in only(objects, "Service")["spec"]["ports"]}
+    assert (ports["http-api"]["port"], ports["http-api"]["targetPort"]) == (80, 9080)
+    rules = {each["metadata"]["namespace"]: each["rules"] for each in objects if each["kind"] == "Role"}
+    assert rules["keys"] == [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["anthropic"], "verbs": ["get"]}]
+    assert rules["teams"] == [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]}]
+    bound = [each["roleRef"]["name"] for each in objects if each["kind"] == "ClusterRoleBinding"]
+    assert "system:auth-delegator" in bound
+
+
+def test_declared_endpoints_need_neither_api_nor_database() -> None:
+    serving = "servingEndpoints: {enabled: true, api: {enabled: false}, configMaps: {enabled: true}}"
+    objects = rendered("standalone", "{inferenceExtension: {replicas: 2}, " + serving + "}")
+    assert "PersistentVolumeClaim" not in kinds(objects)
+    assert not {"api-port", "database-url"} & set(flags(objects))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("{inferenceExtension: {replicas: 2}, " + SERVING % "" + "}", "SQLite is for one replica"),
+        ("{inferenceExtension: {autoscaling: {enabled: true}}, " + SERVING % "" + "}", "SQLite is for one replica"),
+        ("{inferenceExtension: {replicas: 2}, " + SERVING % ", database: {url: 'memory:'}" + "}", "memory: is for one replica"),
+        (SERVING % ", database: {url: 'sqlite:///x.db'}", "leave it empty for SQLite"),
+        (SERVING % ", external: {secretsNamespace: keys}", "secretNames is required"),
+        ("servingEndpoints: {enabled: true}", "tokensSecretName is required"),
+        ("servingEndpoints: {enabled: true, api: {tokensSecretName: t, port: 9090}}", "is another port of the pod"),
+        ("{inferenceExtension: {flags: {api-port: 1}}, " + SERVING % "" + "}", "servingEndpoints"),
         ("gateway: {pools: [{name: a, models: [m]}]}", "expected one of matchLabels, inferencePool and static, got 0"),
         ("gateway: {pools: [{name: a, models: []}]}", "minItems"),
         ("gateway: {pools: [{name: a, matchLabels: {a: b}}]}", "missing property 'models'"),

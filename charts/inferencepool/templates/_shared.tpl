@@ -10,7 +10,10 @@ What the charts share. Each chart defines inferencepool.context, a YAML map:
   flags       flags that the chart sets; the values' own go before them
   moreArgs    arguments that may come more than once
   configMap   there is a ConfigMap with inferencepool.configData, mounted at /config
-  volumes     volumes of inferencepool.moreContainers
+  volumes     volumes of inferencepool.moreContainers, and those of mounts
+  mounts      more mounts of our container
+  env         more of its environment
+  recreate    two pods can't be there at once
   servicePorts, clientPorts  ports of theirs, in the Service and by name in the NetworkPolicy
   namespaced  the process is told its namespace
   owned       flags that another value sets, with that value's key: refused in the values' flags
@@ -160,7 +163,7 @@ ghcr.io/extproc/extproc:{{ .root.Chart.AppVersion }}
 {{- $env = list }}
 {{- range $name, $value := $v.env }}{{ $env = append $env (dict "name" $name "value" (toString $value)) }}{{ end }}
 {{- end }}
-{{- range concat $env $v.extraEnv }}
+{{- range concat ($c.env | default list) $env $v.extraEnv }}
 - {{ toYaml . | nindent 2 | trim }}
 {{- end }}
 {{- end }}
@@ -213,7 +216,7 @@ volumeMounts:
   {{- if $v.tls.clientCaSecretName }}
   - {name: client-ca, mountPath: /etc/extproc/client-ca, readOnly: true}
   {{- end }}
-  {{- range concat $v.volumeMounts $v.extraVolumeMounts }}
+  {{- range concat $v.volumeMounts $v.extraVolumeMounts ($c.mounts | default list) }}
   - {{ toYaml . | nindent 4 | trim }}
   {{- end }}
 {{- end }}

@@ -7,6 +7,7 @@
 {{- $many := gt (len .Values.gateway.pools) 0 -}}
 {{- $http := true -}}
 {{- range $v.extraServicePorts }}{{ if eq .name "http" }}{{ $http = false }}{{ end }}{{ end -}}
+{{- $serving := include "standalone.serving" . | fromYaml -}}
 path: inferenceExtension
 name: {{ $name }}
 container: {{ ternary "gateway" "epp" $many }}
@@ -25,14 +26,26 @@ configMap: true
 {{- $volumes := list }}
 {{- range $v.sidecar.volumes }}{{ if ne .name "config" }}{{ $volumes = append $volumes . }}{{ end }}{{ end }}
 volumes:
-  {{- toYaml $volumes | nindent 2 }}
+  {{- toYaml (concat $volumes $serving.volumes) | nindent 2 }}
+mounts:
+  {{- toYaml $serving.mounts | nindent 2 }}
+env:
+  {{- toYaml $serving.env | nindent 2 }}
+recreate: {{ $serving.claim }}
+{{- $clients := list }}
+{{- $services := list }}
 {{- if $v.sidecar.enabled }}
-clientPorts: [{{ int $v.listenPort }}]
+{{- $clients = append $clients (int $v.listenPort) }}
 {{- if $http }}
-servicePorts:
-  - {name: http, port: {{ int ($v.servicePort | default $v.listenPort) }}, targetPort: {{ int $v.listenPort }}, protocol: TCP}
+{{- $services = append $services (dict "name" "http" "port" (int ($v.servicePort | default $v.listenPort)) "targetPort" (int $v.listenPort) "protocol" "TCP") }}
 {{- end }}
 {{- end }}
+{{- with $serving.servicePort }}
+{{- $clients = append $clients (int $.Values.servingEndpoints.api.port) }}
+{{- $services = append $services (dict "name" "http-api" "port" (int .) "targetPort" (int $.Values.servingEndpoints.api.port) "protocol" "TCP") }}
+{{- end }}
+clientPorts: {{ toJson $clients }}
+servicePorts: {{ toJson $services }}
 owned:
   grpc-port: inferenceExtension.extProcPort
   grpc-health-port: inferenceExtension.grpcHealthPort
@@ -47,6 +60,9 @@ owned:
   pool-group: inferencePool.apiVersion
   endpoint-selector: inferenceExtension.endpointsServer.endpointSelector
   endpoint-target-ports: inferenceExtension.endpointsServer.targetPorts
+  {{- range $flag, $value := $serving.flags }}
+  {{ $flag }}: the values of servingEndpoints
+  {{- end }}
 flags:
   grpc-port: {{ int $v.extProcPort }}
   grpc-health-port: {{ int $v.grpcHealthPort }}
@@ -54,6 +70,9 @@ flags:
   metrics-endpoint-auth: {{ $auth }}
   drain-timeout: {{ int $v.drainTimeoutSeconds }}s
   shutdown-delay: {{ int $v.shutdownDelaySeconds }}s
+  {{- range $flag, $value := $serving.flags }}
+  {{ $flag }}: {{ $value | toJson }}
+  {{- end }}
   {{- if $many }}
   config-file: /config/gateway.yaml
   {{- else }}
@@ -126,7 +145,7 @@ default-plugins.yaml: |
 {{- end }}
 {{- if $v.sidecar.enabled }}
 envoy.yaml: |
-  {{- include "standalone.ownEnvoy" . | default (include "standalone.envoy" .) | nindent 2 }}
+  {{- include "standalone.ownEnvoy" . | default (include (ternary "standalone.envoyServing" "standalone.envoy" .Values.servingEndpoints.enabled) .) | nindent 2 }}
 {{- end }}
 {{- end }}
 
