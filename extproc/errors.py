@@ -14,6 +14,7 @@
     │   ├── UnknownModel          404 model_not_found
     │   ├── UnknownEndpoint       404 serving_endpoint_not_found
     │   ├── UnknownServedEntity   404 served_entity_not_found
+    │   ├── InvalidMethod         405 method_not_allowed
     │   ├── RequestTimeout        408 request_timeout
     │   ├── BodyTooLarge          413 body_too_large
     │   └── UnreadableBody        415 unsupported_encoding
@@ -159,6 +160,14 @@ class UnknownServedEntity(RequestError):
     status = 404
     code = "served_entity_not_found"
     error_code = "RESOURCE_DOES_NOT_EXIST"
+
+
+class InvalidMethod(RequestError):
+    """What is asked for is asked for with POST (RFC 9110, section 15.5.6)."""
+
+    status = 405
+    code = "method_not_allowed"
+    error_code = "METHOD_NOT_ALLOWED"
 
 
 class RequestTimeout(RequestError):

@@ -18,6 +18,7 @@ from extproc.errors import (
     ExtProcError,
     InternalError,
     InvalidBody,
+    InvalidMethod,
     InvalidModel,
     InvalidReference,
     MissingModel,
@@ -58,6 +59,7 @@ TABLE: list[tuple[type[ExtProcError], int, str, str, str | None, str]] = [
     (UnknownServedEntity, 404, "served_entity_not_found", CLIENT, None, "RESOURCE_DOES_NOT_EXIST"),
     (RequestTimeout, 408, "request_timeout", CLIENT, None, "REQUEST_TIMEOUT"),
     (BodyTooLarge, 413, "body_too_large", CLIENT, None, "REQUEST_TOO_LARGE"),
+    (InvalidMethod, 405, "method_not_allowed", CLIENT, None, "METHOD_NOT_ALLOWED"),
     (UnreadableBody, 415, "unsupported_encoding", CLIENT, None, "INVALID_PARAMETER_VALUE"),
     (Unauthenticated, 401, "invalid_api_key", CLIENT, None, "UNAUTHENTICATED"),
     (PermissionDenied, 403, "permission_denied", CLIENT, None, "PERMISSION_DENIED"),
@@ -84,7 +86,11 @@ def test_on_the_wire(error: type[ExtProcError], status: int, code: str, kind: st
     assert reply.content_type == "application/json"
     assert orjson.loads(reply.body) == {"error": {"message": "what is wrong", "type": kind, "param": "model", "code": code}}
     assert reply.details == f"extproc_{code}"
-    more = {Overloaded: {"retry-after": "1"}, Unauthenticated: {"www-authenticate": "Bearer"}}.get(error, {})
+    more = {
+        Overloaded: {"retry-after": "1"},
+        Unauthenticated: {"www-authenticate": "Bearer"},
+        InvalidMethod: {"allow": "POST"},
+    }.get(error, {})
     assert dict(reply.headers) == {**({DROPPED_REASON_HEADER: dropped} if dropped else {}), **more}
 
 

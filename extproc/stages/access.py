@@ -35,8 +35,8 @@ class CheckAccess:
         if tokens is None or not (self._every_path or SERVING_PATH in request.path):
             return None
         headers = request.head.headers
-        if headers.get(":method") == b"OPTIONS":
-            return None  # a browser asks without credentials before it asks with them (Fetch, "CORS-preflight fetch")
+        if is_preflight(request):
+            return None
         grant = _grant(tokens.value, headers.get("authorization"), headers.get("x-api-key"))
         name = draft.model if draft.endpoint is None else draft.endpoint.name
         if not grant.may(Role.QUERY, name or ""):
@@ -54,6 +54,19 @@ class CheckAccess:
         if draft.reasons is not None:
             draft.reasons.of(self, {"subject": grant.subject})
         return None
+
+
+def is_preflight(request: InferenceRequest) -> bool:
+    """A browser's question before a request, asked without credentials (Fetch, "CORS-preflight fetch"). It has no body: what
+    has one may be served as any other request is.
+    """
+    headers = request.head.headers
+    return (
+        headers.get(":method") == b"OPTIONS"
+        and "origin" in headers
+        and "access-control-request-method" in headers
+        and not request.body_bytes
+    )
 
 
 def _grant(tokens: TokenTable, authorization: bytes | None, api_key: bytes | None) -> Grant:

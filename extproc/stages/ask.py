@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from extproc import names
 from extproc.credentials import Secret
 from extproc.domain import NO_LOAD, Endpoint, InferenceRequest, ResponseReader
-from extproc.errors import EntityNotServed, ProxyNotFit, UnreadableBody
+from extproc.errors import EntityNotServed, InvalidMethod, ProxyNotFit, UnreadableBody
 from extproc.external import ExternalModel, ProviderReader, asked, payload_of, provider_call
 from extproc.observability.decisions import DecisionLog, DecisionRecord
 from extproc.response import Measurement
@@ -67,6 +67,8 @@ class AskProvider:
                 f"the served entity `{entity.name}` is served by {entity.external.provider}, and the proxy has no route to "
                 "providers; envoy/serving-endpoints.yaml has"
             )
+        if request.head.headers.get(":method") != b"POST":
+            raise InvalidMethod(f"the served entity `{entity.name}` is external, and external models are asked with POST")
         if not draft.complete:
             raise UnreadableBody("an external model is asked with the whole body, and the proxy sends only its beginning")
         self._ask(request, draft, entity, entity.external, providers)

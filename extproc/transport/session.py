@@ -284,6 +284,7 @@ def _failed(error: Exception, head: RequestHead) -> DecisionFailed:
 
 
 _UNAUTHORIZED: Final = 401
+_NOT_THIS_METHOD: Final = 405
 
 
 def reply_of(error: ExtProcError) -> Reply:
@@ -298,6 +299,8 @@ def reply_of(error: ExtProcError) -> Reply:
     )
     if error.status == _UNAUTHORIZED:
         headers += (("www-authenticate", "Bearer"),)
+    if error.status == _NOT_THIS_METHOD:
+        headers += (("allow", "POST"),)
     if error.retry_after_s:
         headers += (("retry-after", str(error.retry_after_s)),)
     if error.falls_back:

@@ -24,6 +24,7 @@ TABLE = TokenTable(
         digest_of(EVE): Grant("eve", Role.VIEW),
     }
 )
+PREFLIGHT = {"origin": "https://a.example", "access-control-request-method": "POST"}
 PATH = "/serving-endpoints/chat/invocations"
 
 
@@ -35,12 +36,14 @@ def ask(
     every_path: bool = False,
     attempt: int | None = None,
     method: str = "POST",
+    body: bytes | None = None,
 ) -> Draft:
     stages = Deployment().serving(spec(a=100), pool=["model-a", "model-b"])
     check = CheckAccess(LiveWriter(TABLE).live, every_path=every_path)
     named = {":method": method, ":path": path, "content-type": "application/json", **headers}
     head = RequestHead({name: value.encode() for name, value in named.items()}, attempt=attempt)
-    body = orjson.dumps({"messages": []} if model is None else {"model": model})
+    if body is None:
+        body = orjson.dumps({"messages": []} if model is None else {"model": model})
     request = parse(head, body)
     draft = Draft(0.0, body, model=request.model)
     for stage in (stages[0], check):
@@ -110,7 +113,21 @@ def test_a_token_that_is_not_checked_passes() -> None:
 
 
 def test_a_browser_s_preflight_needs_none() -> None:
-    assert ask(method="OPTIONS").subject == ""
+    assert ask(method="OPTIONS", headers=PREFLIGHT, body=b"").subject == ""
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        (PREFLIGHT, b'{"messages":[]}'),
+        ({}, b""),
+        ({"origin": "https://a.example"}, b""),
+        ({"access-control-request-method": "POST"}, b""),
+    ],
+)
+def test_what_only_looks_like_a_preflight_is_no_way_around(headers: dict[str, str], body: bytes) -> None:
+    with pytest.raises(Unauthenticated):
+        ask(method="OPTIONS", headers=headers, body=body)
 
 
 def test_where_it_is_handed_over_the_token_is_checked_and_stays() -> None:

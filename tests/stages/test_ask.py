@@ -9,12 +9,13 @@ import pytest
 
 from extproc.credentials import Secret
 from extproc.domain import BodyPath, RequestHead, spliced
-from extproc.errors import InvalidBody, ProviderUnreachable, ProxyNotFit, SecretMissing, UnreadableBody
+from extproc.errors import InvalidBody, InvalidMethod, ProviderUnreachable, ProxyNotFit, SecretMissing, UnreadableBody
 from extproc.external import ExternalModel, read_external_model
 from extproc.observability.decisions import DecisionLog
 from extproc.request import parse
 from extproc.stages import ENOUGH, AskProvider, Draft, Reasons
 from extproc.traffic import EndpointSpec, EntitySpec, ExternalSpec
+from extproc.transport.session import reply_of
 from tests.fakes.chance import Draws
 from tests.fakes.deployment import Deployment
 from tests.stages.running import end, run
@@ -61,12 +62,13 @@ def ask(
     path: str = PATH,
     attempt: int | None = 1,
     complete: bool = True,
+    method: str = "POST",
     **headers: str,
 ) -> Draft:
     find, limit, serve = Deployment().serving(spec or external(), draw=Draws(), pool=["model-a"])
     given = {name.replace("_", "-"): value.encode() for name, value in headers.items()}
     head = RequestHead(
-        {":method": b"POST", ":path": path.encode(), "content-type": b"application/json", **given}, attempt=attempt
+        {":method": method.encode(), ":path": path.encode(), "content-type": b"application/json", **given}, attempt=attempt
     )
     request = parse(head, body, complete=complete)
     draft = Draft(0.0, body, complete, model=request.model)
@@ -186,3 +188,10 @@ def test_the_decision_is_kept_with_its_end() -> None:
     (record,) = log.latest(request_id="r1")
     assert (record.entity, record.target_model, record.endpoint.key) == ("chat/gpt", "gpt-4o", "203.0.113.7:443")
     assert (record.endpoint.name, record.outcome.status) == ("api.example.com", 200)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
+def test_a_provider_is_asked_with_post_and_nothing_else(method: str) -> None:
+    with pytest.raises(InvalidMethod, match="`gpt` is external, and external models are asked with POST") as error:
+        ask(method=method)
+    assert ("allow", "POST") in reply_of(error.value).headers
