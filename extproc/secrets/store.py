@@ -22,6 +22,8 @@ FRESH_S: Final = 30.0
 KEEP_S: Final = 3600.0
 _SOON_S: Final = 2.0
 """Until a secret that is not to be had is looked for again."""
+_HELD_S: Final = 30.0
+"""For how long what was checked is kept although nothing refers to it: what is about to be stored refers to it soon."""
 
 
 class _Known(NamedTuple):
@@ -51,6 +53,7 @@ class SecretStore:
         self._sleep = sleep
         self._wanted: frozenset[Reference] = frozenset()
         self._known: dict[Reference, _Known] = {}
+        self._held_until_s: dict[Reference, float] = {}
         self._hurry = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -76,16 +79,18 @@ class SecretStore:
     def want(self, references: Iterable[Reference]) -> None:
         """From now on these are referred to, and no others; `run` reads what is new at once."""
         self._wanted = frozenset(references)
-        for reference in self._known.keys() - self._wanted:
-            del self._known[reference]
+        self._forget()
         if self._wanted - self._known.keys():
             self._hurry.set()
 
     async def check(self, references: Collection[Reference]) -> Mapping[Reference, str]:
         """Read these now. What is missing or can't be read, each with why; empty when all is well.
 
-        What was found is known to `get` at once, and stays so if it is wanted by the next round.
+        What was found is known to `get` at once, and stays so for a while, in which it is to be wanted: whatever else is wanted
+        before that does not make it forgotten.
         """
+        until_s = self._clock() + _HELD_S
+        self._held_until_s.update(dict.fromkeys(references, until_s))
         await self._read(references)
         troubles = {reference: self._known[reference].trouble for reference in references}
         return {reference: trouble for reference, trouble in troubles.items() if trouble}
@@ -101,6 +106,13 @@ class SecretStore:
     async def refresh(self) -> None:
         """One round: all that are wanted are read."""
         await self._read(self._wanted)
+        self._forget()
+
+    def _forget(self) -> None:
+        now_s = self._clock()
+        self._held_until_s = {each: until_s for each, until_s in self._held_until_s.items() if until_s > now_s}
+        for reference in self._known.keys() - self._wanted - self._held_until_s.keys():
+            del self._known[reference]
 
     async def run(self) -> None:
         """Rounds until cancelled: each `fresh_s`, sooner while something is missing, at once when something new is wanted."""

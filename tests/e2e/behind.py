@@ -95,8 +95,19 @@ def split(kind: str = "served_model_name", **shares: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def behind(binary: Path, endpoints: Endpoints, directory: Path, *flags: str) -> Iterator[Behind]:
-    """`flags`: more of the gateway's."""
+def behind(binary: Path, endpoints: Endpoints, directory: Path, *flags: str, silence: str = "60s") -> Iterator[Behind]:
+    """`flags`: more of the gateway's; `silence`: for how long a provider may say nothing."""
+
+    def change(document: Any) -> None:
+        static = document["static_resources"]
+        for cluster in static["clusters"]:
+            if cluster["name"] == "gateway":
+                cluster.pop("transport_socket")
+        manager = static["listeners"][1]["filter_chains"][0]["filters"][0]["typed_config"]
+        for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
+            if route["name"].startswith("external"):
+                route["route"]["retry_policy"]["per_try_idle_timeout"] = silence
+
     providers = {name: Provider(name) for name in KEYS}
     (port,) = free_ports(1, taken=endpoints.ports.values())
     secrets = directory / "secrets/my"
@@ -114,7 +125,7 @@ def behind(binary: Path, endpoints: Endpoints, directory: Path, *flags: str) -> 
             *("--api-port", str(port), "--api-tokens-file", str(tokens), "--secrets-dir", str(secrets.parent)),
             *("--external-allow", "127.0.0.1", "--secure-serving=false", *flags),
         ],
-        change=_plaintext,
+        change=change,
     )
     config = json.loads((directory / "gateway.yaml").read_text())
     for route, pool, name in zip(config["routes"], (LLAMA, PHI4), MODELS.values(), strict=True):
@@ -128,10 +139,3 @@ def behind(binary: Path, endpoints: Endpoints, directory: Path, *flags: str) -> 
         made = Behind(stack, endpoints, providers)
         until(lambda: made.call("GET", API).status == 200, what="the API answers")
         yield made
-
-
-def _plaintext(document: Any) -> None:
-    """To the gateway."""
-    for cluster in document["static_resources"]["clusters"]:
-        if cluster["name"] == "gateway":
-            cluster.pop("transport_socket")

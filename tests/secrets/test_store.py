@@ -101,6 +101,18 @@ async def test_what_nothing_refers_to_is_forgotten() -> None:
     assert store.get(B) == Secret("sk-b")
 
 
+async def test_what_was_checked_outlives_a_change_that_does_not_know_of_it_yet() -> None:
+    """An endpoint is deleted between the check of another and its storing."""
+    clock = FakeClock()
+    store = SecretStore([Memory(a=Secret("sk-a"))], clock=clock)
+    assert await store.check([A]) == {}
+    store.want([])
+    assert store.get(A) == Secret("sk-a")
+    clock.advance(31)
+    await store.refresh()
+    assert missing(store, A) == "secret {{secrets/ai/a}}: not read yet", "nobody has stored it"
+
+
 async def test_no_message_has_a_value() -> None:
     store = SecretStore([Memory(a=Secret("sk-verysecret"))])
     store.want([A, B])

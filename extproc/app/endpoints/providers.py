@@ -25,6 +25,8 @@ _log = logger(__name__)
 RESOLVE_S: Final = 30.0
 """How often names of providers are resolved."""
 _LOOK_S: Final = 0.05
+_HELD_S: Final = 30.0
+"""For how long a name that was verified is kept although no endpoint has it: one that is about to be stored has it soon."""
 _MOST_MODELS: Final = 10_000
 
 
@@ -61,6 +63,7 @@ class ExternalProviders(Component):
         self._opened: dict[str, Secret] = {}
         """Secrets that were given as text, by their handles."""
         self._names: set[str] = set()
+        self._held_until_s: dict[str, float] = {}
         self._turns = itertools.count()
 
     # -- for requests ----------------------------------------------------------------------------------------------------
@@ -152,6 +155,7 @@ class ExternalProviders(Component):
             # What is known then is known to the first request, too. That a name can't be resolved now is no fault of the
             # configuration.
             self._names.add(host)
+            self._held_until_s[host] = asyncio.get_running_loop().time() + _HELD_S
             await self._addresses.refresh(self._names, lambda: None)
             addresses = self._addresses.of(host)
             if addresses and all(is_inside(address) for address in addresses):
@@ -172,7 +176,8 @@ class ExternalProviders(Component):
         while True:
             if self._table.revision != known:
                 known, due_s = self._table.revision, 0.0
-                self._names = self._want()
+                self._held_until_s = {name: until_s for name, until_s in self._held_until_s.items() if until_s > clock()}
+                self._names = self._want() | self._held_until_s.keys()
             if self._names and clock() >= due_s:
                 await self._addresses.refresh(self._names, lambda: None)
                 due_s = clock() + (self._resolve_s if not self._addresses.failing else min(2.0, self._resolve_s))

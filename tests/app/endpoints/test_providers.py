@@ -86,6 +86,32 @@ async def test_what_was_verified_is_there_for_the_first_request() -> None:
     assert known.address(model).startswith("9.9.9.")
 
 
+async def test_what_was_verified_outlives_a_change_that_does_not_know_of_it_yet() -> None:
+    """Another endpoint changes between the check of this one and its storing, and names are resolved anew."""
+    table = LiveWriter(TrafficTable([]))
+    secrets = SecretStore([EnvironmentSource({"EXTPROC_SECRET_SCOPE_KEY": KEY})])
+    names = Names(api_example_com=["9.9.9.7"], other_example_com=["9.9.9.9"])
+    known = ExternalProviders(table.live, secrets, lambda handle: None, resolver=names, look_s=0.005)
+    running = asyncio.create_task(known.run(asyncio.Event()))
+    try:
+        assert await words_of(known, external()) == []
+        table.replace(TrafficTable([ServingEndpoint(endpoint(external("other.example.com")), Catalog())]))
+
+        async def there() -> bool:
+            try:
+                return bool(known.address(known.model(external("other.example.com"))))
+            except ProviderUnreachable:
+                return False
+
+        await until(there)
+        model = known.model(external())
+        assert known.secret(model) == Secret(KEY)
+        assert known.address(model) == "9.9.9.7:443"
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_a_secret_that_is_missing_is_told_by_its_reference() -> None:
     (problem,) = await words_of(providers(environ={}), external())
     assert problem.startswith("e0 openai_config.openai_api_key: got {{secrets/scope/key}}; not found; looked for the variable")
