@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from extproc.demo.ports import free_ports
@@ -45,11 +45,8 @@ class Server(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def serving(
-    *, full: bool = False, flags: Sequence[str] = (), inside: Sequence[str] = (), before: Callable[[], None] | None = None
-) -> AsyncIterator[Server]:
-    """A picker. With `full` its log can't take a byte from the beginning; `inside` is a command that runs it, and `before` is
-    called in its process."""
+async def serving(*, full: bool = False, flags: Sequence[str] = (), inside: Sequence[str] = ()) -> AsyncIterator[Server]:
+    """A picker. With `full` its log can't take a byte from the beginning; `inside` is a command that runs it."""
     reading, writing = os.pipe()
     if full:
         os.set_blocking(writing, False)
@@ -60,7 +57,7 @@ async def serving(
     grpc, health, metrics = free_ports(3)
     ports = [f"--grpc-port={grpc}", f"--grpc-health-port={health}", f"--metrics-port={metrics}", "--host=127.0.0.1"]
     usual = [sys.executable, "-m", "extproc", "epp", f"--endpoints={ENDPOINT}", "--secure-serving=false"]
-    process = _started([*inside, *usual, *ports, *flags], writing, before)
+    process = _started([*inside, *usual, *ports, *flags], writing)
     os.close(writing)
     server = Server(process, grpc, metrics, reading)
     try:
@@ -72,8 +69,13 @@ async def serving(
         os.close(reading)
 
 
-def _started(command: Sequence[str], log: int, before: Callable[[], None] | None) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, preexec_fn=before)
+def limited(limit: str) -> tuple[str, ...]:
+    """A command that runs another under `ulimit`: a function between fork and exec would meet gRPC's threads there."""
+    return ("sh", "-c", f'ulimit {limit}; exec "$@"', "sh")
+
+
+def _started(command: Sequence[str], log: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
 
 
 async def _ready(server: Server) -> bool:

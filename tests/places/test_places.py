@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from extproc.app import build
 from extproc.names import EXT_PROC_METHOD
 from extproc.pb import external_processor_pb2 as pb
 from extproc.settings.commands import EppSettings
-from tests.app.processes import ENDPOINT, Server, serving
+from tests.app.processes import ENDPOINT, Server, limited, serving
 from tests.app.running import chat, exchange, headers_of, running, until
 from tests.app.test_service import HERE
 
@@ -97,10 +96,6 @@ async def test_a_proxy_that_is_killed_with_uploads_under_way() -> None:
         await until(lambda: streams(0))
 
 
-def of_150_mb() -> None:
-    resource.setrlimit(resource.RLIMIT_DATA, (150 * 2**20, 150 * 2**20))
-
-
 async def upload(server: Server, size: int) -> str:
     """How a body of that size ends: the status of an immediate answer, or the code of the stream."""
     async with aio.insecure_channel(f"127.0.0.1:{server.grpc}", options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
@@ -134,7 +129,7 @@ async def _end_of(call: Any) -> str:
 )
 async def test_little_memory(flags: list[str], ends: set[str]) -> None:
     """What does not fit fails by itself; where the bounds are within the memory, with its own answer. The server goes on."""
-    async with serving(before=of_150_mb, flags=flags) as server:
+    async with serving(inside=limited(f"-d {150 * 1024}"), flags=flags) as server:
         ended = await asyncio.gather(*(upload(server, 30 * 2**20) for _ in range(3)))
         assert set(ended) <= ends
         await server.pick()
