@@ -129,7 +129,7 @@ def behind(binary: Path, endpoints: Endpoints, directory: Path, *flags: str, sil
     )
     config = json.loads((directory / "gateway.yaml").read_text())
     for route, pool, name in zip(config["routes"], (LLAMA, PHI4), MODELS.values(), strict=True):
-        route["entities"] = [{"name": name, "version": "1", "model": pool.model}]
+        route["entities"] = [{"name": each, "version": "1", "model": pool.model} for each in (name, name.rpartition(".")[2])]
     (directory / "gateway.yaml").write_text(json.dumps(config))
     with contextlib.ExitStack() as running:
         for provider in providers.values():

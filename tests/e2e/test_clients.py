@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import time
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 from extproc.traffic import Catalog, EndpointSpec, EntitySpec, ServingEndpoint
-from tests.api.tokens import QUENTIN, VICTOR
+from tests.api.tokens import ALICE, QUENTIN, VICTOR
 from tests.e2e.behind import API, MESSAGES, Behind, behind, own, split
 from tests.e2e.parts import Endpoints, call
 
@@ -102,6 +104,31 @@ def test_a_real_client(at: Behind, which: str) -> None:
     assert done.returncode == 0, done.stdout
     if which == "mlflow":
         assert all(provider.sent for provider in at.providers.values())
+
+
+def test_the_commands_of_the_page(at: Behind) -> None:
+    """Those of docs/serving-endpoints.md, as a user pastes them."""
+    page = (Path(__file__).parents[2] / "docs/serving-endpoints.md").read_text()
+    section = page.partition("\n## Examples\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```console\n(.*?)^```", section, re.M | re.S)
+    commands = "".join(blocks).replace("\n$ ", "\n").removeprefix("$ ").replace("http://127.0.0.1:10000", at.url)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        env={**os.environ, "TOKEN": ALICE},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert '"error' not in done.stdout
+    assert re.search(r"served-model-name: (current|challenger)\r?\n", done.stdout), done.stdout
+    assert done.stdout.count('"chat.completion"') == 1, "one entity asked alone; of the other answer only a header is shown"
+    shares = {
+        each: [route["traffic_percentage"] for route in at.api("GET", f"/{each}")["config"]["traffic_config"]["routes"]]
+        for each in ("chat", "chat-pt")
+    }
+    assert shares == {"chat": [50, 50], "chat-pt": [60, 40]}
 
 
 def test_json_that_is_none_is_told_where(at: Behind) -> None:
