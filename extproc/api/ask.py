@@ -106,7 +106,7 @@ def whole(field: str, value: object, least: int) -> int:
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
     if text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= _LARGEST:
         return int(text)
-    raise invalid(f"{field}: got {shown(value)}; expected a whole number of at least {least}")
+    raise invalid(f"{field}: got {shown(value)}; expected a whole number of at least {least}, of at most 63 bits")
 
 
 async def document_of(request: Request, timeout_s: float) -> Any:

@@ -14,6 +14,15 @@ from urllib.parse import urlsplit
 
 _NUMBER: Final = re.compile(r"(0[xX][0-9a-fA-F]*|[0-9]+)")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+"""What IANA gives out of the internet's IPv6 addresses. Outside are site-local ones, the local NAT64 prefix, and those that
+hold an IPv4 address for an old translator."""
+_NOT_THE_INTERNET: Final = (
+    ipaddress.IPv6Network("3fff::/20"),  # documentation (RFC 9637)
+    ipaddress.IPv4Network("192.0.0.0/24"),  # IETF's protocols (RFC 6890); a cloud's metadata stand at 192.0.0.192
+    ipaddress.IPv4Network("192.88.99.0/24"),  # 6to4's relays (RFC 7526)
+)
+"""What releases of Python before 3.13 take for global."""
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _PATH: Final = re.compile(r"[!-~]*")
 EXPECTED: Final = "expected a URL such as https://api.example.com/v1"
@@ -81,7 +90,9 @@ def is_inside(host: str) -> bool:
     """
     address = _address(host)
     if address is not None:
-        return not address.is_global or address.is_multicast
+        if address.version == 6 and address not in _UNICAST:
+            return True
+        return not address.is_global or address.is_multicast or any(address in each for each in _NOT_THE_INTERNET)
     name = host.lower().rstrip(".")
     if name == "localhost" or name.endswith((".localhost", ".local", ".internal", ".svc")):
         return True

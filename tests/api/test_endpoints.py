@@ -202,7 +202,11 @@ async def test_a_secret_that_is_given_as_text_is_shown_to_nobody() -> None:
             "PUT",
             "/chat/config",
             {"config_version": "x", **split(a=50, b=50)},
-            (400, "INVALID_PARAMETER_VALUE", "config_version: got 'x'; expected a whole number of at least 1"),
+            (
+                400,
+                "INVALID_PARAMETER_VALUE",
+                "config_version: got 'x'; expected a whole number of at least 1, of at most 63 bits",
+            ),
         ),
         (
             "PUT",
@@ -244,7 +248,7 @@ async def test_a_secret_that_is_given_as_text_is_shown_to_nobody() -> None:
             "GET",
             "/chat/history?limit=-1",
             None,
-            (400, "INVALID_PARAMETER_VALUE", "limit: got '-1'; expected a whole number of at least 0"),
+            (400, "INVALID_PARAMETER_VALUE", "limit: got '-1'; expected a whole number of at least 0, of at most 63 bits"),
         ),
     ],
 )

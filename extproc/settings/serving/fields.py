@@ -141,7 +141,7 @@ Label = Annotated[str, _text(1, 256)]
 Version = Annotated[str, _text(0, 256), BeforeValidator(_version)]
 """Text; a bare number is its text."""
 Flag = Annotated[bool, BeforeValidator(_flag)]
-Count = Annotated[int, _whole(0, _LARGEST, "a whole number that is not negative")]
+Count = Annotated[int, _whole(0, _LARGEST, f"a whole number from 0 to {_LARGEST}")]
 Percentage = Annotated[int, _whole(0, 100, "a whole number from 0 to 100")]
 Reference = Annotated[str, BeforeValidator(_reference)]
 """`{{secrets/scope/key}}`, where a secret is; never the secret."""
