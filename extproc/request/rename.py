@@ -20,7 +20,7 @@ from extproc.errors import BodyNotSeen, InvalidModel, UnreadableBody
 from extproc.media import DIGEST_HEADERS, media_type
 from extproc.request.encoding import codings_of, inflate
 from extproc.request.form import model_fields
-from extproc.request.parse import CUT, FORM, NOT_JUDGED, ParseOptions, read_path
+from extproc.request.parse import CUT, FORM, NOT_JUDGED, ParseOptions, is_upgrade, read_path
 from extproc.request.paths import Api, api_of, renamed_path, requires_model
 from extproc.request.prefix import begin_of_object, models_of_prefix
 from extproc.request.scan import ModelScanner
@@ -170,6 +170,8 @@ def _refuse_if_named(request: InferenceRequest, body: bytes | None) -> None:
     """The body was not read. A model server may still find a model in it: in another encoding, in what was not sent to us."""
     if body is None:
         if request.head.headers.get(":method") == b"POST":
+            if is_upgrade(request.head):
+                raise UnreadableBody("the model is to be renamed in the body, and a connection that is upgraded has none")
             raise BodyNotSeen(
                 "this pool rewrites models, and the proxy does not send request bodies; "
                 "its request_body_mode must be FULL_DUPLEX_STREAMED or BUFFERED"

@@ -15,7 +15,7 @@ from extproc.domain import InferenceRequest, RequestHead
 from extproc.errors import BodyNotSeen, UnreadableBody
 from extproc.media import is_json, media_type
 from extproc.names import INVOCATIONS
-from extproc.request.parse import ParseOptions, parse
+from extproc.request.parse import ParseOptions, is_upgrade, parse
 from extproc.request.rename import PATHS, Renamed, renamed
 
 CHAT: Final = "/v1/chat/completions"
@@ -92,6 +92,8 @@ def _refuse_if_shaped(request: InferenceRequest, body: bytes | None, complete: b
     head = request.head
     if body is None:
         if head.headers.get(":method") == b"POST":
+            if is_upgrade(head):
+                raise UnreadableBody("a serving endpoint is asked by the body, and a connection that is upgraded has none")
             raise BodyNotSeen(
                 "a serving endpoint is asked by the body, and the proxy does not send request bodies; "
                 "its request_body_mode must be FULL_DUPLEX_STREAMED or BUFFERED"

@@ -7,6 +7,7 @@ from typing import Final
 from extproc.domain import InferenceRequest
 from extproc.errors import PermissionDenied, Unauthenticated
 from extproc.live import Live
+from extproc.request import is_upgrade
 from extproc.settings.tokens import Grant, Role, TokenTable
 from extproc.stages.draft import Draft
 from extproc.stages.find import SERVING_PATH
@@ -58,7 +59,7 @@ class CheckAccess:
 
 def is_preflight(request: InferenceRequest) -> bool:
     """A browser's question before a request, asked without credentials (Fetch, "CORS-preflight fetch"). It has no body: what
-    has one may be served as any other request is.
+    has one, or is upgraded to another protocol, may be served as any other request is.
     """
     headers = request.head.headers
     return (
@@ -66,6 +67,9 @@ def is_preflight(request: InferenceRequest) -> bool:
         and "origin" in headers
         and "access-control-request-method" in headers
         and not request.body_bytes
+        and headers.get("content-length", b"0") == b"0"  # the proxy need not show it
+        and "transfer-encoding" not in headers
+        and not is_upgrade(request.head)
     )
 
 

@@ -12,6 +12,7 @@ from extproc.domain import NO_LOAD, Endpoint, InferenceRequest, ResponseReader
 from extproc.errors import EntityNotServed, InvalidMethod, ProxyNotFit, UnreadableBody
 from extproc.external import ExternalModel, ProviderReader, asked, payload_of, provider_call
 from extproc.observability.decisions import DecisionLog, DecisionRecord
+from extproc.request import is_upgrade
 from extproc.response import Measurement
 from extproc.stages.draft import Draft, Provided
 from extproc.stages.stage import ENOUGH, Ending, Hooks, Step
@@ -69,6 +70,8 @@ class AskProvider:
             )
         if request.head.headers.get(":method") != b"POST":
             raise InvalidMethod(f"the served entity `{entity.name}` is external, and external models are asked with POST")
+        if is_upgrade(request.head):
+            raise UnreadableBody("an external model is asked with a body, and a connection that is upgraded has none")
         if not draft.complete:
             raise UnreadableBody("an external model is asked with the whole body, and the proxy sends only its beginning")
         self._ask(request, draft, entity, entity.external, providers)

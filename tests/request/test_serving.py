@@ -137,6 +137,12 @@ class TestInvocations:
         with pytest.raises(BodyNotSeen, match="request_body_mode"):
             served("/serving-endpoints/chat/invocations", None)
 
+    def test_an_upgrade_has_none_and_the_proxy_is_not_at_fault(self) -> None:
+        with pytest.raises(UnreadableBody, match="a connection that is upgraded has none"):
+            served("/serving-endpoints/chat/invocations", None, upgrade=b"websocket", connection=b"Upgrade")
+        with pytest.raises(UnreadableBody, match="a connection that is upgraded has none"):
+            served("/v1/chat/completions?model=chat", None, upgrade=b"websocket", connection=b"Upgrade")
+
 
 class TestOtherPaths:
     def test_openais_base_url(self) -> None:

@@ -120,6 +120,9 @@ def test_a_browser_s_preflight_needs_none() -> None:
     ("headers", "body"),
     [
         (PREFLIGHT, b'{"messages":[]}'),
+        (PREFLIGHT | {"upgrade": "websocket", "connection": "Upgrade"}, b""),
+        (PREFLIGHT | {"content-length": "15"}, b""),
+        (PREFLIGHT | {"transfer-encoding": "chunked"}, b""),
         ({}, b""),
         ({"origin": "https://a.example"}, b""),
         ({"access-control-request-method": "POST"}, b""),

@@ -195,3 +195,8 @@ def test_a_provider_is_asked_with_post_and_nothing_else(method: str) -> None:
     with pytest.raises(InvalidMethod, match="`gpt` is external, and external models are asked with POST") as error:
         ask(method=method)
     assert ("allow", "POST") in reply_of(error.value).headers
+
+
+def test_an_upgrade_is_nothing_to_ask_a_provider_with() -> None:
+    with pytest.raises(UnreadableBody, match="a connection that is upgraded has none"):
+        ask(None, upgrade="websocket", connection="Upgrade")
