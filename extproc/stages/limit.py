@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Final
 
 from extproc.domain import InferenceRequest
@@ -89,9 +90,9 @@ class LimitRate:
 
     def _asker(self, request: InferenceRequest, draft: Draft) -> Asker:
         if draft.subject:
-            return Asker(draft.subject.encode(), draft.subject)
+            return Asker(_known_as(b"subject", draft.subject.encode()), draft.subject)
         key = self._keys.find(request)
-        return Asker(b"" if key is None else key.value)
+        return Asker(b"" if key is None else _known_as(b"key", key.value))
 
     def _committed(self, request: InferenceRequest, draft: Draft) -> None:
         charge = draft.charge
@@ -122,6 +123,13 @@ class LimitRate:
         elif endpoint.spec.usage_tracking and draft.entity is not None:
             self._metrics.used(endpoint.name, draft.entity.name, prompt or 0, completion or 0)
         charge.limits.take(charge.asker, 0, (prompt or 0) + (completion or 0) - charge.tokens, self._clock())
+
+
+def _known_as(kind: bytes, value: bytes) -> bytes:
+    """Whose bucket it is, in 16 bytes: a hundred thousand may be kept, whatever they send, and nobody's key. Who merely says a
+    name has another bucket than who has the token of that name.
+    """
+    return blake2b(value, digest_size=16, person=kind).digest()
 
 
 def _estimate(size_bytes: int) -> int:

@@ -36,10 +36,11 @@ class Limited:
         metrics = LimitMetrics(self.deployment.instruments)
         self.stage = LimitRate(self.writer.live, metrics, KeyFinder(), clock=self.deployment.clock)
 
-    def ask(self, user: str = "", body: str = "{}", *, attempt: int | None = None) -> Draft:
+    def ask(self, user: str = "", body: str = "{}", *, attempt: int | None = None, subject: str = "") -> Draft:
         headers = {":method": b"POST", ":path": b"/serving-endpoints/chat/invocations", "x-user-id": user.encode()}
         head = RequestHead(headers, attempt=attempt)
         draft = Draft(0.0, body.encode())
+        draft.subject = subject
         for stage in (self.find, self.stage):
             assert run(stage, parse(head, body.encode()), draft)[1] is None
         return draft
@@ -151,3 +152,21 @@ def test_a_change_of_the_split_leaves_what_was_used() -> None:
 def test_without_anything_to_count_nothing_is_kept(limits: tuple[RateLimit, ...]) -> None:
     limited = Limited(chat(*limits))
     assert (limited.ask().charge is not None) == bool(limits)
+
+
+def test_who_says_a_name_uses_nothing_up_of_who_has_its_token() -> None:
+    limited = Limited(chat(RateLimit("user", calls=1)))
+    limited.ask("ann")
+    limited.ask(subject="ann")
+    assert not limited.room("ann")
+    with pytest.raises(RateLimited):
+        limited.ask(subject="ann")
+
+
+def test_of_a_long_key_a_few_bytes_are_kept() -> None:
+    limited = Limited(chat(RateLimit("user", calls=1)))
+    charge = limited.ask("u" * 4000).charge
+    assert charge is not None
+    assert len(charge.asker.user) == 16
+    assert not limited.room("u" * 4000)
+    assert limited.room("u" * 3999)
