@@ -6,9 +6,10 @@ So no credential of the client's, no cookie, and nothing that was said to the ga
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from extproc.credentials import Secret
 from extproc.external.dialects import Dialect
 
 _KEPT: Final = frozenset(
@@ -37,11 +38,20 @@ ANSWER_PRIVATE: Final = (
     "anthropic-organization-id",
     "location",
     "alt-svc",
+    "www-authenticate",
+    "authentication-info",
 )
-"""Headers of an answer that are between the provider and us: its cookies, the names of our accounts, where else it is."""
+"""Headers of an answer that are between the provider and us: its cookies, the names of our accounts, where else it is, what it
+wants to know of us."""
 
 
 def removed(headers: Mapping[str, bytes], same: Dialect | None) -> list[str]:
     """The names of the request's headers that do not go to a provider. `same`: the dialect of both, None when they differ."""
     own = _OF_DIALECT[same] if same is not None else frozenset()
     return [name for name in headers if name not in _KEPT and name not in own and not name.startswith(_KEPT_PREFIXES)]
+
+
+def private(headers: Mapping[str, bytes], secrets: Sequence[Secret]) -> list[str]:
+    """The names of an answer's headers that do not go to the client; a header that quotes a secret of ours does not either."""
+    quoted = [secret.reveal().encode() for secret in secrets]
+    return [name for name, value in headers.items() if name in ANSWER_PRIVATE or any(each in value for each in quoted)]

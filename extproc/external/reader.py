@@ -7,7 +7,7 @@
 | an error | its status and message in the client's shape; 401 and 403 are 502 (`faults`) |
 | a redirect, something compressed, what is neither JSON nor events | 502 |
 
-Headers that are between the provider and us (`headers.ANSWER_PRIVATE`) are removed from every answer.
+Headers that are between the provider and us (`headers.private`) are removed from every answer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from extproc.external.call import ProviderCall
 from extproc.external.chat_events import ChatChunks
 from extproc.external.dialects import Asked, Dialect, ErrorShape
 from extproc.external.faults import Fault, fault_of_answer, status_for_client, written
-from extproc.external.headers import ANSWER_PRIVATE
+from extproc.external.headers import private
 from extproc.external.message_events import MessageEvents
 from extproc.external.naming import NameRestorer
 from extproc.media import DIGEST_HEADERS, is_json, media_type
@@ -125,21 +125,21 @@ class ProviderReader:
         if self._measurement is not None:
             self._heard = self._measurement.headers(status, headers, path) and seen
         self._way = self._way_of(status, headers)
-        private = [name for name in ANSWER_PRIVATE if name in headers]
+        kept_back = private(headers, self._secrets)
         told = self._told_status(status)
         set_headers: list[tuple[str, str]] = [] if told == status else [(":status", str(told))]
         if not seen:
             self.untranslated = "body not sent" if self._way is not _Way.PASS and path is BodyPath.UNSEEN else ""
             self._way = _Way.PASS
             self._passing = None
-            return HeaderMutation(tuple(private), tuple(set_headers))
+            return HeaderMutation(tuple(kept_back), tuple(set_headers))
         gone = [name for name in _BODY_HEADERS if name in headers] if self._way is not _Way.PASS else []
         if self._way is _Way.REPLACE and "content-encoding" in headers:
             gone.append("content-encoding")
         if self._way in (_Way.DOCUMENT, _Way.ERROR, _Way.REPLACE):
             set_headers.append(("content-type", "application/json"))
         self._prepare(path)
-        return HeaderMutation((*private, *gone), tuple(set_headers))
+        return HeaderMutation((*kept_back, *gone), tuple(set_headers))
 
     def _way_of(self, status: int, headers: Mapping[str, bytes]) -> _Way:
         provider = self._call.model.provider

@@ -64,6 +64,16 @@ class TestTheSameDialect:
         assert answer.body == body.replace(b'"served"', b'"chat"')
         assert answer.reader.usage == Usage(3)
 
+    @pytest.mark.parametrize("status", [200, 400, 401, 503])
+    @pytest.mark.parametrize("name", ["www_authenticate", "x_echo", "server_timing"])
+    def test_no_header_quotes_the_credential(self, status: int, name: str) -> None:
+        answer = of_openai(CHAT, status=status, **{name: f"Bearer {KEY.reveal()}"}, x_other="stays")
+        assert KEY.reveal() not in str(answer.headers)
+        assert answer.headers["x-other"] == "stays"
+
+    def test_what_a_provider_wants_to_know_of_us_is_not_asked_of_the_client(self) -> None:
+        assert "www-authenticate" not in of_openai({}, status=401, www_authenticate="Bearer realm=x").headers
+
     def test_other_answers_pass(self) -> None:
         answer = of_openai(b"\x00\x01", kind="application/octet-stream")
         assert (answer.body, answer.headers["content-length"]) == (b"\x00\x01", "2")
