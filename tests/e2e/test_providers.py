@@ -91,7 +91,8 @@ def messages(at: Behind) -> Iterator[anthropic.Anthropic]:
 def test_credentials_stay_where_they_belong(at: Behind, name: str) -> None:
     """The provider gets its own and nothing of the client's, the client nothing of the provider's."""
     create(at, name)
-    got = at.ask("mix", x_user_id="the-users-name", cookie="session=the-clients", x_databricks_workspace_id="123")
+    said = {"cookie": "session=the-clients", "x_databricks_workspace_id": "123", "x_envoy_original_dst_host": "the-clients"}
+    got = at.ask("mix", x_user_id="the-users-name", **said)
     assert (got.status, got.json["model"], got.headers["served-model-name"]) == (200, "mix", name)
     provider = at.providers[name]
     (sent,) = provider.sent

@@ -272,8 +272,8 @@ static_resources:
                 response_body_mode: FULL_DUPLEX_STREAMED
                 response_trailer_mode: SEND
               metadata_options: *metadata
-              # A provider's :authority.
-              mutation_rules: {allow_all_routing: true}
+              # A provider's :authority; and what a client wrote under x-envoy- is not for providers.
+              mutation_rules: {allow_all_routing: true, allow_envoy: true}
           - *router
           route_config:
             name: attempts
