@@ -49,6 +49,8 @@ class Grant(NamedTuple):
     role: Role
     endpoints: tuple[str, ...] = ()
     """Names, or beginnings of names with a `*` behind; () is every endpoint."""
+    groups: tuple[str, ...] = ()
+    """Of which the bearer is one, for the limits of groups."""
 
     def may(self, role: Role, endpoint: str) -> bool:
         """Whether that much is allowed with that endpoint."""
@@ -123,7 +125,7 @@ def read_tokens(value: object) -> TokenTable:
         first = places.setdefault(digest, index)
         if first != index:
             problems.append(f"tokens[{index}]: the same token as tokens[{first}]; expected each token once")
-        grants[digest] = Grant(row.subject, Role[row.role.upper()], tuple(row.endpoints))
+        grants[digest] = Grant(row.subject, Role[row.role.upper()], tuple(row.endpoints), tuple(row.groups))
     if problems:
         raise SettingsError(few(problems))
     return TokenTable(grants)
@@ -165,6 +167,7 @@ class _Row(Section):
     subject: Annotated[str, BeforeValidator(_subject)]
     role: Literal["view", "query", "manage"]
     endpoints: Annotated[list[Annotated[str, BeforeValidator(_pattern)]], Field(max_length=1000)] = []
+    groups: Annotated[list[Annotated[str, BeforeValidator(_subject)]], Field(max_length=100)] = []
 
     @model_validator(mode="after")
     def _one_token(self) -> _Row:
@@ -184,7 +187,7 @@ class _File(Section):
     tokens: Annotated[list[_Row], Field(max_length=MOST_TOKENS)]
 
 
-_OPEN: Final = frozenset({"subject", "role", "endpoints"})
+_OPEN: Final = frozenset({"subject", "role", "endpoints", "groups"})
 """Fields whose value may be said: all others may be a token, wherever somebody wrote it."""
 
 

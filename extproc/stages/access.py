@@ -50,6 +50,7 @@ class CheckAccess:
             )
             raise PermissionDenied(f"{grant.subject} has no right to query {what}")
         draft.subject = grant.subject
+        draft.groups = grant.groups
         if request.head.attempt != 0:  # handed over as it is, it is checked again
             draft.remove_headers += tuple([header for header in ("authorization", "x-api-key") if header in headers])
         if draft.reasons is not None:

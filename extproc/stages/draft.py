@@ -92,6 +92,7 @@ class Draft:
         "entity",
         "entity_reason",
         "falls_back",
+        "groups",
         "limited",
         "made_at",
         "make_reader",
@@ -176,6 +177,8 @@ class Draft:
         self.splices: tuple[Splice, ...] = ()
         self.falls_back = False
         """Somebody else is left to serve the request: when this fails (429, 5xx, cut), the proxy asks anew."""
+        self.groups: tuple[str, ...] = ()
+        """Of which who asks is one."""
         self.subject = ""
         """Who asks, by a token that was checked; '' when none was."""
         self.charge: Charge | None = None

@@ -90,7 +90,7 @@ class LimitRate:
 
     def _asker(self, request: InferenceRequest, draft: Draft) -> Asker:
         if draft.subject:
-            return Asker(_known_as(b"subject", draft.subject.encode()), draft.subject)
+            return Asker(_known_as(b"subject", draft.subject.encode()), draft.subject, draft.groups)
         key = self._keys.find(request)
         return Asker(b"" if key is None else _known_as(b"key", key.value))
 

@@ -28,11 +28,11 @@ def test_a_token_is_known_by_itself_or_by_its_hash() -> None:
         f"""
 tokens:
 - {{token: {TOKEN}, subject: alice, role: manage}}
-- {{token_sha256: {digest}, subject: bob, role: view, endpoints: [chat, team-a-*]}}
+- {{token_sha256: {digest}, subject: bob, role: view, endpoints: [chat, team-a-*], groups: [team]}}
 """.encode()
     )
     assert table.grant(TOKEN) == Grant("alice", Role.MANAGE)
-    assert table.grant("the-other-token-of-bob") == Grant("bob", Role.VIEW, ("chat", "team-a-*"))
+    assert table.grant("the-other-token-of-bob") == Grant("bob", Role.VIEW, ("chat", "team-a-*"), ("team",))
     for nobody in ("", digest, TOKEN + " ", TOKEN[:-1], "\udcff", TOKEN.upper()):
         assert table.grant(nobody) is None
     assert len(table) == 2
@@ -80,7 +80,7 @@ def test_rights(grant: Grant, role: Role, endpoint: str, allowed: bool) -> None:
             {"endpoints": ["a*b"]},
             "tokens[0].endpoints[0]: got 'a*b'; expected the name of an endpoint, or the beginning of names with a * behind",
         ),
-        ({TOKEN: "x"}, "tokens[0]: unknown key; expected token, token_sha256, subject, role, endpoints"),
+        ({TOKEN: "x"}, "tokens[0]: unknown key; expected token, token_sha256, subject, role, endpoints, groups"),
     ],
 )
 def test_what_is_wrong_with_a_row(change: dict[str, Any], expected: str) -> None:
@@ -112,7 +112,7 @@ ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.just(TOKEN),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | st.sampled_from([*ROW, TOKEN]), inner, max_size=4),
 )
-ROWS = st.dictionaries(st.sampled_from([*ROW, "token_sha256", "endpoints", TOKEN]), ANYTHING, max_size=5)
+ROWS = st.dictionaries(st.sampled_from([*ROW, "token_sha256", "endpoints", "groups", TOKEN]), ANYTHING, max_size=5)
 
 
 @given(ANYTHING | st.fixed_dictionaries({"tokens": st.lists(ROWS | ANYTHING, max_size=4)}))
@@ -122,5 +122,5 @@ def test_no_message_has_a_token(value: object) -> None:
     except SettingsError as error:
         for problem in error.problems:
             path, _, _ = problem.partition(":")
-            if not any(field in path for field in ("subject", "role", "endpoints")):
+            if not any(field in path for field in ("subject", "role", "endpoints", "groups")):
                 assert TOKEN not in problem

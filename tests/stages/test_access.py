@@ -19,7 +19,7 @@ from tests.stages.test_serve import spec
 ANN, BOB, EVE = "ann-has-a-long-token", "bob-has-a-long-token", "eve-has-a-long-token"
 TABLE = TokenTable(
     {
-        digest_of(ANN): Grant("ann", Role.QUERY),
+        digest_of(ANN): Grant("ann", Role.QUERY, groups=("team",)),
         digest_of(BOB): Grant("bob", Role.MANAGE, ("other", "pre*")),
         digest_of(EVE): Grant("eve", Role.VIEW),
     }
@@ -57,7 +57,7 @@ def bearer(token: str) -> dict[str, str]:
 
 def test_who_may_query_goes_on_without_the_token() -> None:
     draft = ask(headers=bearer(ANN))
-    assert draft.subject == "ann"
+    assert (draft.subject, draft.groups) == ("ann", ("team",))
     assert draft.remove_headers == ("authorization",)
 
 

@@ -36,11 +36,19 @@ class Limited:
         metrics = LimitMetrics(self.deployment.instruments)
         self.stage = LimitRate(self.writer.live, metrics, KeyFinder(), clock=self.deployment.clock)
 
-    def ask(self, user: str = "", body: str = "{}", *, attempt: int | None = None, subject: str = "") -> Draft:
+    def ask(
+        self,
+        user: str = "",
+        body: str = "{}",
+        *,
+        attempt: int | None = None,
+        subject: str = "",
+        groups: tuple[str, ...] = (),
+    ) -> Draft:
         headers = {":method": b"POST", ":path": b"/serving-endpoints/chat/invocations", "x-user-id": user.encode()}
         head = RequestHead(headers, attempt=attempt)
         draft = Draft(0.0, body.encode())
-        draft.subject = subject
+        draft.subject, draft.groups = subject, groups
         for stage in (self.find, self.stage):
             assert run(stage, parse(head, body.encode()), draft)[1] is None
         return draft
@@ -170,3 +178,11 @@ def test_of_a_long_key_a_few_bytes_are_kept() -> None:
     assert len(charge.asker.user) == 16
     assert not limited.room("u" * 4000)
     assert limited.room("u" * 3999)
+
+
+def test_a_group_of_a_token_shares_its_limit() -> None:
+    limited = Limited(chat(RateLimit("user_group", calls=1, principal="team")))
+    limited.ask(subject="ann", groups=("other", "team"))
+    with pytest.raises(RateLimited, match="1 calls per minute for the group"):
+        limited.ask(subject="bob", groups=("team",))
+    limited.ask(subject="eve")
