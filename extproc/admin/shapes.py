@@ -43,6 +43,7 @@ def request_of(asked: dict[str, Any]) -> tuple[RequestHead, bytes | None]:
     head = RequestHead(
         {name: value.encode("latin-1", "replace") for name, value in headers.items()},
         None if subset is None else tuple(subset),
+        attempt=1,  # of a serving endpoint: who would be asked first, wherever that is decided
     )
     return head, encoded
 

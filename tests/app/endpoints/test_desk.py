@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from extproc.app.build import build
@@ -135,3 +136,29 @@ async def test_a_store_that_can_t_be_asked_keeps_the_service_unready(tmp_path: P
 def test_an_address_that_is_none_is_told_with_all_other_problems(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="--database-url: has the unknown scheme 'mysql'"):
         gateway(tmp_path, database_url="mysql://u:secret@host/x")
+
+
+async def test_explaining_says_whom_an_external_entity_asks(tmp_path: Path) -> None:
+    service = gateway(tmp_path, external_allow=("127.0.0.1:9",))
+    async with running(service) as ports:
+        model = {
+            "name": "gpt",
+            "provider": "openai",
+            "task": "llm/v1/chat",
+            "openai_config": {"openai_api_base": "http://127.0.0.1:9/v1", "openai_api_key_plaintext": "sk-not-shown"},
+        }
+        created = Create({"name": "ext", "config": {"served_entities": [{"name": "gpt", "external_model": model}]}})
+        await desk_of(service).apply(created, "test")
+        question = {"path": "/serving-endpoints/ext/invocations", "body": {"messages": []}}
+        status, told = await post(ports.metrics, "/debug/explain", question)
+    assert status == 200
+    assert told["AskProvider"] == {"provider": "openai", "model": "gpt", "authority": "127.0.0.1:9", "address": "127.0.0.1:9"}
+    assert "sk-not-shown" not in json.dumps(told)
+
+
+async def post(port: int, path: str, question: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"http://127.0.0.1:{port}{path}", json=question) as answer,
+    ):
+        return answer.status, await answer.json()
