@@ -22,6 +22,7 @@ Everything between a message's bytes and the answer's bytes is one synchronous c
     protocol | request | response | traffic | scheduling | pool
     settings
     files
+    candidates
     domain | credentials
     backoff | errors | names | live | media | slices
     pb

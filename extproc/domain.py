@@ -10,15 +10,7 @@ import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, Protocol, TypeAlias, get_type_hints
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Column: TypeAlias = list[float] | NDArray[np.float64]
-else:
-    Column: TypeAlias = list
+from typing import Annotated, Final, NamedTuple, Protocol, get_type_hints
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +151,13 @@ def signals_of(load: Load, waiting: float, in_flight: float) -> dict[str, object
     known: dict[str, object] = {}
     for signal in SIGNALS:
         name = signal.name
-        value = _known(waiting) if name == "waiting" else in_flight if name == "in_flight" else getattr(load, name)
+        value = known_or_none(waiting) if name == "waiting" else in_flight if name == "in_flight" else getattr(load, name)
         if value is not None or name in COLUMNS:
             known[name] = value
     return known
 
 
-def _known(value: float) -> float | None:
+def known_or_none(value: float) -> float | None:
     return value if value == value else None
 
 
@@ -214,49 +206,6 @@ class InferenceRequest(NamedTuple):
     """The request names a model, and the name is empty."""
     by_query: bool = False
     """`model` is what the query string says: neither the path nor the body names one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """The endpoints a request may go to, as aligned columns: position i of each column is `endpoints[i]`.
-
-    NaN is an unknown signal (never scraped, or stale). `waiting` and `in_flight` are live: the pool's store writes them in
-    place, on each pick and release, so read them, never keep or change them.
-    Two Candidates with the same `stamp` have the same endpoints, `running` and `kv_usage`: what depends only on those may
-    be kept from one request to the next.
-    """
-
-    endpoints: Sequence[Endpoint]
-    waiting: Column
-    """Requests waiting: what the engine said, and what was sent since that its page can't have seen."""
-    running: Column
-    kv_usage: Column
-    in_flight: Column
-    """Requests picked here that have not ended, counted by us; never NaN."""
-    stamp: object
-    trial: int = -1
-    """The position of an endpoint of which nothing is known while others are known, and whose turn it is to be tried: it counts
-    as much as the best, or it would never get the request that makes it known. -1: there is none."""
-    loads: Sequence[Load] = ()
-    """What each one's page says, `NO_LOAD` where that is unknown; written in place as the columns are, with a new stamp."""
-
-    def signals(self, position: int) -> dict[str, object]:
-        """What is known of a candidate, by the signal's name: the columns, None where unknown, and what else its page says."""
-        if self.loads:
-            return signals_of(self.loads[position], float(self.waiting[position]), float(self.in_flight[position]))
-        return {name: _known(float(getattr(self, name)[position])) for name in COLUMNS}
-
-    def __len__(self) -> int:
-        return len(self.endpoints)
-
-
-class Pick(NamedTuple):
-    """Positions in the candidates, best first: one, or more as ordered fallbacks, with the total points of the first."""
-
-    positions: Sequence[int]
-    score: float
-    totals: Column = []
-    """The total points of each candidate; to read only, and at once."""
 
 
 class BodyPath(Enum):
@@ -381,14 +330,11 @@ __all__ = [
     "EMPTY_DECISION",
     "NO_MUTATION",
     "BodyPath",
-    "Candidates",
-    "Column",
     "Decision",
     "Endpoint",
     "HeaderMutation",
     "InferenceRequest",
     "Load",
-    "Pick",
     "Reading",
     "Reply",
     "RequestHead",

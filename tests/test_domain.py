@@ -7,18 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from extproc.domain import (
-    COLUMNS,
-    NO_MUTATION,
-    SIGNALS,
-    Candidates,
-    Decision,
-    Endpoint,
-    InferenceRequest,
-    Load,
-    RequestHead,
-    Source,
-)
+from extproc.candidates import Candidates
+from extproc.domain import COLUMNS, NO_MUTATION, SIGNALS, Decision, Endpoint, InferenceRequest, Load, RequestHead, Source
 from tests.fakes.candidates import candidates
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from extproc.domain import Candidates, Endpoint, Load, Reading
+from extproc.candidates import Candidates
+from extproc.domain import Endpoint, Load, Reading
 from extproc.pool.columns import make_column
 from extproc.pool.member import Member, MemberView
 
@@ -167,16 +168,7 @@ class PoolStore:
         ]
         if len(chosen) == len(everyone):
             return everyone
-        return Candidates(
-            endpoints=[everyone.endpoints[i] for i in chosen],
-            waiting=make_column(everyone.waiting[i] for i in chosen),
-            running=make_column(everyone.running[i] for i in chosen),
-            kv_usage=make_column(everyone.kv_usage[i] for i in chosen),
-            in_flight=make_column(everyone.in_flight[i] for i in chosen),
-            stamp=object(),
-            trial=chosen.index(everyone.trial) if everyone.trial in chosen else -1,
-            loads=[everyone.loads[i] for i in chosen],
-        )
+        return everyone.only(chosen)
 
     def picked(self, endpoint: Endpoint) -> Ticket:
         """Count a request that goes to this candidate, before the next one is decided."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from heapq import nlargest
 from typing import TYPE_CHECKING, cast
 
-from extproc.domain import Column
+from extproc.candidates import Column
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from extproc.domain import Candidates, Column, Endpoint, InferenceRequest, Pick
+from extproc.candidates import Candidates, Column, Pick
+from extproc.domain import Endpoint, InferenceRequest
 from extproc.errors import NoEndpoints
 from extproc.scheduling import columns
 from extproc.scheduling.plugins.base import Picker, Random, Scorer

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from extproc.domain import Candidates, HeaderMutation, Pick, ResponseReader, Splice
+from extproc.candidates import Candidates, Pick
+from extproc.domain import HeaderMutation, ResponseReader, Splice
 from extproc.observability.decisions import Outcome
 from extproc.observability.metrics import ModelMetrics
 from extproc.pool import PoolStore, Ticket

@@ -8,7 +8,8 @@ from heapq import nsmallest
 from typing import Any, Final
 
 from extproc import names
-from extproc.domain import NO_LOAD, Candidates, InferenceRequest
+from extproc.candidates import Candidates
+from extproc.domain import NO_LOAD, InferenceRequest
 from extproc.errors import MissingModel, NoEndpoints
 from extproc.observability.decisions import DecisionLog, DecisionRecord, Outcome
 from extproc.observability.metrics import MODEL_SERVER_ERROR, PickerMetrics

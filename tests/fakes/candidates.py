@@ -7,7 +7,8 @@ from typing import cast
 
 import numpy as np
 
-from extproc.domain import Candidates, Column, Endpoint, InferenceRequest, RequestHead
+from extproc.candidates import Candidates, Column
+from extproc.domain import Endpoint, InferenceRequest, RequestHead
 from extproc.scheduling.scheduler import WeightedScorer
 
 NAN = float("nan")

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from extproc.domain import Candidates, Endpoint, Load, Reading
+from extproc.candidates import Candidates
+from extproc.domain import Endpoint, Load, Reading
 from extproc.pool import MemberView, PoolStore, Ticket
 from extproc.pool.columns import ARRAY_SIZE
 from extproc.scheduling import build_scheduler

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.domain import Candidates, Load
+from extproc.candidates import Candidates
+from extproc.domain import Load
 from extproc.pool import PoolStore, Ticket
 from extproc.pool.columns import ARRAY_SIZE
 from extproc.scheduling import build_scheduler

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.domain import Candidates
+from extproc.candidates import Candidates
 from extproc.scheduling.plugins.base import Picker
 from extproc.scheduling.plugins.pickers import (
     MaxScorePicker,

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from pydantic import BaseModel
 
-from extproc.domain import Candidates, Column, InferenceRequest
+from extproc.candidates import Candidates, Column
+from extproc.domain import InferenceRequest
 
 Random: TypeAlias = Callable[[], float]
 """Uniform in [0, 1)."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from math import log
 from typing import Final
 
-from extproc.domain import Candidates, Column
+from extproc.candidates import Candidates, Column
 from extproc.scheduling.plugins.base import PluginType, Random
 from extproc.scheduling.plugins.parameters import PickerParameters
 

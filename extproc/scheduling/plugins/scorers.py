@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from extproc.domain import Candidates, Column, InferenceRequest
+from extproc.candidates import Candidates, Column
+from extproc.domain import InferenceRequest
 from extproc.scheduling import columns
 from extproc.scheduling.plugins.base import PluginType
 from extproc.scheduling.plugins.parameters import ActiveRequestParameters, NoParameters

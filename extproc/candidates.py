@@ -1,0 +1,91 @@
+"""The endpoints that a request may go to, as columns, and the choice among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
+
+from extproc.domain import COLUMNS, Endpoint, Load, known_or_none, signals_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Column: TypeAlias = list[float] | NDArray[np.float64]
+else:
+    Column: TypeAlias = list
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The endpoints a request may go to, as aligned columns: position i of each column is `endpoints[i]`.
+
+    NaN is an unknown signal (never scraped, or stale). `waiting` and `in_flight` are live: the pool's store writes them in
+    place, on each pick and release, so read them, never keep or change them.
+    Two Candidates with the same `stamp` have the same endpoints, `running` and `kv_usage`: what depends only on those may
+    be kept from one request to the next.
+    """
+
+    endpoints: Sequence[Endpoint]
+    waiting: Column
+    """Requests waiting: what the engine said, and what was sent since that its page can't have seen."""
+    running: Column
+    kv_usage: Column
+    in_flight: Column
+    """Requests picked here that have not ended, counted by us; never NaN."""
+    stamp: object
+    trial: int = -1
+    """The position of an endpoint of which nothing is known while others are known, and whose turn it is to be tried: it counts
+    as much as the best, or it would never get the request that makes it known. -1: there is none."""
+    loads: Sequence[Load] = ()
+    """What each one's page says, `NO_LOAD` where that is unknown; written in place as the columns are, with a new stamp."""
+    whole: Candidates | None = None
+    """All that these were taken from; None when these are all."""
+    places: Sequence[int] = ()
+    """Of each candidate, its position in `whole`."""
+
+    def signals(self, position: int) -> dict[str, object]:
+        """What is known of a candidate, by the signal's name: the columns, None where unknown, and what else its page says."""
+        if self.loads:
+            return signals_of(self.loads[position], float(self.waiting[position]), float(self.in_flight[position]))
+        return {name: known_or_none(float(getattr(self, name)[position])) for name in COLUMNS}
+
+    def __len__(self) -> int:
+        return len(self.endpoints)
+
+    def only(self, positions: Sequence[int], stamp: object = None) -> Candidates:
+        """Those at these positions, in this order. `stamp`: of what was made of the same before; else a new one."""
+        endpoints, loads, places = self.endpoints, self.loads, self.places
+        return Candidates(
+            [endpoints[i] for i in positions],
+            narrowed(self.waiting, positions),
+            narrowed(self.running, positions),
+            narrowed(self.kv_usage, positions),
+            narrowed(self.in_flight, positions),
+            stamp if stamp is not None else object(),
+            positions.index(self.trial) if self.trial >= 0 and self.trial in positions else -1,
+            [loads[i] for i in positions] if loads else (),
+            self.whole if self.whole is not None else self,
+            positions if self.whole is None else [places[i] for i in positions],
+        )
+
+    def of(self, column: Column) -> Column:
+        """The part of a column over `whole` that belongs to these."""
+        return column if self.whole is None else narrowed(column, self.places)
+
+
+def narrowed(column: Column, positions: Sequence[int]) -> Column:
+    """What stands at these positions: a list of a list, an array of an array."""
+    if isinstance(column, list):
+        return [column[i] for i in positions]
+    return cast(Column, column[list(positions)])
+
+
+class Pick(NamedTuple):
+    """Positions in the candidates, best first: one, or more as ordered fallbacks, with the total points of the first."""
+
+    positions: Sequence[int]
+    score: float
+    totals: Column = []
+    """The total points of each candidate; to read only, and at once."""
