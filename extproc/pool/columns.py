@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, cast
 
-from extproc.candidates import Column
-
-ARRAY_SIZE: Final = 64
-"""From this many endpoints on, columns are numpy arrays: a numpy call costs 1 to 2 µs whatever the size, a list 40 ns an
-element."""
+from extproc.candidates import ARRAY_SIZE, Column
 
 UNKNOWN: Final = float("nan")
 

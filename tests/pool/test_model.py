@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extproc.candidates import ARRAY_SIZE
 from extproc.domain import Endpoint, Load
 from extproc.pool import PoolStore, Ticket
-from extproc.pool.columns import ARRAY_SIZE
 from tests.fakes.candidates import endpoints
 from tests.fakes.clock import FakeClock
 from tests.fakes.fuzz import examples

@@ -7,10 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from extproc.candidates import Candidates
+from extproc.candidates import ARRAY_SIZE, Candidates
 from extproc.domain import Endpoint, Load, Reading
 from extproc.pool import MemberView, PoolStore, Ticket
-from extproc.pool.columns import ARRAY_SIZE
 from extproc.scheduling import build_scheduler
 from extproc.settings.picker import DEFAULT_PICKER
 from tests.fakes.candidates import REQUEST, endpoints

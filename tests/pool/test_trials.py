@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.candidates import Candidates
+from extproc.candidates import ARRAY_SIZE, Candidates
 from extproc.domain import Load
 from extproc.pool import PoolStore, Ticket
-from extproc.pool.columns import ARRAY_SIZE
 from extproc.scheduling import build_scheduler
 from extproc.scheduling.scheduler import Scheduler
 from extproc.settings.picker import DEFAULT_PICKER
