@@ -156,6 +156,7 @@ class Director:
             draft.splices,
             draft.response() or NO_MUTATION,
             draft.falls_back,
+            0.0 if draft.provided is None else draft.provided.patience_s,
         )
         draft.let_go()
         return decision

@@ -306,6 +306,8 @@ class Decision(NamedTuple):
     """Changes to the headers of the response."""
     falls_back: bool = False
     """Somebody else is left to serve the request: a failed answer says so to the proxy, which then asks anew."""
+    patience_s: float = 0.0
+    """How long the first byte of the answer's body may take, in seconds from here; then it is 504. 0: as long as it likes."""
 
 
 def is_failure(status: int) -> bool:

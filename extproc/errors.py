@@ -28,6 +28,7 @@
     ├── EntityNotServed           503 served_entity_unavailable
     ├── ProviderUnreachable       503 provider_unreachable
     ├── DecisionTimeout           504 decision_timeout
+    ├── ProviderSilent            504 provider_silent
     ├── InternalError             500 internal_error: a fault of ours, kept from the client
     └── ProtocolError             the peer broke the ext_proc protocol; ends the stream with INVALID_ARGUMENT
 
@@ -277,6 +278,14 @@ class DecisionTimeout(ExtProcError):
 
     status = 504
     code = "decision_timeout"
+    error_code = "DEADLINE_EXCEEDED"
+
+
+class ProviderSilent(ExtProcError):
+    """The external provider was asked, and nothing of its answer came in time (RFC 9110, section 15.6.5)."""
+
+    status = 504
+    code = "provider_silent"
     error_code = "DEADLINE_EXCEEDED"
 
 

@@ -26,6 +26,7 @@ from extproc.errors import (
     Overloaded,
     PermissionDenied,
     ProtocolError,
+    ProviderSilent,
     ProviderUnreachable,
     ProxyNotFit,
     RateLimited,
@@ -73,6 +74,7 @@ TABLE: list[tuple[type[ExtProcError], int, str, str, str | None, str]] = [
     (EntityNotServed, 503, "served_entity_unavailable", SERVER, None, "TEMPORARILY_UNAVAILABLE"),
     (ProviderUnreachable, 503, "provider_unreachable", SERVER, None, "TEMPORARILY_UNAVAILABLE"),
     (DecisionTimeout, 504, "decision_timeout", SERVER, None, "DEADLINE_EXCEEDED"),
+    (ProviderSilent, 504, "provider_silent", SERVER, None, "DEADLINE_EXCEEDED"),
     (InternalError, 500, "internal_error", SERVER, None, "INTERNAL_ERROR"),
 ]
 

@@ -325,6 +325,7 @@ def _plan_endpoints(plan: _Plan, settings: GatewaySettings, store: RevisionStore
         environ=os.environ,
     )
     parts.providers = providers
+    parts.external_patience_s = settings.external_timeout
     try:
         desk = Desk(
             store,

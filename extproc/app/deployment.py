@@ -58,6 +58,8 @@ class Parts:
     """Also what is not below /serving-endpoints/ needs a token."""
     providers: Providers | None = None
     """What is known of external providers; None: nothing serves external models."""
+    external_patience_s: float = 0.0
+    """How long their answers may take to begin; 0: as long as they like."""
     key_headers: Sequence[str] = ("x-user-id",)
     """Which headers a serving endpoint's split goes by, in this order."""
     pools: Mapping[str, PoolOfEndpoints] = field(default_factory=dict)
@@ -155,7 +157,7 @@ def pick_endpoint(parts: Parts) -> Stage:
 
 def ask_provider(parts: Parts) -> Stage:
     """External models."""
-    return AskProvider(parts.providers, parts.decisions)
+    return AskProvider(parts.providers, parts.decisions, patience_s=parts.external_patience_s)
 
 
 _PICKING: Final = (rewrite_model, admit_by_priority, pick_endpoint)

@@ -7,6 +7,7 @@ a decision is something that it asks for (`Decide`) and gets back (`DecisionMade
 from extproc.protocol.actions import (
     Action,
     Answered,
+    AwaitAnswer,
     Decide,
     Finished,
     ReplyBody,
@@ -34,6 +35,7 @@ from extproc.protocol.events import (
     ResponseBody,
     ResponseHeaders,
     ResponseTrailers,
+    Silence,
 )
 from extproc.protocol.limits import EVERY_REQUEST, OnHeaders, StreamLimits
 from extproc.protocol.pieces import CHUNK_BYTES
@@ -44,6 +46,7 @@ __all__ = [
     "EVERY_REQUEST",
     "Action",
     "Answered",
+    "AwaitAnswer",
     "BodyMode",
     "Deadline",
     "Decide",
@@ -71,6 +74,7 @@ __all__ = [
     "ResponseTrailers",
     "Scanner",
     "ScannerOf",
+    "Silence",
     "StreamLimits",
     "Withdraw",
 ]

@@ -44,6 +44,12 @@ class ReplyRequestHeaders(Told):
         return (self.decision,)
 
 
+class AwaitAnswer(NamedTuple):
+    """Say Silence in so many seconds; it is for the upstream to speak."""
+
+    patience_s: float
+
+
 class ReplyResponseHeaders(NamedTuple):
     """A HeadersResponse to the response's headers."""
 
@@ -131,6 +137,7 @@ Action: TypeAlias = (
     Decide
     | Withdraw
     | ReplyRequestHeaders
+    | AwaitAnswer
     | ReplyResponseHeaders
     | ReplyChunk
     | ReplyBody

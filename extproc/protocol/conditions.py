@@ -16,6 +16,7 @@ from extproc.protocol.events import (
     ResponseBody,
     ResponseHeaders,
     ResponseTrailers,
+    Silence,
 )
 from extproc.protocol.limits import StreamLimits
 
@@ -146,10 +147,13 @@ class Remembered:
         decision = self._decision
         return (
             decision is not None
-            and decision.falls_back
+            and (decision.falls_back or decision.patience_s > 0)
             and self._config.response_body is FULL_DUPLEX  # in other modes nothing comes before the headers' reply
             and not is_failure(event.status)
         )
+
+    def _answer_has_not_begun(self, event: Silence) -> bool:
+        return self._decision is not None and not self._finished and (self._status == 0 or bool(self._held_response))
 
     def _request_has_ended(self, event: RequestBody) -> bool:
         return self._request_ended

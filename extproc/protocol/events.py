@@ -149,6 +149,10 @@ class GivenUp(NamedTuple):
     error: ExtProcError
 
 
+class Silence(NamedTuple):
+    """The answer has had its time to begin (Decision.patience_s): the client gets 504 if nothing of its body came."""
+
+
 class PeerClosed(NamedTuple):
     """The stream is over: Envoy ended or reset it, or the connection is gone. Nothing can be sent any more."""
 
@@ -164,5 +168,6 @@ Event: TypeAlias = (
     | DecisionFailed
     | Deadline
     | GivenUp
+    | Silence
     | PeerClosed
 )

@@ -19,10 +19,11 @@ from extproc.domain import (
     is_failure,
     spliced,
 )
-from extproc.errors import DecisionTimeout, ExtProcError, ProtocolError, RequestTimeout
+from extproc.errors import DecisionTimeout, ExtProcError, ProtocolError, ProviderSilent, RequestTimeout
 from extproc.protocol.actions import (
     Actions,
     Answered,
+    AwaitAnswer,
     Decide,
     Finished,
     ReplyBody,
@@ -48,6 +49,7 @@ from extproc.protocol.events import (
     RequestTrailers,
     ResponseBody,
     ResponseHeaders,
+    Silence,
 )
 from extproc.protocol.limits import StreamLimits
 from extproc.protocol.pieces import both, chunks, path_of, read_piece
@@ -292,6 +294,8 @@ class ExtProcStream(Remembered):
                     actions += [ReplyBody(Direction.REQUEST)] * self._pieces
             if self._trailers_end:
                 actions.append(ReplyTrailers(Direction.REQUEST))
+        if decision.patience_s > 0:
+            actions.append(AwaitAnswer(decision.patience_s))
         deferred = self._deferred
         self._drop_body()
         for late in deferred:
@@ -313,6 +317,15 @@ class ExtProcStream(Remembered):
     def _pass_trailers(self, event: RequestTrailers) -> Actions:
         self._request_ended = True
         return [ReplyTrailers(Direction.REQUEST)]
+
+    def _end_silence(self, event: Silence) -> Actions:
+        decision = self._decision
+        assert decision is not None
+        self._held_response = []
+        error = ProviderSilent(f"nothing of an answer came within {decision.patience_s:g} s")
+        error.falls_back = decision.falls_back
+        self._status = error.status
+        return self._instead(error)
 
     # -- the response half ---------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from extproc.settings.base import Settings, setting
+from extproc.settings.base import Duration, Settings, setting
 from extproc.settings.serving import MOST_ENTITIES
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
@@ -66,6 +66,12 @@ class ExternalSettings(Settings):
         (),
         "Hosts of providers, comma separated, as host or host:port, that may be asked over plain http, and at loopback, "
         "private and link-local addresses, which are refused otherwise, also when a name leads there.",
+    )
+    external_timeout: Duration = setting(
+        60.0,
+        "How long a provider may be silent before the first byte of its answer, from when it is asked; then the answer is 504, "
+        "or the next served entity's. 0 is no limit; the proxy's idle timeout stays, 600s in envoy/serving-endpoints.yaml.",
+        default_text="60s",
     )
     secrets_dir: str | None = setting(
         None, "Folder with the secrets that {{secrets/scope/key}} means: SCOPE/KEY in it, as Kubernetes mounts them."

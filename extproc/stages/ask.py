@@ -46,12 +46,16 @@ class AskProvider:
         providers: Providers | None,
         log: DecisionLog | None = None,
         *,
+        patience_s: float = 0.0,
         clock: Callable[[], float] = time.perf_counter,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """Without `providers` nothing serves external models; without `log` no decision is kept."""
+        """Without `providers` nothing serves external models; without `log` no decision is kept. An answer may take
+        `patience_s` seconds to begin, then it is 504 or somebody else's; 0: as long as it likes.
+        """
         self._providers = providers
         self._log = log
+        self._patience_s = patience_s
         self._clock = clock
         self._wall_clock = wall_clock
         self.hooks = Hooks(committed=self._committed, ended=self._ended)
@@ -104,7 +108,7 @@ class AskProvider:
             return ProviderReader(call, asks, client_model, created_s, measurement)
 
         draft.make_reader = reader
-        draft.provided = Provided(model.base.authority, address)
+        draft.provided = Provided(model.base.authority, address, self._patience_s)
         if draft.reasons is not None:
             draft.reasons.of(
                 self, {"provider": spec.provider, "model": spec.name, "authority": model.base.authority, "address": address}

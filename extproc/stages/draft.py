@@ -45,14 +45,16 @@ class Booking:
 
 
 class Provided:
-    """Who serves a request from outside, for the record."""
+    """Who serves a request from outside: for the record, and how long an answer may take to begin."""
 
-    __slots__ = ("address", "authority", "outcome")
+    __slots__ = ("address", "authority", "outcome", "patience_s")
 
-    def __init__(self, authority: str, address: str) -> None:
+    def __init__(self, authority: str, address: str, patience_s: float = 0.0) -> None:
+        """`patience_s` as in Decision."""
         self.authority = authority
         self.address = address
         """`ip:port`."""
+        self.patience_s = patience_s
         self.outcome = Outcome()
 
 

@@ -14,6 +14,7 @@ from extproc.observability.logs import logger, peer_logger
 from extproc.protocol import (
     Action,
     Answered,
+    AwaitAnswer,
     Deadline,
     Decide,
     DecisionFailed,
@@ -29,12 +30,13 @@ from extproc.protocol import (
     ReplyRequestHeaders,
     ReplyResponseHeaders,
     ReplyTrailers,
+    Silence,
     StreamLimits,
     Withdraw,
 )
 from extproc.transport import codec
 from extproc.transport.codec import Encoder, Message
-from extproc.transport.waiting import Carrier, Wait
+from extproc.transport.waiting import Carrier, Timer, Wait
 
 _log = logger(__name__)
 _peers_log = peer_logger(__name__)
@@ -42,6 +44,7 @@ _peers_log = peer_logger(__name__)
 
 _DEADLINE: Final = Deadline()
 _CLOSED: Final = PeerClosed()
+_SILENCE: Final = Silence()
 
 
 class Decider(Protocol):
@@ -75,7 +78,19 @@ class Decider(Protocol):
 class Session:
     """The life of one stream."""
 
-    __slots__ = ("_decider", "_encoder", "_held", "_large", "_late", "_on_headers", "_stream", "_wait", "_waits", "carrier")
+    __slots__ = (
+        "_decider",
+        "_encoder",
+        "_held",
+        "_large",
+        "_late",
+        "_on_headers",
+        "_silence",
+        "_stream",
+        "_wait",
+        "_waits",
+        "carrier",
+    )
 
     def __init__(self, decider: Decider, encoder: Encoder, limits: StreamLimits, *, waits: bool = False) -> None:
         """`waits`: a first message that asks for no answer is read together with the second. For a transport that changes
@@ -93,6 +108,8 @@ class Session:
         self.carrier: Carrier | None = None
         """Who is told when a decision that had to wait can go on; let go of with the stream."""
         self._wait: Wait | None = None
+        self._silence: Timer | None = None
+        """Goes off when the answer has had its time to begin."""
 
     def __repr__(self) -> str:
         return f"<Session {self._stream!r}>"
@@ -168,8 +185,11 @@ class Session:
     def resume(self, outcome: object) -> list[Message]:
         """What a decision waited for is here. Return the answers to send, in order: none when it has to wait again.
 
-        An `outcome` that is an exception ends the decision with it. Nothing happens when no decision waits.
+        An `outcome` that is an exception ends the decision with it. Nothing happens when no decision waits, unless it is the
+        Silence of an answer that this session waited for.
         """
+        if isinstance(outcome, Silence):
+            return self._perform(self._stream.receive(outcome), [])
         wait = self._wait
         if wait is None:
             return []
@@ -196,6 +216,9 @@ class Session:
         self._late = None
         self._perform(self._stream.receive(_CLOSED), [])
         self.carrier = None
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
 
     def _perform(self, actions: list[Action], out: list[Message]) -> list[Message]:
         for action in actions:
@@ -222,6 +245,9 @@ class Session:
             out.append(self._encoder.body(*action))
         elif isinstance(action, Withdraw):
             self._withdraw()
+        elif isinstance(action, AwaitAnswer):
+            if self.carrier is not None:
+                self._silence = self.carrier.later(action.patience_s, self._is_silent)
         elif isinstance(action, ReplyTrailers):
             out.append(codec.trailers(action.direction))
         elif isinstance(action, ReplyImmediately):
@@ -259,6 +285,12 @@ class Session:
         if isinstance(made, Suspended):
             return self._begin(made)
         return DecisionMade(made)
+
+    def _is_silent(self) -> None:
+        """As a timer: the carrier sends what comes of it."""
+        self._silence = None
+        if self.carrier is not None:
+            self.carrier.resume(_SILENCE)
 
     def _withdraw(self) -> None:
         wait, self._wait = self._wait, None

@@ -14,6 +14,7 @@ from extproc.demo.ports import free_ports
 from extproc.domain import InferenceRequest, Splice
 from extproc.errors import NoEndpoints
 from extproc.stages import ENOUGH, Draft, Ending, Hooks, Step
+from extproc.stages.draft import Provided
 from tests.e2e.front import envoy_before
 from tests.e2e.parts import Answer, call
 from tests.e2e.upstream import Exchange, Upstream
@@ -45,6 +46,8 @@ class Entity(NamedTuple):
     """No address of the provider was resolved and allowed."""
     restored: bool = False
     """The answer names the endpoint instead."""
+    patience_s: float = 0.0
+    """How long its answer may take to begin; 0: as long as it likes."""
 
 
 REFUSES = -1
@@ -93,6 +96,8 @@ class Entities:
             draft.remove_headers += ("content-length",)
         draft.set_headers += ((":path", f"/v1/{entity.model}"), ("authorization", f"Bearer {entity.model}"))
         port = self.ports[entity.number]
+        if entity.patience_s:
+            draft.provided = Provided(entity.provider, "", entity.patience_s)
         if entity.provider:
             draft.set_headers += ((":authority", entity.provider), (names.ROUTE_HEADER, entity.route))
             if not entity.unchecked:

@@ -103,10 +103,6 @@ def behind(binary: Path, endpoints: Endpoints, directory: Path, *flags: str, sil
         for cluster in static["clusters"]:
             if cluster["name"] == "gateway":
                 cluster.pop("transport_socket")
-        manager = static["listeners"][1]["filter_chains"][0]["filters"][0]["typed_config"]
-        for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
-            if route["name"].startswith("external"):
-                route["route"]["retry_policy"]["per_try_idle_timeout"] = silence
 
     providers = {name: Provider(name) for name in KEYS}
     (port,) = free_ports(1, taken=endpoints.ports.values())
@@ -123,7 +119,7 @@ def behind(binary: Path, endpoints: Endpoints, directory: Path, *flags: str, sil
         directory,
         flags=[
             *("--api-port", str(port), "--api-tokens-file", str(tokens), "--secrets-dir", str(secrets.parent)),
-            *("--external-allow", "127.0.0.1", "--secure-serving=false", *flags),
+            *("--external-allow", "127.0.0.1", "--external-timeout", silence, "--secure-serving=false", *flags),
         ],
         change=change,
     )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import ssl
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import pytest
 
 from extproc import names
 from tests.e2e.attempts import CHAT, INVOCATIONS, Before, Do, Entity, Servers, attempts, cuts_after_head, says
+from tests.e2e.parts import until
 from tests.e2e.upstream import Exchange, Upstream
 from tests.fakes.certificates import Authority
+from tests.fakes.serving import TransportName
 
 pytestmark = pytest.mark.e2e
 
@@ -57,9 +60,9 @@ async def providers(
     trusted: Authority,
     *,
     does: Mapping[str, Do] = {},
-    silence: str = "60s",
+    transport: TransportName = "h2",
 ) -> AsyncIterator[Before]:
-    """Envoy that trusts this authority; `silence`: for how long a provider may say nothing."""
+    """Envoy that trusts this authority."""
     file = directory / "ca.crt"
     file.write_bytes(trusted.pem)
 
@@ -67,14 +70,10 @@ async def providers(
         (external,) = [each for each in document["static_resources"]["clusters"] if each["name"] == "external"]
         tls = external["transport_socket"]["typed_config"]["common_tls_context"]
         tls["validation_context"]["trusted_ca"]["filename"] = str(file)
-        manager = document["static_resources"]["listeners"][1]["filter_chains"][0]["filters"][0]["typed_config"]
-        for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
-            if route["name"].startswith("external"):
-                route["route"]["retry_policy"]["per_try_idle_timeout"] = silence
 
     async with (
         provider.listening(),
-        attempts(binary, directory, entities, does, providers=[provider], change=change) as before,
+        attempts(binary, directory, entities, does, providers=[provider], transport=transport, change=change) as before,
     ):
         yield before
 
@@ -159,20 +158,59 @@ async def test_from_an_own_model_to_a_provider(envoy_binary: Path, tmp_path: Pat
         assert provider.servers.asked[0].body == body.replace(b'"ep"', b'"gpt"')
 
 
-@pytest.mark.parametrize("falls_back", [True, False])
-async def test_a_provider_that_is_silent(envoy_binary: Path, tmp_path: Path, falls_back: bool) -> None:
-    """504, or the next entity."""
+async def silent(exchange: Exchange) -> None:
+    await exchange.gone()
 
-    async def silent(exchange: Exchange) -> None:
-        await exchange.gone()
+
+async def silent_after_head(exchange: Exchange) -> None:
+    await exchange.begin("text/event-stream")
+    await exchange.gone()
+
+
+@pytest.mark.parametrize("falls_back", [True, False])
+@pytest.mark.parametrize("does", [silent, silent_after_head])
+async def test_a_provider_that_is_silent(
+    envoy_binary: Path, tmp_path: Path, transport: TransportName, does: Do, falls_back: bool
+) -> None:
+    """504 of the gateway's own, or the next entity; Envoy lets go of the provider."""
+    authority = Authority()
+    provider = Provider(tmp_path, authority, {"gpt": does})
+    entities = [external("gpt", patience_s=0.3), *([Entity("own", 0)] if falls_back else [])]
+    async with providers(envoy_binary, tmp_path, entities, provider.upstream, authority, transport=transport) as before:
+        began_s = time.monotonic()
+        got = await before.ask({"model": "ep", "pad": "x" * 1_000_000})
+        assert 0.3 < time.monotonic() - began_s < 5
+        assert len(provider.servers.asked) == 1
+        if falls_back:
+            assert (got.status, got.json) == (200, {"model": "own"})
+        else:
+            assert (got.status, got.json["error_code"]) == (504, "DEADLINE_EXCEEDED")
+            assert got.json["message"] == "nothing of an answer came within 0.3 s"
+        lines = await before.logged(3 if falls_back else 2)
+        (first,) = [line for line in lines if line["log"] == "attempt" and line["attempt"] == 1]
+        assert (first["status"], first["details"]) == (504, "extproc_provider_silent")
+        await asyncio.to_thread(until, lambda: before.entities.ends[:1] == [(504, False)], what="the attempt is over")
+
+
+async def test_a_provider_that_has_begun_may_take_its_time(
+    envoy_binary: Path, tmp_path: Path, transport: TransportName
+) -> None:
+    """Between two events, and in all: what counts is the first."""
+
+    async def slow(exchange: Exchange) -> None:
+        await exchange.begin("text/event-stream")
+        for number in range(3):
+            await exchange.chunk(b"data: %d\n\n" % number)
+            await asyncio.sleep(0.5)
+        await exchange.end()
 
     authority = Authority()
-    provider = Provider(tmp_path, authority, {"gpt": silent})
-    entities = [external("gpt"), *([Entity("own", 0)] if falls_back else [])]
-    async with providers(envoy_binary, tmp_path, entities, provider.upstream, authority, silence="0.3s") as before:
+    provider = Provider(tmp_path, authority, {"gpt": slow})
+    entities = [external("gpt", patience_s=0.4), Entity("own", 0)]
+    async with providers(envoy_binary, tmp_path, entities, provider.upstream, authority, transport=transport) as before:
         got = await before.ask()
-        assert got.status == (200 if falls_back else 504)
-        assert len(provider.servers.asked) == 1
+        assert (got.status, got.body) == (200, b"data: 0\n\ndata: 1\n\ndata: 2\n\n")
+        assert before.entities.attempts == [1]
 
 
 @pytest.mark.parametrize("route", [names.ROUTE_EXTERNAL, names.ROUTE_EXTERNAL_PLAIN])

@@ -9,6 +9,7 @@ from extproc.errors import ConflictingModel, ExtProcError, Overloaded
 from extproc.protocol import (
     Action,
     Answered,
+    AwaitAnswer,
     BodyMode,
     Deadline,
     Decide,
@@ -31,6 +32,7 @@ from extproc.protocol import (
     ResponseBody,
     ResponseHeaders,
     ResponseTrailers,
+    Silence,
     StreamLimits,
     Withdraw,
 )
@@ -45,6 +47,7 @@ HEAD = RequestHead({":method": b"POST", ":path": b"/v1/chat/completions", "conte
 DECISION = Decision(set_headers=(("X-Gateway-Model-Name", "m"),), ticket="ticket")
 DEADLINE = Deadline()
 CLOSED = PeerClosed()
+SILENCE = Silence()
 GIVEN_UP = GivenUp(Overloaded("too much"))
 TRAILERS = RequestTrailers()
 RESPONSE_TRAILERS = ResponseTrailers()
@@ -100,6 +103,8 @@ def show(action: Action) -> str:
         return f"served by {action.served}"
     if isinstance(action, Withdraw):
         return "withdraw"
+    if isinstance(action, AwaitAnswer):
+        return f"silence in {action.patience_s:g} s"
     if isinstance(action, ReplyRequestHeaders):
         return f"request headers{'' if action.decision is None else ' with decision'}"
     if isinstance(action, ReplyResponseHeaders):

@@ -17,6 +17,7 @@ from tests.fakes.events import (
     FDS,
     GIVEN_UP,
     RESPONSE_TRAILERS,
+    SILENCE,
     TRAILERS,
     body,
     config,
@@ -40,6 +41,7 @@ EVENTS: tuple[Event, ...] = (
     made(),
     made(Reply(200, b"")),
     made(Decision(falls_back=True)),
+    made(Decision(patience_s=1.0)),
     failed(UnknownModel("no such model")),
     response(),
     response(end=True),
@@ -48,6 +50,7 @@ EVENTS: tuple[Event, ...] = (
     RESPONSE_TRAILERS,
     DEADLINE,
     GIVEN_UP,
+    SILENCE,
     CLOSED,
 )
 

@@ -295,8 +295,6 @@ static_resources:
                   retry_policy: &once-more
                     retry_on: connect-failure,refused-stream,reset-before-request
                     num_retries: 1
-                    # A provider's longest silence, which is 504.
-                    per_try_idle_timeout: 60s
                 request_headers_to_remove: &not-for-providers
                 - x-extproc-route
                 - x-forwarded-for

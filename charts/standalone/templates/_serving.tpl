@@ -38,6 +38,7 @@ What servingEndpoints adds to the pod: flags, mounts, volumes, env; claim: SQLit
 {{- end -}}
 {{- end -}}
 {{- with $s.external.allow -}}{{- $_ := set $flags "external-allow" (join "," .) -}}{{- end -}}
+{{- $_ := set $flags "external-timeout" $s.external.timeout -}}
 {{- with $s.external.secretsNamespace -}}{{- $_ := set $flags "secrets-namespace" . -}}{{- end -}}
 {{- with $s.external.secretMounts -}}{{- $_ := set $flags "secrets-dir" "/etc/extproc/secrets" -}}{{- end -}}
 {{- range $index, $name := $s.external.secretMounts -}}
