@@ -20,7 +20,7 @@ from extproc.domain import SIGNALS
 from extproc.external.providers import PROVIDERS, Auth
 from extproc.protocol.table import REQUEST_ROWS, RESPONSE_ROWS, mermaid
 from extproc.request import paths
-from extproc.scheduling.build import PLUGIN_TYPES
+from extproc.scheduling.registry import PLUGIN_TYPES
 from extproc.settings import upstream
 from extproc.settings.commands import SERVERS
 from extproc.transport.h2 import table as h2_table

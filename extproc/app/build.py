@@ -129,8 +129,8 @@ class _Plan:
             store = PoolStore(name, time.monotonic, stale_after_s=settings.metrics_staleness_threshold)
             interval_s = settings.refresh_metrics_interval
             pool = Pool(store, parts, self.instruments, self.files, interval_s=interval_s, driver=driver, cluster=self.cluster)
-            detector = parts.blueprint.detector(pool.interval_s)
-            of_stages[name] = PoolOfEndpoints(store, parts.blueprint.scheduler(random.random), detector, pool.tables.traffic)
+            scheduler, detector = parts.blueprint.pool(random.random, time.monotonic, pool.interval_s)
+            of_stages[name] = PoolOfEndpoints(store, scheduler, detector, pool.tables.traffic)
             self.stores[name] = store
             pools.append(pool)
         self.parts.pools = of_stages
@@ -219,12 +219,13 @@ def _plan_epp(plan: _Plan, settings: EppSettings) -> None:
             file=None,
             base=Path.cwd(),
             kubernetes=picker_source(settings),
+            allow_missing=settings.allow_missing_plugins,
         )
     except SettingsError as error:
         plan.problems += error.problems
     plan.check()
     assert built is not None, "or there is a problem"
-    for warning in warnings:
+    for warning in (*warnings, *built.blueprint.warnings):
         _log.warning("config", warning=warning)
     if settings.ha_enable_leader_election or built.kubernetes is not None:
         plan.cluster = Cluster(settings.kubeconfig, plan.instruments, why=why_kubernetes(settings))
@@ -282,7 +283,7 @@ def _plan_gateway(plan: _Plan, settings: GatewaySettings) -> None:
         plan.problems += [prefix + problem for problem in config.problems]
     except SettingsError as error:
         plan.problems += error.problems
-    built = _gateway_parts(config, path.parent, prefix, plan.problems)
+    built = _gateway_parts(config, path.parent, prefix, plan.problems, allow_missing=settings.allow_missing_plugins)
     plan.adapters(None if config.adapters_file is None else str(path.parent / config.adapters_file), prefix + "adaptersFile")
     store: RevisionStore = MemoryStore()
     try:
@@ -382,7 +383,9 @@ def _reads_no_body(config: EndpointPickerConfig | None, parts: PoolParts) -> boo
     return chosen == {"passthrough-parser"}
 
 
-def _gateway_parts(config: GatewayParts, base: Path, prefix: str, problems: list[str]) -> dict[str, PoolParts]:
+def _gateway_parts(
+    config: GatewayParts, base: Path, prefix: str, problems: list[str], *, allow_missing: bool
+) -> dict[str, PoolParts]:
     routed = {route.pool for route in config.routes.values()}
     parts = {}
     for index, spec in config.pools.items():
@@ -396,6 +399,7 @@ def _gateway_parts(config: GatewayParts, base: Path, prefix: str, problems: list
                 file=spec.endpoints.file,
                 base=base,
                 kubernetes=pool_source(spec),
+                allow_missing=allow_missing,
             )
         except SettingsError as error:
             # A common `scheduling` is checked once for each pool; its problems are said once.
@@ -405,8 +409,9 @@ def _gateway_parts(config: GatewayParts, base: Path, prefix: str, problems: list
                 if (line := problem if problem.startswith(prefix) else prefix + problem) not in problems
             ]
             continue
-        for warning in warnings:
-            _log.warning("config", warning=prefix + warning)
+        told = [prefix + warning for warning in warnings] + list(parts[spec.name].blueprint.warnings)
+        for warning in told:
+            _log.warning("config", warning=warning)
         if spec.name not in routed:
             _log.warning("config", warning=f"{prefix}pools[{index}]: no route leads to pool {spec.name!r}")
     return parts

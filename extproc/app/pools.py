@@ -75,8 +75,11 @@ def pool_parts(
     file: str | None,
     base: Path,
     kubernetes: KubernetesSource | None = None,
+    allow_missing: bool = False,
 ) -> PoolParts:
     """Check everything about a pool. Raises SettingsError with every problem.
+
+    `allow_missing`: plugins of types that can't be had here are left out.
 
     Endpoints come from `static`, from `file` (relative to `base`, watched), from the config's file-discovery, or from
     `kubernetes`; exactly one of them must be given, but an InferencePool gives way to another source: its name is then a name.
@@ -90,7 +93,11 @@ def pool_parts(
     source = MetricsSourceSettings()
     discovery: FileDiscoverySettings | None = None
     try:
-        blueprint = None if config is None else build_scheduler(config, elsewhere=DATA_LAYER_TYPES, prefix=prefix)
+        blueprint = (
+            None
+            if config is None
+            else build_scheduler(config, elsewhere=DATA_LAYER_TYPES, prefix=prefix, allow_missing=allow_missing)
+        )
     except SettingsError as error:
         problems += error.problems
     try:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from extproc.domain import Reading
-from extproc.scheduling.plugins.base import PluginType
+from extproc.scheduling.plugins.base import DETECTOR, PluginType
 from extproc.scheduling.plugins.parameters import ConcurrencyParameters, UtilizationParameters
 
 FULL: Final = 1.0
@@ -81,20 +81,19 @@ class ConcurrencyDetector:
         return sum(reading.in_flight for reading in readings) / (self._most * len(readings))
 
 
-FAMILY: Final = "saturation detector"
 TYPES: Final = (
     PluginType(
         "utilization-detector",
-        FAMILY,
+        DETECTOR,
         "mean over endpoints of max(queue / `queueDepthThreshold`, KV usage / `kvCacheUtilThreshold`)",
         UtilizationParameters,
-        utilization_detector,
+        lambda parameters, kit: utilization_detector(parameters, kit.interval_s),
     ),
     PluginType(
         "concurrency-detector",
-        FAMILY,
+        DETECTOR,
         "requests of ours in flight / (endpoints × `maxConcurrency`)",
         ConcurrencyParameters,
-        lambda parameters, interval_s: ConcurrencyDetector(parameters.max_concurrency),
+        lambda parameters, kit: ConcurrencyDetector(parameters.max_concurrency),
     ),
 )

@@ -1,15 +1,30 @@
-"""A profile gives points and picks; a scheduler runs its profile."""
+"""A profile leaves out, gives points and picks; a scheduler has producers find out what that needs, and a handler run it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from extproc.candidates import Candidates, Column, Pick
-from extproc.domain import Endpoint, InferenceRequest
-from extproc.errors import NoEndpoints
+from extproc.domain import Endpoint
+from extproc.errors import NoEndpoints, Saturated
 from extproc.scheduling import columns
-from extproc.scheduling.plugins.base import Picker, Random, Scorer
+from extproc.scheduling.cycle import Cycle
+from extproc.scheduling.plugins.base import (
+    Admitter,
+    Dresser,
+    Dumper,
+    Filter,
+    Listener,
+    Picker,
+    Producer,
+    ProfileHandler,
+    Random,
+    Run,
+    Scheduled,
+    Scorer,
+    Watcher,
+)
 
 MOST_EXPLAINED: Final = 100
 """Candidates that an explanation tells of one by one: more are no help to people, and telling would hold up picks."""
@@ -21,6 +36,13 @@ class WeightedScorer(NamedTuple):
     name: str
     scorer: Scorer
     weight: float = 1.0
+
+
+class NamedFilter(NamedTuple):
+    """A filter as a profile lists it."""
+
+    name: str
+    filter: Filter
 
 
 class CandidateExplanation(NamedTuple):
@@ -36,58 +58,128 @@ class CandidateExplanation(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """How a choice comes about."""
+    """How a profile's choice comes about."""
 
     profile: str
     weights: dict[str, float]
     candidates: list[CandidateExplanation]
     """Most points first; of a large pool only those with most."""
+    filters: dict[str, int] = {}
+    """How many candidates each filter left, in order."""
+    candidates_in_all: int = 0
+    """After the filters."""
 
 
 class Profile:
-    """Scorers with weights, and a picker. The total of a candidate is the sum of points times weight.
+    """Filters in order, scorers with weights, and a picker. The total of a candidate is the sum of points times weight.
 
-    Points that depend only on the pages are summed once for each stamp of the candidates.
+    Points that depend only on the pages are summed once for each stamp of the candidates, and whom the first filters leave that
+    depend only on labels is kept for as long.
     """
 
-    def __init__(self, name: str, scorers: Sequence[WeightedScorer], picker: Picker) -> None:
+    def __init__(
+        self, name: str, scorers: Sequence[WeightedScorer], picker: Picker, filters: Sequence[NamedFilter] = ()
+    ) -> None:
         self.name = name
+        self.filters = tuple(filters)
         self.scorers = tuple(scorers)
         self.picker = picker
+        fixed = 0
+        while fixed < len(filters) and filters[fixed].filter.fixed:
+            fixed += 1
+        self._fixed = tuple(filters[:fixed])
+        self._filters = tuple(filters[fixed:])
         self._kept = tuple(s for s in scorers if s.scorer.per_snapshot)
         self._live = tuple(s for s in scorers if not s.scorer.per_snapshot)
         self._stamp: object = None
         self._sum: Column = []
+        self._endpoints: Sequence[Endpoint] = ()
+        self._positions: list[int] | None = None
+        """Whom of these the fixed filters leave; None for all."""
+        self._all_stamp: object = None
+        self._left_stamp: object = None
+        """Of whom they leave of candidates with that stamp."""
 
-    def run(self, request: InferenceRequest, candidates: Candidates, random: Random) -> Pick:
-        """Pick among the candidates, of which there is at least one."""
-        totals = self._totals(request, candidates)
+    def run(self, cycle: Cycle, candidates: Candidates, random: Random) -> Run:
+        """Pick among the candidates, of which there is at least one. Raises Saturated or NoEndpoints when the filters leave
+        none."""
+        if self.filters:
+            candidates = self.left(cycle, candidates)
+        totals = self._totals(cycle, candidates)
         positions = self.picker.pick(totals, candidates, random)
-        return Pick(positions, float(totals[positions[0]]), totals)
+        return Run(candidates, Pick(positions, float(totals[positions[0]]), totals))
 
-    def _totals(self, request: InferenceRequest, candidates: Candidates) -> Column:
+    def left(self, cycle: Cycle, candidates: Candidates, told: dict[str, int] | None = None) -> Candidates:
+        """Whom the filters leave; `told` hears how many each does. Raises Saturated or NoEndpoints for nobody."""
+        if self._fixed and told is None:
+            candidates = self._after_fixed(cycle, candidates)
+            filters = self._filters
+        else:
+            filters = self.filters
+        for name, each in filters:
+            positions = each.keep(cycle, candidates)
+            if positions is not None and len(positions) < len(candidates):
+                if not positions:
+                    self._nobody(name, each, told)
+                candidates = candidates.only(positions)
+            if told is not None:
+                told[name] = len(candidates)
+        return candidates
+
+    def _nobody(self, name: str, by: Filter, told: dict[str, int] | None) -> None:
+        if told is not None:
+            told[name] = 0
+        if by.by_load:
+            raise Saturated(f"profile {self.name!r}: {name} leaves no endpoint, all have too much to do")
+        raise NoEndpoints(f"profile {self.name!r}: {name} leaves no endpoint")
+
+    def _after_fixed(self, cycle: Cycle, candidates: Candidates) -> Candidates:
+        if candidates.endpoints is not self._endpoints:
+            left, kept = candidates, None
+            for name, each in self._fixed:
+                positions = each.keep(cycle, left)
+                if positions is not None and len(positions) < len(left):
+                    if not positions:
+                        self._nobody(name, each, None)
+                    left = left.only(positions)
+                    kept = list(positions) if kept is None else [kept[i] for i in positions]
+            self._endpoints, self._positions = candidates.endpoints, kept
+        if self._positions is None:
+            return candidates
+        if candidates.stamp is not self._all_stamp:
+            self._all_stamp, self._left_stamp = candidates.stamp, object()
+        return candidates.only(self._positions, self._left_stamp)
+
+    def _totals(self, cycle: Cycle, candidates: Candidates) -> Column:
         if candidates.stamp is not self._stamp:
             total = columns.zeros_like(candidates.in_flight)
             for _, scorer, weight in self._kept:
-                total = columns.add_weighted(total, scorer.score(request, candidates), weight)
+                total = columns.add_weighted(total, scorer.score(cycle, candidates), weight)
             self._sum = total
             self._stamp = candidates.stamp
         total = self._sum
         for _, scorer, weight in self._live:
-            total = columns.add_weighted(total, scorer.score(request, candidates), weight)
+            total = columns.add_weighted(total, scorer.score(cycle, candidates), weight)
         if candidates.trial >= 0:
             return columns.raised(total, candidates.trial)
         return total
 
     def explain(
-        self, request: InferenceRequest, candidates: Candidates, *, most: int = MOST_EXPLAINED, also: Sequence[int] = ()
+        self, cycle: Cycle, candidates: Candidates, *, most: int = MOST_EXPLAINED, also: Sequence[str] = ()
     ) -> Explanation:
-        """The candidates' signals and points, as `run` would see them now: of the `most` with most points, and of those at the
-        positions `also`."""
-        points = {name: scorer.score(request, candidates) for name, scorer, _ in self.scorers}
-        totals = self._totals(request, candidates)
+        """The candidates' signals and points, as `run` would see them now: of the `most` with most points, and of the endpoints
+        `also`. Nobody at all where the filters leave nobody."""
+        left: dict[str, int] = {}
+        weights = {name: weight for name, _, weight in self.scorers}
+        try:
+            candidates = self.left(cycle, candidates, left)
+        except (NoEndpoints, Saturated):
+            return Explanation(self.name, weights, [], left)
+        points = {name: scorer.score(cycle, candidates) for name, scorer, _ in self.scorers}
+        totals = self._totals(cycle, candidates)
         shown = columns.largest(totals, most)
-        shown += set(also).difference(shown)
+        if also:
+            shown += {i for i, endpoint in enumerate(candidates.endpoints) if endpoint.key in also}.difference(shown)
         rows = [
             CandidateExplanation(
                 endpoint=candidates.endpoints[i],
@@ -99,22 +191,129 @@ class Profile:
             for i in shown
         ]
         rows.sort(key=lambda row: -row.total)
-        return Explanation(self.name, {name: weight for name, _, weight in self.scorers}, rows)
+        return Explanation(self.name, weights, rows, left, len(candidates))
+
+
+class Runner:
+    """The profiles, for a handler to run."""
+
+    def __init__(self, profiles: Sequence[Profile], random: Random) -> None:
+        self.names = [profile.name for profile in profiles]
+        self.by_name = {profile.name: profile for profile in profiles}
+        self._random = random
+
+    def run(self, name: str, cycle: Cycle, candidates: Candidates) -> Run:
+        """As Profile.run."""
+        return self.by_name[name].run(cycle, candidates, self._random)
+
+
+class Hooks(NamedTuple):
+    """Who of the plugins hears of requests and endpoints, or has something to add or to tell, each by its name."""
+
+    listeners: Mapping[str, Listener] = {}
+    watchers: Mapping[str, Watcher] = {}
+    dressers: Mapping[str, Dresser] = {}
+    dumpers: Mapping[str, Dumper] = {}
 
 
 class Scheduler:
-    """`single-profile-handler`: one profile decides."""
+    """What a config says, with the state of one pool."""
 
-    def __init__(self, profile: Profile, random: Random) -> None:
-        self.profile = profile
+    def __init__(
+        self,
+        profiles: Sequence[Profile],
+        random: Random,
+        *,
+        handler: ProfileHandler | None = None,
+        screeners: Sequence[NamedFilter] = (),
+        producers: Sequence[tuple[str, Producer]] = (),
+        admitters: Sequence[tuple[str, Admitter]] = (),
+        hooks: Hooks = Hooks(),
+    ) -> None:
+        """`producers` in the order in which they need each other. Without a handler the first profile decides."""
+        self._runner = Runner(profiles, random)
+        self._profile = profiles[0]
         self._random = random
+        self._handler = handler
+        self._screeners = tuple(screeners)
+        self._producers = tuple(producers)
+        self._admitters = tuple(admitters)
+        self._dressers = tuple(hooks.dressers.values())
+        self._listeners = tuple(hooks.listeners.values())
+        self._hooks = hooks
+        self.listens = bool(self._listeners)
+        """Somebody wants to hear what becomes of requests."""
 
-    def schedule(self, request: InferenceRequest, candidates: Candidates) -> Pick:
-        """The endpoints to use, best first. Raises NoEndpoints when there is no candidate."""
+    def schedule(self, cycle: Cycle, candidates: Candidates) -> Scheduled:
+        """The choice. Raises NoEndpoints when there is no candidate, or none left; Saturated when all have too much to do."""
         if not candidates.endpoints:
             raise NoEndpoints("no endpoint is available for this request")
-        return self.profile.run(request, candidates, self._random)
+        candidates = self._prepare(cycle, candidates)
+        handler = self._handler
+        if handler is None:
+            name = self._profile.name
+            scheduled = Scheduled(name, {name: self._profile.run(cycle, candidates, self._random)})
+        else:
+            scheduled = handler.schedule(cycle, candidates, self._runner)
+        for dresser in self._dressers:
+            scheduled = dresser.dress(cycle, scheduled)
+        return scheduled
 
-    def explain(self, request: InferenceRequest, candidates: Candidates, *, also: Sequence[int] = ()) -> Explanation:
-        """As Profile.explain."""
-        return self.profile.explain(request, candidates, also=also)
+    def _screened(self, cycle: Cycle, candidates: Candidates) -> Candidates:
+        for name, screener in self._screeners:
+            positions = screener.keep(cycle, candidates)
+            if positions is not None and len(positions) < len(candidates):
+                if not positions:
+                    raise NoEndpoints(f"{name} leaves no endpoint")
+                candidates = candidates.only(positions)
+        return candidates
+
+    def _prepare(self, cycle: Cycle, candidates: Candidates) -> Candidates:
+        if self._screeners:
+            candidates = self._screened(cycle, candidates)
+        if self._producers:
+            whole = candidates.whole
+            everyone = candidates if whole is None else whole
+            facts = cycle.facts
+            for name, producer in self._producers:
+                facts[name] = producer.produce(cycle, everyone)
+        for name, admitter in self._admitters:
+            why = admitter.refuses(cycle, candidates)
+            if why is not None:
+                raise Saturated(f"request cannot be admitted: {name}: {why}")
+        return candidates
+
+    def explain(self, cycle: Cycle, candidates: Candidates, *, also: Sequence[str] = ()) -> list[Explanation]:
+        """As Profile.explain, of each profile; for a cycle that was scheduled with these candidates, well or not."""
+        try:
+            candidates = self._screened(cycle, candidates)
+        except NoEndpoints:
+            return []
+        return [profile.explain(cycle, candidates, also=also) for profile in self._runner.by_name.values()]
+
+    # -- what becomes of it --------------------------------------------------------------------------------------
+
+    def picked(self, cycle: Cycle, scheduled: Scheduled) -> None:
+        """The decision goes out."""
+        for listener in self._listeners:
+            listener.picked(cycle, scheduled)
+        cycle.let_go()
+
+    def answered(self, cycle: Cycle, status: int) -> None:
+        """The response's headers are here."""
+        for listener in self._listeners:
+            listener.answered(cycle, status)
+
+    def ended(self, cycle: Cycle, status: int, served: str) -> None:
+        """The request is over."""
+        for listener in self._listeners:
+            listener.ended(cycle, status, served)
+
+    def forget(self, endpoint: str) -> None:
+        """The endpoint has left, or was started anew."""
+        for watcher in self._hooks.watchers.values():
+            watcher.forget(endpoint)
+
+    def dump(self) -> dict[str, Any]:
+        """What the plugins keep, by their names."""
+        return {name: dumper.dump() for name, dumper in self._hooks.dumpers.items()}

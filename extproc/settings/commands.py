@@ -144,6 +144,11 @@ class PickingSettings(Settings):
     disable_endpoint_subset_filter: bool = setting(
         False, "Pick from the whole pool, also when the proxy names a subset of it (x-gateway-destination-endpoint-subset)."
     )
+    allow_missing_plugins: bool = setting(
+        False,
+        "Leave out plugins of the config whose type upstream has and this version has not, with a warning and a metric, "
+        "instead of refusing the config.",
+    )
 
 
 class PickerSettings(PickingSettings, ScrapingSettings, ServerSettings):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from extproc.candidates import Candidates, Pick
 from extproc.domain import HeaderMutation, ResponseReader, Splice
 from extproc.observability.decisions import Outcome
 from extproc.observability.metrics import ModelMetrics
 from extproc.pool import PoolStore, Ticket
 from extproc.response import Measurement, ResponseId
+from extproc.scheduling import Cycle, Scheduled, Scheduler
 from extproc.traffic import MadeAt, ServedEntity, ServingEndpoint
 from extproc.traffic.limits import Asker, EndpointLimits
 
@@ -18,14 +18,28 @@ from extproc.traffic.limits import Asker, EndpointLimits
 class Choice:
     """The endpoint that was chosen, and from what."""
 
-    __slots__ = ("began_s", "candidates", "made_s", "pick", "pool", "store")
+    __slots__ = ("began_s", "candidates", "cycle", "made_s", "pick", "pool", "scheduled", "scheduler", "store")
 
-    def __init__(self, pool: str, store: PoolStore, candidates: Candidates, pick: Pick, began_s: float, made_s: float) -> None:
+    def __init__(
+        self,
+        pool: str,
+        store: PoolStore,
+        scheduler: Scheduler,
+        cycle: Cycle,
+        scheduled: Scheduled,
+        began_s: float,
+        made_s: float,
+    ) -> None:
         """`began_s` and `made_s`: when it began to choose and had chosen, by the stage's clock."""
         self.pool = pool
         self.store = store
-        self.candidates = candidates
-        self.pick = pick
+        self.scheduler = scheduler
+        self.cycle = cycle
+        self.scheduled = scheduled
+        run = scheduled.run
+        self.candidates = run.candidates
+        """Of the profile whose pick serves the request."""
+        self.pick = run.pick
         self.began_s = began_s
         self.made_s = made_s
 
@@ -33,13 +47,20 @@ class Choice:
 class Booking:
     """What is given back when a request ends that was sent to an endpoint."""
 
-    __slots__ = ("metrics", "outcome", "pool", "store", "ticket")
+    __slots__ = ("also", "cycle", "metrics", "outcome", "pool", "scheduler", "store", "ticket")
 
-    def __init__(self, pool: str, store: PoolStore, ticket: Ticket, metrics: ModelMetrics, outcome: Outcome) -> None:
+    def __init__(
+        self, pool: str, store: PoolStore, ticket: Ticket, metrics: ModelMetrics, outcome: Outcome, scheduler: Scheduler
+    ) -> None:
         self.pool = pool
         self.store = store
+        self.scheduler = scheduler
         self.ticket = ticket
         """Changes when another endpoint turns out to serve the request."""
+        self.also: tuple[Ticket, ...] = ()
+        """Of endpoints that have a part in it until the answer begins: that prefill, that encode."""
+        self.cycle: Cycle | None = None
+        """What plugins remember of it; None when none of them does."""
         self.metrics = metrics
         self.outcome = outcome
 

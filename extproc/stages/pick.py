@@ -10,16 +10,17 @@ from typing import Any, Final
 from extproc import names
 from extproc.candidates import Candidates
 from extproc.domain import NO_LOAD, InferenceRequest
-from extproc.errors import MissingModel, NoEndpoints
+from extproc.errors import MissingModel, NoEndpoints, Saturated
 from extproc.observability.decisions import DecisionLog, DecisionRecord, Outcome
 from extproc.observability.metrics import MODEL_SERVER_ERROR, PickerMetrics
 from extproc.observability.responses import ResponseMetrics
-from extproc.pool import PoolStore
+from extproc.pool import PoolStore, Ticket
 from extproc.request.paths import requires_model
 from extproc.response import Measurement
-from extproc.scheduling.scheduler import MOST_EXPLAINED
+from extproc.scheduling import Cycle, Scheduled
+from extproc.scheduling.scheduler import MOST_EXPLAINED, Explanation
 from extproc.stages.draft import Booking, Choice, Draft
-from extproc.stages.pools import PoolOfEndpoints, Pools, pool_of
+from extproc.stages.pools import Pools, pool_of
 from extproc.stages.stage import Ending, Hooks, Step
 
 
@@ -50,7 +51,9 @@ class PickEndpoint:
         self._log = log
         self._clock = clock
         self._wall_clock = wall_clock
-        self.hooks = Hooks(committed=self._committed, served_elsewhere=self._served_elsewhere, ended=self._ended)
+        self.hooks = Hooks(
+            committed=self._committed, answered=self._answered, served_elsewhere=self._served_elsewhere, ended=self._ended
+        )
         self._destinations: dict[str, tuple[tuple[str, str], ...]] = {}
         metrics.is_there = self._has
 
@@ -68,13 +71,28 @@ class PickEndpoint:
         made_at = draft.made_at
         if made_at is not None and made_at.pool == pool_name:
             candidates = _only(pool.store, candidates, made_at.endpoint)
+        cycle = Cycle(request, draft.priority)
         try:
-            pick = pool.scheduler.schedule(request, candidates)
-        except NoEndpoints:
-            raise NoEndpoints(_why_none(pool.store, pool_name, request)) from None
-        draft.choice = Choice(pool_name, pool.store, candidates, pick, began_s, self._clock())
+            scheduled = pool.scheduler.schedule(cycle, candidates)
+        except (NoEndpoints, Saturated) as none:
+            if draft.reasons is not None and candidates.endpoints:
+                tables = pool.scheduler.explain(cycle, candidates)
+                draft.reasons.of(self, {"pool": pool_name, "profiles": [_table(table) for table in tables]})
+            if isinstance(none, Saturated):
+                raise
+            raise NoEndpoints(none.message if candidates.endpoints else _why_none(pool.store, pool_name, request)) from None
+        choice = Choice(pool_name, pool.store, pool.scheduler, cycle, scheduled, began_s, self._clock())
+        draft.choice = choice
+        self._tell(request, draft, choice)
+        if draft.reasons is not None:
+            draft.reasons.of(self, _explained(choice, candidates))
+        return None
+
+    def _tell(self, request: InferenceRequest, draft: Draft, choice: Choice) -> None:
+        """What the proxy is told of it."""
+        scheduled, candidates, pick = choice.scheduled, choice.candidates, choice.pick
         draft.destination = candidates.endpoints[pick.positions[0]].key
-        destination = self._destination(candidates, pick.positions)
+        destination = self._destination(scheduled, candidates, pick.positions)
         draft.set_headers += destination
         draft.metadata += destination
         if self._emit_scores:
@@ -82,9 +100,12 @@ class PickEndpoint:
             draft.metadata += ((names.SCORES_KEY, tuple([(each.key, float(total)) for each, total in points])),)
         if not _PICKER_REMOVED.isdisjoint(request.head.headers):
             draft.remove_headers += tuple(sorted(_PICKER_REMOVED.intersection(request.head.headers)))
-        if draft.reasons is not None:
-            draft.reasons.of(self, _explained(request, pool, draft.choice))
-        return None
+        if scheduled.set_headers:
+            draft.set_headers += scheduled.set_headers
+        if scheduled.remove_headers:
+            draft.remove_headers += tuple([name for name in scheduled.remove_headers if name in request.head.headers])
+        if scheduled.set_response_headers:
+            draft.set_response_headers += scheduled.set_response_headers
 
     def _committed(self, request: InferenceRequest, draft: Draft) -> None:
         choice = draft.choice
@@ -98,7 +119,13 @@ class PickEndpoint:
         endpoint = choice.candidates.endpoints[choice.pick.positions[0]]
         bound = metrics.model(model, target, draft.priority)
         store = choice.store
-        draft.booking = Booking(choice.pool, store, store.picked(endpoint), bound, outcome)
+        draft.booking = booking = Booking(choice.pool, store, store.picked(endpoint), bound, outcome, choice.scheduler)
+        scheduled = choice.scheduled
+        if len(scheduled.runs) > 1:
+            booking.also = _also(scheduled, store)
+        if choice.scheduler.listens:
+            booking.cycle = choice.cycle
+            choice.scheduler.picked(choice.cycle, scheduled)
         bound.started(request.body_bytes)
         responses = self._responses
         if responses is not None and (responses.always or draft.answer_is_seen):
@@ -110,6 +137,16 @@ class PickEndpoint:
             metrics.tried.child(choice.pool).value += 1
         if not store.fresh:
             metrics.blind.child(choice.pool).value += 1
+
+    def _answered(self, draft: Draft, status: int) -> None:
+        """Who prefills or encodes has done its part when the answer begins."""
+        booking = draft.booking
+        if booking is None:
+            return
+        if booking.also:
+            _let_go(booking)
+        if booking.cycle is not None:
+            booking.scheduler.answered(booking.cycle, status)
 
     def _served_elsewhere(self, draft: Draft, served: str) -> None:
         """The request counts as in flight there from now on."""
@@ -133,6 +170,10 @@ class PickEndpoint:
         now_s = self._clock()
         model = draft.model or ""
         booking.store.release(booking.ticket, answered=0 < ending.status < 500)
+        if booking.also:
+            _let_go(booking)
+        if booking.cycle is not None:
+            booking.scheduler.ended(booking.cycle, ending.status, ending.served)
         booking.outcome.status = ending.status
         booking.outcome.served = ending.served
         if ending.status >= 400:
@@ -155,8 +196,10 @@ class PickEndpoint:
             and requires_model(request.path)
         )
 
-    def _destination(self, candidates: Candidates, positions: Sequence[int]) -> tuple[tuple[str, str], ...]:
-        value = ",".join([candidates.endpoints[position].key for position in positions])
+    def _destination(
+        self, scheduled: Scheduled, candidates: Candidates, positions: Sequence[int]
+    ) -> tuple[tuple[str, str], ...]:
+        value = scheduled.destination or ",".join([candidates.endpoints[position].key for position in positions])
         kept = self._destinations.get(value)
         if kept is None:
             if len(self._destinations) > 10_000:
@@ -214,22 +257,50 @@ def _why_none(store: PoolStore, pool: str, request: InferenceRequest) -> str:
     return f"pool {pool!r} has no endpoint in the subset that the proxy allows ({allowed})"
 
 
-def _explained(request: InferenceRequest, pool: PoolOfEndpoints, choice: Choice) -> dict[str, Any]:
-    candidates, store = choice.candidates, choice.store
-    table = pool.scheduler.explain(request, candidates, also=choice.pick.positions)
+def _also(scheduled: Scheduled, store: PoolStore) -> tuple[Ticket, ...]:
+    """Requests in flight at those that have a part in it, beside who serves it."""
+    primary = scheduled.run.endpoint
+    others = [run for name, run in scheduled.runs.items() if name != scheduled.primary]
+    return tuple([store.picked(run.candidates.endpoints[run.pick.positions[0]]) for run in others if run.endpoint != primary])
+
+
+def _let_go(booking: Booking) -> None:
+    for ticket in booking.also:
+        booking.store.release(ticket)
+    booking.also = ()
+
+
+def _explained(choice: Choice, given: Candidates) -> dict[str, Any]:
+    candidates, store, scheduled = choice.candidates, choice.store, choice.scheduled
+    picked = [candidates.endpoints[position].key for position in choice.pick.positions]
+    also = {*picked, *(run.endpoint for run in scheduled.runs.values())}
+    tables = {table.profile: table for table in choice.scheduler.explain(choice.cycle, given, also=tuple(also))}
     left_out: list[str] = []
     if len(candidates.endpoints) < len(store):
         chosen = {endpoint.key for endpoint in candidates.endpoints}
         left_out = [key for key in store.members() if key not in chosen]
-    return {
+    told = {
         "pool": choice.pool,
-        "profile": table.profile,
-        "weights": table.weights,
         "fail_open": not store.fresh,
-        "picked": [candidates.endpoints[position].key for position in choice.pick.positions],
+        "picked": picked,
         "left_out": nsmallest(MOST_EXPLAINED, left_out),
         "left_out_in_all": len(left_out),
-        "candidates_in_all": len(candidates.endpoints),
+        **_table(tables.pop(scheduled.primary)),
+    }
+    if tables:
+        runs = scheduled.runs
+        told["profiles"] = [
+            {**_table(table), "picked": [runs[name].endpoint] if name in runs else []} for name, table in tables.items()
+        ]
+    return told
+
+
+def _table(table: Explanation) -> dict[str, Any]:
+    return {
+        "profile": table.profile,
+        "weights": table.weights,
+        **({"filters": table.filters} if table.filters else {}),
+        "candidates_in_all": table.candidates_in_all,
         "candidates": [
             {
                 "endpoint": row.endpoint.key,

@@ -16,7 +16,7 @@ from extproc.observability.instruments import Instruments
 from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics, StreamMetrics
 from extproc.pool import PoolStore
 from extproc.protocol import StreamLimits
-from extproc.scheduling import build_scheduler
+from extproc.scheduling import Cycle, build_scheduler
 from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig
 from extproc.stages import AdmitByPriority, ModelHeaders, PickEndpoint, PoolOfEndpoints, RewriteModel, RouteToPool, Stage
 from extproc.traffic import PoolTables, Route, RouteTable
@@ -59,9 +59,7 @@ def directors() -> dict[str, Director]:
 
     def picking(*, required: bool) -> list[Stage]:
         blueprint = build_scheduler(DEFAULT_PICKER)
-        pool = PoolOfEndpoints(
-            make_store(10), blueprint.scheduler(random.random), blueprint.detector(0.05), PoolTables().traffic
-        )
+        pool = PoolOfEndpoints(make_store(10), *blueprint.pool(random.random, time.monotonic), PoolTables().traffic)
         pools = {"bench": pool}
         return [
             RewriteModel(pools, rewrites, random.random, default_pool="bench"),
@@ -119,7 +117,7 @@ def pick_rows() -> list[Row]:
 
         def run(store: PoolStore = store, scheduler=scheduler, request: InferenceRequest = request) -> None:  # type: ignore[no-untyped-def]
             candidates = store.candidates()
-            pick = scheduler.schedule(request, candidates)
+            pick = scheduler.schedule(Cycle(request), candidates).run.pick
             store.release(store.picked(candidates.endpoints[pick.positions[0]]))
 
         rows.append(Row(f"pick, 4 scorers, {endpoints} endpoints", measure_us(run, 3000), "µs", budget))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 
 from extproc import compiled
@@ -59,7 +60,7 @@ def _gateway(table: TrafficTable) -> Director:
     instruments = Instruments()
     router, picker = RouterMetrics(instruments), PickerMetrics(instruments)
     blueprint = build_scheduler(DEFAULT_PICKER)
-    pool = PoolOfEndpoints(make_store(10), blueprint.scheduler(random.random), blueprint.detector(0.05), PoolTables().traffic)
+    pool = PoolOfEndpoints(make_store(10), *blueprint.pool(random.random, time.monotonic), PoolTables().traffic)
     pools, live, keys = {"bench": pool}, Live(table), KeyFinder([_KEY_HEADER])
     stages: list[Stage] = [
         ModelHeaders(router),

@@ -7,12 +7,18 @@ from typing import cast
 
 import numpy as np
 
-from extproc.candidates import Candidates, Column
+from extproc.candidates import Candidates, Column, Pick
 from extproc.domain import Endpoint, InferenceRequest, RequestHead
-from extproc.scheduling.scheduler import WeightedScorer
+from extproc.scheduling.cycle import Cycle
+from extproc.scheduling.scheduler import Explanation, Scheduler, WeightedScorer
 
 NAN = float("nan")
 REQUEST = InferenceRequest(RequestHead({}), "/v1/completions", "m")
+
+
+def cycle(request: InferenceRequest = REQUEST, *, priority: int = 0) -> Cycle:
+    """A choice that begins."""
+    return Cycle(request, priority)
 
 
 def endpoints(number: int, *, port: int = 8000) -> list[Endpoint]:
@@ -48,6 +54,20 @@ def candidates(
     )
 
 
+def choose(scheduler: Scheduler, candidates: Candidates, request: InferenceRequest = REQUEST) -> Pick:
+    """What serves the request."""
+    return scheduler.schedule(Cycle(request), candidates).run.pick
+
+
+def explained(
+    scheduler: Scheduler, candidates: Candidates, also: Sequence[str] = (), request: InferenceRequest = REQUEST
+) -> Explanation:
+    """How that comes about, of the first profile."""
+    asked = Cycle(request)
+    scheduler.schedule(asked, candidates)
+    return scheduler.explain(asked, candidates, also=also)[0]
+
+
 class FixedScorer:
     """Gives these points, and counts how often it was asked."""
 
@@ -56,7 +76,7 @@ class FixedScorer:
         self.per_snapshot = per_snapshot
         self.asked = 0
 
-    def score(self, request: InferenceRequest, candidates: Candidates) -> Column:
+    def score(self, cycle: Cycle, candidates: Candidates) -> Column:
         self.asked += 1
         if isinstance(candidates.in_flight, list):
             return list(self.points)

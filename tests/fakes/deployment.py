@@ -81,9 +81,7 @@ class Deployment:
         picker_config = load_picker_config(config)[0] if config else DEFAULT_PICKER
         blueprint = build_scheduler(picker_config)
         self.traffic[name] = PoolTables(name)
-        self.pools[name] = PoolOfEndpoints(
-            store, blueprint.scheduler(seeded()), blueprint.detector(0.05), self.traffic[name].traffic
-        )
+        self.pools[name] = PoolOfEndpoints(store, *blueprint.pool(seeded(), self.clock), self.traffic[name].traffic)
         return store
 
     def headers(self, adapters: AdapterMap = AdapterMap(), rules: HeaderRules = HeaderRules()) -> ModelHeaders:

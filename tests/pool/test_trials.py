@@ -16,7 +16,7 @@ from extproc.pool import PoolStore, Ticket
 from extproc.scheduling import build_scheduler
 from extproc.scheduling.scheduler import Scheduler
 from extproc.settings.picker import DEFAULT_PICKER
-from tests.fakes.candidates import REQUEST, endpoints
+from tests.fakes.candidates import choose, endpoints, explained
 from tests.fakes.clock import FakeClock
 from tests.fakes.fuzz import examples
 
@@ -48,9 +48,9 @@ class Fleet:
             if key not in self.cold:
                 self.page(key, Load(waiting=0, running=len(tickets), kv_usage=min(1.0, len(tickets) / 100)))
 
-    def pick(self) -> str:
+    def choose(self) -> str:
         candidates = self.store.candidates()
-        endpoint = candidates.endpoints[self.scheduler.schedule(REQUEST, candidates).positions[0]]
+        endpoint = candidates.endpoints[choose(self.scheduler, candidates).positions[0]]
         self.in_flight[endpoint.key].append(self.store.picked(endpoint))
         self.picks[endpoint.key] += 1
         return endpoint.key
@@ -66,20 +66,20 @@ def test_a_cold_one_gets_a_request_soon_and_joins_when_it_wakes(number: int) -> 
     tries = 0
     while not fleet.picks[cold]:
         tries += 1
-        fleet.end(fleet.pick())
+        fleet.end(fleet.choose())
     assert tries <= 20 * number
     fleet.cold = []
     fleet.page(cold, IDLE)
     fleet.picks.clear()
     for _ in range(60 * number):
-        fleet.end(fleet.pick())
+        fleet.end(fleet.choose())
     assert 30 <= fleet.picks[cold] <= 90
 
 
 def test_two_of_them_where_one_never_says_anything_share_as_upstream_would() -> None:
     fleet = Fleet(2)
     for _ in range(60):
-        fleet.end(fleet.pick())
+        fleet.end(fleet.choose())
     assert 10 <= fleet.picks[fleet.cold[0]] <= 30
 
 
@@ -88,7 +88,7 @@ def test_one_that_hangs_holds_one_request(number: int) -> None:
     fleet = Fleet(number)
     (hanging,) = fleet.cold
     for step in range(50 * number):
-        key = fleet.pick()
+        key = fleet.choose()
         if key != hanging and step % 7:
             fleet.end(key)
         if not step % 5:
@@ -100,7 +100,7 @@ def test_one_that_fails_at_once_gets_no_more_than_its_share() -> None:
     fleet = Fleet(5)
     (failing,) = fleet.cold
     for _ in range(500):
-        key = fleet.pick()
+        key = fleet.choose()
         fleet.end(key, answered=key != failing)
     assert 20 <= fleet.picks[failing] <= 100
 
@@ -110,7 +110,7 @@ def test_one_that_serves_and_never_says_so_has_as_much_in_flight_as_the_others()
     (silent,) = fleet.cold
     queue: list[str] = []
     for step in range(4000):
-        queue.append(fleet.pick())
+        queue.append(fleet.choose())
         if len(queue) > 40:
             fleet.end(queue.pop(0))
         if not step % 5:
@@ -137,7 +137,7 @@ def test_one_that_does_not_answer_is_not_tried(make: Callable[[PoolStore, str], 
         fleet.page(endpoint.key, IDLE)
     make(store, fleet.all[0].key)
     for _ in range(100):
-        fleet.end(fleet.pick())
+        fleet.end(fleet.choose())
     assert not fleet.picks[fleet.all[0].key]
 
 
@@ -152,7 +152,7 @@ def test_one_whose_page_is_an_error_is_alive(reason: str) -> None:
         fleet.page(endpoint.key, IDLE)
     store.page_failed(key, reason, down=False, alive=True)
     for _ in range(60):
-        fleet.end(fleet.pick())
+        fleet.end(fleet.choose())
     assert fleet.picks[key] >= 4
 
 
@@ -178,7 +178,7 @@ def test_the_explanation_says_that_it_is_tried() -> None:
     fleet = Fleet(3)
     for _ in range(3):
         fleet.store.release(fleet.store.picked(fleet.all[2]))
-    rows = {row.endpoint.key: row for row in fleet.scheduler.explain(REQUEST, fleet.store.candidates()).candidates}
+    rows = {row.endpoint.key: row for row in explained(fleet.scheduler, fleet.store.candidates()).candidates}
     assert {key for key, row in rows.items() if row.trial} == set(fleet.cold)
     assert rows[fleet.cold[0]].total == max(row.total for row in rows.values())
 
@@ -214,7 +214,7 @@ def test_whatever_happens_a_silent_one_never_gets_a_burst(script: list[str], num
             before = len(fleet.in_flight[silent])
             mean = sum(len(tickets) for key, tickets in fleet.in_flight.items() if key != silent) / (number - 1)
             total += 1
-            if fleet.pick() == silent:
+            if fleet.choose() == silent:
                 assert before < max(1.0, min(1.0 + answered, mean))
         elif event == "pages":
             fleet.pages()

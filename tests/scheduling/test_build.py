@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from extproc.scheduling import Blueprint, build_scheduler
-from extproc.scheduling.build import PLUGIN_TYPES
 from extproc.scheduling.plugins.base import PluginType
 from extproc.scheduling.plugins.parameters import NoParameters, Parameters
+from extproc.scheduling.registry import PLUGIN_TYPES
 from extproc.settings.base import SettingsError
 from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
-from tests.fakes.candidates import REQUEST, candidates
+from tests.fakes.candidates import candidates, choose, explained
 from tests.fakes.chance import seeded
 
 UPSTREAM = """
@@ -70,35 +70,35 @@ def problems(text: str, prefix: str = "") -> list[str]:
 @pytest.mark.parametrize("version", ["llm-d.ai/v1alpha1", "llm-d.ai/v1", "inference.networking.x-k8s.io/v1alpha1"])
 def test_upstreams_config(version: str) -> None:
     blueprint = build(UPSTREAM.format(version=version))
-    assert blueprint.profile == "default"
-    assert [(name, weight) for name, _, weight in blueprint.scorers] == [
+    assert blueprint.profile.name == "default"
+    assert list(blueprint.profile.scorers) == [
         ("queue-scorer", 2),
         ("kv-cache-utilization-scorer", 0.5),
         ("busy", 1),
     ]
     assert blueprint.types["busy"] == "active-request-scorer"
     chooser = blueprint.scheduler(seeded())
-    told = chooser.explain(REQUEST, candidates(waiting=[0, 9], kv_usage=[0.2, 0.2], in_flight=[4, 2]))
+    told = explained(chooser, candidates(waiting=[0, 9], kv_usage=[0.2, 0.2], in_flight=[4, 2]))
     assert told.candidates[0].points == {"queue-scorer": 1, "kv-cache-utilization-scorer": 0.8, "busy": 0}
     assert told.candidates[1].points["busy"] == 1
-    assert len(chooser.schedule(REQUEST, candidates(3)).positions) == 2
+    assert len(choose(chooser, candidates(3)).positions) == 2
 
 
 def test_the_default_is_queue_and_kv_cache_twice() -> None:
     blueprint = build_scheduler(DEFAULT_PICKER)
-    assert [(name, weight) for name, _, weight in blueprint.scorers] == [
+    assert list(blueprint.profile.scorers) == [
         ("queue-scorer", 2),
         ("kv-cache-utilization-scorer", 2),
     ]
-    assert len(blueprint.scheduler(seeded()).schedule(REQUEST, candidates(3)).positions) == 1
+    assert len(choose(blueprint.scheduler(seeded()), candidates(3)).positions) == 1
 
 
 def test_without_a_profile_every_scorer_and_the_picker_count() -> None:
     blueprint = build(
         "plugins: [{type: queue-scorer}, {type: running-requests-size-scorer}, {type: random-picker}, {type: openai-parser}]"
     )
-    assert blueprint.profile == "default"
-    assert [(name, weight) for name, _, weight in blueprint.scorers] == [
+    assert blueprint.profile.name == "default"
+    assert list(blueprint.profile.scorers) == [
         ("queue-scorer", 1),
         ("running-requests-size-scorer", 1),
     ]
@@ -112,7 +112,7 @@ def test_one_type_may_have_two_instances() -> None:
         - {name: loose, type: active-request-scorer, parameters: {idleThreshold: 9}}
         """
     )
-    told = blueprint.scheduler(seeded()).explain(REQUEST, candidates(in_flight=[4]))
+    told = explained(blueprint.scheduler(seeded()), candidates(in_flight=[4]))
     assert told.candidates[0].points == {"strict": 0, "loose": 1}
 
 
@@ -120,14 +120,14 @@ def test_each_scheduler_has_a_state_of_its_own() -> None:
     """One blueprint serves several pools."""
     blueprint = build("plugins: [{type: running-requests-size-scorer}]")
     one, other = blueprint.scheduler(seeded()), blueprint.scheduler(seeded())
-    assert one.schedule(REQUEST, candidates(running=[3, 1], stamp="s")).positions == (1,)
-    assert other.schedule(REQUEST, candidates(running=[1, 3, 5], stamp="s")).positions == (0,)
+    assert choose(one, candidates(running=[3, 1], stamp="s")).positions == (1,)
+    assert choose(other, candidates(running=[1, 3, 5], stamp="s")).positions == (0,)
 
 
 @pytest.mark.parametrize("kind", sorted(name for name, plugin in PLUGIN_TYPES.items() if plugin.make))
 def test_every_type_can_be_made(kind: str) -> None:
     chooser = build(f"plugins: [{{type: {kind}}}]").scheduler(seeded())
-    assert chooser.schedule(REQUEST, candidates(waiting=[1, 2], running=[1, 2], kv_usage=[0.1, 0.2])).positions
+    assert choose(chooser, candidates(waiting=[1, 2], running=[1, 2], kv_usage=[0.1, 0.2])).positions
 
 
 def test_plugins_of_other_rooms_are_checked_and_handed_over() -> None:
@@ -143,7 +143,7 @@ def test_plugins_of_other_rooms_are_checked_and_handed_over() -> None:
     )
     assert blueprint.parameters["files"] == FileParameters(path="endpoints.yaml")
     assert blueprint.types["files"] == "file-discovery"
-    assert blueprint.scorers == ()
+    assert blueprint.profile.scorers == ()
 
 
 def test_every_problem_at_once_each_with_its_path() -> None:

@@ -9,6 +9,8 @@ from extproc.scheduling import Blueprint, build_scheduler
 from extproc.scheduling.saturation import SaturationDetector
 from extproc.settings.base import SettingsError
 from extproc.settings.picker import load_picker_config
+from tests.fakes.chance import seeded
+from tests.fakes.clock import FakeClock
 
 INTERVAL_S = 0.05
 
@@ -18,7 +20,7 @@ def built(config: str) -> Blueprint:
 
 
 def detector(parameters: str = "{}", kind: str = "utilization-detector", interval_s: float = INTERVAL_S) -> SaturationDetector:
-    return built(f"plugins: [{{type: {kind}, parameters: {parameters}}}]").detector(interval_s)
+    return built(f"plugins: [{{type: {kind}, parameters: {parameters}}}]").pool(seeded(), FakeClock(), interval_s).detector
 
 
 def reading(waiting: float | None = 0, kv_usage: float | None = 0, age_s: float | None = 0.0, in_flight: int = 0) -> Reading:
@@ -130,10 +132,14 @@ class TestWhichDetector:
         ],
     )
     def test_is_named_or_the_only_one_or_the_default(self, config: str, saturation: float) -> None:
-        assert built(config).detector(INTERVAL_S).saturation(self.BUSY) == saturation
+        assert built(config).pool(seeded(), FakeClock(), INTERVAL_S).detector.saturation(self.BUSY) == saturation
 
     def test_the_thresholds_of_older_files(self) -> None:
-        chosen = built("saturationDetector: {queueDepthThreshold: 10, metricsStalenessThreshold: 1s}").detector(INTERVAL_S)
+        chosen = (
+            built("saturationDetector: {queueDepthThreshold: 10, metricsStalenessThreshold: 1s}")
+            .pool(seeded(), FakeClock(), INTERVAL_S)
+            .detector
+        )
         assert chosen.saturation([reading(waiting=5, age_s=0.9)]) == 0.5
 
     @pytest.mark.parametrize(
@@ -181,5 +187,5 @@ class TestWhichDetector:
         config = f"plugins: [{{type: utilization-detector}}]\n{profiles}"
         assert problems(config) == [
             "schedulingProfiles[0].plugins[0].pluginRef: 'utilization-detector' is a saturation detector, "
-            "a profile takes scorers and a picker"
+            "a profile takes filters, scorers and a picker"
         ]

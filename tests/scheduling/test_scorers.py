@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from extproc.scheduling.build import PLUGIN_TYPES
 from extproc.scheduling.plugins.base import Scorer
 from extproc.scheduling.plugins.scorers import (
     ActiveRequestScorer,
@@ -17,8 +16,10 @@ from extproc.scheduling.plugins.scorers import (
     QueueScorer,
     RunningRequestsScorer,
 )
-from tests.fakes.candidates import NAN, REQUEST, candidates
+from extproc.scheduling.registry import PLUGIN_TYPES
+from tests.fakes.candidates import NAN, candidates, cycle
 from tests.fakes.fuzz import examples
+from tests.fakes.plugins import kit
 
 both_kinds = pytest.mark.parametrize("arrays", [False, True], ids=["lists", "arrays"])
 
@@ -27,13 +28,13 @@ def active(**parameters: object) -> ActiveRequestScorer:
     """As a config file with these parameters has it."""
     row = PLUGIN_TYPES["active-request-scorer"]
     assert row.make is not None
-    made = row.make(row.parameters.model_validate(parameters))
+    made = row.make(row.parameters.model_validate(parameters), kit())
     assert isinstance(made, ActiveRequestScorer)
     return made
 
 
 def points(scorer: Scorer, arrays: bool, **columns: Sequence[float]) -> list[float]:
-    return [float(value) for value in scorer.score(REQUEST, candidates(arrays=arrays, **columns))]  # type: ignore[arg-type]
+    return [float(value) for value in scorer.score(cycle(), candidates(arrays=arrays, **columns))]  # type: ignore[arg-type]
 
 
 # q, (max - q) / (max - min) over the known

@@ -10,7 +10,6 @@ from extproc.scheduling.plugins.parameters import NoParameters
 _BY_ITSELF: Final = "accepted; bodies are told apart by path and content type"
 
 TYPES: Final = (
-    PluginType("single-profile-handler", "profile handler", "one profile decides", NoParameters),
     PluginType("openai-parser", "parser", _BY_ITSELF, NoParameters),
     PluginType("anthropic-parser", "parser", _BY_ITSELF, NoParameters),
     PluginType("vllmhttp-parser", "parser", _BY_ITSELF, NoParameters),

@@ -1,17 +1,50 @@
-"""The roles a plugin can have, one small interface each; and its row: what a config file needs to know of it."""
+"""The roles a plugin can have, one small interface each; and its row: what a config file needs to know of it.
+
+Which families a plugin is of, its row says; a `Listener`, `Watcher`, `Dresser` or `Dumper` is whoever has the methods. A
+plugin is pure: what it wants of a clock or of chance is in its `Kit`. Deciding (`keep`, `score`, `pick`, `produce`, `refuses`,
+`wants`, `schedule`, `dress`) changes nothing, as explaining asks the same; what changes state is a `Listener`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from pydantic import BaseModel
 
-from extproc.candidates import Candidates, Column
-from extproc.domain import InferenceRequest
+from extproc.candidates import Candidates, Column, Pick
+from extproc.scheduling.cycle import Cycle
 
 Random: TypeAlias = Callable[[], float]
 """Uniform in [0, 1)."""
+Clock: TypeAlias = Callable[[], float]
+"""Seconds that never go back, from anywhere."""
+
+FILTER: Final = "filter"
+SCORER: Final = "scorer"
+PICKER: Final = "picker"
+PRODUCER: Final = "producer"
+SCREENER: Final = "screener"
+ADMITTER: Final = "admitter"
+HANDLER: Final = "profile handler"
+DECIDER: Final = "decider"
+DETECTOR: Final = "saturation detector"
+REPORTER: Final = "reporter"
+PARSER: Final = "parser"
+DATA_LAYER: Final = "data layer"
+
+
+class Filter(Protocol):
+    """Leaves out candidates. A screener is the same for all profiles, and comes before producers."""
+
+    fixed: bool
+    """True when it reads only the endpoints and their labels: what it keeps is then kept until the endpoints change."""
+    by_load: bool
+    """Whom it leaves out has too much to do: when nobody is left that is 429, come back later; else 503."""
+
+    def keep(self, cycle: Cycle, candidates: Candidates) -> Sequence[int] | None:
+        """Positions of those that stay, in order; None for all. Candidates are never empty."""
+        ...
 
 
 class Scorer(Protocol):
@@ -20,7 +53,7 @@ class Scorer(Protocol):
     per_snapshot: bool
     """True when it reads only `running` and `kv_usage`: its points are then kept until the candidates' stamp changes."""
 
-    def score(self, request: InferenceRequest, candidates: Candidates) -> Column:
+    def score(self, cycle: Cycle, candidates: Candidates) -> Column:
         """Points in 0..1, aligned with the candidates; more is better. Never NaN. Candidates are never empty."""
         ...
 
@@ -33,6 +66,166 @@ class Picker(Protocol):
         ...
 
 
+class Producer(Protocol):
+    """Finds out something of a request, once, for all who need it."""
+
+    def produce(self, cycle: Cycle, candidates: Candidates) -> object:
+        """What those who need it find in `cycle.facts` under the plugin's name. `candidates` are the whole pool, so columns
+        that are made here are aligned with `Candidates.whole` later: `candidates.of(column)`. What it needs itself is in
+        `cycle.facts` already."""
+        ...
+
+
+class Admitter(Protocol):
+    """May refuse a request before it is scheduled."""
+
+    def refuses(self, cycle: Cycle, candidates: Candidates) -> str | None:
+        """Why, in the client's words; None when it does not."""
+        ...
+
+
+class Run(NamedTuple):
+    """What came of a profile: whom it left, and whom of those it chose."""
+
+    candidates: Candidates
+    pick: Pick
+
+    @property
+    def endpoint(self) -> str:
+        """The key of the one that was chosen."""
+        return self.candidates.endpoints[self.pick.positions[0]].key
+
+
+class Scheduled(NamedTuple):
+    """A choice: one run for each profile that ran, and what the proxy is told besides."""
+
+    primary: str
+    """The profile whose pick serves the request."""
+    runs: Mapping[str, Run]
+    set_headers: tuple[tuple[str, str], ...] = ()
+    remove_headers: tuple[str, ...] = ()
+    set_response_headers: tuple[tuple[str, str], ...] = ()
+    destination: str = ""
+    """What to name instead of the endpoint that was picked, where that is not where the request goes first."""
+
+    @property
+    def run(self) -> Run:
+        """The primary one."""
+        return self.runs[self.primary]
+
+
+class Profiles(Protocol):
+    """The profiles of a config, as a handler sees them."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """In the order of the file."""
+        ...
+
+    def run(self, name: str, cycle: Cycle, candidates: Candidates) -> Run:
+        """Filter, score, pick. Raises Saturated or NoEndpoints when the filters leave nobody."""
+        ...
+
+
+class ProfileHandler(Protocol):
+    """Decides which profiles run, and what becomes of it."""
+
+    def schedule(self, cycle: Cycle, candidates: Candidates, profiles: Profiles) -> Scheduled:
+        """Raises what `Profiles.run` raises of a profile without which the request can't be served."""
+        ...
+
+
+class Decider(Protocol):
+    """Says whether a further stage (prefill, encode) is worth an endpoint of its own."""
+
+    def wants(self, cycle: Cycle, decode: Run) -> bool:
+        """`decode` is who decodes."""
+        ...
+
+
+class Dresser(Protocol):
+    """Adds to what the proxy is told when everything is chosen."""
+
+    def dress(self, cycle: Cycle, scheduled: Scheduled) -> Scheduled:
+        """The choice with its additions."""
+        ...
+
+
+class Listener(Protocol):
+    """Hears what becomes of requests; only of those that go out. Each hears `picked` once and `ended` once behind it."""
+
+    def picked(self, cycle: Cycle, scheduled: Scheduled) -> None:
+        """The decision goes out, and this is the last that is seen of the request and the facts."""
+        ...
+
+    def answered(self, cycle: Cycle, status: int) -> None:
+        """The response's headers are here: prefill is over."""
+        ...
+
+    def ended(self, cycle: Cycle, status: int, served: str) -> None:
+        """The request is over, however it ended; `status` is 0 and `served` (who answered, `ip:port`) '' where unknown."""
+        ...
+
+
+class Watcher(Protocol):
+    """Keeps something of endpoints, and is told when that does not hold any more."""
+
+    def forget(self, endpoint: str) -> None:
+        """The endpoint (`ip:port`) has left, or was started anew: its caches are empty."""
+        ...
+
+
+class Dumper(Protocol):
+    """Has state that people may want to see."""
+
+    def dump(self) -> object:
+        """Made for JSON, bounded, without a prompt or a key of a client."""
+        ...
+
+
+class Need(NamedTuple):
+    """What a plugin reads in `cycle.facts`."""
+
+    kind: str
+    """What it is, as producers' rows say in `provides`."""
+    producer: str | None = None
+    """By name, as the parameters say; None: the one that is listed, else a default one that is made for it."""
+    path: str = ""
+    """The parameter that names it."""
+    optional: bool = False
+    """Does without where no producer is listed."""
+
+
+class Reference(NamedTuple):
+    """Another plugin that a plugin asks."""
+
+    name: str
+    family: str
+    path: str
+    """The parameter that names it."""
+
+
+class Kit(NamedTuple):
+    """What a plugin is made with, beside its parameters. One for each plugin of a pool."""
+
+    name: str
+    """The plugin's own name: of its place in `cycle.kept` and `cycle.facts`."""
+    random: Random
+    clock: Clock
+    interval_s: float
+    """From one page of an endpoint to the next."""
+    sources: Sequence[str | None] = ()
+    """By the row's `needs`, in their order: under which name it is in `cycle.facts`; None for an optional one that is not
+    there."""
+    plugins: Mapping[str, Any] = {}
+    """The plugins that the row's `refers` names, by name."""
+
+
+def nothing(parameters: Any) -> tuple[Any, ...]:
+    """For plugins without needs or references."""
+    return ()
+
+
 class PluginType(NamedTuple):
     """A row: one type that a config file may name. It stands in the file of its plugin, and docs/plugins.md is made from it."""
 
@@ -42,4 +235,21 @@ class PluginType(NamedTuple):
     """What it does: a formula, or a few words."""
     parameters: type[BaseModel]
     make: Callable[..., Any] | None = None
-    """Takes the parameters. None for types that only carry parameters or change nothing here."""
+    """Takes the parameters and a `Kit`. None for types that only carry parameters or change nothing here."""
+    roles: tuple[str, ...] = ()
+    """Families that it is of as well."""
+    needs: Callable[[Any], Sequence[Need]] = nothing
+    """What it reads of producers, by its parameters."""
+    refers: Callable[[Any], Sequence[Reference]] = nothing
+    """Whom it asks, by its parameters."""
+    provides: str = ""
+    """Of a producer: what it finds out."""
+    older: tuple[str, ...] = ()
+    """Names of this type in older versions. Whoever uses one is told."""
+    note: Callable[[Any], str] | None = None
+    """What to tell at start of a plugin with these parameters, '' for nothing: that it stands on the next best thing, that it
+    is for tests."""
+
+    def has(self, role: str) -> bool:
+        """Whether it is of this family, or has it as a role."""
+        return self.family == role or role in self.roles

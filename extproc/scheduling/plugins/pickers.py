@@ -105,20 +105,20 @@ TYPES: Final = (
         "picker",
         "most points; among equals the less busy of two drawn at random",
         PickerParameters,
-        lambda parameters: MaxScorePicker(parameters.max_num_of_endpoints),
+        lambda parameters, kit: MaxScorePicker(parameters.max_num_of_endpoints),
     ),
     PluginType(
         "random-picker",
         "picker",
         "uniform",
         PickerParameters,
-        lambda parameters: RandomPicker(parameters.max_num_of_endpoints),
+        lambda parameters, kit: RandomPicker(parameters.max_num_of_endpoints),
     ),
     PluginType(
         "weighted-random-picker",
         "picker",
         "chance in proportion to the points, without replacement",
         PickerParameters,
-        lambda parameters: WeightedRandomPicker(parameters.max_num_of_endpoints),
+        lambda parameters, kit: WeightedRandomPicker(parameters.max_num_of_endpoints),
     ),
 )

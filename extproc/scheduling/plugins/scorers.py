@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Final
 
 from extproc.candidates import Candidates, Column
-from extproc.domain import InferenceRequest
 from extproc.scheduling import columns
-from extproc.scheduling.plugins.base import PluginType
+from extproc.scheduling.cycle import Cycle
+from extproc.scheduling.plugins.base import Kit, PluginType
 from extproc.scheduling.plugins.parameters import ActiveRequestParameters, NoParameters
 
 
@@ -19,7 +19,7 @@ class QueueScorer:
 
     per_snapshot = False
 
-    def score(self, request: InferenceRequest, candidates: Candidates) -> Column:
+    def score(self, cycle: Cycle, candidates: Candidates) -> Column:
         return columns.lower_is_better(candidates.waiting)
 
 
@@ -28,7 +28,7 @@ class RunningRequestsScorer:
 
     per_snapshot = True
 
-    def score(self, request: InferenceRequest, candidates: Candidates) -> Column:
+    def score(self, cycle: Cycle, candidates: Candidates) -> Column:
         return columns.lower_is_better(candidates.running)
 
 
@@ -37,7 +37,7 @@ class KvCacheScorer:
 
     per_snapshot = True
 
-    def score(self, request: InferenceRequest, candidates: Candidates) -> Column:
+    def score(self, cycle: Cycle, candidates: Candidates) -> Column:
         return columns.complement(candidates.kv_usage)
 
 
@@ -51,11 +51,11 @@ class ActiveRequestScorer:
         self._idle = float(idle)
         self._most = most
 
-    def score(self, request: InferenceRequest, candidates: Candidates) -> Column:
+    def score(self, cycle: Cycle, candidates: Candidates) -> Column:
         return columns.busyness(candidates.in_flight, self._idle, self._most)
 
 
-def _active_request(parameters: ActiveRequestParameters) -> ActiveRequestScorer:
+def _active_request(parameters: ActiveRequestParameters, kit: Kit) -> ActiveRequestScorer:
     return ActiveRequestScorer(parameters.idle_threshold, parameters.max_busy_score)
 
 
@@ -65,16 +65,18 @@ TYPES: Final = (
         "scorer",
         "(max − q) / (max − min) over the projected queue; all equal: 1",
         NoParameters,
-        lambda parameters: QueueScorer(),
+        lambda parameters, kit: QueueScorer(),
     ),
     PluginType(
         "running-requests-size-scorer",
         "scorer",
         "the same over the running batch",
         NoParameters,
-        lambda parameters: RunningRequestsScorer(),
+        lambda parameters, kit: RunningRequestsScorer(),
     ),
-    PluginType("kv-cache-utilization-scorer", "scorer", "1 − KV cache usage", NoParameters, lambda parameters: KvCacheScorer()),
+    PluginType(
+        "kv-cache-utilization-scorer", "scorer", "1 − KV cache usage", NoParameters, lambda parameters, kit: KvCacheScorer()
+    ),
     PluginType(
         "active-request-scorer",
         "scorer",

@@ -1,0 +1,113 @@
+"""A checked config, and what is made of it for each pool: plugins keep state, so every pool has its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from pydantic import BaseModel
+
+from extproc.scheduling.plugins.base import Clock, Kit, PluginType, Random
+from extproc.scheduling.plugins.handlers import SingleProfile
+from extproc.scheduling.plugins.pickers import MaxScorePicker
+from extproc.scheduling.saturation import SaturationDetector, default_detector
+from extproc.scheduling.scheduler import Hooks, NamedFilter, Profile, Scheduler, WeightedScorer
+
+
+class Planned(NamedTuple):
+    """A plugin that will be made."""
+
+    row: PluginType
+    parameters: BaseModel
+    sources: tuple[str | None, ...] = ()
+    """As Kit.sources."""
+    references: tuple[str, ...] = ()
+    """The plugins that it asks."""
+
+
+class ProfilePlan(NamedTuple):
+    """A profile by its plugins' names."""
+
+    name: str
+    filters: tuple[str, ...] = ()
+    scorers: tuple[tuple[str, float], ...] = ()
+    """With their weights."""
+    picker: str | None = None
+    """None for the default."""
+
+
+class PoolPlugins(NamedTuple):
+    """What a pool's requests go by."""
+
+    scheduler: Scheduler
+    detector: SaturationDetector
+
+
+DEFAULT_INTERVAL_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """How to make a pool's plugins, and the parameters of those that others make."""
+
+    profiles: tuple[ProfilePlan, ...]
+    plugins: Mapping[str, Planned] = field(default_factory=dict)
+    """Those that are used, by name, each behind whom it asks and what it needs."""
+    handler: str | None = None
+    producers: tuple[str, ...] = ()
+    """In the order in which they need each other."""
+    screeners: tuple[str, ...] = ()
+    admitters: tuple[str, ...] = ()
+    detector: str | None = None
+    parameters: Mapping[str, BaseModel] = field(default_factory=dict)
+    """By plugin name, for the types that the caller brought along."""
+    types: Mapping[str, str] = field(default_factory=dict)
+    """Plugin name to type."""
+    warnings: tuple[str, ...] = ()
+    """What its owner should know."""
+
+    @property
+    def profile(self) -> ProfilePlan:
+        """The first one."""
+        return self.profiles[0]
+
+    def pool(self, random: Random, clock: Clock, interval_s: float = DEFAULT_INTERVAL_S) -> PoolPlugins:
+        """New plugins, for a pool whose pages are read every `interval_s`."""
+        made: dict[str, Any] = {}
+        for name, planned in self.plugins.items():
+            assert planned.row.make is not None, f"{planned.row.name} can't be made"
+            asked = {ref: made[ref] for ref in planned.references}
+            made[name] = planned.row.make(planned.parameters, Kit(name, random, clock, interval_s, planned.sources, asked))
+        handler = made[self.handler] if self.handler is not None else None
+        scheduler = Scheduler(
+            [self._profile(plan, made) for plan in self.profiles],
+            random,
+            handler=None if isinstance(handler, SingleProfile) else handler,
+            screeners=[NamedFilter(name, made[name]) for name in self.screeners],
+            producers=[(name, made[name]) for name in self.producers],
+            admitters=[(name, made[name]) for name in self.admitters],
+            hooks=Hooks(
+                listeners=_who(made, "picked"),
+                watchers=_who(made, "forget"),
+                dressers=_who(made, "dress"),
+                dumpers=_who(made, "dump"),
+            ),
+        )
+        return PoolPlugins(scheduler, default_detector(interval_s) if self.detector is None else made[self.detector])
+
+    def scheduler(self, random: Random, clock: Clock = lambda: 0.0) -> Scheduler:
+        """The scheduler alone, for who has no pool."""
+        return self.pool(random, clock).scheduler
+
+    def _profile(self, plan: ProfilePlan, made: Mapping[str, Any]) -> Profile:
+        return Profile(
+            plan.name,
+            [WeightedScorer(name, made[name], weight) for name, weight in plan.scorers],
+            MaxScorePicker() if plan.picker is None else made[plan.picker],
+            [NamedFilter(name, made[name]) for name in plan.filters],
+        )
+
+
+def _who(made: Mapping[str, Any], method: str) -> dict[str, Any]:
+    return {name: plugin for name, plugin in made.items() if hasattr(plugin, method)}

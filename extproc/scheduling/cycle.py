@@ -1,0 +1,35 @@
+"""One choice of an endpoint: the request, and what producers found out for it. Then what plugins remember of it."""
+
+from __future__ import annotations
+
+from extproc.domain import InferenceRequest
+
+
+class Cycle:
+    """From the first plugin that looks at a request to the last that hears of its end.
+
+    Plugins read it and write nothing into it but `kept`, from `picked` on; what producers say is written by the scheduler.
+    """
+
+    __slots__ = ("facts", "kept", "priority", "request")
+
+    def __init__(self, request: InferenceRequest, priority: int = 0) -> None:
+        self.request: InferenceRequest | None = request
+        """`model` is the one that will serve. None when the decision has gone out, as bodies are large and answers long."""
+        self.priority = priority
+        self.facts: dict[str, object] = {}
+        """What producers said, by the name of the plugin. Let go with the request."""
+        self.kept: dict[str, object] = {}
+        """What plugins that listen need when the request ends, by their names."""
+
+    @property
+    def asked(self) -> InferenceRequest:
+        """The request, while the choice is made."""
+        request = self.request
+        assert request is not None, "the decision went out"
+        return request
+
+    def let_go(self) -> None:
+        """The choice is made and told: keep only what listeners keep."""
+        self.request = None
+        self.facts = {}
