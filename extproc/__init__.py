@@ -19,6 +19,7 @@ Everything between a message's bytes and the answer's bytes is one synchronous c
     stages
     observability
     external
+    flow
     protocol | request | response | traffic | scheduling | pool
     settings
     files

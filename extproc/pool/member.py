@@ -34,6 +34,7 @@ class Member:
         "tried",
         "unseen_new",
         "unseen_old",
+        "unsure",
     )
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -63,6 +64,8 @@ class Member:
         """In-flight picks since a page was last asked for."""
         self.unseen_old = 0
         """In-flight picks before that, which no page that was read can have seen."""
+        self.unsure = 0
+        """In-flight picks that only the last page can have seen: they may have been on their way when it was made."""
         self.slot = -1
         """Position in the store's columns, -1 when it is in none."""
 
@@ -81,6 +84,7 @@ class Member:
         self.failures = 0
         self.tried = True
         self.seen_generation = self.generation
+        self.unsure = self.unseen_old
         self.unseen_old = 0
 
     def page_failed(self, reason: str, *, down: bool, alive: bool) -> None:
@@ -120,6 +124,19 @@ class Member:
         if load.running is not None:
             return max(projected, self.in_flight - load.running)
         return projected
+
+    def expected(self) -> float | None:
+        """The queue as it is when what was sent there has arrived, None when unknown: the page's, what it can't have seen, and
+        what it may not have seen, as far as we have more in flight than it tells of. Unlike `waiting` it is no more than the
+        page's while nothing is sent: an answer that its client reads slowly is in flight, and runs nowhere.
+        """
+        load = self.load
+        if load.waiting is None:
+            return None
+        expected = load.waiting + self.unseen_new + self.unseen_old
+        if self.unsure and load.running is not None:
+            expected += max(0.0, min(float(self.unsure), self.in_flight - load.running - expected))
+        return expected
 
     @property
     def blank(self) -> bool:

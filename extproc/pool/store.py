@@ -58,6 +58,8 @@ class PoolStore:
         """The columns are not those of the members that may be picked now."""
         self.hint: Callable[[str], None] = lambda key: None
         """Told the key of an endpoint without a page that answers requests all the same."""
+        self.news: Callable[[], None] | None = None
+        """Told that a page was read, a request ended or the endpoints changed; None when nobody wants to know."""
         self._blank: dict[str, Member] = {}
         """Candidates that answer, and of which nothing is known."""
         self._picks = 0
@@ -96,6 +98,8 @@ class PoolStore:
         self.untried = sum([not member.tried for member in members.values()])
         self.fresh = sum([member.fresh for member in members.values()])
         self._lay_out()
+        if self.news is not None:
+            self.news()
 
     # -- written by scraping -------------------------------------------------------------------------------------
 
@@ -122,12 +126,13 @@ class PoolStore:
         if was_down:
             self._dirty = True
         self._judge(member)
-        if member.slot < 0:
-            return
-        if same:  # then what is kept for the stamp still holds
-            self._all.waiting[member.slot] = member.waiting()
-        else:
-            self._write(member)
+        if member.slot >= 0:
+            if same:  # then what is kept for the stamp still holds
+                self._all.waiting[member.slot] = member.waiting()
+            else:
+                self._write(member)
+        if self.news is not None:
+            self.news()
 
     def page_failed(self, key: str, reason: str, *, down: bool, alive: bool = False) -> None:
         """The page could not be had; `down`: there was not even a connection; `alive`: somebody answered, with no page."""
@@ -206,6 +211,8 @@ class PoolStore:
         member.released(ticket.generation)
         if member.slot >= 0:
             self._write_in_flight(member)
+        if self.news is not None:
+            self.news()
 
     def readings(self, hints: Iterable[str] | None = None) -> list[Reading]:
         """What is known of every endpoint that may be picked now; `hints` as for `subset`, None for all."""
@@ -217,6 +224,18 @@ class PoolStore:
             for member in self._eligible
             if wanted is None or member.endpoint.key in wanted or member.endpoint.address in wanted
         ]
+
+    def projected(self) -> list[Reading]:
+        """As `readings` of all, with the queue that is to be expected when what was sent has arrived (`Member.expected`)."""
+        self.candidates()
+        now_s = self._clock()
+        out = []
+        for member in self._eligible:
+            load, expected = member.load, member.expected()
+            if expected != load.waiting:
+                load = Load(expected, *load[1:])
+            out.append(Reading(load, None if member.read_at_s is None else now_s - member.read_at_s, member.in_flight))
+        return out
 
     # -- for people ----------------------------------------------------------------------------------------------
 

@@ -472,3 +472,44 @@ def test_readings_are_of_those_that_may_be_picked(store: PoolStore, clock: FakeC
     address = endpoints(3)[2].address
     assert store.readings([C]) == store.readings([address]) == [Reading(Load(), None, 0)]
     assert store.readings([]) == []
+
+
+class TestExpected:
+    """The queue for who asks whether there is room."""
+
+    def waiting(self, store: PoolStore) -> float | None:
+        return store.projected()[0].load.waiting
+
+    def test_what_was_sent_since_the_page_waits_there(self, store: PoolStore) -> None:
+        scrape(store, A, Load(waiting=2, running=1, kv_usage=0.5, max_loras=4))
+        ticket = pick(store, A)
+        pick(store, A)
+        assert store.projected()[0] == Reading(Load(waiting=4, running=1, kv_usage=0.5, max_loras=4), 0, 2)
+        store.release(ticket)
+        assert self.waiting(store) == 3
+
+    def test_for_one_page_more_as_far_as_it_runs_nowhere(self, store: PoolStore) -> None:
+        scrape(store, A)
+        for _ in range(3):
+            pick(store, A)
+        scrape(store, A, IDLE._replace(running=1))
+        assert self.waiting(store) == 2
+        scrape(store, A, IDLE._replace(running=1))
+        assert self.waiting(store) == 0
+
+    def test_nothing_that_is_not_known(self, store: PoolStore) -> None:
+        pick(store, A)
+        assert self.waiting(store) is None
+
+
+def test_whoever_wants_to_know_is_told_of_news(store: PoolStore) -> None:
+    told: list[int] = []
+    store.news = lambda: told.append(len(store))
+    scrape(store, A)
+    assert len(told) == 1
+    ticket = pick(store, A)
+    assert len(told) == 1
+    store.release(ticket)
+    assert len(told) == 2
+    store.replace_endpoints(endpoints(1))
+    assert told == [3, 3, 1]
