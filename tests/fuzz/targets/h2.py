@@ -51,6 +51,7 @@ class _Polite:
 
     def __init__(self, source: Source, *, tight: bool) -> None:
         self.source = source
+        self.tight = tight
         limits, outcome = LIMITS[source.pick((0, 0, 4, 4, 2))], source.pick(OUTCOMES)
         # Bounds so tight that bodies wait for each other, and now and then that they are given up.
         held = Held(source.pick((1_000_000, 600_000, 300_000, 60_000))) if tight else Held()
@@ -193,7 +194,10 @@ class _Polite:
                 given_up -= 1
                 _MARKS.add("polite given up")
                 continue
-            assert seen.messages() == stream.expected
+            messages = seen.messages()
+            # An answer that waits for its turn is for nobody when the peer breaks the protocol meanwhile.
+            late = self.tight and stream.status == "3"
+            assert messages == (stream.expected[: len(messages)] if late else stream.expected)
             assert (seen.trailers or {}).get("grpc-status") == stream.status
             assert seen.reset in (None, 0)
             _MARKS.add(f"polite {stream.status} {len(stream.expected)} answers")
