@@ -1,0 +1,33 @@
+"""What producers find out of a request, as those who need it read it: the kinds, as rows say in `provides`, and their values.
+
+Columns are aligned with the whole pool: `candidates.of(column)` is the part that belongs to some of it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from extproc.candidates import Column
+
+PROMPT: Final = "prompt"
+PREFIX_MATCH: Final = "prefix match"
+
+
+class Prompt(NamedTuple):
+    """Of the kind `prompt`: what is sent to the model."""
+
+    tokens: int
+    """How long it is; exact where a tokenizer said so, else estimated. 0 when nothing could be read."""
+    multimodal: bool
+    """There are images, audio or video in it."""
+
+
+class PrefixMatch(NamedTuple):
+    """Of the kind `prefix match`: how much of the prompt each endpoint has in its cache."""
+
+    matched: Column
+    """Blocks from the front, 0..`total`; never NaN."""
+    total: int
+    """Blocks in all, the last one that is not full among them; 0 when nothing could be read."""
+    block_tokens: int
+    """Tokens in a block, at least 1."""
