@@ -124,6 +124,9 @@ class Load(NamedTuple):
             spread="llm_d_epp_std_dev_kv_cache_utilization",
         ),
     ] = None
+    started_s: Annotated[float | None, Signal("s", "When its process was started, since 1970: a new one has empty caches.")] = (
+        None
+    )
 
 
 NO_LOAD: Final = Load()

@@ -130,6 +130,7 @@ class _Plan:
             interval_s = settings.refresh_metrics_interval
             pool = Pool(store, parts, self.instruments, self.files, interval_s=interval_s, driver=driver, cluster=self.cluster)
             scheduler, detector = parts.blueprint.pool(random.random, time.monotonic, pool.interval_s)
+            store.forget = scheduler.forget
             of_stages[name] = PoolOfEndpoints(store, scheduler, detector, pool.tables.traffic)
             self.stores[name] = store
             pools.append(pool)

@@ -87,6 +87,14 @@ class Member:
         self.unsure = self.unseen_old
         self.unseen_old = 0
 
+    def restarted(self, load: Load) -> bool:
+        """Whether this page is of another process than the last one: it says so, or it says nothing and nobody was there
+        between the two."""
+        before, now = self.load.started_s, load.started_s
+        if before is not None and now is not None:
+            return now != before
+        return self.down and self.read_at_s is not None
+
     def page_failed(self, reason: str, *, down: bool, alive: bool) -> None:
         self.failure = reason
         self.failures += 1

@@ -58,6 +58,8 @@ class PoolStore:
         """The columns are not those of the members that may be picked now."""
         self.hint: Callable[[str], None] = lambda key: None
         """Told the key of an endpoint without a page that answers requests all the same."""
+        self.forget: Callable[[str], None] = lambda key: None
+        """Told the key of an endpoint that has left, or was started anew: whatever it had in its caches is gone."""
         self.news: Callable[[], None] | None = None
         """Told that a page was read, a request ended or the endpoints changed; None when nobody wants to know."""
         self._blank: dict[str, Member] = {}
@@ -93,6 +95,7 @@ class PoolStore:
         for key, member in self._members.items():
             if key not in members:
                 member.slot = -1
+                self.forget(key)
         self._members = members
         self.revision += 1
         self.untried = sum([not member.tried for member in members.values()])
@@ -115,6 +118,8 @@ class PoolStore:
         if member is None:
             return
         was_down = member.down
+        if member.restarted(load):
+            self.forget(key)
         if not member.tried:
             self.untried -= 1
         if not member.fresh:

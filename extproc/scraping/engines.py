@@ -103,6 +103,8 @@ BUILT_IN: Final[tuple[EngineConfig, ...]] = (
 
 OLDER_NAMES: Final[Mapping[str, str]] = {"vllm:kv_cache_usage_perc": "vllm:gpu_cache_usage_perc"}
 """What metrics were called before: read where the page has none of the newer name (older vLLM)."""
+STARTED: Final = MetricSpec("process_start_time_seconds")
+"""On the page of everybody who uses one of Prometheus' client libraries, unless in the multiprocess mode of Python's."""
 
 
 class Engines:
@@ -171,7 +173,7 @@ class PageReader:
 class Extractor:
     """Reads the pages of one engine. Keeps nothing between pages."""
 
-    __slots__ = ("_block_size_label", "_blocks_label", "_signals", "engine", "scanner")
+    __slots__ = ("_block_size_label", "_blocks_label", "_signals", "_started", "engine", "scanner")
 
     def __init__(self, config: EngineConfig) -> None:
         self.engine = config.name
@@ -185,10 +187,11 @@ class Extractor:
             "kv_blocks": config.cache_num_blocks_spec,
         }
         self._signals = {field: _Signal(field, spec) for field, spec in specs.items() if spec is not None}
+        self._started = _Signal("started_s", STARTED)
         self._block_size_label = config.cache_block_size_label_name
         self._blocks_label = config.cache_num_blocks_label_name
         older = [signal.older.family for signal in self._signals.values() if signal.older is not None]
-        self.scanner = Scanner([*(signal.family for signal in self._signals.values()), *older])
+        self.scanner = Scanner([*(signal.family for signal in self._signals.values()), *older, self._started.family])
 
     def __repr__(self) -> str:
         return f"<Extractor {self.engine}>"
@@ -220,7 +223,14 @@ class Extractor:
             max_loras=max_loras,
             kv_usage_mean=min(sum(shares) / len(shares), 1.0) if shares else None,
         )
+        if load != NOTHING:
+            load = load._replace(started_s=self._newest_start(found))
         return load, tuple(problems)
+
+    def _newest_start(self, page: _Page) -> float | None:
+        """Absent is no problem, and neither is nonsense."""
+        starts = [sample.value for sample in self._started.samples(page)]
+        return max(starts) if starts and all(0.0 < start < float("inf") for start in starts) else None
 
     def _numbers(self, page: _Page, field: str, most: float, problems: _Problems) -> list[float]:
         """The values of all series, or none at all when one of them can't be: then a problem says why."""

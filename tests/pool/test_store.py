@@ -269,6 +269,46 @@ class TestMembership:
         assert repr(store) == "<PoolStore p members=3 eligible=2 fresh=1>"
 
 
+class TestRestarts:
+    """Who keeps something of an endpoint's caches is told when they are gone."""
+
+    @pytest.fixture
+    def forgotten(self, store: PoolStore) -> list[str]:
+        heard: list[str] = []
+        store.forget = heard.append
+        return heard
+
+    def test_another_start_time_is_another_process(self, store: PoolStore, forgotten: list[str]) -> None:
+        scrape(store, A, IDLE._replace(started_s=1000.0))
+        scrape(store, A, IDLE._replace(started_s=1000.0, running=3))
+        assert forgotten == []
+        scrape(store, A, IDLE._replace(started_s=1060.5))
+        assert forgotten == [A]
+
+    def test_one_that_was_away_and_does_not_say_when_it_was_started(self, store: PoolStore, forgotten: list[str]) -> None:
+        scrape(store, A)
+        store.page_failed(A, "refused", down=True)
+        scrape(store, A)
+        assert forgotten == [A]
+
+    def test_one_that_could_not_be_reached_and_says_that_it_is_the_same(self, store: PoolStore, forgotten: list[str]) -> None:
+        scrape(store, A, IDLE._replace(started_s=1000.0))
+        store.page_failed(A, "refused", down=True)
+        scrape(store, A, IDLE._replace(started_s=1000.0))
+        assert forgotten == []
+
+    def test_the_first_page_and_a_page_that_failed_tell_nothing(self, store: PoolStore, forgotten: list[str]) -> None:
+        store.page_failed(A, "refused", down=True)
+        scrape(store, A, IDLE._replace(started_s=1000.0))
+        store.page_failed(A, "timeout", down=False)
+        scrape(store, A)
+        assert forgotten == []
+
+    def test_whoever_left(self, store: PoolStore, forgotten: list[str]) -> None:
+        store.replace_endpoints(endpoints(2))
+        assert forgotten == [endpoints(3)[2].key]
+
+
 class TestSubset:
     @pytest.mark.parametrize(
         ("hints", "chosen"),

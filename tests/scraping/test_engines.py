@@ -13,6 +13,7 @@ from extproc.settings.base import SettingsError
 from extproc.settings.engines import CoreMetricsSettings
 
 VLLM_PAGE = (Path(__file__).parent / "data" / "vllm-0.32-metrics.txt").read_bytes()
+STARTED_S = 1795214171.2
 LORA = 'vllm:lora_requests_info{{max_lora="{}",running_lora_adapters="{}",waiting_lora_adapters="{}"}} {}\n'
 
 
@@ -35,7 +36,9 @@ def missing(page: str, engine: str = "vllm") -> set[tuple[str, str]]:
 def test_a_real_page_of_vllm() -> None:
     load, lacking = extractor().read(VLLM_PAGE)
 
-    assert load == Load(waiting=0.0, running=0.0, kv_usage=0.0, kv_usage_mean=0.0, kv_block_size=128, kv_blocks=16384)
+    assert load == Load(
+        waiting=0.0, running=0.0, kv_usage=0.0, kv_usage_mean=0.0, kv_block_size=128, kv_blocks=16384, started_s=STARTED_S
+    )
     assert lacking == ()
 
 
@@ -278,7 +281,7 @@ class TestEnginesOfTheUser:
     def test_a_built_in_name_replaces_all_of_that_engine(self) -> None:
         mine = extractor("vllm", engineConfigs=[{"name": "vllm", "runningRequestsSpec": "my_running"}])
 
-        assert mine.read(VLLM_PAGE + b"my_running 9\n") == (Load(running=9.0), ())
+        assert mine.read(VLLM_PAGE + b"my_running 9\n") == (Load(running=9.0, started_s=STARTED_S), ())
 
     def test_it_may_be_the_default(self) -> None:
         some = engines(defaultEngine="mine", engineConfigs=[{"name": "mine", "runningRequestsSpec": "r"}])
@@ -339,3 +342,22 @@ def test_a_page_with_a_hole_in_it(start: int, length: int, filling: bytes) -> No
 
 def test_missing_reads_well_in_a_label() -> None:
     assert f"{Missing('waiting', Why.ABSENT).why}" == "absent"
+
+
+class TestStart:
+    """When the process behind a page was started."""
+
+    @pytest.mark.parametrize("value", ["NaN", "-1", "0", "+Inf", ""])
+    def test_nonsense_is_as_if_absent(self, value: str) -> None:
+        assert load(f"vllm:num_requests_running 1\nprocess_start_time_seconds {value}\n").started_s is None
+
+    def test_of_several_processes_the_newest_counts(self) -> None:
+        page = 'vllm:num_requests_running 1\nprocess_start_time_seconds{pid="1"} 10\nprocess_start_time_seconds{pid="2"} 20\n'
+        assert load(page).started_s == 20
+
+    def test_it_alone_is_no_page_of_an_engine(self) -> None:
+        assert load("process_start_time_seconds 10\n") == Load()
+
+
+def load(page: str) -> Load:
+    return extractor().read(page.encode())[0]

@@ -23,7 +23,9 @@ from .loops import FakeObserver, FakeSink
 from .servers import DEADLINE_S, reply, serving
 
 PAGE = (Path(__file__).parent / "data" / "vllm-0.32-metrics.txt").read_bytes()
-LOAD = Load(waiting=0.0, running=0.0, kv_usage=0.0, kv_usage_mean=0.0, kv_block_size=128, kv_blocks=16384)
+LOAD = Load(
+    waiting=0.0, running=0.0, kv_usage=0.0, kv_usage_mean=0.0, kv_block_size=128, kv_blocks=16384, started_s=1795214171.2
+)
 
 
 class Ear(FakeSink):
