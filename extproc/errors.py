@@ -21,12 +21,14 @@
     ├── RateLimited               429 rate_limit_exceeded, with Retry-After
     ├── Saturated                 429 pool_saturated, dropped reason rejected-saturated
     ├── BodyNotSeen               500 body_not_seen: the proxy's configuration is at fault
+    ├── AccessNotChecked          500 access_not_checked: we may not ask about the token
     ├── SecretMissing             500 secret_missing: a secret that is referred to is not to be had
     ├── Overloaded                503 overloaded, with Retry-After: the process holds too much
     ├── NoEndpoints               503 no_endpoints, dropped reason rejected-no-endpoints
     ├── ProxyNotFit               500 proxy_not_fit: the proxy's configuration is at fault
     ├── EntityNotServed           503 served_entity_unavailable
     ├── ProviderUnreachable       503 provider_unreachable
+    ├── AccessUnknown             503 access_unknown, with Retry-After: nobody can be asked about the token now
     ├── DecisionTimeout           504 decision_timeout
     ├── ProviderSilent            504 provider_silent
     ├── InternalError             500 internal_error: a fault of ours, kept from the client
@@ -228,6 +230,24 @@ class SecretMissing(ExtProcError):
     """A secret that is referred to is not to be had. The message names the reference, which is no secret."""
 
     code = "secret_missing"
+
+
+class AccessNotChecked(ExtProcError):
+    """Whoever knows tokens does not let us ask: our own rights, or our configuration, are at fault."""
+
+    code = "access_not_checked"
+
+
+class AccessUnknown(ExtProcError):
+    """Whoever knows tokens can't be asked just now (RFC 9110, section 15.6.4)."""
+
+    status = 503
+    code = "access_unknown"
+    error_code = "TEMPORARILY_UNAVAILABLE"
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.retry_after_s = 1
 
 
 class Overloaded(ExtProcError):

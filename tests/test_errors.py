@@ -9,6 +9,8 @@ import pytest
 
 from extproc import errors
 from extproc.errors import (
+    AccessNotChecked,
+    AccessUnknown,
     AmbiguousModel,
     BodyNotSeen,
     BodyTooLarge,
@@ -67,6 +69,8 @@ TABLE: list[tuple[type[ExtProcError], int, str, str, str | None, str]] = [
     (RateLimited, 429, "rate_limit_exceeded", "rate_limit_error", None, "REQUEST_LIMIT_EXCEEDED"),
     (Saturated, 429, "pool_saturated", "rate_limit_error", "rejected-saturated", "RESOURCE_EXHAUSTED"),
     (BodyNotSeen, 500, "body_not_seen", SERVER, None, "INTERNAL_ERROR"),
+    (AccessNotChecked, 500, "access_not_checked", SERVER, None, "INTERNAL_ERROR"),
+    (AccessUnknown, 503, "access_unknown", SERVER, None, "TEMPORARILY_UNAVAILABLE"),
     (SecretMissing, 500, "secret_missing", SERVER, None, "INTERNAL_ERROR"),
     (Overloaded, 503, "overloaded", SERVER, None, "TEMPORARILY_UNAVAILABLE"),
     (NoEndpoints, 503, "no_endpoints", SERVER, "rejected-no-endpoints", "TEMPORARILY_UNAVAILABLE"),
@@ -89,6 +93,7 @@ def test_on_the_wire(error: type[ExtProcError], status: int, code: str, kind: st
     assert orjson.loads(reply.body) == {"error": {"message": "what is wrong", "type": kind, "param": "model", "code": code}}
     assert reply.details == f"extproc_{code}"
     more = {
+        AccessUnknown: {"retry-after": "1"},
         Overloaded: {"retry-after": "1"},
         Unauthenticated: {"www-authenticate": "Bearer"},
         InvalidMethod: {"allow": "POST"},

@@ -139,9 +139,12 @@ class _Bearer:
         return [name for name in names if self._grant.may(Role.VIEW, name)]
 
 
+QUERY: Final = ("post", "/serving-endpoints/{}/invocations")
+QUERY_ALL: Final = "/serving-endpoints"
+"""Where a request names nothing that it is for."""
 _VERBS: Final = {
     Role.VIEW: ("get", f"{API}/{{}}"),
-    Role.QUERY: ("post", "/serving-endpoints/{}/invocations"),
+    Role.QUERY: QUERY,
     Role.MANAGE: ("put", f"{API}/{{}}"),
 }
 """What has to be allowed in Kubernetes: a verb on a nonResourceURL."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from extproc import names
+from extproc.app.access import ReviewedTokens
 from extproc.app.adapters.configmaps import WatchedAdapters
 from extproc.app.adapters.file import AdaptersFile
 from extproc.app.api import ApiPort, api_parts, can_serve
@@ -353,7 +354,7 @@ def _plan_endpoints(plan: _Plan, settings: GatewaySettings, store: RevisionStore
 def _plan_api(plan: _Plan, settings: GatewaySettings, desk: Desk, table: Live[TrafficTable]) -> None:
     """The REST API, and who may ask it; its tokens are the data plane's too. Raises SettingsError."""
     parts = plan.parts
-    if not settings.api_port and settings.api_tokens_file is None:
+    if not settings.api_port and settings.api_auth_mode == "off":
         return
     if settings.api_auth_mode == "kubernetes" and plan.cluster is None:
         plan.cluster = Cluster(settings.kubeconfig, plan.instruments, why="--api-auth=kubernetes")
@@ -364,6 +365,9 @@ def _plan_api(plan: _Plan, settings: GatewaySettings, desk: Desk, table: Live[Tr
     plan.components += [each for each in components if settings.api_port or not isinstance(each, ApiPort)]
     if settings.data_plane_auth != "off":
         parts.tokens = tokens
+        if settings.api_auth_mode == "kubernetes" and plan.cluster is not None:
+            parts.reviewers = reviewed = ReviewedTokens(plan.cluster, plan.instruments)
+            plan.components.append(reviewed)
         parts.check_every_path = settings.data_plane_auth == "all"
 
 

@@ -34,6 +34,7 @@ from extproc.stages import (
     PickEndpoint,
     PoolOfEndpoints,
     Providers,
+    Reviewers,
     RewriteModel,
     RouteToPool,
     ServeEndpoint,
@@ -53,7 +54,8 @@ class Parts:
     routes: Live[RouteTable] = field(default_factory=lambda: Live(RouteTable([])))
     serving: Live[TrafficTable] = field(default_factory=lambda: Live(TrafficTable(), "serving endpoints"))
     tokens: Live[TokenTable] | None = None
-    """Who may query serving endpoints; None: everybody."""
+    reviewers: Reviewers | None = None
+    """Who may query serving endpoints, by a table or by whoever knows tokens; both None: everybody."""
     check_every_path: bool = False
     """Also what is not below /serving-endpoints/ needs a token."""
     providers: Providers | None = None
@@ -105,7 +107,7 @@ def find_endpoint(parts: Parts) -> Stage:
 
 def check_access(parts: Parts) -> Stage:
     """Tokens of requests."""
-    return CheckAccess(parts.tokens, every_path=parts.check_every_path)
+    return CheckAccess(parts.tokens, parts.reviewers, every_path=parts.check_every_path)
 
 
 def limit_rate(parts: Parts) -> Stage:

@@ -2,19 +2,22 @@
 
 As controller-runtime's filter for metrics does it, with its times: who a token is holds for a minute, a yes for five, a no
 for half of one. Tokens are kept as hashes only. When the API server does not answer, what it said lately still counts, and
-nobody else is let in.
+nobody else is let in; then it is asked again after a pause, and who was let in lately does not wait for that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import hashlib
 import time
-from collections.abc import Callable
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, NamedTuple, TypeVar
 
 from extproc.kubernetes.api import Requests
 from extproc.kubernetes.errors import ApiError, ApiUnreachable
+from extproc.kubernetes.kept import MOST, Kept
 from extproc.observability.instruments import Instruments
 from extproc.observability.logs import logger
 
@@ -31,14 +34,16 @@ ALLOWED_S: Final = 300.0
 DENIED_S: Final = 30.0
 AWAY_S: Final = 600.0
 """How old a yes may be while the API server does not answer: metrics are never needed more than then."""
+PAUSE_S: Final = 2.0
+"""For how long a server is not asked that did not answer, or may not be asked by us."""
+PATIENCE_S: Final = 5.0
+"""How long one answer may take."""
 
-_MOST: Final = 1024
-"""Answers kept of each kind; callers choose tokens."""
 _AT_ONCE: Final = 8
-_PATIENCE_S: Final = 5.0
+_MOST_UNDER_WAY: Final = 2048
+"""Questions that wait for their turn; callers choose tokens."""
 _LONGEST_TOKEN: Final = 16 * 1024
 
-Value = TypeVar("Value")
 Answer = TypeVar("Answer")
 
 
@@ -85,26 +90,13 @@ API: Final = Purpose(
     doc="Tokens and rights of callers of the API that were asked for, by what became of them.",
     advice="(the ClusterRole system:auth-delegator has it); --api-tokens-file needs nobody's leave",
 )
-
-
-class _Kept(Generic[Value]):
-    """Answers with their time."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._answers: dict[object, tuple[float, Value]] = {}
-
-    def get(self, key: object, holds_s: Callable[[Value], float]) -> Value | None:
-        answer = self._answers.get(key)
-        if answer is None or self._clock() - answer[0] >= holds_s(answer[1]):
-            return None
-        return answer[1]
-
-    def put(self, key: object, value: Value) -> None:
-        self._answers.pop(key, None)
-        while len(self._answers) >= _MOST:
-            del self._answers[next(iter(self._answers))]  # the oldest
-        self._answers[key] = (self._clock(), value)
+DATA_PLANE: Final = Purpose(
+    flag="--data-plane-auth",
+    who="requests",
+    counter="extproc_data_plane_auth_total",
+    doc="Tokens of requests about which the API server of Kubernetes was asked, by what became of them.",
+    advice="(the ClusterRole system:auth-delegator has it); --data-plane-auth=off turns the check off",
+)
 
 
 class Reviews:
@@ -116,15 +108,60 @@ class Reviews:
         instruments: Instruments,
         purpose: Purpose = METRICS,
         *,
+        most: int = MOST,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`most`: answers that are kept of each kind."""
         self._requests = requests
         self._purpose = purpose
-        self._users: _Kept[User | None] = _Kept(clock)
-        self._rights: _Kept[bool] = _Kept(clock)
+        self._clock = clock
+        self._users: Kept[User] = Kept(clock, most)
+        self._strangers: Kept[bool] = Kept(clock, most)
+        """Apart from the users, so that any number of unknown tokens forgets none of those."""
+        self._rights: Kept[bool] = Kept(clock, most)
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._under_way: dict[object, asyncio.Task[Any]] = {}
+        self._fault: ApiError | ApiUnreachable | None = None
+        """Why the last question had no answer."""
+        self._again_s = 0.0
+        """When the next may be asked after that."""
         self._told = ""
         self._results = instruments.counter(purpose.counter, purpose.doc, ["result"])
+
+    # -- what is known already ------------------------------------------------------------------------------------
+
+    def known(self, token: str) -> User | Refusal | None:
+        """As `user`, of what is remembered; None when the server has to be asked. Nothing is counted.
+
+        While the server does not answer that is also a user who was known lately; it is asked again meanwhile.
+        """
+        if len(token) > _LONGEST_TOKEN:
+            return _UNKNOWN
+        key = _key(token)
+        user = self._users.get(key, _known_s)
+        if user is not None:
+            return user
+        if self._strangers.get(key, _unknown_s):
+            return _UNKNOWN
+        if not isinstance(self._fault, ApiUnreachable):
+            return None
+        stale = self._users.get(key, _away_s)
+        if stale is not None:
+            self._meanwhile(key, lambda: self._review(key, token))
+        return stale
+
+    def known_right(self, user: User, verb: str, path: str) -> bool | None:
+        """Whether the user may do that, as far as it is remembered; as `known`."""
+        key = (user, verb, path)
+        right = self._rights.get(key, _right_s)
+        if right is not None or not isinstance(self._fault, ApiUnreachable):
+            return right
+        stale = self._rights.get(key, _away_if_allowed_s)
+        if stale is not None:
+            self._meanwhile(key, lambda: self._review_right(user, verb, path))
+        return stale
+
+    # -- asking ---------------------------------------------------------------------------------------------------
 
     async def refusal(self, authorization: str, method: str, path: str) -> Refusal | None:
         """None when whoever sent this Authorization header may do this. Raises nothing."""
@@ -139,26 +176,37 @@ class Reviews:
         return refusal or self._counted("allowed", None)
 
     async def user(self, token: str) -> User | Refusal:
-        """Who has the token. Raises nothing."""
-        if len(token) > _LONGEST_TOKEN:
-            return self._counted("unauthenticated", _UNKNOWN)
-        key = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
-        try:
-            user = await self._user(key, token)
-        except (ApiError, ApiUnreachable) as error:
-            return self._cannot(error)
-        return self._counted("unauthenticated", _UNKNOWN) if user is None else user
+        """Who has the token. Raises nothing. However many ask at once, the server is asked once."""
+        user = self.known(token)
+        if user is None:
+            key = _key(token)
+            try:
+                user = await asyncio.shield(self._once(key, lambda: self._review(key, token)))
+            except (ApiError, ApiUnreachable) as error:
+                stale = self._users.get(key, _away_s) if isinstance(error, ApiUnreachable) else None
+                return stale or self._cannot(error)
+        return self._counted("unauthenticated", user) if isinstance(user, Refusal) else user
 
     async def may(self, user: User, verb: str, path: str) -> Refusal | None:
-        """None when the user may do that; a Refusal with 403 when not. Raises nothing."""
-        try:
-            allowed = await self._may(user, verb, path)
-        except (ApiError, ApiUnreachable) as error:
-            return self._cannot(error)
+        """None when the user may do that; a Refusal with 403 when not. Raises nothing. As `user`, once."""
+        allowed = self.known_right(user, verb, path)
+        if allowed is None:
+            key = (user, verb, path)
+            try:
+                allowed = await asyncio.shield(self._once(key, lambda: self._review_right(user, verb, path)))
+            except (ApiError, ApiUnreachable) as error:
+                if isinstance(error, ApiError) or not self._rights.get(key, _away_if_allowed_s):
+                    return self._cannot(error)
+                return None
         if not allowed:
             return self._counted("denied", Refusal(403, f"{user.name} has no right to {verb} the nonResourceURL {path}"))
-        self._well()
+        if self._fault is None:
+            self._well()
         return None
+
+    def counted_allowed(self) -> None:
+        """Somebody may what was asked for."""
+        self._counted("allowed", None)
 
     def _counted(self, result: str, refusal: Answer) -> Answer:
         self._results.child(result).value += 1
@@ -174,32 +222,39 @@ class Reviews:
         self._failed(f"{why}: {error}")
         return self._counted("error", Refusal(503, why))
 
-    async def _user(self, key: bytes, token: str) -> User | None:
-        user_known = self._users.get((key,), lambda user: KNOWN_S if user else UNKNOWN_S)
-        if user_known is not None:
-            return user_known
-        refused = self._users.get((key, "refused"), lambda _: UNKNOWN_S)
-        if refused is not None:
-            return None
+    def _once(self, key: object, ask: Callable[[], Coroutine[Any, Any, Answer]]) -> asyncio.Task[Answer]:
+        """The question that is under way, else a new one. It ends when nobody waits for it any more, too, and is remembered."""
+        task = self._under_way.get(key)
+        if task is None:
+            if len(self._under_way) >= _MOST_UNDER_WAY:
+                raise ApiUnreachable(f"{_MOST_UNDER_WAY} questions wait for their turn")
+            task = self._under_way[key] = asyncio.ensure_future(ask())
+            task.add_done_callback(functools.partial(self._over, key))
+        return task
+
+    def _meanwhile(self, key: object, ask: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Ask, if it is time to, and let nobody wait."""
+        if self._may_ask:
+            with contextlib.suppress(ApiUnreachable):
+                self._once(key, ask)
+
+    def _over(self, key: object, task: asyncio.Task[Any]) -> None:
+        self._under_way.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # who waited has it; nobody need have
+
+    async def _review(self, key: bytes, token: str) -> User | Refusal:
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
-        try:
-            status = await self._ask(TOKEN_REVIEWS, body)
-        except ApiUnreachable:
-            if (stale := self._users.get((key,), lambda _: AWAY_S)) is not None:
-                return stale
-            raise
+        status = await self._ask(TOKEN_REVIEWS, body)
         if status.get("authenticated") is not True:
-            self._users.put((key, "refused"), _NOBODY)
-            return None
+            self._strangers.put(key, True)
+            self._users.forget(key)  # or it would be let in when the server is away
+            return _UNKNOWN
         user = _user_of(status.get("user") or {})
-        self._users.put((key,), user)
+        self._users.put(key, user)
         return user
 
-    async def _may(self, user: User, verb: str, path: str) -> bool:
-        key = (user, verb, path)
-        right = self._rights.get(key, lambda allowed: ALLOWED_S if allowed else DENIED_S)
-        if right is not None:
-            return right
+    async def _review_right(self, user: User, verb: str, path: str) -> bool:
         spec = {
             "user": user.name,
             "uid": user.uid,
@@ -208,19 +263,26 @@ class Reviews:
             "nonResourceAttributes": {"path": path, "verb": verb},
         }
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
-        try:
-            status = await self._ask(ACCESS_REVIEWS, body)
-        except ApiUnreachable:
-            if self._rights.get(key, lambda allowed: AWAY_S if allowed else 0.0):
-                return True
-            raise
+        status = await self._ask(ACCESS_REVIEWS, body)
         allowed = status.get("allowed") is True
-        self._rights.put(key, allowed)
+        self._rights.put((user, verb, path), allowed)
         return allowed
+
+    @property
+    def _may_ask(self) -> bool:
+        return self._fault is None or self._clock() >= self._again_s
 
     async def _ask(self, path: str, body: object) -> dict[str, Any]:
         async with self._slots:
-            answer = await self._requests.request("POST", path, body=body, timeout_s=_PATIENCE_S)
+            if not self._may_ask and self._fault is not None:
+                raise _anew(self._fault)
+            try:
+                answer = await self._requests.request("POST", path, body=body, timeout_s=PATIENCE_S)
+            except (ApiError, ApiUnreachable) as error:
+                self._fault = _anew(error)
+                self._again_s = self._clock() + PAUSE_S
+                raise _anew(error) from None
+            self._fault = None
         status = answer.get("status") if isinstance(answer, dict) else None
         return status if isinstance(status, dict) else {}
 
@@ -245,7 +307,40 @@ class Reviews:
 
 
 _UNKNOWN: Final = Refusal(401, "the API server does not know this token, or it has expired")
-_NOBODY: Final = User("", "", (), ())
+
+
+def _key(token: str) -> bytes:
+    """What a token is known by."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def _known_s(_: User) -> float:
+    return KNOWN_S
+
+
+def _unknown_s(_: bool) -> float:
+    return UNKNOWN_S
+
+
+def _away_s(_: User) -> float:
+    return AWAY_S
+
+
+def _right_s(allowed: bool) -> float:
+    return ALLOWED_S if allowed else DENIED_S
+
+
+def _away_if_allowed_s(allowed: bool) -> float:
+    return AWAY_S if allowed else 0.0
+
+
+def _anew(error: ApiError | ApiUnreachable) -> ApiError | ApiUnreachable:
+    """The same without its traceback, whose frames have the token. A server that has too much to do is away."""
+    if isinstance(error, ApiUnreachable):
+        return ApiUnreachable(str(error))
+    if error.status >= 500 or error.status == 429:
+        return ApiUnreachable(f"it answers {error.status} {error.reason}")
+    return ApiError(error.status, error.reason, error.message)
 
 
 def _user_of(user: dict[str, Any]) -> User:

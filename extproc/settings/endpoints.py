@@ -96,6 +96,6 @@ class DataPlaneSettings(Settings):
 
     data_plane_auth: Literal["serving-endpoints", "all", "off"] = setting(
         "serving-endpoints",
-        "Which requests need a token of --api-tokens-file with the right to query: those below /serving-endpoints/, all, or "
-        "none (off). Without a file of tokens none does.",
+        "Which requests need a token with the right to query, of --api-tokens-file or, with --api-auth=kubernetes, of the "
+        "cluster: those below /serving-endpoints/, all, or none (off). Without either none does.",
     )

@@ -12,7 +12,7 @@ A stage reads the request and adds to the draft; it may answer the client itself
 and counts nothing; that is what its hooks are for (`stage.py`).
 """
 
-from extproc.stages.access import CheckAccess
+from extproc.stages.access import Bearer, CheckAccess, Reviewers
 from extproc.stages.admit import AdmitByPriority
 from extproc.stages.ask import AskProvider, Providers
 from extproc.stages.draft import Booking, Choice, Draft, Reasons
@@ -32,6 +32,7 @@ __all__ = [
     "NO_HOOKS",
     "AdmitByPriority",
     "AskProvider",
+    "Bearer",
     "Booking",
     "CheckAccess",
     "Choice",
@@ -48,6 +49,7 @@ __all__ = [
     "PoolOfEndpoints",
     "Providers",
     "Reasons",
+    "Reviewers",
     "RewriteModel",
     "RouteToPool",
     "ServeEndpoint",

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from extproc.kubernetes.client import KubeClient
-from extproc.kubernetes.reviews import AWAY_S, KNOWN_S, Refusal, Reviews
+from extproc.kubernetes.reviews import ALLOWED_S, AWAY_S, KNOWN_S, PAUSE_S, UNKNOWN_S, Refusal, Reviews, User
 from extproc.observability.instruments import Instruments
 from tests.fakes.clock import FakeClock
 from tests.fakes.kube import FakeKube
@@ -166,6 +166,7 @@ async def test_when_the_server_is_away_only_who_was_let_in_lately(
         clock.advance(AWAY_S)
         assert await status(reviews) == 503
         await fake.start()
+        clock.advance(PAUSE_S)
         assert await status(reviews) == 200
     assert [line["event"] for line in logs] == [
         "tokens of scrapers can't be checked",
@@ -186,9 +187,70 @@ async def test_without_the_right_to_ask(reviews: Reviews, asked: Asked, fake: Fa
     assert f'cannot create resource "{resource.partition(".")[0]}"' in logs[0]["error"]
 
 
-async def test_a_failing_server_lets_nobody_in(reviews: Reviews, asked: Asked, fake: FakeKube) -> None:
+@pytest.mark.parametrize(("says", "becomes"), [(500, 503), (503, 503), (429, 503), (401, 500), (404, 500)])
+async def test_a_failing_server_lets_nobody_in(reviews: Reviews, asked: Asked, fake: FakeKube, says: int, becomes: int) -> None:
+    """503 is for what will pass."""
+    fake.failures[TOKENS] = says
+    assert await status(reviews) == becomes
+
+
+async def test_a_server_that_fails_is_left_alone_for_a_while(
+    reviews: Reviews, asked: Asked, fake: FakeKube, clock: FakeClock
+) -> None:
     fake.failures[TOKENS] = 500
-    assert await status(reviews) == 500
+    assert [await status(reviews, f"token-{n}") for n in range(5)] == [503] * 5
+    assert asked.count() == (1, 0)
+    clock.advance(PAUSE_S)
+    fake.failures.clear()
+    assert await status(reviews) == 200
+    assert asked.count() == (2, 1)
+
+
+async def test_who_was_let_in_lately_does_not_wait_for_a_server_that_is_away(
+    reviews: Reviews, asked: Asked, fake: FakeKube, clock: FakeClock
+) -> None:
+    """It is asked meanwhile, and heard."""
+    assert await status(reviews) == 200
+    clock.advance(ALLOWED_S)
+    fake.failures |= {TOKENS: 503, ACCESS: 503}
+    assert await status(reviews) == 200
+    asked.users.clear()
+    fake.failures.clear()
+    before = asked.count()
+    assert reviews.known("good") is not None
+    assert asked.count() == before, "it is too early to ask again"
+    clock.advance(PAUSE_S)
+    assert isinstance(reviews.known("good"), User)
+    async with asyncio.timeout(5):
+        while isinstance(reviews.known("good"), User):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    assert reviews.known("good") == Refusal(401, "the API server does not know this token, or it has expired")
+
+
+async def test_who_is_no_longer_known_is_not_let_in_when_the_server_goes_away(
+    reviews: Reviews, asked: Asked, fake: FakeKube, clock: FakeClock
+) -> None:
+    assert await status(reviews) == 200
+    clock.advance(KNOWN_S)
+    asked.users.clear()
+    assert await status(reviews) == 401
+    clock.advance(UNKNOWN_S)
+    await fake.kill()
+    assert await status(reviews) == 503
+
+
+async def test_however_many_ask_at_once_the_server_is_asked_once(reviews: Reviews, asked: Asked) -> None:
+    assert set(await asyncio.gather(*(status(reviews) for _ in range(50)))) == {200}
+    assert asked.count() == (1, 1)
+
+
+async def test_who_stops_waiting_takes_no_answer_from_others(reviews: Reviews, asked: Asked) -> None:
+    first, second = (asyncio.ensure_future(status(reviews)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == 200
+    assert first.cancelled()
+    assert asked.count() == (1, 1)
 
 
 async def test_odd_answers_let_nobody_in(reviews: Reviews, fake: FakeKube) -> None:
@@ -204,11 +266,22 @@ async def test_tokens_are_not_kept(reviews: Reviews, asked: Asked) -> None:
     asked.users["s3cret-token"] = PROMETHEUS
     assert await status(reviews, "s3cret-token") == 200
     gc.collect()
-    kept = repr(reviews._users._answers) + repr(reviews._rights._answers)
+    kept = repr(reviews._users) + repr(reviews._rights)
     assert "s3cret-token" not in kept
 
 
 async def test_a_flood_of_tokens_is_bounded(reviews: Reviews, asked: Asked, fake: FakeKube) -> None:
     found = await asyncio.gather(*(status(reviews, f"token-{n}") for n in range(1100)))
     assert set(found) == {401}
-    assert len(reviews._users._answers) <= 1024
+    assert len(reviews._strangers) <= 1024
+
+
+async def test_a_flood_of_tokens_forgets_nobody_who_is_known(reviews: Reviews, asked: Asked) -> None:
+    assert await status(reviews) == 200
+    await asyncio.gather(*(status(reviews, f"token-{n}") for n in range(1100)))
+    assert isinstance(reviews.known("good"), User)
+
+
+async def test_more_than_may_wait_are_refused(reviews: Reviews, asked: Asked) -> None:
+    found = await asyncio.gather(*(status(reviews, f"token-{n}") for n in range(2100)))
+    assert (found.count(401), found.count(503)) == (2048, 52)

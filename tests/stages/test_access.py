@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import orjson
 import pytest
 
 from extproc.domain import RequestHead
-from extproc.errors import PermissionDenied, Unauthenticated
+from extproc.errors import AccessNotChecked, AccessUnknown, ExtProcError, PermissionDenied, Unauthenticated
 from extproc.live import LiveWriter
+from extproc.pb import external_processor_pb2 as pb
+from extproc.protocol import StreamLimits
 from extproc.request import parse
 from extproc.settings.tokens import Grant, Role, TokenTable, digest_of
-from extproc.stages import CheckAccess, Draft
-from extproc.transport.session import reply_of
+from extproc.stages import Bearer, CheckAccess, Draft
+from extproc.transport.codec import Encoder, joined
+from extproc.transport.session import Session, reply_of
+from tests.fakes import messages
 from tests.fakes.deployment import Deployment
+from tests.fakes.messages import answers
+from tests.fakes.waiting import FakeCarrier
 from tests.stages.running import explained, run
 from tests.stages.test_serve import spec
 
@@ -144,3 +152,121 @@ def test_it_explains_itself_without_the_token() -> None:
     check = CheckAccess(LiveWriter(TABLE).live)
     head = RequestHead({":method": b"POST", ":path": PATH.encode(), "authorization": f"Bearer {ANN}".encode()})
     assert explained(check, parse(head, b"{}")) == {"subject": "ann"}
+
+
+class Elsewhere:
+    """Somebody who knows tokens, and is asked."""
+
+    def __init__(self, known: Bearer | ExtProcError | None = None) -> None:
+        self.answer = known
+        self.asked: list[tuple[str, str]] = []
+        self.cancelled = 0
+        self.resolve: Callable[[object], None] | None = None
+
+    def known(self, token: str, name: str) -> Bearer | ExtProcError | None:
+        return self.answer
+
+    def ask(self, token: str, name: str, resolve: Callable[[object], None]) -> Callable[[], None]:
+        self.asked.append((token, name))
+        self.resolve = resolve
+        return self._cancel
+
+    def _cancel(self) -> None:
+        self.cancelled += 1
+
+
+class Through:
+    """A session through the stage, and behind it what serves `chat`."""
+
+    def __init__(self, elsewhere: Elsewhere, path: str = PATH) -> None:
+        self.deployment = Deployment()
+        stages = self.deployment.serving(spec(a=100), pool=["model-a"])
+        director = self.deployment.director(stages[0], CheckAccess(None, elsewhere), *stages[1:])
+        self.session = Session(director, Encoder(), StreamLimits())
+        self.carrier = FakeCarrier(self.session)
+        headers = {":method": b"POST", ":path": path.encode(), "content-type": b"application/json"}
+        headers["authorization"] = b"Bearer " + ANN.encode()
+        for raw in (messages.request_headers(headers), messages.request_body(b'{"messages":[]}', end=True)):
+            self.carrier.answers += self.session.receive(raw)
+
+    def answered(self) -> pb.ProcessingResponse | None:
+        """The first answer; None when there is none yet."""
+        found = answers([joined(each) for each in self.carrier.answers])
+        return found[0] if found else None
+
+    def refused(self) -> tuple[int, str, str]:
+        """Status, code and message of the answer."""
+        answer = self.answered()
+        assert answer is not None
+        said = orjson.loads(answer.immediate_response.body)
+        return answer.immediate_response.status.code, said["error_code"], said["message"]
+
+
+class TestTokensThatSomebodyElseKnows:
+    def test_who_is_remembered_does_not_wait(self) -> None:
+        elsewhere = Elsewhere(Bearer("ann", ("team",), True))
+        answer = Through(elsewhere).answered()
+        assert answer is not None
+        assert "authorization" in answer.request_headers.response.header_mutation.remove_headers
+        assert elsewhere.asked == []
+
+    def test_a_request_waits_for_the_answer(self) -> None:
+        elsewhere = Elsewhere()
+        through = Through(elsewhere)
+        assert (through.answered(), elsewhere.asked) == (None, [(ANN, "chat")])
+        assert elsewhere.resolve is not None
+        elsewhere.resolve(Bearer("ann", (), True))
+        answer = through.answered()
+        assert answer is not None
+        assert "authorization" in answer.request_headers.response.header_mutation.remove_headers
+
+    def test_who_may_not_is_refused(self) -> None:
+        elsewhere = Elsewhere()
+        through = Through(elsewhere)
+        assert elsewhere.resolve is not None
+        elsewhere.resolve(Bearer("ann", (), False))
+        assert through.refused() == (403, "PERMISSION_DENIED", "ann has no right to query endpoint `chat`")
+
+    @pytest.mark.parametrize(
+        ("error", "status", "code"),
+        [
+            (Unauthenticated("who?"), 401, "UNAUTHENTICATED"),
+            (AccessUnknown("away"), 503, "TEMPORARILY_UNAVAILABLE"),
+            (AccessNotChecked("not ours to ask"), 500, "INTERNAL_ERROR"),
+        ],
+    )
+    @pytest.mark.parametrize("late", [False, True])
+    def test_a_refusal_is_the_answer(self, error: ExtProcError, status: int, code: str, late: bool) -> None:
+        elsewhere = Elsewhere(None if late else error)
+        through = Through(elsewhere)
+        if late:
+            assert elsewhere.resolve is not None
+            elsewhere.resolve(error)
+        assert through.refused() == (status, code, error.message)
+
+    def test_nobody_waits_for_long(self) -> None:
+        elsewhere = Elsewhere()
+        through = Through(elsewhere)
+        assert [timer.delay_s for timer in through.carrier.timers] == [10.0]
+        through.carrier.expire()
+        said = "nothing was said of the token within 10 s"
+        assert (through.refused(), elsewhere.cancelled) == ((503, "TEMPORARILY_UNAVAILABLE", said), 1)
+
+    def test_a_client_that_leaves_ends_the_wait(self) -> None:
+        elsewhere = Elsewhere()
+        Through(elsewhere).session.closed()
+        assert elsewhere.cancelled == 1
+
+    def test_it_says_what_it_would_wait_for(self) -> None:
+        elsewhere = Elsewhere()
+        director = Deployment().director(CheckAccess(None, elsewhere, every_path=True))
+        head = RequestHead({":method": b"POST", ":path": PATH.encode(), "authorization": f"Bearer {ANN}".encode()})
+        told = director.explain(head, b"{}")
+        assert told["CheckAccess"] == {"waits_for": "the word of Kubernetes on a token", "timeout_s": 10.0}
+        assert (elsewhere.asked, ANN in str(told)) == ([], False)
+
+    def test_without_a_token_nobody_is_asked(self) -> None:
+        elsewhere = Elsewhere()
+        with pytest.raises(Unauthenticated):
+            run(CheckAccess(None, elsewhere), parse(RequestHead({":method": b"POST", ":path": PATH.encode()}), b"{}"))
+        assert elsewhere.asked == []
