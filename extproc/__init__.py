@@ -21,6 +21,7 @@ Everything between a message's bytes and the answer's bytes is one synchronous c
     external
     flow
     protocol | request | response | traffic | scheduling | pool
+    prefix
     settings
     files
     candidates

@@ -49,6 +49,8 @@ def test_contracts_hold(copy: Path) -> None:
         ("extproc/domain.py", "from extproc.settings import base"),
         ("extproc/names.py", "import socket"),
         ("extproc/pool/store.py", "import structlog"),
+        ("extproc/prefix/index.py", "import time"),
+        ("extproc/prefix/prompt.py", "from extproc.scheduling import facts"),
         ("extproc/stages/pick.py", "import asyncio"),
         ("extproc/settings/server.py", "import socket"),
         ("extproc/transport/h2/frames.py", "import asyncio"),

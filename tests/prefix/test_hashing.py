@@ -1,0 +1,69 @@
+"""Chains of block hashes."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import xxhash
+from hypothesis import given
+
+from extproc.prefix.hashing import HASH_BYTES, block_bytes_of, chain, seed_of
+
+
+def common(one: bytes, other: bytes) -> int:
+    count = 0
+    while one[: HASH_BYTES * (count + 1)] == other[: HASH_BYTES * (count + 1)] and count * HASH_BYTES < min(
+        len(one), len(other)
+    ):
+        count += 1
+    return count
+
+
+@given(same=st.binary(max_size=40), one=st.binary(max_size=20), other=st.binary(max_size=20), block=st.integers(1, 9))
+def test_chains_share_the_blocks_that_the_prompts_share(same: bytes, one: bytes, other: bytes, block: int) -> None:
+    first, second = same + b"1" + one, same + b"2" + other
+    chains = chain(first, 1, block, 1000), chain(second, 1, block, 1000)
+    assert common(*chains) == len(same) // block
+    assert len(chains[0]) == -(-len(first) // block) * HASH_BYTES
+
+
+@given(data=st.binary(min_size=1, max_size=60), block=st.integers(1, 9), most=st.integers(0, 70))
+def test_at_most_so_many(data: bytes, block: int, most: int) -> None:
+    assert chain(data, 1, block, most) == chain(data, 1, block, 1000)[: most * HASH_BYTES]
+
+
+def test_the_last_block_counts_though_it_is_not_full() -> None:
+    assert common(chain(b"abcd", 1, 3, 9), chain(b"abcd", 1, 3, 9)) == 2
+    assert common(chain(b"abcd", 1, 3, 9), chain(b"abcde", 1, 3, 9)) == 1
+    assert chain(b"", 1, 3, 9) == b""
+
+
+def test_a_block_stands_for_all_before_it() -> None:
+    one, other = chain(b"xaabb", 1, 1, 9), chain(b"yaabb", 1, 1, 9)
+    assert not {one[at : at + HASH_BYTES] for at in range(0, 40, 8)} & {other[at : at + HASH_BYTES] for at in range(0, 40, 8)}
+
+
+def test_models_adapters_and_tenants_have_nothing_in_common() -> None:
+    seeds = {
+        seed_of("m"),
+        seed_of("m", "a"),
+        seed_of("m", "", "a"),
+        seed_of("ma"),
+        seed_of("", "m", "a"),
+        seed_of("m", "a", "b"),
+        seed_of("m", "ab"),
+        seed_of("\ud800"),
+    }
+    assert len(seeds) == 8
+    assert len({chain(b"abc", seed, 4, 9) for seed in seeds}) == 8
+    assert all(0 <= seed < 1 << 64 for seed in seeds)
+
+
+def test_the_values_stay() -> None:
+    """Snapshots and replicas rest on it."""
+    assert seed_of("m", "a", "s") == 10845910234451302475
+    data = bytes(range(250)) * 2
+    assert chain(data, 1, 256, 9) == xxhash.xxh3_64_digest(data[:256], 1) + xxhash.xxh3_64_digest(data, 1)
+
+
+def test_bytes_of_a_block() -> None:
+    assert (block_bytes_of(64, 4.0), block_bytes_of(16, 3.6), block_bytes_of(1, 0.1)) == (256, 58, 1)
