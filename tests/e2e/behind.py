@@ -72,6 +72,23 @@ class Behind:
         with ThreadPoolExecutor(connections) as pool:
             return dict(zip(keys, pool.map(one, keys), strict=True))
 
+    def history(self, name: str = "chat") -> dict[str, int]:
+        """Each change's version, by its reason."""
+        found: dict[str, int] = {}
+        before = ""
+        while True:
+            page = self.api("GET", f"/{name}/history?limit=100{before}")
+            found |= {each["reason"]: each["config_version"] for each in page["history"] if each["config_version"]}
+            if not page.get("next_before"):
+                return found
+            before = f"&before={page['next_before']}"
+
+    def restart(self) -> None:
+        """Start the gateway that was killed, and wait for its API."""
+        self.stack.servers["gateway"].start()
+        self.stack.wait_server("gateway")
+        until(lambda: self.call("GET", API).status == 200, what="the API answers")
+
     def forget(self) -> None:
         """Delete all endpoints, and let providers answer as usual."""
         for each in self.api("GET")["endpoints"]:

@@ -8,6 +8,7 @@ import pytest
 from extproc.demo.envoy import find_envoy
 from extproc.settings.base import SettingsError
 from tests.e2e.parts import Endpoints, Stack, until
+from tests.storage.server import PostgresServer, a_server
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +17,11 @@ def envoy_binary() -> Path:
         return find_envoy()
     except SettingsError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    yield from a_server()
 
 
 @pytest.fixture(scope="session")

@@ -33,18 +33,6 @@ def written(at: Behind, writer: int, killed: threading.Event, acknowledged: dict
             return
 
 
-def history(at: Behind) -> dict[str, int]:
-    """Each change's version, by its reason."""
-    found: dict[str, int] = {}
-    before = ""
-    while True:
-        page = at.api("GET", f"/chat/history?limit=100{before}")
-        found |= {each["reason"]: each["config_version"] for each in page["history"] if each["config_version"]}
-        if not page.get("next_before"):
-            return found
-        before = f"&before={page['next_before']}"
-
-
 def test_nothing_acknowledged_is_lost(envoy_binary: Path, session_endpoints: Endpoints, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/state.db"
     with behind(envoy_binary, session_endpoints, tmp_path, "--database-url", url) as at:
@@ -58,10 +46,8 @@ def test_nothing_acknowledged_is_lost(envoy_binary: Path, session_endpoints: End
             killed.set()
             for each in writers:
                 each.result()
-        at.stack.servers["gateway"].start()
-        at.stack.wait_server("gateway")
-        until(lambda: at.call("GET", API).status == 200, what="the API answers")
-        there = history(at)
+        at.restart()
+        there = at.history()
         assert acknowledged.items() <= there.items()
         config = at.api("GET", "/chat")["config"]
         assert config["config_version"] == max(there.values())

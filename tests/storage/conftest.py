@@ -5,7 +5,6 @@ PostgreSQL is a real server (`scripts/install-postgres`). Where it is not instal
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from extproc.storage.keep import Keep
 from extproc.storage.memory import MemoryStore
 from extproc.storage.open import open_store
 from tests.storage.replicas import Replicas
-from tests.storage.server import PostgresServer, programs
+from tests.storage.server import PostgresServer, a_server
 
 KINDS = ("memory", "sqlite", "postgres")
 
@@ -54,19 +53,7 @@ def postgres_store(postgres: PostgresServer) -> Callable[[Keep], RevisionStore]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    folder = programs()
-    if folder is None:
-        missing = "PostgreSQL is not installed: scripts/install-postgres"
-        if os.environ.get("EXTPROC_REQUIRE_POSTGRES") or os.environ.get("CI") == "true":
-            pytest.fail(missing, pytrace=False)
-        pytest.skip(missing)
-    server = PostgresServer(folder)
-    try:
-        server.start()
-        yield server
-        server.stop("immediate")
-    finally:
-        server.remove()
+    yield from a_server()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -7,10 +7,12 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
+import pytest
 
 _SETTINGS = {
     "listen_addresses": "",
@@ -27,6 +29,23 @@ def programs() -> Path | None:
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name), reverse=True)
     on_path = shutil.which("initdb")
     return next((each for each in folders if (each / "initdb").exists()), Path(on_path).parent if on_path else None)
+
+
+def a_server() -> Iterator[PostgresServer]:
+    """As a fixture: a server that runs, and is gone afterwards."""
+    folder = programs()
+    if folder is None:
+        missing = "PostgreSQL is not installed: scripts/install-postgres"
+        if os.environ.get("EXTPROC_REQUIRE_POSTGRES") or os.environ.get("CI") == "true":
+            pytest.fail(missing, pytrace=False)
+        pytest.skip(missing)
+    server = PostgresServer(folder)
+    try:
+        server.start()
+        yield server
+        server.stop("immediate")
+    finally:
+        server.remove()
 
 
 class PostgresServer:
