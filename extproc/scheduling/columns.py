@@ -82,6 +82,15 @@ def add_weighted(total: Column, column: Column, weight: float) -> Column:
     return total + cast("NDArray[np.float64]", column) * weight
 
 
+def like(column: Column, values: list[float]) -> Column:
+    """These values, as a column of that one's kind."""
+    if isinstance(column, list):
+        return values
+    import numpy as np
+
+    return cast(Column, np.asarray(values, dtype=np.float64))
+
+
 def zeros_like(column: Column) -> Column:
     """As many zeros."""
     if isinstance(column, list):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import numpy as np
 
 from extproc.candidates import Candidates, Column, Pick
-from extproc.domain import Endpoint, InferenceRequest, RequestHead
+from extproc.domain import Endpoint, InferenceRequest, Load, RequestHead
 from extproc.scheduling.cycle import Cycle
 from extproc.scheduling.scheduler import Explanation, Scheduler, WeightedScorer
 
@@ -21,9 +21,19 @@ def cycle(request: InferenceRequest = REQUEST, *, priority: int = 0) -> Cycle:
     return Cycle(request, priority)
 
 
-def endpoints(number: int, *, port: int = 8000) -> list[Endpoint]:
+def asking(
+    headers: Mapping[str, str] | None = None, *, model: str | None = "m", body_bytes: int = 100, priority: int = 0
+) -> Cycle:
+    """A choice for a request with these headers."""
+    head = RequestHead({name: value.encode("latin-1") for name, value in (headers or {}).items()})
+    return Cycle(InferenceRequest(head, "/v1/completions", model, body_bytes), priority)
+
+
+def endpoints(number: int, *, port: int = 8000, labels: Sequence[Mapping[str, str]] = ()) -> list[Endpoint]:
     """10.0.0.1:8000, 10.0.0.2:8000 and so on."""
-    return [Endpoint(f"10.0.{i // 250}.{i % 250 + 1}", port) for i in range(number)]
+    return [
+        Endpoint(f"10.0.{i // 250}.{i % 250 + 1}", port, labels=labels[i] if i < len(labels) else {}) for i in range(number)
+    ]
 
 
 def candidates(
@@ -33,11 +43,14 @@ def candidates(
     running: Sequence[float] | None = None,
     kv_usage: Sequence[float] | None = None,
     in_flight: Sequence[float] | None = None,
+    labels: Sequence[Mapping[str, str]] = (),
+    loads: Sequence[Load] = (),
+    trial: int = -1,
     arrays: bool = False,
     stamp: object = None,
 ) -> Candidates:
     """Candidates with these columns; a column that is not given is unknown, or 0 in flight."""
-    given = [column for column in (waiting, running, kv_usage, in_flight) if column is not None]
+    given = [column for column in (waiting, running, kv_usage, in_flight, labels, loads) if column]
     size = number if number is not None else len(given[0])
 
     def column(values: Sequence[float] | None, default: float) -> Column:
@@ -45,12 +58,14 @@ def candidates(
         return cast(Column, np.asarray(whole, dtype=np.float64)) if arrays else whole
 
     return Candidates(
-        endpoints=endpoints(size),
+        endpoints=endpoints(size, labels=labels),
         waiting=column(waiting, NAN),
         running=column(running, NAN),
         kv_usage=column(kv_usage, NAN),
         in_flight=column(in_flight, 0.0),
         stamp=stamp if stamp is not None else object(),
+        trial=trial,
+        loads=loads,
     )
 
 

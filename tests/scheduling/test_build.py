@@ -124,10 +124,22 @@ def test_each_scheduler_has_a_state_of_its_own() -> None:
     assert choose(other, candidates(running=[1, 3, 5], stamp="s")).positions == (0,)
 
 
+NEEDED: dict[str, str] = {
+    "by-label": "{label: role, validValues: [a], allowsNoLabel: true}",
+    "disaggregatedset-rollout-screener": "{scope: {labelSelector: a=b}, revisionGating: {mode: disabled}}",
+    "header-label-affinity-scorer": "{headerName: x-slice, labelKey: slice}",
+}
+"""Parameters without which a type can't be."""
+BY_ROLE = ("prefill-filter", "encode-filter")
+"""Types that keep only endpoints with a label."""
+
+
 @pytest.mark.parametrize("kind", sorted(name for name, plugin in PLUGIN_TYPES.items() if plugin.make))
 def test_every_type_can_be_made(kind: str) -> None:
-    chooser = build(f"plugins: [{{type: {kind}}}]").scheduler(seeded())
-    assert choose(chooser, candidates(waiting=[1, 2], running=[1, 2], kv_usage=[0.1, 0.2])).positions
+    chooser = build(f"plugins: [{{type: {kind}, parameters: {NEEDED.get(kind, '{}')}}}]").scheduler(seeded())
+    labels = [{"llm-d.ai/role": "encode-prefill"}] * 2 if kind in BY_ROLE else []
+    pool = candidates(waiting=[1, 2], running=[1, 2], kv_usage=[0.1, 0.2], labels=labels)
+    assert choose(chooser, pool).positions
 
 
 def test_plugins_of_other_rooms_are_checked_and_handed_over() -> None:
