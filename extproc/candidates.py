@@ -74,6 +74,10 @@ class Candidates:
             positions if self.whole is None else [places[i] for i in positions],
         )
 
+    def place(self, position: int) -> int:
+        """Where a candidate stands in `whole`."""
+        return position if self.whole is None else self.places[position]
+
     def of(self, column: Column) -> Column:
         """The part of a column over `whole` that belongs to these."""
         return column if self.whole is None else narrowed(column, self.places)

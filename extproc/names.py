@@ -56,13 +56,16 @@ ROUTER_OWNED: Final = (MODEL_HEADER.lower(), BASE_MODEL_HEADER.lower())
 
 # What only the picker stage may say. The disaggregation headers name hosts that a model server's side-car connects to, so a
 # client's copy is a server-side request forgery (llm-d router issue 242).
+PREFILLER_HEADER: Final = "x-prefiller-host-port"
+ENCODERS_HEADER: Final = "x-encoder-hosts-ports"
+DATA_PARALLEL_HEADER: Final = "x-data-parallel-host-port"
 PICKER_OWNED: Final = (
     DESTINATION_HEADER,
     SUBSET_KEY,
     SERVED_KEY,
-    "x-prefiller-host-port",
-    "x-encoder-hosts-ports",
-    "x-data-parallel-host-port",
+    PREFILLER_HEADER,
+    ENCODERS_HEADER,
+    DATA_PARALLEL_HEADER,
     "x-kv-cache-source-host-port",
 )
 
@@ -70,6 +73,8 @@ PICKER_OWNED: Final = (
 OBJECTIVE_HEADERS: Final = ("x-llm-d-inference-objective", "x-gateway-inference-objective")
 REWRITE_HEADERS: Final = ("x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite")
 FAIRNESS_HEADERS: Final = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
+SLO_TTFT_HEADERS: Final = ("x-llm-d-slo-ttft-ms", "x-slo-ttft-ms")
+SLO_TPOT_HEADERS: Final = ("x-llm-d-slo-tpot-ms", "x-slo-tpot-ms")
 
 # Where a model server takes bodies of any shape (SageMaker's containers, MLflow's), and the end of the paths at which a
 # serving endpoint does.

@@ -56,6 +56,7 @@ from extproc.live import Live, LiveWriter
 from extproc.observability.control import ControlMetrics
 from extproc.observability.instruments import Instruments
 from extproc.observability.logs import logger
+from extproc.observability.plugins import PluginMetrics
 from extproc.pool import PoolStore
 from extproc.protocol import EVERY_REQUEST, BodyMode, OnHeaders, ProtocolConfig, StreamLimits
 from extproc.request import UPGRADE_MARKS, ParseOptions, is_upgrade, scanner_of
@@ -132,6 +133,7 @@ class _Plan:
             pool = Pool(store, parts, self.instruments, self.files, interval_s=interval_s, driver=driver, cluster=self.cluster)
             scheduler, detector = parts.blueprint.pool(random.random, time.monotonic, pool.interval_s)
             store.forget = scheduler.forget
+            PluginMetrics.of(self.instruments).watch(name, scheduler.figures)
             of_stages[name] = PoolOfEndpoints(store, scheduler, detector, pool.tables.traffic)
             self.stores[name] = store
             pools.append(pool)

@@ -77,7 +77,7 @@ class Blueprint:
         made: dict[str, Any] = {}
         for name, planned in self.plugins.items():
             assert planned.row.make is not None, f"{planned.row.name} can't be made"
-            asked = {ref: made[ref] for ref in planned.references}
+            asked = {ref: made[ref] for ref in (*planned.references, *planned.sources) if ref is not None}
             made[name] = planned.row.make(planned.parameters, Kit(name, random, clock, interval_s, planned.sources, asked))
         handler = made[self.handler] if self.handler is not None else None
         scheduler = Scheduler(
@@ -92,6 +92,8 @@ class Blueprint:
                 watchers=_who(made, "forget"),
                 dressers=_who(made, "dress"),
                 dumpers=_who(made, "dump"),
+                measured=_who(made, "figures"),
+                tellers=_who(made, "tells"),
             ),
         )
         return PoolPlugins(scheduler, default_detector(interval_s) if self.detector is None else made[self.detector])

@@ -16,6 +16,7 @@ from extproc.scheduling.plugins.base import (
     DETECTOR,
     FILTER,
     HANDLER,
+    HEADERS,
     PARSER,
     PICKER,
     PRODUCER,
@@ -72,7 +73,7 @@ class _Builder:
         detector = self._detector()
         self._references()
         wiring = Wiring(self._plugins, DEFAULT_PRODUCERS, self._problems.append, self._is_told)
-        everywhere = {family: self._of(family) for family in (SCREENER, ADMITTER, REPORTER)}
+        everywhere = {family: self._of(family) for family in (SCREENER, ADMITTER, REPORTER, HEADERS)}
         for name in self._used(profiles, handler, detector, [name for names in everywhere.values() for name in names]):
             if name in self._plugins:
                 wiring.use(name)
@@ -176,6 +177,9 @@ class _Builder:
             row = self._rows.get(name)
             if row is None:
                 continue  # told, or left out
+            if row.has(PRODUCER) and not any(map(row.has, _IN_PROFILES)):
+                self._warnings.append(f"{path}: {name!r} is a {PRODUCER}, which does nothing in a profile")
+                continue
             if not any(map(row.has, _IN_PROFILES)):
                 self._problems.append(f"{path}: {name!r} is a {row.family}, a profile takes filters, scorers and a picker")
                 continue
@@ -206,6 +210,12 @@ class _Builder:
             self._problems.append(
                 f"{self._prefix}schedulingProfiles: single-profile-handler takes exactly one profile (got {names})"
             )
+        if handler is not None and handler in self._plugins:
+            path, row, parameters = self._plugins[handler]
+            if row.profiles is not None:
+                problems, warnings = row.profiles(parameters, [profile.name for profile in profiles])
+                self._problems += [f"{path}.parameters.{problem}" for problem in problems]
+                self._warnings += [f"{path}.parameters.{warning}" for warning in warnings]
         return handler
 
     # -- the rest of the file ------------------------------------------------------------------------------------

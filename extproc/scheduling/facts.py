@@ -11,6 +11,9 @@ from extproc.candidates import Column
 
 PROMPT: Final = "prompt"
 PREFIX_MATCH: Final = "prefix match"
+PEER: Final = "peer"
+"""In `Cycle.facts` under this name: the `Endpoint` that another stage of a request that is split was given to, for who wants to
+be near it. The handler writes it between two profiles; it is not there in the first one."""
 
 
 class Prompt(NamedTuple):

@@ -7,11 +7,32 @@ from types import ModuleType
 from typing import Final
 
 from extproc.scheduling import saturation
-from extproc.scheduling.plugins import accepted, handlers, labels, pickers, rollout, scorers
+from extproc.scheduling.plugins import (
+    accepted,
+    deciders,
+    disagg,
+    handlers,
+    labels,
+    pickers,
+    ranks,
+    rollout,
+    scorers,
+)
 from extproc.scheduling.plugins.base import PluginType
 from extproc.scheduling.plugins.missing import MISSING
 
-_MODULES: Final[Sequence[ModuleType]] = (scorers, labels, rollout, pickers, handlers, saturation, accepted)
+_MODULES: Final[Sequence[ModuleType]] = (
+    scorers,
+    labels,
+    rollout,
+    pickers,
+    handlers,
+    disagg,
+    ranks,
+    deciders,
+    saturation,
+    accepted,
+)
 
 PLUGIN_TYPES: Final[Mapping[str, PluginType]] = {row.name: row for module in _MODULES for row in module.TYPES}
 """The types of this room."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from extproc.candidates import Candidates, Column, Pick
@@ -14,8 +14,10 @@ from extproc.scheduling.plugins.base import (
     Admitter,
     Dresser,
     Dumper,
+    Figure,
     Filter,
     Listener,
+    Measured,
     Picker,
     Producer,
     ProfileHandler,
@@ -23,6 +25,7 @@ from extproc.scheduling.plugins.base import (
     Run,
     Scheduled,
     Scorer,
+    Teller,
     Watcher,
 )
 
@@ -214,6 +217,8 @@ class Hooks(NamedTuple):
     watchers: Mapping[str, Watcher] = {}
     dressers: Mapping[str, Dresser] = {}
     dumpers: Mapping[str, Dumper] = {}
+    measured: Mapping[str, Measured] = {}
+    tellers: Mapping[str, Teller] = {}
 
 
 class Scheduler:
@@ -317,3 +322,12 @@ class Scheduler:
     def dump(self) -> dict[str, Any]:
         """What the plugins keep, by their names."""
         return {name: dumper.dump() for name, dumper in self._hooks.dumpers.items()}
+
+    def figures(self) -> Iterator[tuple[str, Figure]]:
+        """What the plugins measure, each with its name."""
+        return iter([(name, figure) for name, each in self._hooks.measured.items() for figure in each.figures()])
+
+    def tell(self, cycle: Cycle) -> dict[str, Any]:
+        """What plugins have to say of a cycle that was scheduled, by their names."""
+        told = {name: teller.tells(cycle) for name, teller in self._hooks.tellers.items()}
+        return {name: each for name, each in told.items() if each is not None}

@@ -18,7 +18,7 @@ from extproc.pool import PoolStore, Ticket
 from extproc.request.paths import requires_model
 from extproc.response import Measurement
 from extproc.scheduling import Cycle, Scheduled
-from extproc.scheduling.scheduler import MOST_EXPLAINED, Explanation
+from extproc.scheduling.scheduler import MOST_EXPLAINED, Explanation, Scheduler
 from extproc.stages.draft import Booking, Choice, Draft
 from extproc.stages.pools import Pools, pool_of
 from extproc.stages.stage import Ending, Hooks, Step
@@ -77,7 +77,8 @@ class PickEndpoint:
         except (NoEndpoints, Saturated) as none:
             if draft.reasons is not None and candidates.endpoints:
                 tables = pool.scheduler.explain(cycle, candidates)
-                draft.reasons.of(self, {"pool": pool_name, "profiles": [_table(table) for table in tables]})
+                told = {"pool": pool_name, "profiles": [_table(table) for table in tables]}
+                draft.reasons.of(self, told | _of_plugins(pool.scheduler, cycle))
             if isinstance(none, Saturated):
                 raise
             raise NoEndpoints(none.message if candidates.endpoints else _why_none(pool.store, pool_name, request)) from None
@@ -91,7 +92,7 @@ class PickEndpoint:
     def _tell(self, request: InferenceRequest, draft: Draft, choice: Choice) -> None:
         """What the proxy is told of it."""
         scheduled, candidates, pick = choice.scheduled, choice.candidates, choice.pick
-        draft.destination = candidates.endpoints[pick.positions[0]].key
+        draft.destination = scheduled.destination.partition(",")[0] or candidates.endpoints[pick.positions[0]].key
         destination = self._destination(scheduled, candidates, pick.positions)
         draft.set_headers += destination
         draft.metadata += destination
@@ -101,7 +102,7 @@ class PickEndpoint:
         if not _PICKER_REMOVED.isdisjoint(request.head.headers):
             draft.remove_headers += tuple(sorted(_PICKER_REMOVED.intersection(request.head.headers)))
         if scheduled.set_headers:
-            draft.set_headers += scheduled.set_headers
+            draft.set_headers += scheduled.set_headers  # in Envoy's order: what is removed goes before what is set
         if scheduled.remove_headers:
             draft.remove_headers += tuple([name for name in scheduled.remove_headers if name in request.head.headers])
         if scheduled.set_response_headers:
@@ -286,6 +287,8 @@ def _explained(choice: Choice, given: Candidates) -> dict[str, Any]:
         "left_out": nsmallest(MOST_EXPLAINED, left_out),
         "left_out_in_all": len(left_out),
         **_table(tables.pop(scheduled.primary)),
+        **({"omitted": dict(scheduled.omitted)} if scheduled.omitted else {}),
+        **_of_plugins(choice.scheduler, choice.cycle),
     }
     if tables:
         runs = scheduled.runs
@@ -293,6 +296,11 @@ def _explained(choice: Choice, given: Candidates) -> dict[str, Any]:
             {**_table(table), "picked": [runs[name].endpoint] if name in runs else []} for name, table in tables.items()
         ]
     return told
+
+
+def _of_plugins(scheduler: Scheduler, cycle: Cycle) -> dict[str, Any]:
+    told = scheduler.tell(cycle)
+    return {"plugins": told} if told else {}
 
 
 def _table(table: Explanation) -> dict[str, Any]:

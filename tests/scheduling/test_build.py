@@ -12,6 +12,7 @@ from extproc.settings.base import SettingsError
 from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
 from tests.fakes.candidates import candidates, choose, explained
 from tests.fakes.chance import seeded
+from tests.fakes.plugins import scheduler_of
 
 UPSTREAM = """
 apiVersion: {version}
@@ -132,11 +133,15 @@ NEEDED: dict[str, str] = {
 """Parameters without which a type can't be."""
 BY_ROLE = ("prefill-filter", "encode-filter")
 """Types that keep only endpoints with a label."""
+PROFILES = {"disagg-profile-handler": "{name: decode}", "pd-profile-handler": "{name: decode}, {name: prefill}"}
+"""Of handlers that run some of a certain name."""
+TOLD = "{type: told-prompt}, {type: told-match, parameters: {matched: [1, 0], total: 2}}"
 
 
 @pytest.mark.parametrize("kind", sorted(name for name, plugin in PLUGIN_TYPES.items() if plugin.make))
 def test_every_type_can_be_made(kind: str) -> None:
-    chooser = build(f"plugins: [{{type: {kind}, parameters: {NEEDED.get(kind, '{}')}}}]").scheduler(seeded())
+    profiles = f"\nschedulingProfiles: [{PROFILES[kind]}]" if kind in PROFILES else ""
+    chooser = scheduler_of(f"plugins: [{{type: {kind}, parameters: {NEEDED.get(kind, '{}')}}}, {TOLD}]{profiles}")
     labels = [{"llm-d.ai/role": "encode-prefill"}] * 2 if kind in BY_ROLE else []
     pool = candidates(waiting=[1, 2], running=[1, 2], kv_usage=[0.1, 0.2], labels=labels)
     assert choose(chooser, pool).positions

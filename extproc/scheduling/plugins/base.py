@@ -1,13 +1,14 @@
 """The roles a plugin can have, one small interface each; and its row: what a config file needs to know of it.
 
-Which families a plugin is of, its row says; a `Listener`, `Watcher`, `Dresser` or `Dumper` is whoever has the methods. A
-plugin is pure: what it wants of a clock or of chance is in its `Kit`. Deciding (`keep`, `score`, `pick`, `produce`, `refuses`,
-`wants`, `schedule`, `dress`) changes nothing, as explaining asks the same; what changes state is a `Listener`.
+Which families a plugin is of, its row says; a `Listener`, `Watcher`, `Dresser`, `Dumper`, `Measured` or `Teller` is whoever has
+the methods. A plugin is pure: what it wants of a clock or of chance is in its `Kit`. Deciding (`keep`, `score`, `pick`,
+`produce`, `refuses`, `wants`, `schedule`, `dress`) changes nothing, as explaining asks the same; what changes state is a
+`Listener`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from pydantic import BaseModel
@@ -30,6 +31,7 @@ HANDLER: Final = "profile handler"
 DECIDER: Final = "decider"
 DETECTOR: Final = "saturation detector"
 REPORTER: Final = "reporter"
+HEADERS: Final = "header writer"
 PARSER: Final = "parser"
 DATA_LAYER: Final = "data layer"
 
@@ -107,6 +109,8 @@ class Scheduled(NamedTuple):
     set_response_headers: tuple[tuple[str, str], ...] = ()
     destination: str = ""
     """What to name instead of the endpoint that was picked, where that is not where the request goes first."""
+    omitted: Mapping[str, str] = {}
+    """Profiles that should have run and found nobody, and why: the request goes on without them."""
 
     @property
     def run(self) -> Run:
@@ -183,6 +187,34 @@ class Dumper(Protocol):
         ...
 
 
+class Figure(NamedTuple):
+    """A number that a plugin shows on `/metrics`, by its pool's and its own name."""
+
+    name: str
+    doc: str
+    value: float
+    labels: tuple[tuple[str, str], ...] = ()
+    """Further ones; the same of all figures of a name, and bounded."""
+    counts: bool = False
+    """It is a counter. Else it is a gauge, which is gone when it is not told any more."""
+
+
+class Measured(Protocol):
+    """Has numbers to show."""
+
+    def figures(self) -> Iterable[Figure]:
+        """As they are now; asked when someone looks."""
+        ...
+
+
+class Teller(Protocol):
+    """Has something to say of a choice that people should know."""
+
+    def tells(self, cycle: Cycle) -> object:
+        """For an explanation, made for JSON; None for nothing."""
+        ...
+
+
 class Need(NamedTuple):
     """What a plugin reads in `cycle.facts`."""
 
@@ -218,7 +250,19 @@ class Kit(NamedTuple):
     """By the row's `needs`, in their order: under which name it is in `cycle.facts`; None for an optional one that is not
     there."""
     plugins: Mapping[str, Any] = {}
-    """The plugins that the row's `refers` names, by name."""
+    """The plugins that the row's `refers` names, and those of `sources`, by name."""
+
+
+class Remarks(NamedTuple):
+    """What is to be said of a handler's parameters and the profiles that there are, each with the parameter."""
+
+    problems: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+
+
+def no_profile(parameter: str, name: str, names: Sequence[str]) -> str:
+    """That a profile is missing."""
+    return f"{parameter}: no profile is called {name!r} (there are: {', '.join(names)})"
 
 
 def nothing(parameters: Any) -> tuple[Any, ...]:
@@ -249,6 +293,8 @@ class PluginType(NamedTuple):
     note: Callable[[Any], str] | None = None
     """What to tell at start of a plugin with these parameters, '' for nothing: that it stands on the next best thing, that it
     is for tests."""
+    profiles: Callable[[Any, Sequence[str]], Remarks] | None = None
+    """Of a handler: what is to be said of its parameters and the names of the profiles that there are."""
 
     def has(self, role: str) -> bool:
         """Whether it is of this family, or has it as a role."""

@@ -1,0 +1,78 @@
+"""Requests in stages, as the picker books, tells and explains them; and destinations that are not the pick."""
+
+from __future__ import annotations
+
+import pytest
+
+from extproc.domain import Endpoint
+from tests.fakes.candidates import endpoints
+from tests.fakes.deployment import Deployment, request
+from tests.fakes.events import head
+from tests.stages.running import end, explained, run
+
+A, B = (endpoint.key for endpoint in endpoints(2))
+PREFILLER = "x-prefiller-host-port"
+
+PD = """
+plugins:
+- {type: always-disagg-pd-decider}
+- {type: disagg-profile-handler, parameters: {deciders: {prefill: always-disagg-pd-decider}}}
+- {type: label-selector-filter, name: d, parameters: {matchLabels: {role: decode}}}
+- {type: label-selector-filter, name: p, parameters: {matchLabels: {role: prefill}}}
+schedulingProfiles:
+- {name: decode, plugins: [{pluginRef: d}]}
+- {name: prefill, plugins: [{pluginRef: p}]}
+"""
+
+
+def members(*roles: str) -> list[Endpoint]:
+    return [Endpoint(f"10.0.0.{number + 1}", 8000, labels={"role": role}) for number, role in enumerate(roles)]
+
+
+class TestPrefillElsewhere:
+    def test_both_are_in_flight_and_prefill_until_the_answer_begins(self, deployment: Deployment) -> None:
+        store = deployment.add_pool("p", members("decode", "prefill"), config=PD)
+        picker = deployment.picker()
+        draft, _ = run(picker, request())
+        assert draft.set_headers == (("x-gateway-destination-endpoint", A), (PREFILLER, B))
+        assert [view.in_flight for view in store.views()] == [1, 1]
+        assert picker.hooks.answered is not None
+        picker.hooks.answered(draft, 200)
+        assert [view.in_flight for view in store.views()] == [1, 0]
+        end(picker, draft, 200)
+        assert [view.in_flight for view in store.views()] == [0, 0]
+
+    @pytest.mark.parametrize("roles", [("decode", "prefill"), ("decode", "other")])
+    def test_a_clients_own_headers_are_removed_whether_the_stage_runs_or_not(
+        self, deployment: Deployment, roles: tuple[str, str]
+    ) -> None:
+        deployment.add_pool("p", members(*roles), config=PD)
+        spoofed = head(x_prefiller_host_port="6.6.6.6:80", x_encoder_hosts_ports="6.6.6.6:80")
+        draft, _ = run(deployment.picker(), request(head=spoofed))
+        assert set(draft.remove_headers) == {PREFILLER, "x-encoder-hosts-ports"}
+        assert dict(draft.set_headers).get(PREFILLER) == (B if "prefill" in roles else None)
+
+    def test_explain_says_who_and_which_stage_was_left_out(self, deployment: Deployment) -> None:
+        deployment.add_pool("p", members("decode", "other"), config=PD)
+        told = explained(deployment.picker(), request())
+        assert (told["profile"], told["picked"]) == ("decode", [A])
+        assert told["omitted"] == {"prefill": "profile 'prefill': p leaves no endpoint"}
+        assert [(each["profile"], each["picked"]) for each in told["profiles"]] == [("prefill", [])]
+
+
+class TestDataParallel:
+    CONFIG = "plugins: [{type: data-parallel-profile-handler, parameters: {primaryPort: 8000}}]"
+
+    def test_the_destination_is_the_pods_port_and_who_answers_there_is_the_rank(self, deployment: Deployment) -> None:
+        store = deployment.add_pool("p", [Endpoint("10.0.0.1", 8001)], config=self.CONFIG)
+        picker = deployment.picker()
+        draft, _ = run(picker, request())
+        assert draft.set_headers == (
+            ("x-gateway-destination-endpoint", "10.0.0.1:8000"),
+            ("x-data-parallel-host-port", "10.0.0.1:8001"),
+        )
+        assert draft.metadata == (("x-gateway-destination-endpoint", "10.0.0.1:8000"),)
+        assert draft.destination == "10.0.0.1:8000", "so that 'served by' it is no other endpoint"
+        assert [view.in_flight for view in store.views()] == [1]
+        end(picker, draft, 200)
+        assert [view.in_flight for view in store.views()] == [0]
