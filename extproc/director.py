@@ -157,6 +157,7 @@ class Director:
             draft.response() or NO_MUTATION,
             draft.falls_back,
             0.0 if draft.provided is None else draft.provided.patience_s,
+            draft.served_header,
         )
         draft.let_go()
         return decision

@@ -311,6 +311,8 @@ class Decision(NamedTuple):
     """Somebody else is left to serve the request: a failed answer says so to the proxy, which then asks anew."""
     patience_s: float = 0.0
     """How long the first byte of the answer's body may take, in seconds from here; then it is 504. 0: as long as it likes."""
+    served_header: str = ""
+    """A header of the response that says which endpoint answered, or why that is not known; '' for none."""
 
 
 def is_failure(status: int) -> bool:

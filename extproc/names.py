@@ -43,6 +43,10 @@ FALLS_BACK_KEY: Final = "x-extproc-falls-back"
 # On an answer: this attempt failed, and another entity is left. Envoy makes the next attempt, or removes the header.
 NEXT_ENTITY_HEADER: Final = "x-extproc-next-entity"
 
+# Of the inference extension's conformance tests: who may be picked, and what is to say who answered (its pkg/lwepp).
+TEST_SELECTION_HEADER: Final = "test-epp-endpoint-selection"
+TEST_SERVED_HEADER: Final = "x-conformance-test-served-endpoint"
+
 # On answers of our own (llm-d router; clients key their retries on it).
 DROPPED_REASON_HEADER: Final = "x-llm-d-request-dropped-reason"
 

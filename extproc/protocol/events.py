@@ -105,6 +105,8 @@ class ResponseHeaders(NamedTuple):
     """As in RequestHead."""
     config: ProtocolConfig | None = None
     """As in RequestHeaders: it is here when the request was not sent to us, as this is the stream's first message then."""
+    of_balancer: bool = False
+    """The proxy told something of its load balancer, be it who answered or not."""
 
 
 class ResponseBody(NamedTuple):

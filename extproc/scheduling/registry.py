@@ -9,6 +9,7 @@ from typing import Final
 from extproc.scheduling import saturation
 from extproc.scheduling.plugins import (
     accepted,
+    conformance,
     deciders,
     disagg,
     handlers,
@@ -25,6 +26,7 @@ _MODULES: Final[Sequence[ModuleType]] = (
     scorers,
     labels,
     rollout,
+    conformance,
     pickers,
     handlers,
     disagg,

@@ -132,6 +132,7 @@ class Draft:
         "response_id",
         "restore_model",
         "rewrite",
+        "served_header",
         "set_headers",
         "set_response_headers",
         "splices",
@@ -171,6 +172,8 @@ class Draft:
         self.append_response_headers: tuple[tuple[str, str], ...] = ()
         """Beside what the upstream says, as cookies are."""
         self.remove_response_headers: tuple[str, ...] = ()
+        self.served_header = ""
+        """A header of the response that is to say which endpoint answered; '' for none."""
         self.pool: str | None = None
         self.endpoint: ServingEndpoint | None = None
         """The serving endpoint that the request names."""

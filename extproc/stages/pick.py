@@ -107,6 +107,7 @@ class PickEndpoint:
             draft.remove_headers += tuple([name for name in scheduled.remove_headers if name in request.head.headers])
         if scheduled.set_response_headers:
             draft.set_response_headers += scheduled.set_response_headers
+        draft.served_header = scheduled.served_header
 
     def _committed(self, request: InferenceRequest, draft: Draft) -> None:
         choice = draft.choice

@@ -30,6 +30,8 @@ class Rest(NamedTuple):
     served: str
     config: ProtocolConfig | None
     attempt: int | None = None
+    of_balancer: bool = False
+    """There is metadata of the namespace `envoy.lb`."""
 
 
 _parse = pb.ProcessingRequest.FromString
@@ -120,14 +122,14 @@ def only_response_headers(raw: bytes) -> ResponseHeaders | None:
     at, stop, end, ends = _header_map(raw)
     if at < 0:
         return None
-    served, config = "", None
+    served, config, of_balancer = "", None, False
     if end < len(raw):
         rest = read_rest(raw[end:])
         if rest is None:
             return None
-        served, config = rest.served, rest.config
+        served, config, of_balancer = rest.served, rest.config, rest.of_balancer
     headers = _read_headers(raw, at, stop)
-    return None if headers is None else response_of(headers, ends, served, config)
+    return None if headers is None else response_of(headers, ends, served, config, of_balancer)
 
 
 def _header_map(raw: bytes) -> tuple[int, int, int, bool]:
@@ -232,7 +234,7 @@ def _read_any_rest(rest: bytes) -> Rest | None:
         message = _parse(rest)
         if message.WhichOneof("request") is not None:
             return None
-        return Rest(subset_of(message), served_of(message), config_of(message), attempt_of(message))
+        return Rest(subset_of(message), served_of(message), config_of(message), attempt_of(message), of_balancer(message))
     except (DecodeError, ProtocolError):
         return None
 
@@ -259,13 +261,15 @@ def read_varint(raw: bytes, at: int, size: int) -> tuple[int, int]:
     return 0, -1
 
 
-def response_of(headers: Mapping[str, bytes], ends: bool, served: str, config: ProtocolConfig | None = None) -> ResponseHeaders:
+def response_of(
+    headers: Mapping[str, bytes], ends: bool, served: str, config: ProtocolConfig | None = None, of_balancer: bool = False
+) -> ResponseHeaders:
     """The event; `served` goes before a header of the same name, which an upstream may write."""
     text = headers.get(":status", b"")
     status = int(text) if len(text) == 3 and text.isdigit() else 0
     if not served and names.SERVED_KEY in headers:
         served = headers[names.SERVED_KEY].decode("latin-1")
-    return ResponseHeaders(status, ends, served, headers, config)
+    return ResponseHeaders(status, ends, served, headers, config, of_balancer)
 
 
 def served_of(message: pb.ProcessingRequest) -> str:
@@ -277,6 +281,11 @@ def served_of(message: pb.ProcessingRequest) -> str:
         return ""
     fields = spaces[names.LB_NAMESPACE].fields
     return fields[names.SERVED_KEY].string_value if names.SERVED_KEY in fields else ""
+
+
+def of_balancer(message: pb.ProcessingRequest) -> bool:
+    """Whether the proxy told anything under the load balancer's namespace."""
+    return message.HasField("metadata_context") and names.LB_NAMESPACE in message.metadata_context.filter_metadata
 
 
 def attempt_of(message: pb.ProcessingRequest) -> int | None:

@@ -32,6 +32,7 @@ from extproc.protocol.events import Event
 from extproc.transport.byhand import (
     attempt_of,
     config_of,
+    of_balancer,
     only_headers,
     only_request_body,
     only_response_body,
@@ -131,7 +132,7 @@ def _request_headers(message: pb.ProcessingRequest) -> RequestHeaders:
 def _response_headers(message: pb.ProcessingRequest) -> ResponseHeaders:
     part = message.response_headers
     headers = {h.key: h.raw_value or h.value.encode() for h in part.headers.headers}
-    return response_of(headers, part.end_of_stream, served_of(message), config_of(message))
+    return response_of(headers, part.end_of_stream, served_of(message), config_of(message), of_balancer(message))
 
 
 Message: TypeAlias = bytes | tuple[bytes | memoryview, ...]

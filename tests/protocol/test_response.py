@@ -354,3 +354,20 @@ def test_no_piece_goes_on_after_an_answer_of_ours() -> None:
     peer = Peer(outcome=Reply(200, b""))
     peer.send(headers(), response(), body(b"x", end=True))
     assert not peer.stream.echoes
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (ResponseHeaders(200, False, "10.0.0.1:8000"), "10.0.0.1:8000"),
+        (ResponseHeaders(200, False, "10.0.0.1:8000", of_balancer=True), "10.0.0.1:8000"),
+        (ResponseHeaders(200, False, of_balancer=True), "fail: missing destination endpoint served metadata"),
+        (ResponseHeaders(200, False), "fail: missing envoy lb metadata"),
+    ],
+)
+def test_who_served_is_told_in_a_header_when_the_decision_asks_for_it(event: ResponseHeaders, expected: str) -> None:
+    peer = Peer(outcome=Decision(served_header="x-served"))
+    peer.send(headers(config(FDS, NONE)), body(b"abc", end=True))
+    (reply, *_) = peer.stream.receive(event)
+    assert isinstance(reply, ReplyResponseHeaders)
+    assert ("x-served", expected) in reply.mutation.set_headers

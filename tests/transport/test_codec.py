@@ -104,6 +104,13 @@ class TestDecode:
         message = pb.ProcessingRequest()
         messages.put_headers(message.response_headers, {":status": b"200"})
         message.metadata_context.filter_metadata[names.LB_NAMESPACE].fields["other"].string_value = "x"
+        expected = ResponseHeaders(200, False, "", {":status": b"200"}, of_balancer=True)
+        assert codec.decode(message.SerializeToString()) == expected
+
+    def test_metadata_of_others_is_not_of_the_balancer(self) -> None:
+        message = pb.ProcessingRequest()
+        messages.put_headers(message.response_headers, {":status": b"200"})
+        message.metadata_context.filter_metadata["envoy.filters.other"].fields["served"].string_value = "x"
         assert codec.decode(message.SerializeToString()) == ResponseHeaders(200, False, "", {":status": b"200"})
 
 

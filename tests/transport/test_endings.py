@@ -130,6 +130,22 @@ def test_a_piece_that_becomes_empty_is_cleared() -> None:
     assert answer.response_body.response.body_mutation.clear_body
 
 
+TOLD = "plugins: [{type: destination-endpoint-served-verifier}]"
+
+
+@pytest.mark.parametrize(
+    ("served", "expected"), [("10.0.0.2:8000", b"10.0.0.2:8000"), ("", b"fail: missing envoy lb metadata")]
+)
+def test_the_client_is_told_who_served_when_a_plugin_wants_it(served: str, expected: bytes) -> None:
+    deployment = Deployment()
+    deployment.add_pool("p", config=TOLD)
+    session = Session(deployment.director(deployment.picker()), Encoder(), StreamLimits())
+    (answer,) = answers(send(session, *asked((4, 0)), messages.response_headers(served=served))[-1:])
+    told = {each.header.key: each.header.raw_value for each in answer.response_headers.response.header_mutation.set_headers}
+    assert told["x-conformance-test-served-endpoint"] == expected
+    session.closed()
+
+
 @pytest.mark.parametrize("restores", [False, True])
 def test_another_endpoint_serves(restores: bool) -> None:
     server = Server(restores=restores)

@@ -111,6 +111,8 @@ class Scheduled(NamedTuple):
     """What to name instead of the endpoint that was picked, where that is not where the request goes first."""
     omitted: Mapping[str, str] = {}
     """Profiles that should have run and found nobody, and why: the request goes on without them."""
+    served_header: str = ""
+    """A header of the response that is to say which endpoint answered; '' for none."""
 
     @property
     def run(self) -> Run:
