@@ -285,6 +285,7 @@ __all__ = [
     "BbrSettings",
     "EarlySettings",
     "ElectionSettings",
+    "EndpointSettings",
     "EppSettings",
     "GatewaySettings",
     "PickerConfigSettings",

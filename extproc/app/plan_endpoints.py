@@ -1,0 +1,106 @@
+"""The serving endpoints of a gateway: settings become the desk, its feeders, its API, and what the stages see of them."""
+
+from __future__ import annotations
+
+import os
+
+from extproc.app.access import ReviewedTokens
+from extproc.app.api import ApiPort, api_parts, can_serve
+from extproc.app.endpoints import (
+    ExternalProviders,
+    ServingEndpoints,
+    WatchedEndpoints,
+    endpoint_feeders,
+    load_of,
+    read_seal,
+    secret_store,
+)
+from extproc.app.plan import Plan
+from extproc.control.desk import Desk
+from extproc.control.store import RevisionStore
+from extproc.live import Live, LiveWriter
+from extproc.observability.control import ControlMetrics
+from extproc.settings.base import SettingsError
+from extproc.settings.commands import EndpointSettings
+from extproc.settings.gateway import GatewayParts
+from extproc.traffic import AdapterMap, Catalog, CatalogEntry, RouteTable, Served, TrafficTable
+
+
+def catalog_of(config: GatewayParts, routes: RouteTable, adapters: Live[AdapterMap]) -> Catalog:
+    """What serving endpoints may name."""
+    entries = [
+        CatalogEntry(entity.name, entity.version, Served(entity.model or route.models[0], route.pool, entity.path))
+        for route in config.routes.values()
+        for entity in route.entities
+    ]
+    return Catalog(entries, routes, lambda model: adapters.value.base_of(model))
+
+
+def plan_endpoints(
+    plan: Plan,
+    settings: EndpointSettings,
+    store: RevisionStore,
+    catalog: Catalog,
+    files: tuple[str, str | None],
+    *,
+    reuse_port: bool,
+) -> None:
+    """Serving endpoints, where they are kept, and what files declare of them: the gateway's config, and the file or folder that
+    it names, as it names it.
+    """
+    parts = plan.parts
+    table = parts.telemetry.tables.watch(LiveWriter(TrafficTable(), "serving endpoints"))
+    parts.serving = table.live
+    parts.key_headers = settings.serving_key_headers
+    parts.telemetry.models.configured.append(lambda model: table.live.value.get(model) is not None)
+    metrics = ControlMetrics(parts.telemetry.instruments)
+    if settings.secrets_namespace is not None:
+        plan.needs_cluster("--secrets-namespace")
+    providers = ExternalProviders(
+        table.live,
+        secret_store(settings, plan.cluster, os.environ),
+        lambda handle: desk.secret(handle),
+        allowed=settings.external_allow,
+        environ=os.environ,
+    )
+    parts.providers = providers
+    parts.external_patience_s = settings.external_timeout
+    try:
+        desk = Desk(
+            store,
+            lambda: catalog,
+            table,
+            metrics=metrics,
+            seal=read_seal(settings.plaintext_key_file),
+            verify=providers.verify,
+            load_of=lambda pool: load_of(plan.stores.get(pool)),
+            most_entities=settings.max_served_entities,
+        )
+        plan.components.append(providers)
+        plan.components.append(ServingEndpoints(desk, table.live, parts.adapters, parts.serving_metrics))
+        _plan_api(plan, settings, desk, table.live, reuse_port=reuse_port)
+        plan.components += endpoint_feeders(desk, *files, plan.files)
+        if settings.endpoint_configmaps and plan.cluster is not None:
+            plan.components.append(WatchedEndpoints(desk, plan.cluster, settings.endpoint_configmaps_namespace))
+    except SettingsError as error:
+        plan.problems += error.problems
+        plan.check()
+
+
+def _plan_api(plan: Plan, settings: EndpointSettings, desk: Desk, table: Live[TrafficTable], *, reuse_port: bool) -> None:
+    """The REST API, and who may ask it; its tokens are the data plane's too. Raises SettingsError."""
+    parts = plan.parts
+    if not settings.api_port and settings.api_auth_mode == "off":
+        return
+    if settings.api_auth_mode == "kubernetes":
+        plan.needs_cluster("--api-auth=kubernetes")
+    components, tokens = api_parts(
+        settings, desk, table, can_serve(plan.stores), parts.telemetry, cluster=plan.cluster, reuse_port=reuse_port
+    )
+    plan.components += [each for each in components if settings.api_port or not isinstance(each, ApiPort)]
+    if settings.data_plane_auth != "off":
+        parts.tokens = tokens
+        if settings.api_auth_mode == "kubernetes" and plan.cluster is not None:
+            parts.reviewers = reviewed = ReviewedTokens(plan.cluster, plan.instruments)
+            plan.components.append(reviewed)
+        parts.check_every_path = settings.data_plane_auth == "all"
