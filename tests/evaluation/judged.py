@@ -1,0 +1,58 @@
+"""Measurements as rows of a table, with the bars that they meet or miss."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
+
+from tests.bench.table import Row
+from tests.evaluation.measured import Measured
+from tests.evaluation.policies import DEFAULT, LOAD, ROUND_ROBIN, Policy
+from tests.evaluation.scenarios import Scenario
+
+Runs: TypeAlias = Mapping[str, Sequence[Measured]]
+"""By the policy's name, one for each seed, in the same order."""
+
+_HITS: Final = "in caches"
+_MEAN: Final = "mean TTFT"
+_P95: Final = "p95 TTFT"
+
+
+def policies_of(scenario: Scenario) -> list[Policy]:
+    """Who is compared."""
+    return [ROUND_ROBIN, LOAD, DEFAULT] if scenario.bars.against_load_alone else [ROUND_ROBIN, DEFAULT]
+
+
+def rows_of(scenario: Scenario, runs: Runs) -> list[Row]:
+    """Medians over the seeds; a ratio is taken of two runs of the same seed before that."""
+    rows = [row for name, measured in runs.items() for row in _observed(name, measured)]
+    mine = runs.get(DEFAULT.name)
+    if mine is None:
+        return rows
+    bars = scenario.bars
+    for other in [ROUND_ROBIN, LOAD] if bars.against_load_alone else [ROUND_ROBIN]:
+        rows += _compared(mine, runs[other.name], other.name, bars.hits_least, bars.ttft_most)
+    return rows
+
+
+def _observed(name: str, measured: Sequence[Measured]) -> Iterator[Row]:
+    yield Row(f"{name}: {_HITS}", statistics.median(each.hit_fraction for each in measured) * 100, "% of prompt tokens")
+    yield Row(f"{name}: {_MEAN}", statistics.median(each.mean_s for each in measured) * 1e3, "ms")
+    yield Row(f"{name}: {_P95}", statistics.median(each.p95_s for each in measured) * 1e3, "ms")
+    failed = sum(each.failed for each in measured)
+    if failed:
+        yield Row(f"{name}: failed", failed / len(measured), "requests")
+
+
+def _compared(
+    mine: Sequence[Measured], others: Sequence[Measured], name: str, hits_least: float | None, ttft_most: float | None
+) -> Iterator[Row]:
+    def middle(of: Callable[[Measured], float]) -> float:
+        return statistics.median(of(a) / of(b) for a, b in zip(mine, others, strict=True))
+
+    unit = f"x {name}"
+    if all(each.hits for each in others):
+        yield Row(f"{DEFAULT.name}: {_HITS}", middle(lambda each: each.hit_fraction), unit, least=hits_least)
+    yield Row(f"{DEFAULT.name}: {_MEAN}", middle(lambda each: each.mean_s), unit, ttft_most)
+    yield Row(f"{DEFAULT.name}: {_P95}", middle(lambda each: each.p95_s), unit, ttft_most)

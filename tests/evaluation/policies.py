@@ -1,0 +1,53 @@
+"""Who chooses: Envoy's round robin, and pickers with these configs."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from extproc.scheduling import Blueprint, build_scheduler
+from extproc.settings.base import SettingsError
+from extproc.settings.picker import load_picker_config
+
+
+class Policy(NamedTuple):
+    """`config` is an EndpointPickerConfig; '' is round robin, without a picker."""
+
+    name: str
+    config: str = ""
+
+    def problem(self) -> str:
+        """Why its config does not load, '' when it does."""
+        try:
+            self.blueprint()
+        except SettingsError as error:
+            return "; ".join(error.problems)
+        return ""
+
+    def blueprint(self) -> Blueprint:
+        """Raises SettingsError."""
+        config, _ = load_picker_config(self.config)
+        return build_scheduler(config)
+
+
+def _weighing(**weights: int) -> str:
+    names = {name.replace("_", "-"): weight for name, weight in weights.items()}
+    plugins = "\n".join(f"- type: {name}" for name in names)
+    entries = "\n".join(f"  - {{pluginRef: {name}, weight: {weight}}}" for name, weight in names.items())
+    return f"""\
+apiVersion: llm-d.ai/v1alpha1
+kind: EndpointPickerConfig
+plugins:
+{plugins}
+schedulingProfiles:
+- name: default
+  plugins:
+{entries}
+"""
+
+
+ROUND_ROBIN: Final = Policy("round robin")
+LOAD: Final = Policy("load alone", _weighing(queue_scorer=2, kv_cache_utilization_scorer=2))
+"""The default of ours before there was a prefix cache."""
+DEFAULT: Final = Policy("upstream's default", _weighing(queue_scorer=2, kv_cache_utilization_scorer=2, prefix_cache_scorer=3))
+"""What this is all about."""
+POLICIES: Final = (ROUND_ROBIN, LOAD, DEFAULT)
