@@ -64,6 +64,9 @@ class Blueprint:
     """By plugin name, for the types that the caller brought along."""
     types: Mapping[str, str] = field(default_factory=dict)
     """Plugin name to type."""
+    agent_headers: tuple[str, ...] = ()
+    """Where a request's agent says who it is, which is its fairness id when it has none (`identity.identity_of`); none without
+    an `agent-identity` in the file."""
     warnings: tuple[str, ...] = ()
     """What its owner should know."""
 

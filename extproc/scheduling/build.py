@@ -26,6 +26,8 @@ from extproc.scheduling.plugins.base import (
     PluginType,
 )
 from extproc.scheduling.plugins.parameters import UtilizationParameters
+from extproc.scheduling.plugins.parameters_sessions import AgentIdentityParameters
+from extproc.scheduling.plugins.session_ids import agent_headers
 from extproc.scheduling.registry import DEFAULT_PRODUCERS, PLUGIN_TYPES, older_names, why_missing
 from extproc.settings.base import SettingsError, explain
 from extproc.settings.picker import EndpointPickerConfig, PluginSpec, ProfileSpec
@@ -98,6 +100,7 @@ class _Builder:
             detector=detector,
             parameters={name: each.parameters for name, each in self._plugins.items() if each.row.family == DATA_LAYER},
             types=dict(self._type_names),
+            agent_headers=self._agent_headers(),
             warnings=tuple(self._warnings),
         )
 
@@ -135,6 +138,10 @@ class _Builder:
         else:
             self._problems.append(f"{path}.type: {kind} is not available: {why}; --allow-missing-plugins leaves it out")
         return None
+
+    def _agent_headers(self) -> tuple[str, ...]:
+        listed = [each.parameters for each in self._plugins.values()]
+        return next((agent_headers(each) for each in listed if isinstance(each, AgentIdentityParameters)), ())
 
     def _of(self, family: str) -> list[str]:
         return [name for name, row in self._rows.items() if row.has(family)]

@@ -11,6 +11,10 @@ from extproc.candidates import Column
 
 PROMPT: Final = "prompt"
 PREFIX_MATCH: Final = "prefix match"
+SESSION: Final = "session id"
+"""A text, '' when the request is of no session."""
+AGENT: Final = "agent identity"
+"""A text, '' when no agent says who it is."""
 PEER: Final = "peer"
 """In `Cycle.facts` under this name: the `Endpoint` that another stage of a request that is split was given to, for who wants to
 be near it. The handler writes it between two profiles; it is not there in the first one."""

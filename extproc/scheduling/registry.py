@@ -18,12 +18,16 @@ from extproc.scheduling.plugins import (
     ranks,
     rollout,
     scorers,
+    session_ids,
+    sessions,
 )
 from extproc.scheduling.plugins.base import PluginType
 from extproc.scheduling.plugins.missing import MISSING
 
 _MODULES: Final[Sequence[ModuleType]] = (
     scorers,
+    sessions,
+    session_ids,
     labels,
     rollout,
     conformance,
