@@ -74,7 +74,7 @@ class _Builder:
         handler = self._handler(profiles)
         detector = self._detector()
         self._references()
-        wiring = Wiring(self._plugins, DEFAULT_PRODUCERS, self._problems.append, self._is_told)
+        wiring = Wiring(self._plugins, self._types, DEFAULT_PRODUCERS, self._problems.append, self._is_told)
         everywhere = {family: self._of(family) for family in (SCREENER, ADMITTER, REPORTER, HEADERS)}
         for name in self._used(profiles, handler, detector, [name for names in everywhere.values() for name in names]):
             if name in self._plugins:

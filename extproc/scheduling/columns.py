@@ -116,3 +116,20 @@ def largest(column: Column, most: int) -> list[int]:
     import numpy as np
 
     return cast("list[int]", np.argsort(-column, kind="stable")[:most].tolist())
+
+
+def scaled(column: Column, factor: float) -> Column:
+    """x * factor, as a new column."""
+    if isinstance(column, list):
+        return [value * factor for value in column]
+    return cast(Column, column * factor)
+
+
+def squared_share(column: Column, factor: float) -> Column:
+    """min(1, x * factor) squared."""
+    if isinstance(column, list):
+        return [min(1.0, value * factor) ** 2 for value in column]
+    import numpy as np
+
+    share = np.minimum(column * factor, 1.0)
+    return cast(Column, share * share)

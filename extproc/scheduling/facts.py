@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from extproc.candidates import Column
+from extproc.prefix.prompt import Prompt as OnePrompt
 
 PROMPT: Final = "prompt"
 PREFIX_MATCH: Final = "prefix match"
@@ -27,6 +28,10 @@ class Prompt(NamedTuple):
     """How long it is; exact where a tokenizer said so, else estimated. 0 when nothing could be read."""
     multimodal: bool
     """There are images, audio or video in it."""
+    prompts: tuple[OnePrompt, ...] = ()
+    """As bytes, each of a batch for itself."""
+    salt: str = ""
+    """The tenant's: what has another salt is not shared."""
 
 
 class PrefixMatch(NamedTuple):
@@ -38,3 +43,5 @@ class PrefixMatch(NamedTuple):
     """Blocks in all, the last one that is not full among them; 0 when nothing could be read."""
     block_tokens: int
     """Tokens in a block, at least 1."""
+    chains: tuple[bytes, ...] = ()
+    """The blocks' hashes, of each prompt of a batch (`prefix.hashing.chain`)."""

@@ -25,6 +25,7 @@ class Wiring:
     def __init__(
         self,
         listed: Mapping[str, Listed],
+        types: Mapping[str, PluginType],
         defaults: Mapping[str, PluginType],
         said: Callable[[str], None],
         dropped: Callable[[str], bool],
@@ -36,6 +37,7 @@ class Wiring:
         self.references: dict[str, tuple[str, ...]] = {}
         self.order: list[str] = []
         """All that are used, each behind whom it needs."""
+        self._types = types
         self._defaults = defaults
         self._said = said
         self._dropped = dropped
@@ -51,7 +53,7 @@ class Wiring:
             return
         plugin = self.plugins[name]
         self._under_way.append(name)
-        sources = tuple([self._source(plugin, need) for need in plugin.row.needs(plugin.parameters)])
+        sources = tuple([self._source(name, plugin, need) for need in plugin.row.needs(plugin.parameters)])
         references = []
         for reference in plugin.row.refers(plugin.parameters):
             path = f"{plugin.path}.parameters.{reference.path}"
@@ -74,7 +76,7 @@ class Wiring:
         self.use(name)
         return True
 
-    def _source(self, plugin: Listed, need: Need) -> str | None:
+    def _source(self, name: str, plugin: Listed, need: Need) -> str | None:
         path = f"{plugin.path}.parameters.{need.path}" if need.path else plugin.path
         if need.producer:
             other = self.plugins.get(need.producer)
@@ -92,18 +94,18 @@ class Wiring:
                 return None
             self.use(need.producer)
             return need.producer
-        listed = self._producers(need.kind)
+        listed = [] if need.made else self._producers(need.kind)
         if listed:
             chosen = next((name for name in listed if self.plugins[name].row is self._defaults.get(need.kind)), listed[0])
             self.use(chosen)
             return chosen
         if need.optional:
             return None
-        default = self._defaults.get(need.kind)
+        default = self._types[need.made] if need.made else self._defaults.get(need.kind)
         if default is None:
             self._said(f"{path}: {plugin.row.name} needs {need.kind}, and no plugin that is listed produces it")
             return None
-        return self._made(default)
+        return self._made(default, need.parameters, name)
 
     def _unknown(self, path: str, name: str) -> str:
         return f"{path}: no plugin is called {name!r} (there are: {', '.join(self.plugins) or 'none'})"
@@ -111,9 +113,10 @@ class Wiring:
     def _producers(self, kind: str) -> Sequence[str]:
         return [name for name, each in self.plugins.items() if each.row.has(PRODUCER) and each.row.provides == kind]
 
-    def _made(self, row: PluginType) -> str:
-        """A producer that nobody listed."""
-        if row.name not in self.plugins:
-            self.plugins[row.name] = Listed("", row, row.parameters.model_validate({}))
-        self.use(row.name)
-        return row.name
+    def _made(self, row: PluginType, parameters: Mapping[str, object] = {}, owner: str = "") -> str:
+        """A producer that nobody listed; one with parameters is its owner's own."""
+        name = f"{owner}/{row.name}" if parameters else row.name
+        if name not in self.plugins:
+            self.plugins[name] = Listed("", row, row.parameters.model_validate(parameters))
+        self.use(name)
+        return name

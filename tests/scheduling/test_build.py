@@ -223,8 +223,8 @@ def test_a_type_like_no_other_gets_the_list() -> None:
 
 
 def test_a_scorer_that_this_version_lacks_is_refused_not_ignored() -> None:
-    (line,) = problems("plugins: [{type: prefix-cache-scorer}]")
-    assert "unknown or not available in this version: 'prefix-cache-scorer'" in line
+    (line,) = problems("plugins: [{type: session-cache-scorer}]")
+    assert "unknown or not available in this version: 'session-cache-scorer'" in line
 
 
 def test_two_pickers_without_a_profile() -> None:

@@ -228,6 +228,10 @@ class Need(NamedTuple):
     """The parameter that names it."""
     optional: bool = False
     """Does without where no producer is listed."""
+    made: str = ""
+    """The type of the producer that is made when none is named or listed; '' for the kind's default."""
+    parameters: Mapping[str, Any] = {}
+    """Of the producer that is made, by their keys in YAML: then it is this plugin's own."""
 
 
 class Reference(NamedTuple):

@@ -1,0 +1,330 @@
+"""The approximate prefix cache: what was sent where is likely to be there still. The index itself is `extproc.prefix`.
+
+A request's prompt is read once (`token-producer`), hashed in blocks, and matched against what each endpoint was sent
+(`approx-prefix-cache-producer`); `prefix-cache-scorer` makes points of it. A match counts as soon as its request goes out,
+so a burst of equal prompts stays together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from extproc.candidates import Candidates, Column
+from extproc.domain import Endpoint, Load
+from extproc.prefix.hashing import block_bytes_of, chain, seed_of
+from extproc.prefix.index import PrefixIndex
+from extproc.prefix.prompt import prompts_of, salt_of
+from extproc.scheduling import columns
+from extproc.scheduling.cycle import Cycle
+from extproc.scheduling.facts import PREFIX_MATCH, PROMPT, PrefixMatch, Prompt
+from extproc.scheduling.plugins.base import PRODUCER, SCORER, Kit, Need, PluginType, Run, Scheduled
+from extproc.scheduling.plugins.parameters_prefix import (
+    LEAST_BLOCK_TOKENS,
+    ApproximateParameters,
+    BurstParameters,
+    PreciseParameters,
+    PreciseScorerParameters,
+    PrefixScorerParameters,
+    TokenParameters,
+)
+
+PREFILL: Final = "prefill"
+"""The profile whose endpoint computes the prompt as well, beside the one that serves: upstream's name for it."""
+
+
+class TokenProducer:
+    """`token-producer`. Text counts four bytes a token, token ids as many as they are, an image 64."""
+
+    def __init__(self, most_bytes: int = 4 * 2**20) -> None:
+        """Of a prompt that is longer than `most_bytes` the beginning is kept."""
+        self._most_bytes = most_bytes
+
+    def produce(self, cycle: Cycle, candidates: Candidates) -> object:
+        payload = cycle.asked.payload
+        prompts = prompts_of(payload, most_bytes=self._most_bytes)
+        if not prompts:
+            return _NO_PROMPT
+        tokens = sum([prompt.tokens for prompt in prompts])
+        multimodal = any(prompt.multimodal for prompt in prompts)
+        return Prompt(tokens, multimodal, tuple(prompts), salt_of(payload))
+
+
+_NO_PROMPT: Final = Prompt(0, False)
+
+
+class ApproximatePrefixes:
+    """`approx-prefix-cache-producer`."""
+
+    def __init__(
+        self,
+        kit: Kit,
+        *,
+        tuned: bool = True,
+        block_tokens: int = 16,
+        most_tokens: int = 131_072,
+        capacity: int = 31_250,
+    ) -> None:
+        """`tuned`: the size of blocks and how many there are is taken from pages that say it. `capacity` is in blocks, of an
+        endpoint, `most_tokens` how much of a prompt is looked at."""
+        self._name = kit.name
+        self._prompt = kit.sources[0]
+        self._tuned = tuned
+        self._block_tokens = block_tokens
+        self._most_tokens = most_tokens
+        self._capacity = capacity
+        self._index = PrefixIndex(default_capacity=capacity)
+        self._endpoints: Sequence[Endpoint] = ()
+        self._learned = 0
+        """Tokens in a block, as the pages say; 0 when none did."""
+        self.queried_tokens = 0
+        self.matched_tokens = 0
+        """Of the endpoints that were chosen."""
+
+    def produce(self, cycle: Cycle, candidates: Candidates) -> object:
+        prompt = cycle.facts[self._prompt or ""]
+        assert isinstance(prompt, Prompt)
+        block_tokens = self._tokens_of_a_block(candidates)
+        endpoints = candidates.endpoints
+        if not prompt.prompts:
+            return PrefixMatch(columns.zeros_like(candidates.in_flight), 0, block_tokens)
+        seed = seed_of(cycle.asked.model or "", salt=prompt.salt)
+        most = max(1, self._most_tokens // block_tokens)
+        chains = []
+        for each in prompt.prompts:
+            made = chain(each.data, seed, block_bytes_of(block_tokens, each.bytes_per_token), most)
+            if made:
+                chains.append(made)
+        if len(chains) == 1:
+            matched = self._index.match(chains[0], endpoints)
+        else:
+            matched = columns.zeros_like(candidates.in_flight)
+            for made in chains:
+                matched = columns.add_weighted(matched, self._index.match(made, endpoints), 1.0)
+        return PrefixMatch(matched, sum([len(made) for made in chains]) // _HASH_BYTES, block_tokens, tuple(chains))
+
+    def picked(self, cycle: Cycle, scheduled: Scheduled) -> None:
+        match = cycle.facts.get(self._name)
+        if not isinstance(match, PrefixMatch) or not match.chains:
+            return
+        run = scheduled.run
+        place = _place(run)
+        self.queried_tokens += match.total * match.block_tokens
+        self.matched_tokens += int(match.matched[place]) * match.block_tokens
+        self._insert(run, match)
+        prefill = scheduled.runs.get(PREFILL)
+        if prefill is not None and scheduled.primary != PREFILL:
+            self._insert(prefill, match)
+
+    def answered(self, cycle: Cycle, status: int) -> None:
+        """Nothing changes: the blocks are there, or on their way."""
+
+    def ended(self, cycle: Cycle, status: int, served: str) -> None:
+        """Nothing changes."""
+
+    def forget(self, endpoint: str) -> None:
+        self._index.forget(endpoint)
+
+    def dump(self) -> object:
+        told = self._index.dump()
+        told["block_tokens"] = self._learned or self._block_tokens
+        told["queried_tokens"] = self.queried_tokens
+        told["matched_tokens"] = self.matched_tokens
+        return told
+
+    def _insert(self, run: Run, match: PrefixMatch) -> None:
+        position = run.pick.positions[0]
+        candidates = run.candidates
+        key = candidates.endpoints[position].key
+        index = self._index
+        if self._tuned and candidates.loads:
+            capacity = _blocks_of(candidates.loads[position], match.block_tokens) or self._capacity
+            if capacity != index.capacity(key):
+                index.set_capacity(key, capacity)
+        for made in match.chains:
+            index.insert(key, made)
+
+    def _tokens_of_a_block(self, candidates: Candidates) -> int:
+        """One size for the pool: the largest that its pages say, as soon as one does; looked for again when endpoints
+        change."""
+        if not self._tuned:
+            return self._block_tokens
+        if not self._learned or candidates.endpoints is not self._endpoints:
+            sizes = [load.kv_block_size for load in candidates.loads if load.kv_block_size is not None]
+            if sizes:
+                self._learned = max(LEAST_BLOCK_TOKENS, *sizes)
+                self._endpoints = candidates.endpoints
+        return self._learned or max(LEAST_BLOCK_TOKENS, self._block_tokens)
+
+
+_HASH_BYTES: Final = 8
+
+
+def _place(run: Run) -> int:
+    """Of the endpoint that was chosen, its position in the whole pool."""
+    position = run.pick.positions[0]
+    return position if run.candidates.whole is None else run.candidates.places[position]
+
+
+def _blocks_of(load: Load, block_tokens: int) -> int:
+    """How many blocks of so many tokens the endpoint's KV cache has room for; 0 when its page does not say."""
+    if load.kv_blocks is None or load.kv_block_size is None:
+        return 0
+    return max(1, load.kv_blocks * load.kv_block_size // block_tokens)
+
+
+class PrefixScorer:
+    """`prefix-cache-scorer`."""
+
+    per_snapshot = False
+
+    def __init__(self, source: str, length_weight: float = 0.0, scale_tokens: int = 8192) -> None:
+        """`source` is the producer's name. A match of `scale_tokens` counts wholly for its length, of which `length_weight` is
+        the share."""
+        self._source = source
+        self._length_weight = length_weight
+        self._scale_tokens = float(scale_tokens)
+
+    def score(self, cycle: Cycle, candidates: Candidates) -> Column:
+        match = cycle.facts[self._source]
+        assert isinstance(match, PrefixMatch)
+        if not match.total:
+            return columns.zeros_like(candidates.in_flight)
+        matched = candidates.of(match.matched)
+        weight = self._length_weight
+        shares = columns.scaled(matched, (1.0 - weight) / match.total)
+        if not weight:
+            return shares
+        lengths = columns.squared_share(matched, match.block_tokens / self._scale_tokens)
+        return columns.add_weighted(shares, lengths, weight)
+
+
+def _approximate(parameters: ApproximateParameters, kit: Kit) -> ApproximatePrefixes:
+    return ApproximatePrefixes(
+        kit,
+        tuned=parameters.auto_tune,
+        block_tokens=parameters.block_tokens,
+        most_tokens=parameters.most_tokens,
+        capacity=parameters.lru_capacity_per_server,
+    )
+
+
+def _burst(parameters: BurstParameters, kit: Kit) -> ApproximatePrefixes:
+    given = {"blockSizeTokens": parameters.block_size_tokens, "maxPrefixTokensToMatch": parameters.max_prefix_tokens_to_match}
+    return _approximate(ApproximateParameters.model_validate({"autoTune": False, **given}), kit)
+
+
+def _precise(parameters: PreciseParameters, kit: Kit) -> ApproximatePrefixes:
+    return _approximate(ApproximateParameters.model_validate(parameters.approximate()), kit)
+
+
+def _scorer(parameters: PrefixScorerParameters, kit: Kit) -> PrefixScorer:
+    source = kit.sources[0]
+    assert source is not None
+    return PrefixScorer(source, parameters.match_length_weight, parameters.match_length_scale_tokens)
+
+
+def _scorer_needs(parameters: PrefixScorerParameters) -> Sequence[Need]:
+    named = parameters.prefix_match_info_producer_name
+    return (Need(PREFIX_MATCH, named, "prefixMatchInfoProducerName", parameters=parameters.own),)
+
+
+def _precise_scorer(parameters: PreciseScorerParameters, kit: Kit) -> PrefixScorer:
+    source = kit.sources[0]
+    assert source is not None
+    return PrefixScorer(source)
+
+
+def _own_precise(parameters: PreciseScorerParameters) -> Sequence[Need]:
+    given = parameters.model_dump(by_alias=True, exclude_unset=True)
+    return (Need(PREFIX_MATCH, made="precise-prefix-cache-producer", parameters=given),)
+
+
+def _scorer_note(parameters: PrefixScorerParameters) -> str:
+    if not parameters.own:
+        return ""
+    return (
+        "what is about the index (" + ", ".join(parameters.own) + ") belongs to an approx-prefix-cache-producer of its own now"
+    )
+
+
+def _token_note(parameters: TokenParameters) -> str:
+    if parameters.vllm is None and parameters.uds_tokenizer_config is None:
+        return ""
+    return "tokens are estimated, at four bytes of text each: no service is asked to render prompts"
+
+
+_BY_EVENTS: Final = (
+    "stands on the approximate index, of what was sent where: events of KV caches are not read, so what engines evict early, "
+    "or got from elsewhere, is not known"
+)
+
+_FORMULA: Final = "w · min(1, matched tokens / `matchLengthScaleTokens`)² + (1 − w) · matched / all, w = `matchLengthWeight`"
+
+_PROMPT_NEEDS: Final = (Need(PROMPT),)
+
+TYPES: Final = (
+    PluginType(
+        "token-producer",
+        PRODUCER,
+        "the prompt, and how long it is: text at four bytes a token, token ids exactly",
+        TokenParameters,
+        lambda parameters, kit: TokenProducer(),
+        provides=PROMPT,
+        older=("tokenizer",),
+        note=_token_note,
+    ),
+    PluginType(
+        "approx-prefix-cache-producer",
+        PRODUCER,
+        "how many of the prompt's blocks each endpoint was sent before, and is likely to have still",
+        ApproximateParameters,
+        _approximate,
+        needs=lambda parameters: _PROMPT_NEEDS,
+        provides=PREFIX_MATCH,
+    ),
+    PluginType(
+        "precise-prefix-cache-producer",
+        PRODUCER,
+        "as `approx-prefix-cache-producer`, until events of KV caches are read",
+        PreciseParameters,
+        _precise,
+        needs=lambda parameters: _PROMPT_NEEDS,
+        provides=PREFIX_MATCH,
+        note=lambda parameters: _BY_EVENTS,
+    ),
+    PluginType(
+        "burst-prefix-cache-producer",
+        PRODUCER,
+        "as `approx-prefix-cache-producer`: what is sent counts at once, so equal prompts of a burst stay together",
+        BurstParameters,
+        _burst,
+        needs=lambda parameters: _PROMPT_NEEDS,
+        provides=PREFIX_MATCH,
+        note=lambda parameters: "requests are not held back for windowDurationMs; each is placed as it comes",
+    ),
+    PluginType(
+        "prefix-cache-scorer",
+        SCORER,
+        _FORMULA,
+        PrefixScorerParameters,
+        _scorer,
+        needs=_scorer_needs,
+        note=_scorer_note,
+    ),
+    PluginType(
+        "precise-prefix-cache-scorer",
+        SCORER,
+        "deprecated: `prefix-cache-scorer` over a `precise-prefix-cache-producer` of its own",
+        PreciseScorerParameters,
+        _precise_scorer,
+        needs=lambda parameters: (
+            Need(
+                PREFIX_MATCH,
+                made="precise-prefix-cache-producer",
+                parameters=parameters.model_dump(by_alias=True, exclude_unset=True),
+            ),
+        ),
+        note=lambda parameters: "deprecated, use prefix-cache-scorer with a precise-prefix-cache-producer",
+    ),
+)
