@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -99,7 +100,7 @@ def _signals() -> str:
 def _plugins() -> str:
     lines = ["| type | family | parameters (default) | what it does |", "|---|---|---|---|"]
     for row in (*PLUGIN_TYPES.values(), *DATA_LAYER_TYPES.values()):
-        fields = row.parameters.model_fields.items()
+        fields = [(name, info) for name, info in row.parameters.model_fields.items() if not info.exclude]
         parameters = ", ".join(f"`{info.alias or name}`{_default(info)}" for name, info in fields)
         lines.append(f"| `{row.name}` | {row.family} | {parameters or '–'} | {row.what} |")
     return "\n".join(lines) + "\n"
@@ -129,7 +130,7 @@ def _providers() -> str:
 
 def _default(info: FieldInfo) -> str:
     default = info.get_default(call_default_factory=True)
-    if default in (None, {}, (), PydanticUndefined):
+    if default in (None, {}, (), PydanticUndefined) or isinstance(default, BaseModel):
         return ""
     return f" {str(default).lower() if isinstance(default, bool) else default}"
 

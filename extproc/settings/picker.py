@@ -141,19 +141,20 @@ class EndpointPickerConfig(Section):
 
 DEFAULT_PICKER: Final = EndpointPickerConfig.model_validate(
     {
-        "plugins": [{"type": "queue-scorer"}, {"type": "kv-cache-utilization-scorer"}],
+        "plugins": [{"type": "queue-scorer"}, {"type": "kv-cache-utilization-scorer"}, {"type": "prefix-cache-scorer"}],
         "schedulingProfiles": [
             {
                 "name": "default",
                 "plugins": [
                     {"pluginRef": "queue-scorer", "weight": 2},
                     {"pluginRef": "kv-cache-utilization-scorer", "weight": 2},
+                    {"pluginRef": "prefix-cache-scorer", "weight": 3},
                 ],
             }
         ],
     }
 )
-"""Upstream's default without its prefix-cache-scorer."""
+"""Upstream's default."""
 
 
 _ON_BY_DEFAULT: Final = "haPopulateNonLeaderDatastore"

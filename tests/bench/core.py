@@ -22,6 +22,7 @@ from extproc.stages import AdmitByPriority, ModelHeaders, PickEndpoint, PoolOfEn
 from extproc.traffic import PoolTables, Route, RouteTable
 from extproc.transport.codec import Encoder
 from extproc.transport.session import Session
+from tests.bench.configs import LOAD_ONLY
 from tests.bench.recorded import MODEL, STREAMS
 from tests.bench.table import Row
 
@@ -57,8 +58,8 @@ def directors() -> dict[str, Director]:
 
     rewrites, admission = RewriteMetrics(instruments), AdmissionMetrics(instruments)
 
-    def picking(*, required: bool) -> list[Stage]:
-        blueprint = build_scheduler(DEFAULT_PICKER)
+    def picking(config: EndpointPickerConfig, *, required: bool) -> list[Stage]:
+        blueprint = build_scheduler(config)
         pool = PoolOfEndpoints(make_store(10), *blueprint.pool(random.random, time.monotonic), PoolTables().traffic)
         pools = {"bench": pool}
         return [
@@ -68,10 +69,12 @@ def directors() -> dict[str, Director]:
         ]
 
     routes = RouteToPool(Live(RouteTable([Route((MODEL,), "bench")])), 0)
+    plain = EndpointPickerConfig.model_validate(LOAD_ONLY)
     return {
         "router": Director([ModelHeaders(router)], streams, router_metrics=router),
-        "picker": Director(picking(required=True), streams),
-        "gateway": Director([ModelHeaders(router), routes, *picking(required=False)], streams, router_metrics=router),
+        "picker": Director(picking(plain, required=True), streams),
+        "picker, default config": Director(picking(DEFAULT_PICKER, required=True), streams),
+        "gateway": Director([ModelHeaders(router), routes, *picking(plain, required=False)], streams, router_metrics=router),
     }
 
 

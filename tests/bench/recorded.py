@@ -78,6 +78,10 @@ def answer_messages(chunks: int) -> list[bytes]:
 
 
 STREAMS = {"1 KB": request_messages(chat_body(800)), "100 KB": request_messages(chat_body(100_000))}
-LARGE = {"1 MB": request_messages(chat_body(1_000_000))}
+LARGE = {
+    "4 KB": request_messages(chat_body(3_800)),
+    "400 KB": request_messages(chat_body(400_000)),
+    "1 MB": request_messages(chat_body(1_000_000)),
+}
 TOKENS = [*request_messages(chat_body(800)), *answer_messages(100)]
 """1 KB, and an answer of a hundred tokens that is sent to us."""

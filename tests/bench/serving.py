@@ -15,7 +15,7 @@ from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, Rewri
 from extproc.observability.serving import LimitMetrics, ServingMetrics
 from extproc.request import KeyFinder
 from extproc.scheduling import build_scheduler
-from extproc.settings.picker import DEFAULT_PICKER
+from extproc.settings.picker import EndpointPickerConfig
 from extproc.stages import (
     AdmitByPriority,
     FindEndpoint,
@@ -38,6 +38,7 @@ from extproc.traffic import (
     ServingEndpoint,
     TrafficTable,
 )
+from tests.bench.configs import LOAD_ONLY
 from tests.bench.core import make_store, measure_us, stream_runner
 from tests.bench.recorded import MODEL, STREAMS
 from tests.bench.table import Row
@@ -59,7 +60,7 @@ def _endpoint(name: str, entities: int) -> ServingEndpoint:
 def _gateway(table: TrafficTable) -> Director:
     instruments = Instruments()
     router, picker = RouterMetrics(instruments), PickerMetrics(instruments)
-    blueprint = build_scheduler(DEFAULT_PICKER)
+    blueprint = build_scheduler(EndpointPickerConfig.model_validate(LOAD_ONLY))
     pool = PoolOfEndpoints(make_store(10), *blueprint.pool(random.random, time.monotonic), PoolTables().traffic)
     pools, live, keys = {"bench": pool}, Live(table), KeyFinder([_KEY_HEADER])
     stages: list[Stage] = [

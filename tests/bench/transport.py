@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.bench.configs import LOAD_ONLY, LOAD_ONLY_TEXT
 from tests.bench.processes import Server, replay, server
 from tests.bench.recorded import LARGE, MODEL, STREAMS, frames
 from tests.bench.table import Row
@@ -29,7 +30,9 @@ class Shape(NamedTuple):
 _SHAPES: Mapping[str, Shape] = {
     "1 KB": Shape(6000),
     "1 KB, one at a time": Shape(3000, 1, 1),
+    "4 KB": Shape(4000),
     "100 KB": Shape(2000),
+    "400 KB": Shape(400),
     "1 MB, 4 at a time": Shape(200, 4, 1),
     "1 MB": Shape(200),
 }
@@ -42,6 +45,8 @@ BUDGETS: Mapping[tuple[str, str], float] = {
     ("picker", "1 KB"): 0.3,
     ("gateway", "1 KB"): 0.35,
     ("picker", "100 KB"): 0.5,
+    ("default picker", "4 KB"): 0.2,
+    ("default picker", "400 KB"): 0.35,
     ("gateway", "100 KB"): 0.5,
     **{("router on grpcio", size): 1.3 for size in ("1 KB", "100 KB")},
     **{("picker on grpcio", size): 1.5 for size in ("1 KB", "100 KB")},
@@ -61,6 +66,7 @@ def all_servers() -> Iterator[dict[str, Server]]:
             "kind": "Gateway",
             "pools": [{"name": "bench", "endpoints": {"static": endpoints}}],
             "routes": [{"models": [MODEL], "pool": "bench"}],
+            "scheduling": LOAD_ONLY,
         }
         (folder / "gateway.yaml").write_text(json.dumps(config))
         running = {
@@ -71,7 +77,9 @@ def all_servers() -> Iterator[dict[str, Server]]:
             flags = (*PLAIN, "--transport", transport)
             running[f"router{suffix}"] = stack.enter_context(server("extproc", "bbr", *flags))
             picker = ("extproc", "epp", *flags, "--endpoints", ",".join(endpoints))
-            running[f"picker{suffix}"] = stack.enter_context(server(*picker, until="ready"))
+            plain = (*picker, "--config-text", LOAD_ONLY_TEXT)
+            running[f"picker{suffix}"] = stack.enter_context(server(*plain, until="ready"))
+            running[f"default picker{suffix}"] = stack.enter_context(server(*picker, until="ready"))
             gateway = ("extproc", "gateway", *flags, "--config-file", str(folder / "gateway.yaml"))
             running[f"gateway{suffix}"] = stack.enter_context(server(*gateway, until="ready"))
         yield running

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import pytest
 
-from extproc.demo.errors import DemoError
 from tests.e2e.parts import call, until
 from tests.k8s.api import Object
 from tests.k8s.cluster import ROOT, Cluster
@@ -25,7 +24,6 @@ FIRST_IN_PLACE: Final = "v1.0"
 """Charts before make an InferencePool of v1alpha2 of another group."""
 RELEASE: Final = "mine"
 LABELS: Final = ["--set=inferencePool.modelServers.matchLabels.app=vllm"]
-PICKER: Final = ROOT / "docs" / "kubernetes" / "manifests" / "upstream-picker.values.yaml"
 COMMANDS: Final = {"body-based-routing": "bbr", "inferencepool": "epp", "standalone": "epp"}
 PORTS: Final = {
     "bbr": ["--grpc-port=9004", "--grpc-health-port=9005", "--metrics-port=9090"],
@@ -106,25 +104,12 @@ def only_the_image(release: Release) -> str:
 @IN_PLACE
 def test_only_the_image(release: Release, tmp_path: Path) -> None:
     """Way 1: upstream's release with its chart, arguments and rights, and our image in it."""
-    config = [] if release.command == "bbr" else [f"--values={PICKER}"]
-    release.helm("install", RELEASE, release.upstream, *release.needed, *config)
+    release.helm("install", RELEASE, release.upstream, *release.needed)
     name = only_the_image(release)
     with release.pod(tmp_path) as pods:
         page = f"http://{pods[0].address}:{pods[0].port(9090)}"
         until(lambda: call(page, "/readyz").status == 200, within_s=20, what="it is ready")  # the router's chart has no probes
         at_work(pods, name)
-
-
-def test_upstreams_default_config_is_refused_by_name(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
-    """Why way 1 has a values file for the picker."""
-    release = Release(cluster, namespace, CHARTS / "v1.5.0" / "inferencepool")
-    release.helm("install", RELEASE, release.upstream, *release.needed)
-    only_the_image(release)
-    try:
-        with pytest.raises(DemoError, match="'prefix-cache-scorer'"), release.pod(tmp_path):
-            pass
-    finally:
-        release.helm("uninstall", RELEASE)
 
 
 @IN_PLACE

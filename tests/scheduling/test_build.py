@@ -85,11 +85,12 @@ def test_upstreams_config(version: str) -> None:
     assert len(choose(chooser, candidates(3)).positions) == 2
 
 
-def test_the_default_is_queue_and_kv_cache_twice() -> None:
+def test_the_default_is_upstreams() -> None:
     blueprint = build_scheduler(DEFAULT_PICKER)
     assert list(blueprint.profile.scorers) == [
         ("queue-scorer", 2),
         ("kv-cache-utilization-scorer", 2),
+        ("prefix-cache-scorer", 3),
     ]
     assert len(choose(blueprint.scheduler(seeded()), candidates(3)).positions) == 1
 

@@ -188,14 +188,14 @@ class TestPickEndpoint:
         told = explained(deployment.picker(), request())
         assert (told["pool"], told["profile"], told["fail_open"]) == ("p", "default", False)
         assert told["picked"] == [B]
-        assert told["weights"] == {"queue-scorer": 2, "kv-cache-utilization-scorer": 2}
+        assert told["weights"] == {"queue-scorer": 2, "kv-cache-utilization-scorer": 2, "prefix-cache-scorer": 3}
         assert told["left_out"] == ["10.0.0.3:8000"]
         assert [row["endpoint"] for row in told["candidates"]] == [B, A]
         assert told["candidates"][1] == {
             "endpoint": A,
             "name": A,
             "signals": {"waiting": 2, "running": 1, "kv_usage": 0.5, "in_flight": 0},
-            "points": {"queue-scorer": 0, "kv-cache-utilization-scorer": 0.5},
+            "points": {"queue-scorer": 0, "kv-cache-utilization-scorer": 0.5, "prefix-cache-scorer": 0.0},
             "total": 1,
             "trial": False,
         }

@@ -7,6 +7,7 @@ kind: EndpointPickerConfig
 plugins:
   - type: queue-scorer
   - type: kv-cache-utilization-scorer
+  - type: prefix-cache-scorer
   - type: metrics-data-source
     parameters:
       scheme: {{ .source.scheme }}
@@ -20,4 +21,5 @@ schedulingProfiles:
     plugins:
       - {pluginRef: queue-scorer, weight: 2}
       - {pluginRef: kv-cache-utilization-scorer, weight: 2}
+      - {pluginRef: prefix-cache-scorer, weight: 3}
 {{- end }}
