@@ -41,10 +41,21 @@ The HTTP statuses follow llm-d router's table (reference: its `errors` package);
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, Final
 
 SERVING_ENDPOINTS: Final = b"/serving-endpoints/"
 """Paths below it are Databricks' query API, and so are the errors there."""
+
+
+def listed(names: Iterable[str], none: str = "none") -> str:
+    """Names for a message: the first twenty, and how many more there are; `none` when there are none."""
+    there = list(names)
+    more = len(there) - _LISTED
+    return ", ".join(there[:_LISTED]) + (f" and {more} more" if more > 0 else "") if there else none
+
+
+_LISTED: Final = 20
 
 
 class ExtProcError(Exception):

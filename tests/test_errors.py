@@ -42,6 +42,7 @@ from extproc.errors import (
     UnknownServedEntity,
     UnreadableBody,
     Untranslatable,
+    listed,
 )
 from extproc.names import DROPPED_REASON_HEADER
 from extproc.transport.session import reply_of
@@ -146,3 +147,17 @@ def test_somebody_else_is_left() -> None:
     error = NoEndpoints("none")
     error.falls_back = True
     assert ("x-extproc-next-entity", "1") in reply_of(error).headers
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        ([], "none"),
+        (["a"], "a"),
+        ([f"m{n}" for n in range(20)], ", ".join(f"m{n}" for n in range(20))),
+        ([f"m{n}" for n in range(23)], ", ".join(f"m{n}" for n in range(20)) + " and 3 more"),
+    ],
+)
+def test_names_for_a_message(names: list[str], shown: str) -> None:
+    assert listed(names) == shown
+    assert listed(iter(names)) == shown

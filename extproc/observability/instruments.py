@@ -123,6 +123,11 @@ class Family(Generic[Child]):
         """Forget a child, e.g. of an endpoint that left."""
         self._children.pop(values, None)
 
+    def keep(self, keeps: Callable[[tuple[str, ...]], bool]) -> None:
+        """Forget the children of all label values but those of which `keeps` is true."""
+        for values in [values for values in self._children if not keeps(values)]:
+            del self._children[values]
+
     def collect(self) -> Metric:
         return self._metric(list(self._children.items()))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from extproc.observability.instruments import UNBOUNDED, Instruments, Value
+from extproc.observability.instruments import UNBOUNDED, Instruments
 
 _CLASSES: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 
@@ -28,28 +28,18 @@ class LimitMetrics:
             most=UNBOUNDED,
         )
 
-        self._limits: set[tuple[str, str, str]] = set()
-        self._users: set[tuple[str, str]] = set()
-
     def refused(self, endpoint: str, key: str, what: str) -> None:
-        self._limits.add((endpoint, key, what))
         self._refused.child(endpoint, key, what).value += 1
 
     def used(self, endpoint: str, entity: str, prompt: int, completion: int) -> None:
-        self._users.add((endpoint, entity))
         self._tokens.child(endpoint, entity, "prompt").value += prompt
         self._tokens.child(endpoint, entity, "completion").value += completion
 
     def keep(self, entities: Collection[tuple[str, str]]) -> None:
         """Forget what was counted of all entities but these (endpoint, entity), and of endpoints without any."""
         endpoints = {endpoint for endpoint, _ in entities}
-        for limit in [limit for limit in self._limits if limit[0] not in endpoints]:
-            self._limits.discard(limit)
-            self._refused.remove(*limit)
-        for used in [used for used in self._users if used not in entities]:
-            self._users.discard(used)
-            for kind in ("prompt", "completion"):
-                self._tokens.remove(*used, kind)
+        self._refused.keep(lambda labels: labels[0] in endpoints)
+        self._tokens.keep(lambda labels: labels[:2] in entities)
 
 
 class ServingMetrics:
@@ -69,31 +59,17 @@ class ServingMetrics:
             ["serving_endpoint", "served_entity", "code"],
             most=UNBOUNDED,
         )
-        self._decided: dict[tuple[str, str, str], Value] = {}
-        self._ended: dict[tuple[str, str, int], Value] = {}
 
     def decided(self, endpoint: str, entity: str, reason: str) -> None:
         """An entity was chosen, and the decision goes out."""
-        key = (endpoint, entity, reason)
-        child = self._decided.get(key)
-        if child is None:
-            child = self._decided[key] = self._requests.child(endpoint, entity, reason)
-        child.value += 1
+        self._requests.child(endpoint, entity, reason).value += 1
 
     def ended(self, endpoint: str, entity: str, status: int) -> None:
         """The request is over; `status` is 0 when it had no answer."""
         group = status // 100 if 100 <= status < 600 else 0
-        key = (endpoint, entity, group)
-        child = self._ended.get(key)
-        if child is None:
-            child = self._ended[key] = self._responses.child(endpoint, entity, _CLASSES[group])
-        child.value += 1
+        self._responses.child(endpoint, entity, _CLASSES[group]).value += 1
 
     def keep(self, entities: Collection[tuple[str, str]]) -> None:
         """Forget what was counted of all entities but these (endpoint, entity)."""
-        for decided in [key for key in self._decided if key[:2] not in entities]:
-            del self._decided[decided]
-            self._requests.remove(*decided)
-        for ended in [key for key in self._ended if key[:2] not in entities]:
-            del self._ended[ended]
-            self._responses.remove(ended[0], ended[1], _CLASSES[ended[2]])
+        self._requests.keep(lambda labels: labels[:2] in entities)
+        self._responses.keep(lambda labels: labels[:2] in entities)

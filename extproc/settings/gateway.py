@@ -31,8 +31,9 @@ from typing import Any, Final, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
+from extproc.errors import listed
 from extproc.names import INVOCATIONS
-from extproc.settings.base import Section, SettingsError, few, shown, validate
+from extproc.settings.base import Section, SettingsError, shown, validate
 from extproc.settings.document import Document, load_document
 from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, picker_config
 from extproc.settings.selection import check_labels, check_ports
@@ -206,10 +207,10 @@ def gateway_parts(document: Document) -> GatewayParts:
     names, default = _names(value.get("pools")), value.get("defaultPool")
     problems += _references(pools, routes, names)
     if isinstance(default, str) and names is not None and default not in names:
-        there = ", ".join(few(sorted(names), 20))
+        there = listed(sorted(names))
         problems.append(f"defaultPool: no pool is called {shown(default)} (there are: {there})")
-    listed, common = value.get("servingEndpoints"), value.get("scheduling")
-    problems += read_all(listed if isinstance(listed, list) else (), "servingEndpoints")[1]
+    declared, common = value.get("servingEndpoints"), value.get("scheduling")
+    problems += read_all(declared if isinstance(declared, list) else (), "servingEndpoints")[1]
     return GatewayParts(
         pools,
         routes,
@@ -263,10 +264,10 @@ def _references(pools: Mapping[int, PoolSpec], routes: Mapping[int, RouteSpec], 
             problems.append(f"pools[{index}].name: {shown(pool.name)} is used twice")
         seen.add(pool.name)
     owner: dict[str, str] = {}
-    listed: dict[tuple[str, str], str] = {}
+    entities: dict[tuple[str, str], str] = {}
     for index, route in routes.items():
         if names is not None and route.pool not in names:
-            there = ", ".join(few(sorted(names), 20))
+            there = listed(sorted(names))
             problems.append(f"routes[{index}].pool: no pool is called {shown(route.pool)} (there are: {there})")
         for at, model in enumerate(route.models):
             path = f"routes[{index}].models[{at}]"
@@ -276,8 +277,8 @@ def _references(pools: Mapping[int, PoolSpec], routes: Mapping[int, RouteSpec], 
         for at, entity in enumerate(route.entities):
             path = f"routes[{index}].entities[{at}]"
             key = (entity.name, entity.version)
-            if key in listed:
+            if key in entities:
                 version = f" with version {shown(entity.version)}" if entity.version else " without a version"
-                problems.append(f"{path}: {shown(entity.name)}{version} is already listed by {listed[key]}")
-            listed.setdefault(key, path)
+                problems.append(f"{path}: {shown(entity.name)}{version} is already listed by {entities[key]}")
+            entities.setdefault(key, path)
     return problems

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from extproc.domain import InferenceRequest
-from extproc.errors import UnknownEndpoint
+from extproc.errors import UnknownEndpoint, listed
 from extproc.live import Live
 from extproc.stages.draft import Draft
 from extproc.stages.stage import NO_HOOKS, Step
 from extproc.traffic import AdapterMap, RouteTable, TrafficTable
 
 SERVING_PATH: Final = "/serving-endpoints/"
-_LISTED: Final = 20
 
 
 class FindEndpoint:
@@ -52,6 +51,5 @@ class FindEndpoint:
         routes = self._routes.value
         if routes.has(model) or routes.has(self._adapters.value.base_of(model)):
             return
-        names = [endpoint.name for endpoint in table]
-        shown = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
-        raise UnknownEndpoint(f"Endpoint with name '{model[:100]}' does not exist. There are: {shown or 'none'}", param="model")
+        there = listed([endpoint.name for endpoint in table])
+        raise UnknownEndpoint(f"Endpoint with name '{model[:100]}' does not exist. There are: {there}", param="model")

@@ -7,13 +7,11 @@ lists is a model's own name, and its version is a label.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from extproc.errors import UnknownModel
+from extproc.errors import UnknownModel, listed
 from extproc.names import INVOCATIONS
 from extproc.traffic.routes import RouteTable
-
-_LISTED: Final = 20
 
 
 class UnknownEntity(ValueError):
@@ -80,10 +78,7 @@ class Catalog:
 
     def listed(self) -> str:
         """The entities and models for people to read, shortened when there are many."""
-        names = [*self._versions, *(model for model in self._routes.models if model not in self._versions)]
-        shown = ", ".join(names[:_LISTED])
-        more = len(names) - _LISTED
-        return f"{shown} and {more} more" if more > 0 else shown or "none"
+        return listed([*self._versions, *(model for model in self._routes.models if model not in self._versions)])
 
     def __repr__(self) -> str:
         return f"<Catalog {len(self._versions)} entities, {len(self._routes.models)} models>"

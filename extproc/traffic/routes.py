@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from extproc.errors import UnknownModel
-
-_LISTED = 20
+from extproc.errors import UnknownModel, listed
 
 
 class Route(NamedTuple):
@@ -50,9 +48,7 @@ class RouteTable:
 
     def listed(self) -> str:
         """The models for people to read, shortened when there are many."""
-        shown = ", ".join(self.models[:_LISTED])
-        more = len(self.models) - _LISTED
-        return f"{shown} and {more} more" if more > 0 else shown
+        return listed(self.models)
 
     def __repr__(self) -> str:
         return f"<RouteTable {len(self.models)} models>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from extproc.observability.instruments import Instruments
-from extproc.observability.serving import ServingMetrics
+from extproc.observability.serving import LimitMetrics, ServingMetrics
 from tests.fakes.page import counted
 
 
@@ -29,3 +29,16 @@ def test_a_status_that_is_none_has_its_place() -> None:
     name = "extproc_serving_responses_total"
     codes = {key.split('"')[1]: value for key, value in counted(instruments, name).items()}
     assert codes == {"none": 3, "1xx": 1, "2xx": 1, "3xx": 1, "4xx": 1, "5xx": 1}
+
+
+def test_limits_of_endpoints_that_are_gone_are_forgotten() -> None:
+    instruments = Instruments()
+    metrics = LimitMetrics(instruments)
+    for endpoint in ("old", "new"):
+        metrics.refused(endpoint, "user", "calls")
+        metrics.used(endpoint, "a", 3, 4)
+    metrics.used("new", "b", 5, 6)
+    metrics.keep({("new", "a")})
+    name = "extproc_serving_rate_limited_total"
+    assert counted(instruments, name) == {f'{name}{{key="user",serving_endpoint="new",what="calls"}}': 1}
+    assert sum(counted(instruments, "extproc_serving_tokens_total").values()) == 7

@@ -58,3 +58,15 @@ def test_the_same_name_and_version_twice() -> None:
 def test_a_path_that_is_none(path: str) -> None:
     (problem,) = problems(route({"name": "A", "path": path}))
     assert "routes[0].entities[0].path: expected a path that begins with /" in problem
+
+
+def test_a_pool_that_is_none_of_many() -> None:
+    """The message lists the first ones, and says how many there are besides."""
+    document = yaml.safe_load(config({"models": ["a"], "pool": "other"}))
+    pool = document["pools"][0]
+    document["pools"] = [{**pool, "name": f"p{number:02}"} for number in range(25)]
+    with pytest.raises(SettingsError) as error:
+        load_gateway_config(yaml.safe_dump(document))
+    (problem,) = error.value.problems
+    assert "routes[0].pool: no pool is called 'other' (there are: p00, p01, " in problem
+    assert problem.endswith(", p19 and 5 more)")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from extproc.errors import listed
 from extproc.settings.base import SettingsError, few, shown
 from extproc.settings.serving.entities import default_name
 from extproc.settings.serving.fields import MOST_ENTITIES, said
@@ -132,7 +133,7 @@ def _as_given(
     often = Counter(names)
     for share, name in zip(shares, names, strict=True):
         if name not in percentages:
-            words = f"got {shown(share.entity)}; expected one of the endpoint's served entities: {_listed(percentages)}"
+            words = f"got {shown(share.entity)}; expected one of the endpoint's served entities: {listed(percentages)}"
             problems.say(f"{share.path}.served_entity_name", words)
         elif often[name] > 1:
             problems.say(
@@ -144,7 +145,3 @@ def _as_given(
     if total != 100:
         each = " + ".join(str(share.percentage) for share in shares[:20]) + (" + ..." if len(shares) > 20 else "")
         problems.say(routes, f"got {each} = {total}; expected shares that add up to 100")
-
-
-def _listed(names: Mapping[str, int]) -> str:
-    return ", ".join(list(names)[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
