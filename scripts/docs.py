@@ -1,10 +1,12 @@
 """Write the generated parts of the docs, or check that they are current (`--check`).
 
-A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`.
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. The JSON schema of a picker's config is made as a
+whole.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from extproc.api.application import ALL
+from extproc.app.checking import picker_schema
 from extproc.app.pools import DATA_LAYER_TYPES
 from extproc.cli.options import env_of, flag_of, is_hidden, shown_default
 from extproc.domain import SIGNALS
@@ -27,6 +30,7 @@ from extproc.settings.commands import SERVERS
 from extproc.transport.h2 import table as h2_table
 
 ROOT = Path(__file__).resolve().parent.parent
+_SCHEMA = "docs/schema/endpoint-picker-config.json"
 _PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -168,10 +172,10 @@ def main() -> int:
         print(f"usage: .venv/bin/python scripts/docs.py [--check]\n\n{__doc__}")
         return 0
     stale = []
-    for path in sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]):
-        text = path.read_text()
-        wanted = render(text)
-        if wanted != text:
+    pages = {path: render(path.read_text()) for path in sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"])}
+    pages[ROOT / _SCHEMA] = json.dumps(picker_schema(), indent=1, ensure_ascii=False) + "\n"
+    for path, wanted in pages.items():
+        if not path.exists() or wanted != path.read_text():
             stale.append(path.relative_to(ROOT))
             if "--check" not in sys.argv:
                 path.write_text(wanted)

@@ -105,10 +105,8 @@ def pool_parts(
     except SettingsError as error:
         problems += error.problems
     if config is not None and blueprint is not None:
-        source = _only(blueprint, MetricsSourceSettings, prefix, problems) or source
-        core = _only(blueprint, CoreMetricsSettings, prefix, problems) or CoreMetricsSettings()
+        source, engines = pages_of(blueprint, prefix, problems)
         try:
-            engines = Engines(core, path=prefix)
             discovery = _discovery(config, blueprint, prefix)
             fetcher = HttpFetcher(source)
         except SettingsError as error:
@@ -129,6 +127,18 @@ def pool_parts(
     if problems or blueprint is None or engines is None or fetcher is None:
         raise SettingsError(problems)
     return PoolParts(blueprint, engines, source, fetcher, targets, discovery, kubernetes)
+
+
+def pages_of(blueprint: Blueprint, prefix: str, problems: list[str]) -> tuple[MetricsSourceSettings, Engines | None]:
+    """Where an endpoint's page is, and in which words it speaks; None for words that nobody knows. What is wrong goes to
+    `problems`. Reads no files."""
+    source = _only(blueprint, MetricsSourceSettings, prefix, problems) or MetricsSourceSettings()
+    core = _only(blueprint, CoreMetricsSettings, prefix, problems) or CoreMetricsSettings()
+    try:
+        return source, Engines(core, path=prefix)
+    except SettingsError as error:
+        problems += [p if p.startswith(prefix) else prefix + p for p in error.problems]
+    return source, None
 
 
 def _only(blueprint: Blueprint, kind: type[Parameters], prefix: str, problems: list[str]) -> Parameters | None:

@@ -16,6 +16,7 @@ _COMMANDS = {
     "epp": "Endpoint picker of one pool, behind an InferencePool or a standalone Envoy.",
     "gateway": "Both stages on one stream: model to pool to endpoint.",
     "sim": "A simulated vLLM server.",
+    "check": "Whether configs and objects are right, and what there will be.",
     "health": "Ask the server of this container whether it is ready.",
     "demo": "A real Envoy, the gateway and simulated pools, on this machine.",
 }

@@ -11,7 +11,7 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from extproc.files.problems import Unusable
 
@@ -59,9 +59,19 @@ class Metavar(NamedTuple):
     text: str
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration_s), Metavar("DURATION")]
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration_s),
+    Metavar("DURATION"),
+    WithJsonSchema({"type": ["string", "integer"], "description": "A duration in Go's syntax, such as 50ms or 1m30s."}),
+]
 """Seconds, written as in Go."""
-Size = Annotated[int, BeforeValidator(parse_size_bytes), Metavar("SIZE")]
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size_bytes),
+    Metavar("SIZE"),
+    WithJsonSchema({"type": ["string", "integer"], "description": "Bytes as a quantity of Kubernetes, such as 64Mi."}),
+]
 """Bytes, written as a Kubernetes quantity."""
 FileMode = Annotated[int, BeforeValidator(parse_file_mode), Metavar("MODE")]
 """Permissions of a file."""

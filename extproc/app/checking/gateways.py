@@ -1,0 +1,42 @@
+"""A gateway's file: its form, and the picker config of each of its pools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from extproc.app.checking.picker import Checked, check_config
+from extproc.discovery.static import parse_targets
+from extproc.scheduling.plugins.base import PluginType
+from extproc.settings.base import SettingsError
+from extproc.settings.document import Document
+from extproc.settings.gateway import GatewayParts, gateway_parts, scheduling_of
+
+
+def check_gateway(document: Document, *, types: Mapping[str, PluginType], allow_missing: bool = False) -> Checked:
+    """`described` has what there will be for each pool, by name."""
+    config = gateway_parts(document)
+    problems, warnings = list(config.problems), list[str]()
+    pools: dict[str, Any] = {}
+    for index, spec in config.pools.items():
+        try:
+            picker, where, told = scheduling_of(config.scheduling, spec, index)
+            parse_targets(list(spec.endpoints.static or ()), path=f"pools[{index}].endpoints.static")
+        except SettingsError as error:
+            problems += [problem for problem in error.problems if problem not in problems]
+            continue
+        found = check_config(picker, told, where, types=types, allow_missing=allow_missing)
+        # A common `scheduling` is checked once for each pool; what is wrong with it is said once.
+        problems += [problem for problem in found.problems if problem not in problems]
+        warnings += [warning for warning in found.warnings if warning not in warnings]
+        pools[spec.name] = found.described
+    routed = {route.pool for route in config.routes.values()}
+    for index, spec in config.pools.items():
+        if spec.name not in routed:
+            warnings.append(f"pools[{index}]: no route leads to pool {spec.name!r}")
+    return Checked(problems, warnings, _notes(config), None if problems else {"pools": pools})
+
+
+def _notes(config: GatewayParts) -> list[str]:
+    files = [config.adapters_file, config.serving_endpoints_file, *(pool.endpoints.file for pool in config.pools.values())]
+    return [f"the file {file} is not read here" for file in files if file is not None]
