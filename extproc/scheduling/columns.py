@@ -5,6 +5,7 @@ NaN is unknown and always scores 0: an endpoint of which nothing is known is not
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import nlargest
 from typing import TYPE_CHECKING, cast
 
@@ -73,6 +74,76 @@ def busyness(column: Column, idle: float, most: float) -> Column:
     scores = (high - column) * (most / high)
     scores[column <= idle] = 1.0
     return cast(Column, scores)
+
+
+def less_waiting(column: Column, threshold: float) -> Column:
+    """0.5 * (1 - min(x, threshold) / threshold); 0 for the unknown."""
+    if isinstance(column, list):
+        return [0.5 * (1.0 - min(value, threshold) / threshold) if value == value else 0.0 for value in column]
+    import numpy as np
+
+    scores = 0.5 * (1.0 - np.minimum(column, threshold) / threshold)
+    scores[scores != scores] = 0.0
+    return cast(Column, scores)
+
+
+def at_most(column: Column, most: float) -> list[int] | None:
+    """Positions of what is at most that, and of the unknown; None when that is all."""
+    if isinstance(column, list):
+        kept = [position for position, value in enumerate(column) if not value > most]
+    else:
+        kept = (~(column > most)).nonzero()[0].tolist()
+    return kept if len(kept) < len(column) else None
+
+
+def below(column: Column, bound: float) -> list[int]:
+    """Positions of what is known and less than that."""
+    if isinstance(column, list):
+        return [position for position, value in enumerate(column) if value < bound]
+    return (column < bound).nonzero()[0].tolist()
+
+
+def with_room(waiting: Column, kv_usage: Column, most: float, fullest: float) -> list[int]:
+    """Positions of those with less than both, as far as one of the two is known."""
+    if isinstance(waiting, list):
+        return [
+            position
+            for position, (queue, used) in enumerate(zip(waiting, kv_usage, strict=True))
+            if not (queue >= most or used >= fullest) and (queue == queue or used == used)
+        ]
+    used_of = cast("NDArray[np.float64]", kv_usage)
+    room = ~((waiting >= most) | (used_of >= fullest)) & ((waiting == waiting) | (used_of == used_of))
+    kept: list[int] = room.nonzero()[0].tolist()
+    return kept
+
+
+def least(column: Column, parts: int) -> list[int] | None:
+    """Positions of what is in the first of as many equal parts of the range of the known; None for all, and when none is known.
+
+    The unknown are not among them.
+    """
+    if isinstance(column, list):
+        known = [value for value in column if value == value]
+        if not known:
+            return None
+        low = min(known)
+        bound = low + (max(known) - low) / parts
+        kept = [position for position, value in enumerate(column) if value <= bound]
+    else:
+        import numpy as np
+
+        low = float(np.fmin.reduce(column))
+        if low != low:
+            return None
+        bound = low + (float(np.fmax.reduce(column)) - low) / parts
+        kept = (column <= bound).nonzero()[0].tolist()
+    return kept if len(kept) < len(column) else None
+
+
+def both(one: Sequence[int], other: Sequence[int]) -> list[int]:
+    """What is in both, in the order of the first."""
+    among = set(other)
+    return [position for position in one if position in among]
 
 
 def add_weighted(total: Column, column: Column, weight: float) -> Column:

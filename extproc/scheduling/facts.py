@@ -21,6 +21,9 @@ PEER: Final = "peer"
 be near it. The handler writes it between two profiles; it is not there in the first one."""
 
 
+TOPOLOGY: Final = "topology"
+
+
 class Prompt(NamedTuple):
     """Of the kind `prompt`: what is sent to the model."""
 

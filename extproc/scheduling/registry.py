@@ -10,10 +10,13 @@ from extproc.scheduling import saturation
 from extproc.scheduling.plugins import (
     accepted,
     conformance,
+    context_length,
     deciders,
     disagg,
     handlers,
     labels,
+    load_filters,
+    lora,
     pickers,
     prefix,
     ranks,
@@ -21,6 +24,8 @@ from extproc.scheduling.plugins import (
     scorers,
     session_ids,
     sessions,
+    topology,
+    tree,
 )
 from extproc.scheduling.plugins.base import PluginType
 from extproc.scheduling.plugins.missing import MISSING
@@ -31,6 +36,11 @@ _MODULES: Final[Sequence[ModuleType]] = (
     session_ids,
     labels,
     rollout,
+    load_filters,
+    lora,
+    tree,
+    topology,
+    context_length,
     conformance,
     pickers,
     prefix,

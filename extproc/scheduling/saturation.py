@@ -11,8 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from extproc.candidates import Candidates
 from extproc.domain import Reading
-from extproc.scheduling.plugins.base import DETECTOR, PluginType
+from extproc.scheduling import columns
+from extproc.scheduling.cycle import Cycle
+from extproc.scheduling.plugins.base import DETECTOR, FILTER, PluginType
+from extproc.scheduling.plugins.load_filters import with_trial
 from extproc.scheduling.plugins.parameters import ConcurrencyParameters, UtilizationParameters
 
 FULL: Final = 1.0
@@ -30,13 +34,27 @@ class SaturationDetector(Protocol):
 
 
 class UtilizationDetector:
-    """`utilization-detector`."""
+    """`utilization-detector`. As a filter it keeps who has room by the projected queue, which tells endpoints apart between two
+    pages; all when nobody has. Of whom nothing is known is left out, unless it is its turn to be tried."""
 
-    def __init__(self, queue: int = 5, kv_usage: float = 0.8, stale_after_s: float = STALE_AFTER_S) -> None:
-        """An endpoint is full at so many waiting requests, or so large a share of its KV cache."""
+    fixed = False
+    by_load = True
+
+    def __init__(
+        self, queue: int = 5, kv_usage: float = 0.8, stale_after_s: float = STALE_AFTER_S, headroom: float = 0.0
+    ) -> None:
+        """An endpoint is full at so many waiting requests, or so large a share of its KV cache; as a filter that much more."""
         self._queue = queue
         self._kv_usage = kv_usage
         self._stale_after_s = stale_after_s
+        self._most = queue * (1.0 + headroom)
+        self._fullest = kv_usage * (1.0 + headroom)
+
+    def keep(self, cycle: Cycle, candidates: Candidates) -> Sequence[int] | None:
+        kept = columns.with_room(candidates.waiting, candidates.kv_usage, self._most, self._fullest)
+        if not kept or len(kept) == len(candidates):
+            return None
+        return with_trial(kept, candidates)
 
     def saturation(self, readings: Sequence[Reading]) -> float:
         total = 0.0
@@ -60,6 +78,7 @@ def utilization_detector(parameters: UtilizationParameters, interval_s: float) -
         parameters.queue_depth_threshold,
         parameters.kv_cache_util_threshold,
         stale_after_s(parameters.metrics_staleness_threshold, interval_s),
+        parameters.headroom,
     )
 
 
@@ -69,11 +88,18 @@ def default_detector(interval_s: float) -> SaturationDetector:
 
 
 class ConcurrencyDetector:
-    """`concurrency-detector`."""
+    """`concurrency-detector`. As a filter it keeps who has less in flight, be that nobody."""
 
-    def __init__(self, most: int = 100) -> None:
-        """An endpoint is full at so many requests in flight."""
+    fixed = False
+    by_load = True
+
+    def __init__(self, most: int = 100, headroom: float = 0.0) -> None:
+        """An endpoint is full at so many requests in flight; as a filter that much more, in whole requests."""
         self._most = most
+        self._with_headroom = float(int(most * (1.0 + headroom)))
+
+    def keep(self, cycle: Cycle, candidates: Candidates) -> Sequence[int] | None:
+        return columns.below(candidates.in_flight, self._with_headroom)
 
     def saturation(self, readings: Sequence[Reading]) -> float:
         if not readings:
@@ -88,12 +114,14 @@ TYPES: Final = (
         "mean over endpoints of max(queue / `queueDepthThreshold`, KV usage / `kvCacheUtilThreshold`)",
         UtilizationParameters,
         lambda parameters, kit: utilization_detector(parameters, kit.interval_s),
+        roles=(FILTER,),
     ),
     PluginType(
         "concurrency-detector",
         DETECTOR,
         "requests of ours in flight / (endpoints × `maxConcurrency`)",
         ConcurrencyParameters,
-        lambda parameters, kit: ConcurrencyDetector(parameters.max_concurrency),
+        lambda parameters, kit: ConcurrencyDetector(parameters.max_concurrency, parameters.headroom),
+        roles=(FILTER,),
     ),
 )

@@ -128,6 +128,8 @@ def test_each_scheduler_has_a_state_of_its_own() -> None:
 
 NEEDED: dict[str, str] = {
     "by-label": "{label: role, validValues: [a], allowsNoLabel: true}",
+    "decision-tree-filter": "{current: {pluginRef: told-filter}}",
+    "utilization-filter": "{conditions: [{metric: waiting-queue, maxValue: 3}]}",
     "disaggregatedset-rollout-screener": "{scope: {labelSelector: a=b}, revisionGating: {mode: disabled}}",
     "header-label-affinity-scorer": "{headerName: x-slice, labelKey: slice}",
 }
@@ -142,7 +144,8 @@ TOLD = "{type: told-prompt}, {type: told-match, parameters: {matched: [1, 0], to
 @pytest.mark.parametrize("kind", sorted(name for name, plugin in PLUGIN_TYPES.items() if plugin.make))
 def test_every_type_can_be_made(kind: str) -> None:
     profiles = f"\nschedulingProfiles: [{PROFILES[kind]}]" if kind in PROFILES else ""
-    chooser = scheduler_of(f"plugins: [{{type: {kind}, parameters: {NEEDED.get(kind, '{}')}}}, {TOLD}]{profiles}")
+    listed = f"{{type: {kind}, parameters: {NEEDED.get(kind, '{}')}}}, {TOLD}, {{name: told-filter, type: low-queue-filter}}"
+    chooser = scheduler_of(f"plugins: [{listed}]{profiles}")
     labels = [{"llm-d.ai/role": "encode-prefill"}] * 2 if kind in BY_ROLE else []
     pool = candidates(waiting=[1, 2], running=[1, 2], kv_usage=[0.1, 0.2], labels=labels)
     assert choose(chooser, pool).positions

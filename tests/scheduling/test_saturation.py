@@ -182,10 +182,12 @@ class TestWhichDetector:
         _, warnings = load_picker_config("saturationDetector: {queueDepthThreshold: 10}")
         assert warnings == ["saturationDetector: deprecated, use flowControl.saturationDetector.pluginRef and a plugin"]
 
-    def test_a_profile_takes_none(self) -> None:
-        profiles = "schedulingProfiles: [{name: p, plugins: [{pluginRef: utilization-detector}]}]"
-        config = f"plugins: [{{type: utilization-detector}}]\n{profiles}"
-        assert problems(config) == [
-            "schedulingProfiles[0].plugins[0].pluginRef: 'utilization-detector' is a saturation detector, "
-            "a profile takes filters, scorers and a picker"
-        ]
+    @pytest.mark.parametrize("kind", ["utilization-detector", "concurrency-detector"])
+    def test_a_profile_takes_it_as_a_filter(self, kind: str) -> None:
+        profiles = f"schedulingProfiles: [{{name: p, plugins: [{{pluginRef: {kind}}}]}}]"
+        config, _ = load_picker_config(f"plugins: [{{type: {kind}}}]\n{profiles}")
+        blueprint = build_scheduler(config)
+        assert blueprint.profile.filters == (kind,)
+        assert blueprint.detector == kind
+        unused, _ = load_picker_config(f"plugins: [{{type: {kind}}}]")
+        assert build_scheduler(unused).profile.filters == (), "only where a profile names it"

@@ -13,6 +13,7 @@ from extproc.scheduling.plugins.base import Scorer
 from extproc.scheduling.plugins.scorers import (
     ActiveRequestScorer,
     KvCacheScorer,
+    LoadAwareScorer,
     QueueScorer,
     RunningRequestsScorer,
 )
@@ -62,6 +63,23 @@ def test_queue_scorer(column: list[float], expected: list[float], arrays: bool) 
 @pytest.mark.parametrize(("column", "expected"), RESCALED)
 def test_running_requests_size_scorer(column: list[float], expected: list[float], arrays: bool) -> None:
     assert points(RunningRequestsScorer(), arrays, running=column) == pytest.approx(expected)
+
+
+@both_kinds
+def test_load_aware_scorer(arrays: bool) -> None:
+    assert points(LoadAwareScorer(), arrays, waiting=[0, 64, 128, 999, NAN]) == pytest.approx([0.5, 0.25, 0, 0, 0])
+    assert points(LoadAwareScorer(10), arrays, waiting=[5]) == pytest.approx([0.25])
+
+
+def test_parameters_that_upstream_never_read_are_told() -> None:
+    for kind, name in (("queue-scorer", "maxQueueSize"), ("kv-cache-utilization-scorer", "maxKVCacheUsage")):
+        row = PLUGIN_TYPES[kind]
+        assert row.note is not None
+        assert (
+            row.note(row.parameters.model_validate({name: 1})) == f"{name} has no effect, upstream's plugin reads no parameters"
+        )
+        assert row.note(row.parameters.model_validate({})) == ""
+    assert "kv-cache-scorer" in PLUGIN_TYPES["kv-cache-utilization-scorer"].older
 
 
 @both_kinds

@@ -17,6 +17,27 @@ class NoParameters(Parameters):
     """For plugins that have none."""
 
 
+def no_effect(parameters: Parameters) -> str:
+    """What to tell of parameters that change nothing; '' when none is given."""
+    fields = type(parameters).model_fields
+    given = ", ".join(fields[name].alias or name for name in sorted(parameters.model_fields_set))
+    return f"{given} has no effect, upstream's plugin reads no parameters" if given else ""
+
+
+class QueueParameters(Parameters):
+    """Parameters of `queue-scorer`, which reads none."""
+
+    max_queue_size: int | None = Field(None, alias="maxQueueSize")
+    """Accepted from older configs: upstream read parameters without looking at them."""
+
+
+class KvCacheParameters(Parameters):
+    """Parameters of `kv-cache-utilization-scorer`, which reads none."""
+
+    max_kv_cache_usage: float | None = Field(None, alias="maxKVCacheUsage")
+    """As maxQueueSize of queue-scorer."""
+
+
 class ActiveRequestParameters(Parameters):
     """Parameters of `active-request-scorer`."""
 
@@ -52,7 +73,7 @@ class UtilizationParameters(Parameters):
     metrics_staleness_threshold: Duration | None = Field(None, alias="metricsStalenessThreshold", gt=0)
     """Age at which a page counts as not there. Unset: 200ms, or four intervals when pages are read less often."""
     headroom: float = Field(0.0, ge=0, allow_inf_nan=False)
-    """Of the filter that upstream makes of this plugin; changes nothing here."""
+    """As a filter: by what share more than the thresholds an endpoint may have."""
 
 
 class ConcurrencyParameters(Parameters):

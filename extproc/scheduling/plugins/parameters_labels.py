@@ -125,6 +125,42 @@ class HeaderLabelParameters(Parameters):
         return value.lower()
 
 
+class TopologyParameters(Parameters):
+    """Parameters of `topology-extractor`: which label says where an endpoint is."""
+
+    hostname: str = "kubernetes.io/hostname"
+    """The host."""
+    rack: str = "topology.kubernetes.io/rack"
+    """The rack."""
+    zone: str = "topology.kubernetes.io/zone"
+    """The zone."""
+    region: str = "topology.kubernetes.io/region"
+    """The region."""
+
+
+class NearParameters(Parameters):
+    """Parameters of `topology-affinity-scorer`."""
+
+    topology_producer_name: str | None = Field(None, alias="topologyProducerName")
+    """The `topology-extractor` that is asked; one with its defaults unless one is listed."""
+
+
+class NearFilterParameters(NearParameters):
+    """Parameters of `topology-affinity-filter`."""
+
+    min_affinity: Literal["host", "rack", "zone", "region"] = Field("host", alias="minAffinity")
+    """How near an endpoint has to be: the same host, rack, zone or region."""
+
+
+class ContextLengthParameters(Parameters):
+    """Parameters of `context-length-aware`."""
+
+    label: str = Field("llm-d.ai/context-length-range", min_length=1)
+    """The label that says for which prompts an endpoint is, as `min-max` in tokens."""
+    enable_filtering: bool = Field(False, alias="enableFiltering")
+    """Leave out endpoints that are for other prompts, or whose label can't be read."""
+
+
 class HeaderSelector(HeaderLabelParameters):
     """A header that goes with a label."""
 

@@ -11,7 +11,14 @@ from extproc.candidates import Candidates, Column
 from extproc.scheduling import columns
 from extproc.scheduling.cycle import Cycle
 from extproc.scheduling.plugins.base import Kit, PluginType
-from extproc.scheduling.plugins.parameters import ActiveRequestParameters, NoParameters
+from extproc.scheduling.plugins.parameters import (
+    ActiveRequestParameters,
+    KvCacheParameters,
+    NoParameters,
+    QueueParameters,
+    no_effect,
+)
+from extproc.scheduling.plugins.parameters_load import LoadAwareParameters
 
 
 class QueueScorer:
@@ -21,6 +28,18 @@ class QueueScorer:
 
     def score(self, cycle: Cycle, candidates: Candidates) -> Column:
         return columns.lower_is_better(candidates.waiting)
+
+
+class LoadAwareScorer:
+    """`load-aware-scorer`, over the same queue."""
+
+    per_snapshot = False
+
+    def __init__(self, threshold: int = 128) -> None:
+        self._threshold = float(threshold)
+
+    def score(self, cycle: Cycle, candidates: Candidates) -> Column:
+        return columns.less_waiting(candidates.waiting, self._threshold)
 
 
 class RunningRequestsScorer:
@@ -64,8 +83,9 @@ TYPES: Final = (
         "queue-scorer",
         "scorer",
         "(max − q) / (max − min) over the projected queue; all equal: 1",
-        NoParameters,
+        QueueParameters,
         lambda parameters, kit: QueueScorer(),
+        note=no_effect,
     ),
     PluginType(
         "running-requests-size-scorer",
@@ -75,7 +95,20 @@ TYPES: Final = (
         lambda parameters, kit: RunningRequestsScorer(),
     ),
     PluginType(
-        "kv-cache-utilization-scorer", "scorer", "1 − KV cache usage", NoParameters, lambda parameters, kit: KvCacheScorer()
+        "kv-cache-utilization-scorer",
+        "scorer",
+        "1 − KV cache usage",
+        KvCacheParameters,
+        lambda parameters, kit: KvCacheScorer(),
+        older=("kv-cache-scorer",),
+        note=no_effect,
+    ),
+    PluginType(
+        "load-aware-scorer",
+        "scorer",
+        "0.5 × (1 − min(q, `threshold`) / `threshold`) over the projected queue",
+        LoadAwareParameters,
+        lambda parameters, kit: LoadAwareScorer(parameters.threshold),
     ),
     PluginType(
         "active-request-scorer",
