@@ -7,6 +7,7 @@
 | GET /readyz | 200 when ready, 503 with the reason before and while draining |
 | GET /debug/endpoints | every endpoint with its signals and their age |
 | GET /debug/decisions?request_id=&limit= | the last decisions, newest first |
+| GET /debug/plugins | the plugins of each pool: who they are, whom they need, and what those say that keep something |
 | POST /debug/explain | a request in, the decision with the candidates' signals and points out; nothing is sent or counted |
 
 With a guard, /metrics and /debug need a bearer token. Whoever asks, and for whatever: picks wait for a slice of a page, not for
@@ -29,6 +30,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import Metric
 
+from extproc.admin.plugins import PluginsOfPool
 from extproc.admin.shapes import decision_shape, endpoint_shape, problem_of, request_of
 from extproc.admin.slices import PageSlices, json_list
 from extproc.domain import RequestHead
@@ -65,6 +67,8 @@ class Inside:
     stores: Mapping[str, PoolStore] = field(default_factory=dict)
     decisions: DecisionLog | None = None
     explain: Callable[[RequestHead, bytes | None], dict[str, Any]] | None = None
+    plugins: Mapping[str, PluginsOfPool] = field(default_factory=dict)
+    """By pool."""
 
 
 class Refused(Protocol):
@@ -108,6 +112,7 @@ class AdminServer:
                 web.get("/readyz", self._readyz),
                 web.get("/debug/endpoints", self._endpoints),
                 web.get("/debug/decisions", self._decisions),
+                web.get("/debug/plugins", self._plugins),
                 web.post("/debug/explain", self._explain),
             ]
         )
@@ -155,7 +160,8 @@ class AdminServer:
         return server()
 
     async def _index(self, _: web.Request) -> web.Response:
-        pages = ["/metrics", "/healthz", "/readyz", "/debug/endpoints", "/debug/decisions", "POST /debug/explain"]
+        pages = ["/metrics", "/healthz", "/readyz"]
+        pages += ["/debug/endpoints", "/debug/decisions", "/debug/plugins", "POST /debug/explain"]
         return web.Response(text="extproc\n\n" + "\n".join(pages) + "\n")
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
@@ -173,12 +179,22 @@ class AdminServer:
     async def _endpoints(self, request: web.Request) -> web.StreamResponse:
         return await self._slices.respond(request, self._pools(), _JSON)
 
+    async def _plugins(self, request: web.Request) -> web.StreamResponse:
+        pools = {name: pool.shapes() for name, pool in self._inside.plugins.items()}
+        return await self._slices.respond(request, self._by_pool("plugins", pools), _JSON)
+
     def _pools(self) -> Iterator[bytes]:
+        return self._by_pool(
+            "endpoints", {name: map(endpoint_shape, store.views()) for name, store in self._inside.stores.items()}
+        )
+
+    @staticmethod
+    def _by_pool(what: str, pools: Mapping[str, Iterable[object]]) -> Iterator[bytes]:
         between = b""
         yield b'{\n  "pools": ['
-        for name, store in self._inside.stores.items():
-            yield between + b'\n    {\n      "pool": ' + orjson.dumps(name) + b',\n      "endpoints": '
-            yield from json_list((endpoint_shape(view) for view in store.views()), 3)
+        for name, items in pools.items():
+            yield between + b'\n    {\n      "pool": ' + orjson.dumps(name) + b",\n      " + orjson.dumps(what) + b": "
+            yield from json_list(items, 3)
             yield b"\n    }"
             between = b","
         yield b"\n  ]\n}\n" if between else b"]\n}\n"

@@ -103,7 +103,7 @@ def build(settings: Buildable, stages: Sequence[MakeStage] | None = None) -> Ser
     )
     guard = metrics_guard(settings, plan.cluster, telemetry.instruments)
     decisions = None if name == "bbr" else parts.decisions
-    serving = Serving(settings, director, limits, tls, admin_tls, guard, plan.stores, decisions)
+    serving = Serving(settings, director, limits, tls, admin_tls, guard, plan.stores, decisions, plan.plugins)
     around = [part for part in (guard, tls, admin_tls) if part is not None]
     return Service(name, serving, telemetry, [*around, *plan.components])
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from extproc.admin.plugins import PluginsOfPool
 from extproc.app.adapters.file import AdaptersFile
 from extproc.app.cluster import Cluster
 from extproc.app.component import Component
@@ -42,6 +43,7 @@ class Plan:
     prefix: str = ""
     components: list[Component] = field(default_factory=list)
     stores: dict[str, PoolStore] = field(default_factory=dict)
+    plugins: dict[str, PluginsOfPool] = field(default_factory=dict)
     cluster: Cluster | None = None
     """Access to Kubernetes; None where nothing needs it."""
 
@@ -91,6 +93,7 @@ class Plan:
             PluginMetrics.of(self.instruments).watch(name, scheduler.figures)
             of_stages[name] = PoolOfEndpoints(store, scheduler, detector, pool.tables.traffic)
             self.stores[name] = store
+            self.plugins[name] = PluginsOfPool(parts.blueprint, scheduler.dumpers)
             pools.append(pool)
         self.parts.pools = of_stages
         self.parts.telemetry.models.configured.append(

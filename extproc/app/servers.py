@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from extproc.admin import AdminServer, Inside
+from extproc.admin.plugins import PluginsOfPool
 from extproc.app.guard import MetricsGuard, debug_pages
 from extproc.app.metrics_tls import MetricsTls
 from extproc.app.telemetry import Telemetry
@@ -55,6 +56,7 @@ class Serving:
     stores: dict[str, PoolStore] = field(default_factory=dict)
     """What the pages show of each pool."""
     decisions: DecisionLog | None = None
+    plugins: dict[str, PluginsOfPool] = field(default_factory=dict)
 
 
 class Servers:
@@ -66,7 +68,9 @@ class Servers:
         self._ext_proc, self._health = grpc_servers(
             settings, serving.tls, serving.director, serving.limits, telemetry.streams, telemetry.transport, health
         )
-        inside = Inside(telemetry.metrics, unready, serving.stores, serving.decisions, serving.director.explain)
+        inside = Inside(
+            telemetry.metrics, unready, serving.stores, serving.decisions, serving.director.explain, serving.plugins
+        )
         self._admin = AdminServer(inside, serving.guard, debug=debug_pages(settings, guarded=serving.guard is not None))
 
     async def start(self, stack: contextlib.AsyncExitStack) -> Ports:

@@ -319,6 +319,11 @@ class Scheduler:
         for watcher in self._hooks.watchers.values():
             watcher.forget(endpoint)
 
+    @property
+    def dumpers(self) -> Mapping[str, Dumper]:
+        """The plugins that have a state to show, by their names."""
+        return self._hooks.dumpers
+
     def dump(self) -> dict[str, Any]:
         """What the plugins keep, by their names."""
         return {name: dumper.dump() for name, dumper in self._hooks.dumpers.items()}
