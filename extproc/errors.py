@@ -20,16 +20,19 @@
     │   └── UnreadableBody        415 unsupported_encoding
     ├── RateLimited               429 rate_limit_exceeded, with Retry-After
     ├── Saturated                 429 pool_saturated, dropped reason rejected-saturated
+    ├── QueueFull                 429 queue_full, dropped reason rejected-saturated, with Retry-After
+    ├── QueueTimeout              429 queue_timeout, dropped reason rejected-ttl-expired, with Retry-After
     ├── BodyNotSeen               500 body_not_seen: the proxy's configuration is at fault
     ├── AccessNotChecked          500 access_not_checked: we may not ask about the token
     ├── SecretMissing             500 secret_missing: a secret that is referred to is not to be had
     ├── Overloaded                503 overloaded, with Retry-After: the process holds too much
     ├── NoEndpoints               503 no_endpoints, dropped reason rejected-no-endpoints
     ├── ProxyNotFit               500 proxy_not_fit: the proxy's configuration is at fault
+    ├── ShuttingDown              503 shutting_down, dropped reason rejected-shutting-down, with Retry-After
     ├── EntityNotServed           503 served_entity_unavailable
     ├── ProviderUnreachable       503 provider_unreachable
     ├── AccessUnknown             503 access_unknown, with Retry-After: nobody can be asked about the token now
-    ├── DecisionTimeout           504 decision_timeout
+    ├── DecisionTimeout           504 decision_timeout, dropped reason rejected-context-cancelled
     ├── ProviderSilent            504 provider_silent
     ├── InternalError             500 internal_error: a fault of ours, kept from the client
     └── ProtocolError             the peer broke the ext_proc protocol; ends the stream with INVALID_ARGUMENT
@@ -217,6 +220,36 @@ class Saturated(ExtProcError):
     error_code = "RESOURCE_EXHAUSTED"
 
 
+class QueueFull(ExtProcError):
+    """As many wait for the pool as may, or somebody more important has the place."""
+
+    status = 429
+    code = "queue_full"
+    type = "rate_limit_error"
+    dropped_reason = "rejected-saturated"
+    error_code = "RESOURCE_EXHAUSTED"
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: int = 1) -> None:
+        """`retry_after_s`: whole seconds, at least 1 (RFC 9110, section 10.2.3)."""
+        super().__init__(message, param=param)
+        self.retry_after_s = retry_after_s
+
+
+class QueueTimeout(ExtProcError):
+    """It has waited for the pool as long as it may."""
+
+    status = 429
+    code = "queue_timeout"
+    type = "rate_limit_error"
+    dropped_reason = "rejected-ttl-expired"
+    error_code = "RESOURCE_EXHAUSTED"
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: int = 1) -> None:
+        """As QueueFull."""
+        super().__init__(message, param=param)
+        self.retry_after_s = retry_after_s
+
+
 class RateLimited(ExtProcError):
     """A limit on calls or tokens is used up (RFC 6585, section 4)."""
 
@@ -282,6 +315,19 @@ class NoEndpoints(ExtProcError):
     error_code = "TEMPORARILY_UNAVAILABLE"
 
 
+class ShuttingDown(ExtProcError):
+    """It waited for the pool, or would have to, and the process stops."""
+
+    status = 503
+    code = "shutting_down"
+    dropped_reason = "rejected-shutting-down"
+    error_code = "TEMPORARILY_UNAVAILABLE"
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.retry_after_s = 1
+
+
 class EntityNotServed(ExtProcError):
     """What the served entity names is not there any more."""
 
@@ -309,6 +355,7 @@ class DecisionTimeout(ExtProcError):
 
     status = 504
     code = "decision_timeout"
+    dropped_reason = "rejected-context-cancelled"
     error_code = "DEADLINE_EXCEEDED"
 
 

@@ -18,7 +18,7 @@ from pydantic_core import PydanticUndefined
 
 from extproc.api.application import ALL
 from extproc.app.checking import picker_schema
-from extproc.app.pools import DATA_LAYER_TYPES
+from extproc.app.pools import ELSEWHERE_TYPES
 from extproc.cli.options import env_of, flag_of, is_hidden, shown_default
 from extproc.domain import SIGNALS
 from extproc.external.providers import PROVIDERS, Auth
@@ -103,7 +103,7 @@ def _signals() -> str:
 
 def _plugins() -> str:
     lines = ["| type | family | parameters (default) | what it does |", "|---|---|---|---|"]
-    for row in (*PLUGIN_TYPES.values(), *DATA_LAYER_TYPES.values()):
+    for row in (*PLUGIN_TYPES.values(), *ELSEWHERE_TYPES.values()):
         fields = [(name, info) for name, info in row.parameters.model_fields.items() if not info.exclude]
         parameters = ", ".join(f"`{info.alias or name}`{_default(info)}" for name, info in fields)
         lines.append(f"| `{row.name}` | {row.family} | {parameters or '–'} | {row.what} |")

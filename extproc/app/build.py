@@ -14,6 +14,7 @@ from extproc.app.adapters.configmaps import WatchedAdapters
 from extproc.app.cluster import Cluster
 from extproc.app.config_file import ConfigFile, read_document
 from extproc.app.deployment import STAGES, MakeStage, Parts
+from extproc.app.flow import FlowControl
 from extproc.app.guard import metrics_guard
 from extproc.app.kubernetes import (
     picker_source,
@@ -95,8 +96,11 @@ def build(settings: Buildable, stages: Sequence[MakeStage] | None = None) -> Ser
         name = "gateway"
         _plan_gateway(plan, settings)
     parts = plan.parts
+    if parts.gates:
+        delay_s, timeout_s = settings.shutdown_delay, settings.drain_timeout
+        plan.components.append(FlowControl(parts.gates, shutdown_delay_s=delay_s, drain_timeout_s=timeout_s))
     director = Director(
-        [make(parts) for make in (STAGES[name] if stages is None else stages)],
+        [stage for make in (STAGES[name] if stages is None else stages) if (stage := make(parts)) is not None],
         telemetry.streams,
         router_metrics=None if name == "epp" else parts.router_metrics,
         options=parts.options,
@@ -140,7 +144,7 @@ def _plan_epp(plan: Plan, settings: EppSettings) -> None:
         plan.problems += error.problems
     plan.check()
     assert built is not None, "or there is a problem"
-    for warning in (*warnings, *built.blueprint.warnings):
+    for warning in (*warnings, *built.warnings):
         _log.warning("config", warning=warning)
     if settings.ha_enable_leader_election or built.kubernetes is not None:
         plan.needs_cluster(why_kubernetes(settings))
@@ -181,6 +185,7 @@ def _picker_config(
         problems += [prefix + problem for problem in error.problems]
         return None, []
     config, more = with_parameters(config, settings.upstream_parameters)
+    config = config.model_copy(update={"feature_gates": [*config.feature_gates, *settings.feature_gates]})
     warnings = [prefix + warning for warning in warnings + more]
     return config, warnings + [f"--feature-gates: {warning}" for _, warning in gate_warnings(settings.feature_gates)]
 
@@ -255,7 +260,7 @@ def _gateway_parts(
                 if (line := problem if problem.startswith(prefix) else prefix + problem) not in problems
             ]
             continue
-        told = [prefix + warning for warning in warnings] + list(parts[spec.name].blueprint.warnings)
+        told = [prefix + warning for warning in warnings] + list(parts[spec.name].warnings)
         for warning in told:
             _log.warning("config", warning=warning)
         if spec.name not in routed:

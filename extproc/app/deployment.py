@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from extproc.app.telemetry import Telemetry
+from extproc.flow import Gate
 from extproc.live import Live
 from extproc.observability.decisions import DecisionLog
+from extproc.observability.flow import FlowMetrics
 from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics
 from extproc.observability.responses import ResponseMetrics
 from extproc.observability.serving import LimitMetrics, ServingMetrics
@@ -39,6 +41,7 @@ from extproc.stages import (
     RouteToPool,
     ServeEndpoint,
     Stage,
+    WaitForRoom,
 )
 from extproc.traffic import AdapterMap, RouteTable, StoredResponses, TrafficTable
 
@@ -65,6 +68,8 @@ class Parts:
     key_headers: Sequence[str] = ("x-user-id",)
     """Which headers a serving endpoint's split goes by, in this order."""
     pools: Mapping[str, PoolOfEndpoints] = field(default_factory=dict)
+    gates: Mapping[str, Gate] = field(default_factory=dict)
+    """Of the pools with flow control."""
     only_pool: str | None = None
     """There is one pool and no route to it: an endpoint picker."""
     picking: PickingSettings = field(default_factory=PickingSettings)
@@ -87,7 +92,8 @@ class Parts:
         return instruments.once("serving", lambda: (ServingMetrics(instruments), LimitMetrics(instruments)))
 
 
-MakeStage: TypeAlias = Callable[[Parts], Stage]
+MakeStage: TypeAlias = Callable[[Parts], Stage | None]
+"""None where there is nothing to do for the stage."""
 
 
 def model_headers(parts: Parts) -> Stage:
@@ -139,7 +145,15 @@ def admit_by_priority(parts: Parts) -> Stage:
         parts.picker_metrics,
         default_pool=parts.only_pool,
         ignore_subset=parts.picking.disable_endpoint_subset_filter,
+        queued=parts.gates,
     )
+
+
+def wait_for_room(parts: Parts) -> Stage | None:
+    """Flow control, where a pool has it."""
+    if not parts.gates:
+        return None
+    return WaitForRoom(parts.gates, FlowMetrics(parts.telemetry.instruments), default_pool=parts.only_pool)
 
 
 def pick_endpoint(parts: Parts) -> Stage:
@@ -162,7 +176,7 @@ def ask_provider(parts: Parts) -> Stage:
     return AskProvider(parts.providers, parts.decisions, patience_s=parts.external_patience_s)
 
 
-_PICKING: Final = (rewrite_model, admit_by_priority, pick_endpoint)
+_PICKING: Final = (rewrite_model, admit_by_priority, wait_for_room, pick_endpoint)
 _SERVING: Final = (find_endpoint, check_access, limit_rate, serve_endpoint, ask_provider)
 STAGES: Final[Mapping[str, Sequence[MakeStage]]] = {
     "bbr": (model_headers,),

@@ -12,19 +12,17 @@ from extproc.app.adapters.file import AdaptersFile
 from extproc.app.cluster import Cluster
 from extproc.app.component import Component
 from extproc.app.deployment import Parts
-from extproc.app.kubernetes import (
-    PoolObjects,
-)
+from extproc.app.flow import gate_of
+from extproc.app.kubernetes import PoolObjects
 from extproc.app.pools import Pool, PoolParts, Pools, scrape_driver
 from extproc.app.watching import FileErrors
+from extproc.flow import Gate
 from extproc.live import LiveWriter
 from extproc.observability.instruments import Instruments
 from extproc.observability.plugins import PluginMetrics
 from extproc.pool import PoolStore
 from extproc.settings.base import SettingsError
-from extproc.settings.commands import (
-    ScrapingSettings,
-)
+from extproc.settings.commands import ScrapingSettings
 from extproc.settings.document import Document
 from extproc.stages import PoolOfEndpoints
 from extproc.traffic import AdapterMap
@@ -84,6 +82,7 @@ class Plan:
         driver = scrape_driver(self.instruments)
         pools: list[Pool] = []
         of_stages: dict[str, PoolOfEndpoints] = {}
+        gates: dict[str, Gate] = {}
         for name, parts in built.items():
             store = PoolStore(name, time.monotonic, stale_after_s=settings.metrics_staleness_threshold)
             interval_s = settings.refresh_metrics_interval
@@ -94,8 +93,12 @@ class Plan:
             of_stages[name] = PoolOfEndpoints(store, scheduler, detector, pool.tables.traffic)
             self.stores[name] = store
             self.plugins[name] = PluginsOfPool(parts.blueprint, scheduler.dumpers)
+            flow = parts.flow.plan(detector, random.random, time.monotonic, pool.interval_s)
+            if flow is not None:
+                gates[name] = gate_of(store, detector, flow)
             pools.append(pool)
         self.parts.pools = of_stages
+        self.parts.gates = gates
         self.parts.telemetry.models.configured.append(
             lambda model: any(pool.traffic.rewrites.value.has(model) for pool in of_stages.values())
         )

@@ -19,6 +19,7 @@ from extproc.discovery.file import FileDiscovery, FileDiscoverySettings
 from extproc.discovery.kubernetes.endpoints import KubernetesDiscovery, KubernetesSource
 from extproc.discovery.static import StaticDiscovery, Target, parse_targets
 from extproc.domain import Endpoint
+from extproc.flow.build import FLOW_TYPES, OFF, FlowBlueprint, build_flow
 from extproc.observability.instruments import Instruments
 from extproc.observability.logs import logger
 from extproc.observability.pools import PoolMetrics, PoolRow, ScrapeMetrics
@@ -39,6 +40,8 @@ from extproc.traffic import PoolTables
 _log = logger(__name__)
 
 DATA_LAYER_TYPES: Final[Mapping[str, PluginType]] = {row.name: row for row in (*SCRAPING_TYPES, *DISCOVERY_TYPES)}
+ELSEWHERE_TYPES: Final[Mapping[str, PluginType]] = {**DATA_LAYER_TYPES, **FLOW_TYPES}
+"""Of other rooms than scheduling."""
 
 _NO_SOURCE: Final = (
     "expected at least one endpoint; or --pool-name for the pods of an InferencePool, --endpoint-selector, or "
@@ -64,6 +67,12 @@ class PoolParts:
     targets: tuple[Target, ...]
     file: FileDiscoverySettings | None
     kubernetes: KubernetesSource | None = None
+    flow: FlowBlueprint = OFF
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What its owner should know."""
+        return (*self.blueprint.warnings, *self.flow.warnings)
 
 
 def pool_parts(
@@ -96,8 +105,13 @@ def pool_parts(
         blueprint = (
             None
             if config is None
-            else build_scheduler(config, elsewhere=DATA_LAYER_TYPES, prefix=prefix, allow_missing=allow_missing)
+            else build_scheduler(config, elsewhere=ELSEWHERE_TYPES, prefix=prefix, allow_missing=allow_missing)
         )
+    except SettingsError as error:
+        problems += error.problems
+    flow = OFF
+    try:
+        flow = flow if config is None else build_flow(config, prefix=prefix)
     except SettingsError as error:
         problems += error.problems
     try:
@@ -126,7 +140,7 @@ def pool_parts(
         problems += [where + problem for problem in _file_problems(discovery)]
     if problems or blueprint is None or engines is None or fetcher is None:
         raise SettingsError(problems)
-    return PoolParts(blueprint, engines, source, fetcher, targets, discovery, kubernetes)
+    return PoolParts(blueprint, engines, source, fetcher, targets, discovery, kubernetes, flow)
 
 
 def pages_of(blueprint: Blueprint, prefix: str, problems: list[str]) -> tuple[MetricsSourceSettings, Engines | None]:

@@ -4,9 +4,10 @@ This package may not import asyncio, grpc, protobuf, logging or a clock: it is t
 has to leave; what becomes of them, whoever waits for the answer knows.
 """
 
+from extproc.flow.gate import Gate, Outcome
 from extproc.flow.gauge import Gauge
 from extproc.flow.plan import BandPlan, FlowPlan
 from extproc.flow.queues import FlowQueues, Offer
 from extproc.flow.ticket import Ticket
 
-__all__ = ["BandPlan", "FlowPlan", "FlowQueues", "Gauge", "Offer", "Ticket"]
+__all__ = ["BandPlan", "FlowPlan", "FlowQueues", "Gate", "Gauge", "Offer", "Outcome", "Ticket"]

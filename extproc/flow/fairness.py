@@ -80,14 +80,13 @@ TYPES: Final = (
         FAIRNESS,
         "knows no flows: the first of all by the ordering policy",
         NoParameters,
-        lambda parameters: GlobalStrict,
+        lambda parameters, kit: GlobalStrict(),
     ),
     PluginType(
         "round-robin-fairness-policy",
         FAIRNESS,
         "one of each flow in turn",
         NoParameters,
-        lambda parameters: RoundRobin,
+        lambda parameters, kit: RoundRobin(),
     ),
 )
-"""Their `make` gives what makes one for a band."""

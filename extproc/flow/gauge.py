@@ -25,13 +25,11 @@ PAUSE_S: Final = 50e-6
 class Gauge:
     """Reads one pool. `news` says that something changed; `let_on` that a request goes on now."""
 
-    __slots__ = ("_asked_s", "_detector", "_let_on", "_needs_pages", "_news", "_store", "_value", "on_the_way")
+    __slots__ = ("_asked_s", "_detector", "_let_on", "_news", "_store", "_value", "on_the_way")
 
-    def __init__(self, store: PoolStore, detector: SaturationDetector, *, needs_pages: bool) -> None:
-        """`needs_pages`: the detector reads them, and can say nothing while there are none."""
+    def __init__(self, store: PoolStore, detector: SaturationDetector) -> None:
         self._store = store
         self._detector = detector
-        self._needs_pages = needs_pages
         self._value = 1.0
         self._asked_s = float("-inf")
         self._let_on = 0
@@ -47,13 +45,19 @@ class Gauge:
         """A request goes on: the next one is judged with it."""
         self._let_on += 1
 
+    @property
+    def pause_s(self) -> float:
+        """After how long `read` asks again although few were let on; infinite where news are enough."""
+        number = len(self._store)
+        return max(KEPT_S, number * PAUSE_S) if number >= FEW else float("inf")
+
     def is_due(self, now_s: float) -> bool:
         """Whether `read` would ask anew."""
         number = len(self._store)
         age_s = now_s - self._asked_s
         if number < FEW:
             return self._news or self._let_on > 0 or age_s >= KEPT_S
-        return self._let_on >= number // FEW or age_s >= max(KEPT_S, number * PAUSE_S)
+        return self._let_on >= number // FEW or age_s >= self.pause_s
 
     def read(self, now_s: float) -> float:
         """The saturation: 0 is idle, from 1 on there is no room."""
@@ -68,7 +72,7 @@ class Gauge:
         """As `read`, of now whatever was asked before."""
         store = self._store
         readings = store.projected()
-        if self._needs_pages and readings and not store.fresh:
+        if self._detector.reads_pages and readings and not store.fresh:
             return 0.0  # nothing is known of anybody: a picker that lost its pages must not stop the traffic
         if self.on_the_way and readings:
             readings[0] = _with(readings[0], self.on_the_way)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Final
 
 from extproc.flow.parameters import HoldbackParameters, StaticLimitParameters
@@ -71,24 +70,20 @@ TYPES: Final = (
         USAGE_LIMIT,
         "`threshold` for every band",
         StaticLimitParameters,
-        lambda parameters: partial(StaticLimit, parameters.threshold),
+        lambda parameters, kit: StaticLimit(parameters.threshold),
     ),
     PluginType(
         "priority-holdback-policy",
         USAGE_LIMIT,
         "from `maxCeiling` for the highest band down to `minCeiling` for the lowest, by rank or by the priorities' values",
         HoldbackParameters,
-        lambda parameters: partial(_holdback, parameters),
+        lambda parameters, kit: Holdback(parameters.min_ceiling, parameters.max_ceiling, by_value=parameters.domain == "value"),
     ),
     PluginType(
         "soft-reflective-ceiling-policy",
         USAGE_LIMIT,
         "band i of N: 1 − i × saturation / (N − 1); from there on it is open one time in saturation / (1 − saturation)",
         NoParameters,
-        lambda parameters: SoftReflective,
+        lambda parameters, kit: SoftReflective(),
     ),
 )
-
-
-def _holdback(parameters: HoldbackParameters) -> Holdback:
-    return Holdback(parameters.min_ceiling, parameters.max_ceiling, by_value=parameters.domain == "value")

@@ -38,19 +38,19 @@ class SloDeadline:
 
 
 TYPES: Final = (
-    PluginType("fcfs-ordering-policy", ORDERING, "who came first is first", NoParameters, lambda parameters: FirstCome()),
+    PluginType("fcfs-ordering-policy", ORDERING, "who came first is first", NoParameters, lambda parameters, kit: FirstCome()),
     PluginType(
         "edf-ordering-policy",
         ORDERING,
         "whose time in the queue (arrival + TTL) ends first",
         NoParameters,
-        lambda parameters: EarliestDeadline(),
+        lambda parameters, kit: EarliestDeadline(),
     ),
     PluginType(
         "slo-deadline-ordering-policy",
         ORDERING,
         "arrival + `x-llm-d-slo-ttft-ms`; without the header behind all that have it, in the order of arrival",
         NoParameters,
-        lambda parameters: SloDeadline(),
+        lambda parameters, kit: SloDeadline(),
     ),
 )

@@ -46,8 +46,7 @@ class FlowPlan(NamedTuple):
     no_endpoint_ttl_s: float = TTL_S
     """How long it may while the pool has no endpoints."""
     hysteresis: float = HYSTERESIS
-    needs_pages: bool = True
-    """The detector reads pages: without any, nothing is held."""
+    """As HYSTERESIS."""
 
     def band(self, priority: int) -> BandPlan:
         """The plan of the band of this priority."""

@@ -8,13 +8,12 @@ tokens and twice its completion tokens when it has ended; a service decays by ha
 from __future__ import annotations
 
 from collections import OrderedDict
-from functools import partial
 from typing import Final
 
 from extproc.flow.lane import Lane
 from extproc.flow.parameters import ProgramAwareParameters
-from extproc.flow.roles import FAIRNESS, MakeFairness
-from extproc.scheduling.plugins.base import PluginType
+from extproc.flow.roles import FAIRNESS
+from extproc.scheduling.plugins.base import Kit, PluginType
 
 COMPLETION_WEIGHT: Final = 2.0
 """What a completion token costs in prompt tokens."""
@@ -114,9 +113,8 @@ class ProgramAware:
         return len(self._programs)
 
 
-def _make(parameters: ProgramAwareParameters) -> MakeFairness:
-    return partial(
-        ProgramAware,
+def _make(parameters: ProgramAwareParameters, kit: Kit) -> ProgramAware:
+    return ProgramAware(
         parameters.las_weight_service,
         parameters.las_weight_head_wait,
         half_life_s=parameters.las_half_life_seconds,
@@ -135,4 +133,3 @@ TYPES: Final = (
         _make,
     ),
 )
-"""Its `make` gives what makes one for a band."""

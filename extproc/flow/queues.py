@@ -132,22 +132,25 @@ class FlowQueues:
         self._counted_out(ticket)
         return True
 
-    def expired(self, now_s: float, *, no_endpoints: bool) -> list[Ticket]:
-        """Whose time is over, taken out; `no_endpoints`: the pool has none now, and then theirs may be longer."""
+    def expired(self, now_s: float, *, no_endpoints: bool, since_s: float = float("-inf")) -> list[Ticket]:
+        """Whose time is over, taken out. `no_endpoints`: the pool has none now, and then theirs may be longer; else it has had
+        some since `since_s`, and the time before does not count."""
         over: list[Ticket] = []
-        if not self.requests:
-            return over
         before_s = now_s - self._ttl_s(no_endpoints)
+        if not self.requests or (not no_endpoints and since_s > before_s):
+            return over
         for band in self._bands.values():
             while (oldest := band.oldest()) is not None and oldest.came_s <= before_s:
                 band.remove(oldest, now_s)
                 over.append(self._counted_out(oldest))
         return over
 
-    def next_expiry_s(self, *, no_endpoints: bool) -> float:
-        """When the time of the next one is over; infinite when nobody waits, or there is no end."""
+    def next_expiry_s(self, *, no_endpoints: bool, since_s: float = float("-inf")) -> float:
+        """When the time of the next one is over, as `expired`; infinite when nobody waits, or there is no end."""
         came = [oldest.came_s for band in self._bands.values() if (oldest := band.oldest()) is not None]
-        return min(came) + self._ttl_s(no_endpoints) if came else float("inf")
+        if not came:
+            return float("inf")
+        return (min(came) if no_endpoints else max(min(came), since_s)) + self._ttl_s(no_endpoints)
 
     def clear(self, now_s: float) -> list[Ticket]:
         """Everybody leaves."""

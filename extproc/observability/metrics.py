@@ -326,12 +326,12 @@ class PickerMetrics:
 
 
 def flow_queue(instruments: Instruments) -> Family[Value]:
-    """How many requests wait for their turn, of which autoscalers ask. Nothing waits here: always 0, and there."""
+    """How many requests wait for their turn, of which autoscalers ask: 0 without flow control, and there."""
     return instruments.once(
         "flow queue",
         lambda: instruments.gauge(
             "inference_extension_flow_control_queue_size",
-            "Requests held in a queue of the picker's; this one has none.",
+            "Requests held in a queue of the picker's; none without flow control.",
             ["fairness_id", "priority", "inference_pool", "model_name", "target_model_name"],
             most=UNBOUNDED,
         ),
@@ -344,7 +344,7 @@ def flow_bytes(instruments: Instruments) -> Family[Value]:
         "flow bytes",
         lambda: instruments.gauge(
             "llm_d_epp_flow_control_queue_bytes",
-            "Bytes of requests held in a queue of the picker's; this one has none.",
+            "Bytes of requests held in a queue of the picker's; none without flow control.",
             ["fairness_id", "priority", "inference_pool", "model_name", "target_model_name"],
         ),
     )

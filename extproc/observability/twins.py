@@ -69,6 +69,9 @@ TWINS: Final[Mapping[str, Twin]] = {
     "inference_extension_model_rewrite_decisions": Twin("model_rewrite_decisions"),
     "inference_extension_flow_control_pool_saturation": Twin("flow_control_pool_saturation", added={"stage": "effective"}),
     "inference_extension_flow_control_queue_size": Twin("flow_control_queue_size"),
+    "inference_extension_flow_control_request_queue_duration_seconds": Twin("flow_control_request_queue_duration_seconds"),
+    "inference_extension_flow_control_request_enqueue_duration_seconds": Twin("flow_control_request_enqueue_duration_seconds"),
+    "inference_extension_flow_control_dispatch_cycle_duration_seconds": Twin("flow_control_dispatch_cycle_duration_seconds"),
 }
 """By the older name, a counter's without `_total`, as prometheus-client has it."""
 

@@ -28,6 +28,9 @@ STALE_INTERVALS: Final = 4
 class SaturationDetector(Protocol):
     """Says how full a pool is."""
 
+    reads_pages: bool
+    """It goes by the endpoints' pages, and has nothing to say while there are none."""
+
     def saturation(self, readings: Sequence[Reading]) -> float:
         """Of the endpoints that may be picked; at least 0, never NaN."""
         ...
@@ -37,6 +40,7 @@ class UtilizationDetector:
     """`utilization-detector`. As a filter it keeps who has room by the projected queue, which tells endpoints apart between two
     pages; all when nobody has. Of whom nothing is known is left out, unless it is its turn to be tried."""
 
+    reads_pages = True
     fixed = False
     by_load = True
 
@@ -90,6 +94,7 @@ def default_detector(interval_s: float) -> SaturationDetector:
 class ConcurrencyDetector:
     """`concurrency-detector`. As a filter it keeps who has less in flight, be that nobody."""
 
+    reads_pages = False
     fixed = False
     by_load = True
 

@@ -235,7 +235,8 @@ class PickerConfigSettings(Settings):
     config_text: str | None = setting(None, "EndpointPickerConfig as text, instead of a file.")
     feature_gates: tuple[str, ...] = setting(
         (),
-        "Feature gates as name or name=false, beside those of the config. What haPopulateNonLeaderDatastore, dataLayer, "
+        "Feature gates as name or name=false, behind those of the config: flowControl, which is off unless set "
+        "(docs/flow-control.md). What haPopulateNonLeaderDatastore, dataLayer, "
         "prepareDataPlugins and enableLegacyMetrics stand for is always on.",
     )
     upstream_parameters: dict[str, dict[str, str]] = setting({}, "Plugin parameters that flags of upstream's set.", hidden=True)

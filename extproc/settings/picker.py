@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from extproc.settings.base import Section, SettingsError, shown, validate
+from extproc.settings.base import Duration, Section, SettingsError, Size, shown, validate
 from extproc.settings.document import Document, load_document
 
 KIND: Final = "EndpointPickerConfig"
@@ -84,9 +84,37 @@ class RequestHandlerSpec(Section):
     parsers: list[PluginRef] = []
 
 
-class FlowControlSpec(Section):
-    """When requests that may be shed are."""
+class BandSpec(Section):
+    """What a band of requests that wait may hold, and by which policies it goes. 0 is as unset, as upstream has it."""
 
+    max_bytes: Size | None = Field(None, alias="maxBytes")
+    max_requests: Size | None = Field(None, alias="maxRequests")
+    fairness_policy_ref: str | None = Field(None, alias="fairnessPolicyRef")
+    ordering_policy_ref: str | None = Field(None, alias="orderingPolicyRef")
+
+
+class PriorityBandSpec(BandSpec):
+    """The band of one priority."""
+
+    priority: int = Field(ge=-(2**31), lt=2**31)
+
+
+class FlowControlSpec(Section):
+    """Requests that wait until their pool has room, with the feature gate flowControl; and how full that is, also without."""
+
+    max_bytes: Size | None = Field(None, alias="maxBytes")
+    """Of all that wait together; 0 is no bound, as is nothing."""
+    max_requests: Size | None = Field(None, alias="maxRequests")
+    default_request_ttl: Duration | None = Field(None, alias="defaultRequestTTL")
+    """How long a request may wait; 0 is for ever."""
+    no_endpoint_request_ttl: Duration | None = Field(None, alias="noEndpointRequestTTL")
+    """The same while the pool has no endpoints; as the other one when unset."""
+    priority_bands: list[PriorityBandSpec] = Field([], alias="priorityBands")
+    default_priority_band: BandSpec = Field(default_factory=lambda: BandSpec.model_validate({}), alias="defaultPriorityBand")
+    default_negative_priority_band: BandSpec | None = Field(None, alias="defaultNegativePriorityBand")
+    """As defaultPriorityBand when unset."""
+    usage_limit_policy_plugin_ref: str | None = Field(None, alias="usageLimitPolicyPluginRef")
+    enable_eviction: bool = Field(False, alias="enableEviction")
     saturation_detector: PluginRef | None = Field(None, alias="saturationDetector")
 
 
@@ -127,6 +155,15 @@ class EndpointPickerConfig(Section):
             (f"requestHandler.parsers[{i}].pluginRef", each.plugin_ref) for i, each in enumerate(self.request_handler.parsers)
         ]
 
+    def is_on(self, gate: str) -> bool:
+        """Whether the feature gate is on; of one that is set more than once the last counts. None is by itself."""
+        on = False
+        for each in self.feature_gates:
+            name, _, value = each.partition("=")
+            if name == gate:
+                on = value.lower() != "false"
+        return on
+
     @property
     def detector_ref(self) -> str | None:
         """The plugin that says how full the pool is, None for the default."""
@@ -160,17 +197,20 @@ DEFAULT_PICKER: Final = EndpointPickerConfig.model_validate(
 _ON_BY_DEFAULT: Final = "haPopulateNonLeaderDatastore"
 """Who is not the leader knows the pool all the same. Upstream has it on, so nobody is told that it is."""
 
+FLOW_CONTROL: Final = "flowControl"
+"""Requests wait until their pool has room. Off unless it is set."""
+
 ALWAYS_ON: Final = (_ON_BY_DEFAULT, "dataLayer", "prepareDataPlugins", "enableLegacyMetrics")
 """Feature gates, of upstream's v1.2 to v1.5 and later, whose features we always have: pages are read by the data layer's
 plugins, plugins get what they need, and flags that name metrics are taken."""
 
 
 def check_gates(gates: Sequence[str]) -> list[tuple[int, str]]:
-    """What is wrong with feature gates, each with its place: all that are on but one are not available."""
+    """What is wrong with feature gates, each with its place: one that is on and neither ours nor always on."""
     problems = []
     for index, gate in enumerate(gates):
         name, _, value = gate.partition("=")
-        if value.lower() != "false" and name not in ALWAYS_ON:
+        if value.lower() != "false" and name not in (*ALWAYS_ON, FLOW_CONTROL):
             problems.append((index, f"{name!r} is not available in this version"))
     return problems
 

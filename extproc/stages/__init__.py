@@ -1,9 +1,11 @@
 """The stages of a decision. A deployment chooses which of them run on a stream, and in which order:
 
     bbr       ModelHeaders
-    epp       FindStored, RewriteModel, AdmitByPriority, PickEndpoint
+    epp       FindStored, RewriteModel, AdmitByPriority, WaitForRoom, PickEndpoint
     gateway   ModelHeaders, FindStored, FindEndpoint, CheckAccess, LimitRate, ServeEndpoint, AskProvider, RouteToPool,
-              RewriteModel, AdmitByPriority, PickEndpoint
+              RewriteModel, AdmitByPriority, WaitForRoom, PickEndpoint
+
+WaitForRoom is there where a pool has flow control.
 
 Rewrites and objectives belong to a pool, so they come behind the route to it; the route and the headers go by the model that
 the client named.
@@ -21,6 +23,7 @@ from extproc.stages.headers import ModelHeaders
 from extproc.stages.limit import LimitRate
 from extproc.stages.pick import PickEndpoint
 from extproc.stages.pools import PoolOfEndpoints
+from extproc.stages.queue import WaitForRoom
 from extproc.stages.rewrite import RewriteModel
 from extproc.stages.route import RouteToPool
 from extproc.stages.serve import ServeEndpoint
@@ -55,4 +58,5 @@ __all__ = [
     "ServeEndpoint",
     "Stage",
     "Step",
+    "WaitForRoom",
 ]

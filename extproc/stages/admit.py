@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Final
 
 from extproc import names
@@ -31,9 +31,12 @@ class AdmitByPriority:
         *,
         default_pool: str | None = None,
         ignore_subset: bool = False,
+        queued: Container[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`queued`: pools in front of which requests wait; those shed nobody."""
         self._pools = pools
+        self._queued = queued
         self._metrics = metrics
         self._picker_metrics = picker_metrics
         self._default_pool = default_pool
@@ -56,7 +59,12 @@ class AdmitByPriority:
         if draft.reasons is not None:
             saturation = _saturation(pool, self._subset(request))
             draft.reasons.of(self, {"objective": named, "priority": priority, "saturation": saturation})
-        if priority < 0 and self._saturation_now(request, name, pool) >= FULL and self._has_endpoints(request, pool):
+        if (
+            priority < 0
+            and name not in self._queued
+            and self._saturation_now(request, name, pool) >= FULL
+            and self._has_endpoints(request, pool)
+        ):
             raise Saturated(_SHED)  # without any the pick says so, whatever the priority
         return None
 

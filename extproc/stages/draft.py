@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from extproc.domain import HeaderMutation, ResponseReader, Splice
+from extproc.flow import Gate
 from extproc.observability.decisions import Outcome
 from extproc.observability.metrics import ModelMetrics
 from extproc.pool import PoolStore, Ticket
@@ -79,6 +80,22 @@ class Provided:
         self.outcome = Outcome()
 
 
+class Queued:
+    """A request's part in flow control."""
+
+    __slots__ = ("flow", "gate", "on_the_way", "pool", "waited")
+
+    def __init__(self, pool: str, gate: Gate, flow: str) -> None:
+        self.pool = pool
+        self.gate = gate
+        self.flow = flow
+        """Its fairness id."""
+        self.waited = False
+        """It had to."""
+        self.on_the_way = False
+        """It was let on, and has no endpoint yet."""
+
+
 class Charge:
     """What a request costs of a serving endpoint's limits."""
 
@@ -126,6 +143,7 @@ class Draft:
         "pool",
         "priority",
         "provided",
+        "queued",
         "reasons",
         "remove_headers",
         "remove_response_headers",
@@ -197,6 +215,8 @@ class Draft:
         """Makes the reader of the answer, where it is another than that of a pool's; with who measures, if anybody does."""
         self.provided: Provided | None = None
         """The provider that is asked, where one is."""
+        self.queued: Queued | None = None
+        """Its part in flow control, where its pool has that."""
         self.target_model: str | None = None
         """The model that serves the request instead of the one that it names."""
         self.rewrite: tuple[str, str] | None = None

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 
 from extproc.director import Director
 from extproc.domain import Endpoint, InferenceRequest, Load, RequestHead
+from extproc.flow import FlowPlan, FlowQueues, Gate, Gauge
 from extproc.live import Live
 from extproc.observability.decisions import DecisionLog
+from extproc.observability.flow import FlowMetrics
 from extproc.observability.instruments import Instruments
 from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics, StreamMetrics
 from extproc.observability.responses import ResponseMetrics
@@ -28,6 +30,7 @@ from extproc.stages import (
     RouteToPool,
     ServeEndpoint,
     Stage,
+    WaitForRoom,
 )
 from extproc.traffic import (
     AdapterMap,
@@ -41,7 +44,7 @@ from extproc.traffic import (
 )
 from tests.fakes.candidates import endpoints
 from tests.fakes.chance import seeded
-from tests.fakes.clock import FakeClock
+from tests.fakes.clock import FakeClock, FakeLater
 from tests.fakes.events import HEAD
 
 IDLE = Load(waiting=0, running=0, kv_usage=0.0)
@@ -66,6 +69,8 @@ class Deployment:
         self.rewrite_metrics = RewriteMetrics(self.instruments)
         self.admission_metrics = AdmissionMetrics(self.instruments)
         self.pools: dict[str, PoolOfEndpoints] = {}
+        self.gates: dict[str, Gate] = {}
+        self.later = FakeLater(self.clock)
         self.traffic: dict[str, PoolTables] = {}
         """What the objects of each pool say: tests replace the tables."""
 
@@ -127,8 +132,19 @@ class Deployment:
             self.picker_metrics,
             default_pool=default_pool,
             ignore_subset=ignore_subset,
+            queued=self.gates,
             clock=self.clock,
         )
+
+    def queue(self, default_pool: str | None = "p", **plans: FlowPlan) -> WaitForRoom:
+        """Flow control of these pools; who may go is told when the test lets time pass (`self.later`)."""
+        for name, plan in plans.items():
+            pool = self.pools[name]
+            queues = FlowQueues(plan, self.clock())
+            gate = Gate(queues, Gauge(pool.store, pool.detector), pool.store.__len__, self.clock, self.later)
+            pool.store.news = gate.news
+            self.gates[name] = gate
+        return WaitForRoom(self.gates, FlowMetrics(self.instruments), default_pool=default_pool, clock=self.clock)
 
     def picker(
         self,

@@ -41,7 +41,7 @@ def pick(store: PoolStore, at: int = 0) -> None:
 class TestABurst:
     def test_what_was_sent_since_the_page_waits_there(self, clock: FakeClock) -> None:
         store = store_of(clock, 2)
-        gauge = Gauge(store, UtilizationDetector(queue=5), needs_pages=True)
+        gauge = Gauge(store, UtilizationDetector(queue=5))
         assert gauge.read(clock()) == 0
         for number in range(10):
             assert gauge.read(clock()) == pytest.approx(number / 10)
@@ -51,7 +51,7 @@ class TestABurst:
 
     def test_until_a_page_shows_that_it_runs(self, clock: FakeClock) -> None:
         store = store_of(clock, 1)
-        gauge = Gauge(store, UtilizationDetector(queue=5), needs_pages=True)
+        gauge = Gauge(store, UtilizationDetector(queue=5))
         for _ in range(5):
             pick(store)
         assert gauge.ask() == pytest.approx(1.0)
@@ -60,7 +60,7 @@ class TestABurst:
 
     def test_a_page_that_was_made_before_it_arrived_changes_nothing_for_one_page(self, clock: FakeClock) -> None:
         store = store_of(clock, 1)
-        gauge = Gauge(store, UtilizationDetector(queue=5), needs_pages=True)
+        gauge = Gauge(store, UtilizationDetector(queue=5))
         for _ in range(5):
             pick(store)
         read(store, IDLE)
@@ -70,14 +70,14 @@ class TestABurst:
 
     def test_who_has_no_endpoint_yet_counts_too(self, clock: FakeClock) -> None:
         store = store_of(clock, 2)
-        for detector, needs in ((UtilizationDetector(queue=5), True), (ConcurrencyDetector(5), False)):
-            gauge = Gauge(store, detector, needs_pages=needs)
+        for detector in (UtilizationDetector(queue=5), ConcurrencyDetector(5)):
+            gauge = Gauge(store, detector)
             gauge.on_the_way = 3
             assert gauge.ask() == pytest.approx(0.3)
 
     def test_in_flight_counts_at_once_for_a_detector_that_counts_it(self, clock: FakeClock) -> None:
         store = store_of(clock, 1, None)
-        gauge = Gauge(store, ConcurrencyDetector(2), needs_pages=False)
+        gauge = Gauge(store, ConcurrencyDetector(2))
         assert gauge.ask() == 0
         pick(store)
         pick(store)
@@ -87,15 +87,15 @@ class TestABurst:
 class TestWhatIsNotKnown:
     def test_a_picker_that_lost_its_pages_holds_nobody(self, clock: FakeClock) -> None:
         store = store_of(clock, 2, None)
-        assert Gauge(store, UtilizationDetector(), needs_pages=True).ask() == 0
+        assert Gauge(store, UtilizationDetector()).ask() == 0
 
     def test_a_pool_without_endpoints_is_full(self, clock: FakeClock) -> None:
         store = store_of(clock, 0)
-        assert Gauge(store, UtilizationDetector(), needs_pages=True).ask() == 1
+        assert Gauge(store, UtilizationDetector()).ask() == 1
 
     def test_a_single_stale_page_is_full_until_none_is_left(self, clock: FakeClock) -> None:
         store = store_of(clock, 1)
-        gauge = Gauge(store, UtilizationDetector(), needs_pages=True)
+        gauge = Gauge(store, UtilizationDetector())
         clock.advance(0.3)
         assert gauge.ask() == 1
         clock.advance(2)
@@ -105,7 +105,7 @@ class TestWhatIsNotKnown:
 class TestAskingSeldom:
     def test_nothing_is_asked_again_when_nothing_was_heard(self, clock: FakeClock) -> None:
         store = store_of(clock, 2)
-        gauge = Gauge(store, UtilizationDetector(), needs_pages=True)
+        gauge = Gauge(store, UtilizationDetector())
         gauge.read(clock())
         assert not gauge.is_due(clock())
         gauge.news()
@@ -118,7 +118,7 @@ class TestAskingSeldom:
 
     def test_a_large_pool_is_asked_for_each_64th_of_it(self, clock: FakeClock) -> None:
         store = store_of(clock, 640)
-        gauge = Gauge(store, UtilizationDetector(), needs_pages=True)
+        gauge = Gauge(store, UtilizationDetector())
         gauge.read(clock())
         gauge.news()
         for _ in range(9):

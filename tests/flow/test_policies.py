@@ -11,8 +11,10 @@ from extproc.flow import BandPlan, FlowPlan, FlowQueues, fairness, limits, order
 from extproc.flow.limits import Holdback, SoftReflective, StaticLimit
 from extproc.flow.parameters import HoldbackParameters, ProgramAwareParameters, StaticLimitParameters
 from extproc.flow.programs import MOST_PROGRAMS, ProgramAware
+from extproc.scheduling.plugins.base import Kit
 from tests.flow.tickets import drained, offered
 
+KIT = Kit("x", lambda: 0.0, lambda: 0.0, 0.05)
 PRIORITIES = st.sets(st.integers(-100, 100), min_size=1, max_size=8).map(lambda each: sorted(each, reverse=True))
 
 
@@ -130,7 +132,6 @@ def test_every_row_makes_its_policy() -> None:
     given = {"priority-holdback-policy": {"minCeiling": 0.5}}
     for row in (*ordering.TYPES, *fairness.TYPES, *programs.TYPES, *limits.TYPES):
         assert row.make is not None
-        made = row.make(row.parameters.model_validate(given.get(row.name, {})))
-        policy = made if row.family == "ordering policy" else made()
+        policy = row.make(row.parameters.model_validate(given.get(row.name, {})), KIT)
         assert row.family in ("ordering policy", "fairness policy", "usage limit policy")
         assert f"`{row.name}`" in (type(policy).__doc__ or "")

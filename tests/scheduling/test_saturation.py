@@ -172,7 +172,7 @@ class TestWhichDetector:
                 "flowControl: {saturationDetector: {pluginRef: utilization-detector}}",
                 "saturationDetector: excludes flowControl.saturationDetector",
             ),
-            ("flowControl: {maxBytes: 1Gi}", "flowControl.maxBytes: unknown key"),
+            ("flowControl: {maxByte: 1Gi}", "flowControl.maxByte: unknown key"),
         ],
     )
     def test_what_is_wrong_is_said(self, config: str, problem: str) -> None:

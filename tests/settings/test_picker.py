@@ -89,7 +89,6 @@ def test_all_problems_at_once() -> None:
 
 def test_feature_gates() -> None:
     assert problems("featureGates: [flowControl, dataLayer=true, flowControl=false, nope]") == [
-        "featureGates[0]: 'flowControl' is not available in this version",
         "featureGates[3]: 'nope' is not available in this version",
     ]
 
@@ -98,6 +97,23 @@ def test_feature_gates() -> None:
 def test_a_gate_of_what_is_always_on_is_one_warning(gate: str) -> None:
     _, warnings = load_picker_config(f"featureGates: [flowControl=false, {gate}]")
     assert warnings == [f"featureGates[1]: {gate.partition('=')[0]} has no effect, what it stands for is always on"]
+
+
+@pytest.mark.parametrize(
+    ("gates", "on"),
+    [
+        ("[]", False),
+        ("[flowControl]", True),
+        ("[flowControl=true]", True),
+        ("[flowControl=false]", False),
+        ("[flowControl, flowControl=false]", False),
+        ("[dataLayer]", False),
+    ],
+)
+def test_flow_control_is_off_unless_its_gate_is_on(gates: str, on: bool) -> None:
+    config, warnings = load_picker_config(f"featureGates: {gates}")
+    assert config.is_on("flowControl") is on
+    assert not any("flowControl" in warning for warning in warnings)
 
 
 def test_the_gate_that_upstream_has_on_is_none() -> None:

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import orjson
 from pydantic import BaseModel
 
-from extproc.app.pools import DATA_LAYER_TYPES, pages_of
+from extproc.app.pools import ELSEWHERE_TYPES, pages_of
 from extproc.discovery.file import FileDiscoverySettings
+from extproc.flow.build import OFF, FlowBlueprint, build_flow
 from extproc.scheduling import Blueprint, build_scheduler
 from extproc.scheduling.blueprint import Planned
 from extproc.scheduling.plugins.base import PluginType
@@ -47,15 +48,21 @@ def check_config(
     allow_missing: bool = False,
 ) -> Checked:
     """Check a config whose form is right."""
-    try:
-        blueprint = build_scheduler(config, elsewhere={**DATA_LAYER_TYPES, **types}, prefix=prefix, allow_missing=allow_missing)
-    except SettingsError as error:
-        return Checked(error.problems, warnings, [])
     problems: list[str] = []
-    pages_of(blueprint, prefix, problems)
-    if problems:
+    blueprint, flow = None, OFF
+    try:
+        blueprint = build_scheduler(config, elsewhere={**ELSEWHERE_TYPES, **types}, prefix=prefix, allow_missing=allow_missing)
+        pages_of(blueprint, prefix, problems)
+    except SettingsError as error:
+        problems += error.problems
+    try:
+        flow = build_flow(config, prefix=prefix)
+    except SettingsError as error:
+        problems += error.problems
+    if problems or blueprint is None:
         return Checked(problems, warnings, [])
-    return Checked([], [*warnings, *blueprint.warnings], _notes(blueprint), described(config, blueprint))
+    told = [*warnings, *blueprint.warnings, *flow.warnings]
+    return Checked([], told, _notes(blueprint), described(config, blueprint, flow))
 
 
 def _notes(blueprint: Blueprint) -> list[str]:
@@ -66,10 +73,10 @@ def _notes(blueprint: Blueprint) -> list[str]:
     ]
 
 
-def described(config: EndpointPickerConfig, blueprint: Blueprint) -> dict[str, Any]:
+def described(config: EndpointPickerConfig, blueprint: Blueprint, flow: FlowBlueprint) -> dict[str, Any]:
     """What there will be, made for JSON: profiles, plugins with what they need and their parameters, and what is not there."""
     handler, detector = blueprint.handler, blueprint.detector
-    used = {*blueprint.plugins, *blueprint.parameters, *(ref for _, ref in config.parser_refs)}
+    used = {*blueprint.plugins, *blueprint.parameters, *(ref for _, ref in config.parser_refs), *flow.policies}
     types = blueprint.types
     return {
         "profiles": [
@@ -87,6 +94,7 @@ def described(config: EndpointPickerConfig, blueprint: Blueprint) -> dict[str, A
         "screeners": list(blueprint.screeners),
         "admitters": list(blueprint.admitters),
         "producers": list(blueprint.producers),
+        "flow_control": list(flow.policies) if flow.is_on else None,
         "parsers": [ref for _, ref in config.parser_refs],
         "plugins": [_plugin(name, planned, types) for name, planned in blueprint.plugins.items()],
         "data_layer": {

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from extproc.app.pools import DATA_LAYER_TYPES
+from extproc.app.pools import ELSEWHERE_TYPES
 from extproc.scheduling.plugins.base import PluginType
 from extproc.scheduling.plugins.missing import MISSING
 from extproc.scheduling.registry import PLUGIN_TYPES
@@ -30,7 +30,7 @@ def picker_schema(types: Mapping[str, PluginType] = {}) -> dict[str, Any]:
     """The schema. `types` are plugins beside those that come with us."""
     schema = EndpointPickerConfig.model_json_schema(by_alias=True, schema_generator=_Quiet, ref_template=_REF)
     definitions = schema.pop("$defs")
-    rows = {**PLUGIN_TYPES, **DATA_LAYER_TYPES, **types}
+    rows = {**PLUGIN_TYPES, **ELSEWHERE_TYPES, **types}
     for row in rows.values():
         parameters = row.parameters.model_json_schema(by_alias=True, schema_generator=_Quiet, ref_template=_REF)
         definitions.update(parameters.pop("$defs", {}))
