@@ -172,6 +172,8 @@ class Reading(NamedTuple):
     """Seconds since its page was read, None when it never was."""
     in_flight: int
     """Requests picked here that have not ended."""
+    endpoint: str = ""
+    """Its key."""
 
 
 class RequestHead(NamedTuple):

@@ -82,4 +82,4 @@ class Gauge:
 def _with(reading: Reading, more: int) -> Reading:
     load = reading.load
     waiting = float(more) if load.waiting is None else load.waiting + more
-    return Reading(Load(waiting, *load[1:]), reading.age_s, reading.in_flight + more)
+    return Reading(Load(waiting, *load[1:]), reading.age_s, reading.in_flight + more, reading.endpoint)

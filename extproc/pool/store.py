@@ -225,7 +225,7 @@ class PoolStore:
         now_s = self._clock()
         wanted = None if hints is None else set(hints)
         return [
-            Reading(member.load, None if member.read_at_s is None else now_s - member.read_at_s, member.in_flight)
+            _reading(member, member.load, now_s)
             for member in self._eligible
             if wanted is None or member.endpoint.key in wanted or member.endpoint.address in wanted
         ]
@@ -239,7 +239,7 @@ class PoolStore:
             load, expected = member.load, member.expected()
             if expected != load.waiting:
                 load = Load(expected, *load[1:])
-            out.append(Reading(load, None if member.read_at_s is None else now_s - member.read_at_s, member.in_flight))
+            out.append(_reading(member, load, now_s))
         return out
 
     # -- for people ----------------------------------------------------------------------------------------------
@@ -373,6 +373,11 @@ class PoolStore:
                 oldest = min(oldest, member.read_at_s)
         pause_s = len(self._members) * PAUSE_S if len(self._members) >= SMALL else 0.0
         self._check_at_s = max(oldest + self._stale_after_s, now_s + pause_s)
+
+
+def _reading(member: Member, load: Load, now_s: float) -> Reading:
+    age_s = None if member.read_at_s is None else now_s - member.read_at_s
+    return Reading(load, age_s, member.in_flight, member.endpoint.key)
 
 
 def _empty() -> Candidates:

@@ -162,6 +162,24 @@ def like(column: Column, values: list[float]) -> Column:
     return cast(Column, np.asarray(values, dtype=np.float64))
 
 
+def rest_of(whole: float, parts: Column, size: float) -> Column:
+    """whole - x * size, at least 0."""
+    if isinstance(parts, list):
+        return [max(0.0, whole - value * size) for value in parts]
+    import numpy as np
+
+    return cast(Column, np.maximum(whole - parts * size, 0.0))
+
+
+def room(column: Column, most: float) -> Column:
+    """1 - min(x, most) / most for x from 0 on."""
+    if isinstance(column, list):
+        return [1.0 - value / most if value < most else 0.0 for value in column]
+    import numpy as np
+
+    return cast(Column, 1.0 - np.minimum(column, most) / most)
+
+
 def zeros_like(column: Column) -> Column:
     """As many zeros."""
     if isinstance(column, list):
@@ -204,3 +222,13 @@ def squared_share(column: Column, factor: float) -> Column:
 
     share = np.minimum(column * factor, 1.0)
     return cast(Column, share * share)
+
+
+def highest(column: Column) -> float:
+    """The largest value."""
+    return max(column) if isinstance(column, list) else float(column.max())
+
+
+def floats(column: Column) -> list[float]:
+    """The values, to go through one by one; to read only."""
+    return column if isinstance(column, list) else cast("list[float]", column.tolist())

@@ -12,6 +12,8 @@ from extproc.prefix.prompt import Prompt as OnePrompt
 
 PROMPT: Final = "prompt"
 PREFIX_MATCH: Final = "prefix match"
+IN_FLIGHT: Final = "in-flight load"
+LATENCY: Final = "latency prediction"
 SESSION: Final = "session id"
 """A text, '' when the request is of no session."""
 AGENT: Final = "agent identity"
@@ -48,3 +50,26 @@ class PrefixMatch(NamedTuple):
     """Tokens in a block, at least 1."""
     chains: tuple[bytes, ...] = ()
     """The blocks' hashes, of each prompt of a batch (`prefix.hashing.chain`)."""
+
+
+class InFlight(NamedTuple):
+    """Of the kind `in-flight load`: what we sent to each endpoint that is not done, and what this request would add."""
+
+    requests: Column
+    tokens: Column
+    """Prompt tokens that have to be computed, and output where that is estimated. Live, as `Candidates.in_flight` is."""
+    uncached: Column
+    """Tokens of this request's prompt that the endpoint does not have in its cache."""
+
+
+class Latency(NamedTuple):
+    """Of the kind `latency prediction`: for this request, by endpoint, in milliseconds; NaN where nothing is predicted."""
+
+    ttft_ms: Column
+    tpot_ms: Column
+    ttft_headroom_ms: Column
+    """What the request asks for less what is predicted; below 0 it would be missed. Without such a wish, the prediction below
+    zero, so that the least is the best; where only the other one is wished for, 0."""
+    tpot_headroom_ms: Column
+    known: bool
+    """Something is predicted of any endpoint."""

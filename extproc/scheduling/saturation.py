@@ -15,7 +15,8 @@ from extproc.candidates import Candidates
 from extproc.domain import Reading
 from extproc.scheduling import columns
 from extproc.scheduling.cycle import Cycle
-from extproc.scheduling.plugins.base import DETECTOR, FILTER, PluginType
+from extproc.scheduling.plugins.base import DETECTOR, FILTER, Kit, Need, PluginType
+from extproc.scheduling.plugins.inflight import InFlightLoad, in_flight_need, source
 from extproc.scheduling.plugins.load_filters import with_trial
 from extproc.scheduling.plugins.parameters import ConcurrencyParameters, UtilizationParameters
 
@@ -62,7 +63,7 @@ class UtilizationDetector:
 
     def saturation(self, readings: Sequence[Reading]) -> float:
         total = 0.0
-        for load, age_s, _ in readings:
+        for load, age_s, _, _ in readings:
             waiting, kv_usage = load.waiting, load.kv_usage
             if age_s is None or age_s > self._stale_after_s or (waiting is None and kv_usage is None):
                 total += FULL
@@ -112,6 +113,53 @@ class ConcurrencyDetector:
         return sum(reading.in_flight for reading in readings) / (self._most * len(readings))
 
 
+class TokenConcurrencyDetector:
+    """`concurrency-detector` with `concurrencyMode` `tokens` or `hybrid`. As a filter it keeps who has less, be that nobody."""
+
+    reads_pages = False
+    fixed = False
+    by_load = True
+
+    def __init__(self, load: InFlightLoad, most_tokens: int, most: int | None, headroom: float = 0.0) -> None:
+        """An endpoint is full at so many tokens in flight, or at `most` requests; None: these don't count. As a filter, at as
+        much more as `headroom` says."""
+        self._load = load
+        self._most_tokens = most_tokens
+        self._most = most
+        self._factor = 1.0 + headroom
+
+    def keep(self, cycle: Cycle, candidates: Candidates) -> Sequence[int] | None:
+        tokens, requests = self._most_tokens * self._factor, None if self._most is None else self._most * self._factor
+        kept = []
+        for position, endpoint in enumerate(candidates.endpoints):
+            full = requests is not None and candidates.in_flight[position] >= requests
+            if not full and self._load.tokens_at(endpoint.key) < tokens:
+                kept.append(position)
+        return kept
+
+    def saturation(self, readings: Sequence[Reading]) -> float:
+        if not readings:
+            return FULL
+        total = 0.0
+        for reading in readings:
+            share = self._load.tokens_at(reading.endpoint) / self._most_tokens
+            if self._most is not None:
+                share = max(share, reading.in_flight / self._most)
+            total += share
+        return total / len(readings)
+
+
+def _concurrency(parameters: ConcurrencyParameters, kit: Kit) -> SaturationDetector:
+    if parameters.concurrency_mode == "requests":
+        return ConcurrencyDetector(parameters.max_concurrency, parameters.headroom)
+    most = parameters.max_concurrency if parameters.concurrency_mode == "hybrid" else None
+    return TokenConcurrencyDetector(kit.plugins[source(kit)], parameters.max_token_concurrency, most, parameters.headroom)
+
+
+def _concurrency_needs(parameters: ConcurrencyParameters) -> Sequence[Need]:
+    return () if parameters.concurrency_mode == "requests" else (in_flight_need(parameters),)
+
+
 TYPES: Final = (
     PluginType(
         "utilization-detector",
@@ -124,9 +172,11 @@ TYPES: Final = (
     PluginType(
         "concurrency-detector",
         DETECTOR,
-        "requests of ours in flight / (endpoints × `maxConcurrency`)",
+        "mean over endpoints of requests of ours in flight / `maxConcurrency`; `tokens`: of their tokens / "
+        "`maxTokenConcurrency`; `hybrid`: of the larger of both",
         ConcurrencyParameters,
-        lambda parameters, kit: ConcurrencyDetector(parameters.max_concurrency, parameters.headroom),
+        _concurrency,
+        needs=_concurrency_needs,
         roles=(FILTER,),
     ),
 )

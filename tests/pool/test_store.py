@@ -508,9 +508,9 @@ def test_readings_are_of_those_that_may_be_picked(store: PoolStore, clock: FakeC
     clock.advance(0.5)
     store.page_started(B)
     store.page_failed(B, "refused", down=True)
-    assert store.readings() == [Reading(Load(waiting=3), 0.5, 1), Reading(Load(), None, 0)]
+    assert store.readings() == [Reading(Load(waiting=3), 0.5, 1, A), Reading(Load(), None, 0, C)]
     address = endpoints(3)[2].address
-    assert store.readings([C]) == store.readings([address]) == [Reading(Load(), None, 0)]
+    assert store.readings([C]) == store.readings([address]) == [Reading(Load(), None, 0, C)]
     assert store.readings([]) == []
 
 
@@ -524,7 +524,7 @@ class TestExpected:
         scrape(store, A, Load(waiting=2, running=1, kv_usage=0.5, max_loras=4))
         ticket = pick(store, A)
         pick(store, A)
-        assert store.projected()[0] == Reading(Load(waiting=4, running=1, kv_usage=0.5, max_loras=4), 0, 2)
+        assert store.projected()[0] == Reading(Load(waiting=4, running=1, kv_usage=0.5, max_loras=4), 0, 2, A)
         store.release(ticket)
         assert self.waiting(store) == 3
 

@@ -108,8 +108,8 @@ class TestConcurrency:
         ("parameters", "problem"),
         [
             ("{maxConcurrency: 0}", "maxConcurrency: input should be greater than or equal to 1 (got 0)"),
-            ("{concurrencyMode: tokens}", "concurrencyMode: only 'requests' is available in this version (got 'tokens')"),
-            ("{concurrencyMode: x}", "concurrencyMode: input should be 'requests' (got 'x')"),
+            ("{concurrencyMode: x}", "concurrencyMode: input should be 'requests', 'tokens' or 'hybrid' (got 'x')"),
+            ("{maxTokenConcurrency: 0}", "maxTokenConcurrency: input should be greater than or equal to 1 (got 0)"),
         ],
     )
     def test_wrong_parameters(self, parameters: str, problem: str) -> None:

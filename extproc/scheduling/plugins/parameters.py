@@ -81,14 +81,11 @@ class ConcurrencyParameters(Parameters):
 
     max_concurrency: int = Field(100, alias="maxConcurrency", ge=1)
     """Requests in flight at which an endpoint is full."""
-    concurrency_mode: Literal["requests"] = Field("requests", alias="concurrencyMode")
+    concurrency_mode: Literal["requests", "tokens", "hybrid"] = Field("requests", alias="concurrencyMode")
     """What is counted."""
+    max_token_concurrency: int = Field(1_000_000, alias="maxTokenConcurrency", ge=1)
+    """Tokens in flight at which an endpoint is full."""
+    in_flight_load_producer_name: str | None = Field(None, alias="inFlightLoadProducerName")
+    """Who counts the tokens."""
     headroom: float = Field(0.0, ge=0, allow_inf_nan=False)
     """As for utilization-detector."""
-
-    @field_validator("concurrency_mode", mode="before")
-    @classmethod
-    def _only_requests(cls, value: object) -> object:
-        if value in ("tokens", "hybrid"):
-            raise ValueError("only 'requests' is available in this version")
-        return value
