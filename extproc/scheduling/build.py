@@ -34,6 +34,8 @@ from extproc.settings.picker import EndpointPickerConfig, PluginSpec, ProfileSpe
 
 _OLD_DETECTOR: Final = "saturationDetector"
 _IN_PROFILES: Final = (FILTER, SCORER, PICKER)
+_BESIDE_PROFILES: Final = (PARSER, REPORTER)
+"""Upstream lets a profile name them, and its own test data do."""
 
 
 def build_scheduler(
@@ -81,7 +83,8 @@ class _Builder:
                 wiring.use(name)
         if self._problems:
             raise SettingsError(self._problems)
-        for name in wiring.order:
+        only_accepted = [name for name, each in self._plugins.items() if each.row.make is None]
+        for name in [*wiring.order, *only_accepted]:
             each = wiring.plugins[name]
             if each.row.note is not None and (note := each.row.note(each.parameters)):
                 self._warnings.append(f"{each.path or self._prefix + 'plugins'}: {name}: {note}")
@@ -187,6 +190,11 @@ class _Builder:
             if row.has(PRODUCER) and not any(map(row.has, _IN_PROFILES)):
                 self._warnings.append(f"{path}: {name!r} is a {PRODUCER}, which does nothing in a profile")
                 continue
+            if row.family in _BESIDE_PROFILES:
+                self._warnings.append(
+                    f"{path}: {name!r} is a {row.family}, which works for all profiles; here it has no effect"
+                )
+                continue
             if not any(map(row.has, _IN_PROFILES)):
                 self._problems.append(f"{path}: {name!r} is a {row.family}, a profile takes filters, scorers and a picker")
                 continue
@@ -251,23 +259,23 @@ class _Builder:
 
     def _references(self) -> None:
         layer = self._config.data_layer
-        refs = [(path, ref, PARSER) for path, ref in self._config.parser_refs]
+        refs: list[tuple[str, str, tuple[str, ...]]] = [(path, ref, (PARSER,)) for path, ref in self._config.parser_refs]
         for i, source in enumerate(layer.sources):
-            refs.append((f"dataLayer.sources[{i}].pluginRef", source.plugin_ref, DATA_LAYER))
+            refs.append((f"dataLayer.sources[{i}].pluginRef", source.plugin_ref, (DATA_LAYER,)))
             refs += [
-                (f"dataLayer.sources[{i}].extractors[{j}].pluginRef", extractor.plugin_ref, DATA_LAYER)
+                (f"dataLayer.sources[{i}].extractors[{j}].pluginRef", extractor.plugin_ref, (DATA_LAYER, PRODUCER))
                 for j, extractor in enumerate(source.extractors)
             ]
         if layer.discovery and layer.discovery.ref:
-            refs.append(("dataLayer.discovery.pluginRef", layer.discovery.ref, DATA_LAYER))
+            refs.append(("dataLayer.discovery.pluginRef", layer.discovery.ref, (DATA_LAYER,)))
         if self._config.detector_ref is not None:
-            refs.append((self._config.detector_path, self._config.detector_ref, DETECTOR))
-        for path, ref, family in refs:
+            refs.append((self._config.detector_path, self._config.detector_ref, (DETECTOR,)))
+        for path, ref, families in refs:
             if not self._known(self._prefix + path, ref):
                 continue
             row = self._rows.get(ref)
-            if row is not None and not row.has(family):
-                self._problems.append(f"{self._prefix}{path}: {ref!r} is a {row.family}, expected a {family} plugin")
+            if row is not None and not any(map(row.has, families)):
+                self._problems.append(f"{self._prefix}{path}: {ref!r} is a {row.family}, expected a {families[0]} plugin")
 
     def _known(self, path: str, ref: str) -> bool:
         if ref in self._type_names:

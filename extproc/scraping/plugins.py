@@ -9,5 +9,11 @@ from extproc.settings.engines import CoreMetricsSettings, MetricsSourceSettings
 
 TYPES: Final = (
     PluginType("metrics-data-source", "data layer", "where an endpoint's page is", MetricsSourceSettings),
-    PluginType("core-metrics-extractor", "data layer", "in which words it speaks", CoreMetricsSettings),
+    PluginType(
+        "core-metrics-extractor",
+        "data layer",
+        "in which words it speaks",
+        CoreMetricsSettings,
+        older=("model-server-protocol-metrics",),
+    ),
 )

@@ -16,7 +16,10 @@ from extproc.settings.document import Document, load_document
 
 KIND: Final = "EndpointPickerConfig"
 API_VERSIONS: Final = ("llm-d.ai/v1alpha1", "llm-d.ai/v1")
-DEPRECATED_API_VERSIONS: Final = ("inference.networking.x-k8s.io/v1alpha1",)
+DEPRECATED_API_VERSIONS: Final = (
+    "inference.networking.x-k8s.io/v1alpha1",
+    "config.apix.gateway-api-inference-extension.sigs.k8s.io/v1alpha1",
+)
 
 
 class PluginSpec(Section):
@@ -136,6 +139,8 @@ class EndpointPickerConfig(Section):
 
     api_version: str = Field(API_VERSIONS[0], alias="apiVersion")
     kind: str = KIND
+    metadata: dict[str, Any] | None = None
+    """As objects of Kubernetes have it. Nothing here reads it."""
     feature_gates: list[str] = Field([], alias="featureGates")
     plugins: list[PluginSpec] = []
     scheduling_profiles: list[ProfileSpec] = Field([], alias="schedulingProfiles")

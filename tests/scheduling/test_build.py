@@ -167,6 +167,48 @@ def test_plugins_of_other_rooms_are_checked_and_handed_over() -> None:
     assert blueprint.profile.scorers == ()
 
 
+def test_parsers_and_reporters_may_be_named_in_a_profile() -> None:
+    blueprint = build(
+        """
+        plugins: [{type: openai-parser}, {type: destination-endpoint-served-verifier}, {type: queue-scorer}]
+        schedulingProfiles:
+        - name: p
+          plugins:
+          - {pluginRef: openai-parser}
+          - {pluginRef: destination-endpoint-served-verifier}
+          - {pluginRef: queue-scorer}
+        """
+    )
+    assert [name for name, _ in blueprint.profile.scorers] == ["queue-scorer"]
+    at = "schedulingProfiles[0].plugins"
+    assert [each for each in blueprint.warnings if "pluginRef" in each] == [
+        f"{at}[0].pluginRef: 'openai-parser' is a parser, which works for all profiles; here it has no effect",
+        f"{at}[1].pluginRef: 'destination-endpoint-served-verifier' is a reporter, which works for all "
+        "profiles; here it has no effect",
+    ]
+
+
+def test_what_means_less_here_than_upstream_is_told_though_it_is_only_accepted() -> None:
+    blueprint = build(
+        """
+        plugins: [{type: vllmgrpc-parser, name: grpc}, {type: vertexai-parser}, {type: models-data-source, name: models}]
+        requestHandler: {parsers: [{pluginRef: grpc}]}
+        """
+    )
+    told = [each.split(": ")[:2] for each in blueprint.warnings]
+    assert told == [["plugins[0]", "grpc"], ["plugins[1]", "vertexai-parser"], ["plugins[2]", "models"]]
+
+
+def test_a_producer_may_be_an_extractor() -> None:
+    text = """
+        plugins: [{type: endpoint-notification-source, name: events}, {type: told-prompt}, {type: queue-scorer}]
+        dataLayer: {sources: [{pluginRef: events, extractors: [{pluginRef: REF}]}]}
+        """
+    scheduler_of(text.replace("REF", "told-prompt"))
+    with pytest.raises(SettingsError, match="'queue-scorer' is a scorer, expected a data layer plugin"):
+        scheduler_of(text.replace("REF", "queue-scorer"))
+
+
 def test_every_problem_at_once_each_with_its_path() -> None:
     told = problems(
         """
@@ -182,7 +224,7 @@ def test_every_problem_at_once_each_with_its_path() -> None:
         - {type: file-discovery}
         schedulingProfiles:
         - name: default
-          plugins: [{pluginRef: missing}, {pluginRef: twice}, {pluginRef: max-score-picker}, {pluginRef: openai-parser}]
+          plugins: [{pluginRef: missing}, {pluginRef: twice}, {pluginRef: max-score-picker}, {pluginRef: handler}]
         - {name: other}
         dataLayer:
           discovery: {pluginRef: openai-parser}
@@ -200,7 +242,7 @@ def test_every_problem_at_once_each_with_its_path() -> None:
         ("schedulingProfiles: ", "exactly one profile (got default, other)"),
         ("plugins: ", "more than one profile handler: single-profile-handler, handler"),
         ("schedulingProfiles[0].plugins[0].pluginRef: ", "no plugin is called 'missing'"),
-        ("schedulingProfiles[0].plugins[3].pluginRef: ", "'openai-parser' is a parser"),
+        ("schedulingProfiles[0].plugins[3].pluginRef: ", "'handler' is a profile handler"),
         ("schedulingProfiles[0].plugins: ", "more than one picker: twice, max-score-picker"),
         ("requestHandler.parsers[0].pluginRef: ", "'file-discovery' is a data layer"),
         ("dataLayer.sources[0].pluginRef: ", "no plugin is called 'nowhere'"),

@@ -17,6 +17,36 @@ class NoParameters(Parameters):
     """For plugins that have none."""
 
 
+class EndpointEventsParameters(Parameters):
+    """Parameters of `endpoint-notification-source`: none."""
+
+
+class KubernetesEventsParameters(Parameters):
+    """Parameters of `k8s-notification-source`: the objects that are watched."""
+
+    group: str = ""
+    """Their API group."""
+    version: str = ""
+    """Its version."""
+    kind: str = ""
+    """Their kind."""
+
+
+class ModelsSourceParameters(Parameters):
+    """Parameters of `models-data-source`, as metrics-data-source has them."""
+
+    scheme: Literal["http", "https"] = "http"
+    """Protocol of the page."""
+    path: str = "/v1/models"
+    """Its path."""
+    port: int | None = Field(None, ge=1, le=65535)
+    """Its port."""
+    insecure_skip_verify: bool = Field(True, alias="insecureSkipVerify")
+    """Accept any certificate."""
+    interval: Duration | None = Field(None, gt=0)
+    """From one request to the next."""
+
+
 def no_effect(parameters: Parameters) -> str:
     """What to tell of parameters that change nothing; '' when none is given."""
     fields = type(parameters).model_fields
