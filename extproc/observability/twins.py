@@ -66,6 +66,7 @@ TWINS: Final[Mapping[str, Twin]] = {
     "inference_extension_scheduler_e2e_duration_seconds": Twin("scheduler_e2e_duration_seconds"),
     "inference_extension_scheduler_attempts": Twin("scheduler_attempts", renamed={"pod_name": "endpoint_name"}),
     "inference_extension_info": Twin("info"),
+    "inference_extension_prefix_indexer_size": Twin("prefix_indexer_size"),
     "inference_extension_model_rewrite_decisions": Twin("model_rewrite_decisions"),
     "inference_extension_flow_control_pool_saturation": Twin("flow_control_pool_saturation", added={"stage": "effective"}),
     "inference_extension_flow_control_queue_size": Twin("flow_control_queue_size"),

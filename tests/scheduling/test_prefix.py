@@ -94,6 +94,17 @@ def test_a_conversation_that_goes_on_stays_where_it_is() -> None:
         assert send(scheduler, turn(number), given).run.endpoint == first
 
 
+def test_what_matched_is_counted_where_it_went() -> None:
+    scheduler, given = build().scheduler(seeded()), idle()
+    for _ in range(3):
+        send(scheduler, asked("x" * 2560), given)
+    told = {figure.name: figure.value for _, figure in scheduler.figures()}
+    assert told["extproc_prefix_queried_tokens_total"] == 3 * 640
+    assert told["extproc_prefix_matched_tokens_total"] == 2 * 640
+    assert told["inference_extension_prefix_indexer_size"] == 10
+    assert told["extproc_prefix_index_bytes"] > 80
+
+
 def test_an_endpoint_that_was_started_anew_has_lost_it() -> None:
     scheduler, given = build().scheduler(seeded()), idle()
     first = send(scheduler, asked(), given).run.endpoint

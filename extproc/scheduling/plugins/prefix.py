@@ -18,7 +18,7 @@ from extproc.prefix.prompt import prompts_of, salt_of
 from extproc.scheduling import columns
 from extproc.scheduling.cycle import Cycle
 from extproc.scheduling.facts import PREFIX_MATCH, PROMPT, PrefixMatch, Prompt
-from extproc.scheduling.plugins.base import PRODUCER, SCORER, Kit, Need, PluginType, Run, Scheduled
+from extproc.scheduling.plugins.base import PRODUCER, SCORER, Figure, Kit, Need, PluginType, Run, Scheduled
 from extproc.scheduling.plugins.parameters_prefix import (
     LEAST_BLOCK_TOKENS,
     ApproximateParameters,
@@ -74,11 +74,13 @@ class ApproximatePrefixes:
         self._most_tokens = most_tokens
         self._capacity = capacity
         self._index = PrefixIndex(default_capacity=capacity)
+        self._seeds: dict[str, int] = {}
+        """By model, without a salt."""
         self._endpoints: Sequence[Endpoint] = ()
         self._learned = 0
         """Tokens in a block, as the pages say; 0 when none did."""
-        self.queried_tokens = 0
-        self.matched_tokens = 0
+        self._queried_tokens = 0
+        self._matched_tokens = 0
         """Of the endpoints that were chosen."""
 
     def produce(self, cycle: Cycle, candidates: Candidates) -> object:
@@ -88,7 +90,7 @@ class ApproximatePrefixes:
         endpoints = candidates.endpoints
         if not prompt.prompts:
             return PrefixMatch(columns.zeros_like(candidates.in_flight), 0, block_tokens)
-        seed = seed_of(cycle.asked.model or "", salt=prompt.salt)
+        seed = self._seed_of(cycle.asked.model or "", prompt.salt)
         most = max(1, self._most_tokens // block_tokens)
         chains = []
         for each in prompt.prompts:
@@ -109,8 +111,8 @@ class ApproximatePrefixes:
             return
         run = scheduled.run
         place = _place(run)
-        self.queried_tokens += match.total * match.block_tokens
-        self.matched_tokens += int(match.matched[place]) * match.block_tokens
+        self._queried_tokens += match.total * match.block_tokens
+        self._matched_tokens += int(match.matched[place]) * match.block_tokens
         self._insert(run, match)
         prefill = scheduled.runs.get(PREFILL)
         if prefill is not None and scheduled.primary != PREFILL:
@@ -128,9 +130,41 @@ class ApproximatePrefixes:
     def dump(self) -> object:
         told = self._index.dump()
         told["block_tokens"] = self._learned or self._block_tokens
-        told["queried_tokens"] = self.queried_tokens
-        told["matched_tokens"] = self.matched_tokens
+        told["queried_tokens"] = self._queried_tokens
+        told["matched_tokens"] = self._matched_tokens
         return told
+
+    def _seed_of(self, model: str, salt: str) -> int:
+        if salt:
+            return seed_of(model, salt=salt)
+        seed = self._seeds.get(model, -1)
+        if seed < 0:
+            if len(self._seeds) >= _MOST_SEEDS:
+                self._seeds.clear()
+            seed = self._seeds[model] = seed_of(model)
+        return seed
+
+    def figures(self) -> Sequence[Figure]:
+        return (
+            Figure(
+                "inference_extension_prefix_indexer_size",
+                "Blocks of prompts that endpoints are known to hold, each counted for every endpoint that holds it.",
+                float(self._index.size),
+            ),
+            Figure("extproc_prefix_index_bytes", "Memory that the prefix index takes.", float(self._index.bytes_used)),
+            Figure(
+                "extproc_prefix_queried_tokens_total",
+                "Tokens of prompts that went out, as far as they were looked at.",
+                float(self._queried_tokens),
+                counts=True,
+            ),
+            Figure(
+                "extproc_prefix_matched_tokens_total",
+                "Tokens of these that the endpoint that was picked is likely to have in its cache.",
+                float(self._matched_tokens),
+                counts=True,
+            ),
+        )
 
     def _insert(self, run: Run, match: PrefixMatch) -> None:
         position = run.pick.positions[0]
@@ -158,6 +192,8 @@ class ApproximatePrefixes:
 
 
 _HASH_BYTES: Final = 8
+_MOST_SEEDS: Final = 1000
+"""Models whose seed is kept: clients may name any."""
 
 
 def _place(run: Run) -> int:
