@@ -152,7 +152,7 @@ def _plan_epp(plan: Plan, settings: EppSettings) -> None:
     parts.picking = settings
     parts.only_pool = settings.pool
     parts.options = parts.options._replace(unread_bodies=_reads_no_body(config, built))
-    plan.pools({settings.pool: built}, settings)
+    plan.pools({settings.pool: built}, settings, settings)
     if settings.config_file is not None:
         plan.components.append(ConfigFile(settings.config_file, load_picker_config, plan.files))
     if settings.ha_enable_leader_election and plan.cluster is not None:
@@ -221,7 +221,7 @@ def _plan_gateway(plan: Plan, settings: GatewaySettings) -> None:
     files = settings.config_file, config.serving_endpoints_file
     catalog = catalog_of(config, routes.value, parts.adapters)
     plan_endpoints(plan, settings, store, catalog, files, reuse_port=settings.reuse_port)
-    plan.pools(built, settings)
+    plan.pools(built, settings, settings)
     plan.components.append(ConfigFile(settings.config_file, load_gateway_config, plan.files, {"servingEndpoints"}))
     parts.telemetry.models.configured.append(lambda model: routes.value.has(model))
     parts.telemetry.models.only_configured = True

@@ -15,14 +15,19 @@ from extproc.app.deployment import Parts
 from extproc.app.flow import gate_of
 from extproc.app.kubernetes import PoolObjects
 from extproc.app.pools import Pool, PoolParts, Pools, scrape_driver
+from extproc.app.snapshots import Snapshots
 from extproc.app.watching import FileErrors
 from extproc.flow import Gate
 from extproc.live import LiveWriter
 from extproc.observability.instruments import Instruments
 from extproc.observability.plugins import PluginMetrics
 from extproc.pool import PoolStore
+from extproc.scheduling.plugins.base import Keeper
 from extproc.settings.base import SettingsError
-from extproc.settings.commands import ScrapingSettings
+from extproc.settings.commands import (
+    ScrapingSettings,
+    SnapshotSettings,
+)
 from extproc.settings.document import Document
 from extproc.stages import PoolOfEndpoints
 from extproc.traffic import AdapterMap
@@ -77,10 +82,11 @@ class Plan:
                 self.problems += error.problems
         return adapters
 
-    def pools(self, built: Mapping[str, PoolParts], settings: ScrapingSettings) -> None:
+    def pools(self, built: Mapping[str, PoolParts], settings: ScrapingSettings, kept: SnapshotSettings) -> None:
         """Pools that run, and what the stages see of them."""
         driver = scrape_driver(self.instruments)
         pools: list[Pool] = []
+        keepers: dict[str, Mapping[str, Keeper]] = {}
         of_stages: dict[str, PoolOfEndpoints] = {}
         gates: dict[str, Gate] = {}
         for name, parts in built.items():
@@ -88,7 +94,8 @@ class Plan:
             interval_s = settings.refresh_metrics_interval
             pool = Pool(store, parts, self.instruments, self.files, interval_s=interval_s, driver=driver, cluster=self.cluster)
             scheduler, detector = parts.blueprint.pool(random.random, time.monotonic, pool.interval_s)
-            store.forget = scheduler.forget
+            store.forget, store.began = scheduler.forget, scheduler.began
+            keepers[name] = scheduler.keepers
             PluginMetrics.of(self.instruments).watch(name, scheduler.figures)
             of_stages[name] = PoolOfEndpoints(store, scheduler, detector, pool.tables.traffic)
             self.stores[name] = store
@@ -102,6 +109,8 @@ class Plan:
         self.parts.telemetry.models.configured.append(
             lambda model: any(pool.traffic.rewrites.value.has(model) for pool in of_stages.values())
         )
+        if kept.snapshot_dir is not None:
+            self.components.append(Snapshots(kept.snapshot_dir, kept.snapshot_interval, keepers))
         self.components.append(Pools(pools))
         if self.cluster is not None:
             self.components.append(PoolObjects(pools, self.cluster))

@@ -60,6 +60,8 @@ class PoolStore:
         """Told the key of an endpoint without a page that answers requests all the same."""
         self.forget: Callable[[str], None] = lambda key: None
         """Told the key of an endpoint that has left, or was started anew: whatever it had in its caches is gone."""
+        self.began: Callable[[str, float], None] = lambda key, started_s: None
+        """Told when an endpoint's process was started, since 1970, when its page says so first or says another time."""
         self.news: Callable[[], None] | None = None
         """Told that a page was read, a request ended or the endpoints changed; None when nobody wants to know."""
         self._blank: dict[str, Member] = {}
@@ -120,6 +122,8 @@ class PoolStore:
         was_down = member.down
         if member.restarted(load):
             self.forget(key)
+        if load.started_s is not None and load.started_s != member.load.started_s:
+            self.began(key, load.started_s)
         if not member.tried:
             self.untried -= 1
         if not member.fresh:

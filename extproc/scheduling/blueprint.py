@@ -95,6 +95,7 @@ class Blueprint:
                 watchers=_who(made, "forget"),
                 dressers=_who(made, "dress"),
                 dumpers=_who(made, "dump"),
+                keepers=_who(made, "snapshot"),
                 measured=_who(made, "figures"),
                 tellers=_who(made, "tells"),
             ),

@@ -16,6 +16,7 @@ from extproc.scheduling.plugins.base import (
     Dumper,
     Figure,
     Filter,
+    Keeper,
     Listener,
     Measured,
     Picker,
@@ -217,6 +218,7 @@ class Hooks(NamedTuple):
     watchers: Mapping[str, Watcher] = {}
     dressers: Mapping[str, Dresser] = {}
     dumpers: Mapping[str, Dumper] = {}
+    keepers: Mapping[str, Keeper] = {}
     measured: Mapping[str, Measured] = {}
     tellers: Mapping[str, Teller] = {}
 
@@ -318,6 +320,16 @@ class Scheduler:
         """The endpoint has left, or was started anew."""
         for watcher in self._hooks.watchers.values():
             watcher.forget(endpoint)
+
+    def began(self, endpoint: str, started_s: float) -> None:
+        """The endpoint's page says when its process was started."""
+        for keeper in self._hooks.keepers.values():
+            keeper.began(endpoint, started_s)
+
+    @property
+    def keepers(self) -> Mapping[str, Keeper]:
+        """Who has something to keep over a restart of ours, by their names."""
+        return self._hooks.keepers
 
     @property
     def dumpers(self) -> Mapping[str, Dumper]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BeforeValidator, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from extproc.settings.api import ApiSettings
 from extproc.settings.base import Duration, Port, Settings, setting
@@ -151,7 +151,20 @@ class PickingSettings(Settings):
     )
 
 
-class PickerSettings(PickingSettings, ScrapingSettings, ServerSettings):
+class SnapshotSettings(Settings):
+    """What is kept over a restart."""
+
+    snapshot_dir: str | None = setting(
+        None,
+        "Folder for what plugins know and pages can't tell again (the prefix index), written every so often and read at the "
+        "start: a file for each. Needed for a warm restart only.",
+    )
+    snapshot_interval: Annotated[Duration, Field(ge=1)] = setting(
+        60.0, "From one writing of these to the next; they are written at the end as well.", default_text="60s"
+    )
+
+
+class PickerSettings(SnapshotSettings, PickingSettings, ScrapingSettings, ServerSettings):
     """What every server with a picker has."""
 
 
@@ -294,4 +307,5 @@ __all__ = [
     "PickingSettings",
     "PoolSettings",
     "ScrapingSettings",
+    "SnapshotSettings",
 ]

@@ -304,6 +304,13 @@ class TestRestarts:
         scrape(store, A)
         assert forgotten == []
 
+    def test_when_it_began_is_told_once(self, store: PoolStore) -> None:
+        heard: list[tuple[str, float]] = []
+        store.began = lambda key, started_s: heard.append((key, started_s))
+        for started_s in (1000.0, 1000.0, 1060.5):
+            scrape(store, A, IDLE._replace(started_s=started_s))
+        assert heard == [(A, 1000.0), (A, 1060.5)]
+
     def test_whoever_left(self, store: PoolStore, forgotten: list[str]) -> None:
         store.replace_endpoints(endpoints(2))
         assert forgotten == [endpoints(3)[2].key]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from extproc.candidates import ARRAY_SIZE, Candidates
 from extproc.domain import Load
 from extproc.scheduling import Blueprint, Cycle, Scheduled, Scheduler, build_scheduler
 from extproc.scheduling.facts import PrefixMatch, Prompt
+from extproc.scheduling.plugins.base import UnusableSnapshot
 from extproc.settings.base import SettingsError
 from extproc.settings.picker import load_picker_config
 from tests.fakes.candidates import REQUEST, candidates
@@ -123,6 +124,52 @@ def test_a_batch_counts_all_of_its_prompts() -> None:
     scheduler, given = build().scheduler(seeded()), idle()
     first = send(scheduler, asked(["a" * 512, "b" * 512]), given).run.endpoint
     assert points(scheduler, asked(["b" * 512, "c" * 512]), given)[first] == 0.5
+
+
+class TestSnapshot:
+    """What is known outlives us, unless the endpoints do not."""
+
+    NOW_S = 1_800_000_000.0
+
+    def kept(self) -> tuple[str, bytes]:
+        """Where the prompt went, and what was written then."""
+        scheduler, given = build().scheduler(seeded()), idle(loads=[Load(started_s=7.0)] * 3)
+        for endpoint in given.endpoints:
+            scheduler.began(endpoint.key, 7.0)
+        first = send(scheduler, asked(), given).run.endpoint
+        (keeper,) = scheduler.keepers.values()
+        return first, b"".join(keeper.snapshot(self.NOW_S))
+
+    def restored(self, data: bytes, *, later_s: float = 10.0) -> Scheduler:
+        scheduler = build().scheduler(seeded())
+        (keeper,) = scheduler.keepers.values()
+        assert list(keeper.restore(data, self.NOW_S + later_s))
+        return scheduler
+
+    def test_a_restart_of_ours_goes_on_where_it_was(self) -> None:
+        first, data = self.kept()
+        scheduler = self.restored(data)
+        scheduler.began(first, 7.0)
+        assert points(scheduler, asked(), idle())[first] == 1
+
+    def test_an_endpoint_that_was_started_anew_meanwhile_has_lost_it(self) -> None:
+        first, data = self.kept()
+        scheduler = self.restored(data)
+        scheduler.began(first, 8.0)
+        assert points(scheduler, asked(), idle())[first] == 0
+
+    @pytest.mark.parametrize(
+        ("damage", "later_s", "why"),
+        [
+            (lambda data: data[:-1], 0.0, "checksum"),
+            (lambda data: b"", 0.0, "no snapshot"),
+            (lambda data: data, 4000.0, "4000 s old, expected at most 3600 s"),
+        ],
+        ids=["cut", "empty", "old"],
+    )
+    def test_what_can_not_be_used_is_refused(self, damage: Callable[[bytes], bytes], later_s: float, why: str) -> None:
+        with pytest.raises(UnusableSnapshot, match=why):
+            self.restored(damage(self.kept()[1]), later_s=later_s)
 
 
 class TestTuning:

@@ -1,14 +1,14 @@
 """The roles a plugin can have, one small interface each; and its row: what a config file needs to know of it.
 
-Which families a plugin is of, its row says; a `Listener`, `Watcher`, `Dresser`, `Dumper`, `Measured` or `Teller` is whoever has
-the methods. A plugin is pure: what it wants of a clock or of chance is in its `Kit`. Deciding (`keep`, `score`, `pick`,
-`produce`, `refuses`, `wants`, `schedule`, `dress`) changes nothing, as explaining asks the same; what changes state is a
-`Listener`.
+Which families a plugin is of, its row says; a `Listener`, `Watcher`, `Dresser`, `Dumper`, `Keeper`, `Measured` or `Teller` is
+whoever has the methods. A plugin is pure: what it wants of a clock or of chance is in its `Kit`. Deciding (`keep`, `score`,
+`pick`, `produce`, `refuses`, `wants`, `schedule`, `dress`) changes nothing, as explaining asks the same; what changes state is
+a `Listener`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from pydantic import BaseModel
@@ -179,6 +179,26 @@ class Watcher(Protocol):
     def forget(self, endpoint: str) -> None:
         """The endpoint (`ip:port`) has left, or was started anew: its caches are empty."""
         ...
+
+
+class Keeper(Protocol):
+    """Knows something that is worth keeping over a restart of ours."""
+
+    def snapshot(self, now_s: float) -> Iterator[bytes]:
+        """What it knows now, in pieces that each take little time; `now_s` since 1970."""
+        ...
+
+    def restore(self, data: bytes, now_s: float) -> Iterator[None]:
+        """Take over such a snapshot, a little with each step. Raises UnusableSnapshot, before anything was taken over."""
+        ...
+
+    def began(self, endpoint: str, started_s: float) -> None:
+        """The endpoint's page says when its process was started, for the first time or another time than before."""
+        ...
+
+
+class UnusableSnapshot(ValueError):
+    """It is damaged, too old, or of something else; the message says which."""
 
 
 class Dumper(Protocol):

@@ -7,18 +7,19 @@ so a burst of equal prompts stays together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from extproc.candidates import Candidates, Column
 from extproc.domain import Endpoint, Load
 from extproc.prefix.hashing import block_bytes_of, chain, seed_of
 from extproc.prefix.index import PrefixIndex
-from extproc.prefix.prompt import prompts_of, salt_of
+from extproc.prefix.prompt import BYTES_PER_TOKEN, prompts_of, salt_of
+from extproc.prefix.snapshot import SnapshotError, SnapshotWriter, read_snapshot
 from extproc.scheduling import columns
 from extproc.scheduling.cycle import Cycle
 from extproc.scheduling.facts import PREFIX_MATCH, PROMPT, PrefixMatch, Prompt
-from extproc.scheduling.plugins.base import PRODUCER, SCORER, Figure, Kit, Need, PluginType, Run, Scheduled
+from extproc.scheduling.plugins.base import PRODUCER, SCORER, Figure, Kit, Need, PluginType, Run, Scheduled, UnusableSnapshot
 from extproc.scheduling.plugins.parameters_prefix import (
     LEAST_BLOCK_TOKENS,
     ApproximateParameters,
@@ -29,6 +30,8 @@ from extproc.scheduling.plugins.parameters_prefix import (
     TokenParameters,
 )
 
+MAX_SNAPSHOT_AGE_S: Final = 3600.0
+"""A snapshot that is older is not used: engines have other blocks by then."""
 PREFILL: Final = "prefill"
 """The profile whose endpoint computes the prompt as well, beside the one that serves: upstream's name for it."""
 
@@ -126,6 +129,29 @@ class ApproximatePrefixes:
 
     def forget(self, endpoint: str) -> None:
         self._index.forget(endpoint)
+
+    def began(self, endpoint: str, started_s: float) -> None:
+        """What a snapshot says of a process that is not there any more is forgotten."""
+        self._index.began(endpoint, started_s)
+
+    def snapshot(self, now_s: float) -> Iterator[bytes]:
+        writer = SnapshotWriter()
+        yield writer.head(self._label(), now_s)
+        for endpoint in list(self._index.endpoints):
+            yield writer.held(self._index.held(endpoint))
+        yield writer.end()
+
+    def restore(self, data: bytes, now_s: float) -> Iterator[None]:
+        try:
+            for held in read_snapshot(data, self._label(), now_s, max_age_s=MAX_SNAPSHOT_AGE_S):
+                self._index.restore(held)
+                yield
+        except SnapshotError as error:
+            raise UnusableSnapshot(str(error)) from None
+
+    def _label(self) -> str:
+        """What hashes depend on, but for the size of blocks where that is learned: those of another size never match."""
+        return f"{BYTES_PER_TOKEN} bytes a token, {'learned' if self._tuned else self._block_tokens} tokens a block"
 
     def dump(self) -> object:
         told = self._index.dump()
