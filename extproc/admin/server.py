@@ -17,7 +17,6 @@ the page (`slices`), and clients that say half a request, or don't take their an
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -37,8 +36,12 @@ from extproc.domain import RequestHead
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.exposition import choose, exposition
 from extproc.pool import PoolStore
+from extproc.sockets.accept import Acceptor
 from extproc.sockets.bounds import Bounds, Connections
+from extproc.sockets.listen import Tcp, listen
 
+_PATIENCE_S: Final = 1.0
+"""For pages that are under way when the server stops."""
 MAX_EXPLAIN_BYTES: Final = 256 * 2**10
 """Of a question to /debug/explain: reading it is as much work as a pick of that size."""
 
@@ -104,6 +107,7 @@ class AdminServer:
         if guard is not None:
             middlewares.append(_guarded(guard))
         app = web.Application(client_max_size=MAX_EXPLAIN_BYTES, middlewares=middlewares)
+        app.on_response_prepare.append(_close_behind_half_a_request)
         app.add_routes(
             [
                 web.get("/", self._index),
@@ -120,38 +124,33 @@ class AdminServer:
             app,
             access_log=None,
             handle_signals=False,
-            shutdown_timeout=1.0,
+            shutdown_timeout=_PATIENCE_S,
             keepalive_timeout=bounds.idle_timeout_s,
             lingering_time=bounds.linger_s,
             logger=_logger(),
         )
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False, tls: ssl.SSLContext | None = None) -> int:
-        """Listen; return the port. Raises OSError with the port's name and number."""
+        """Listen; return the port. Raises BindError with the port's name and number."""
+        listener = listen(Tcp(host, port, reuse_port), "metrics")
         await self._runner.setup()
-        handshake_s = None if tls is None else self._bounds.header_timeout_s
-        try:
-            self._server = await asyncio.get_running_loop().create_server(
-                self._connections,
-                host,
-                port,
-                reuse_port=reuse_port or None,
-                ssl=tls,
-                backlog=128,
-                ssl_handshake_timeout=handshake_s,
-            )
-        except OSError as error:
-            await self._runner.cleanup()
-            raise OSError(
-                error.errno or errno.EADDRINUSE,
-                f"metrics port {port}: cannot listen on {host}:{port}: {error.strerror}",
-            ) from error
-        return int(self._server.sockets[0].getsockname()[1])
+        self._acceptor = Acceptor(
+            listener,
+            self._connections,
+            tls,
+            shutdown_timeout_s=_PATIENCE_S,
+            settled=lambda: None,
+            handshake_timeout_s=self._bounds.header_timeout_s,
+            crowd=self._connections,
+        )
+        self._acceptor.open()
+        return listener.port
 
     async def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
+            self._acceptor.abort()
         await self._runner.cleanup()
 
     def _handler(self) -> asyncio.Protocol:
@@ -258,6 +257,15 @@ def _answering(connections: Connections) -> Middleware:
             return await handler(request)
 
     return answer
+
+
+async def _close_behind_half_a_request(request: web.Request, response: web.StreamResponse) -> None:
+    """The answer comes before the whole request has: what is left of it is dropped, and its sender must put no other request
+    behind it, on a connection that may hear no more (RFC 9112, section 9.3).
+    """
+    if not request.content.is_eof():
+        response.force_close()
+        response.headers["Connection"] = "close"  # the line is made already
 
 
 async def _within(reading: Awaitable[bytes], timeout_s: float) -> bytes:

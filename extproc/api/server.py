@@ -40,7 +40,9 @@ class ApiServer:
             return ApiProtocol(config, self._state, self._app, lambda: connections, self._bounds.linger_s)
 
         self._connections = connections = Connections(self._bounds, serve)
-        self._acceptor = Acceptor(listener, connections, None, shutdown_timeout_s=_PATIENCE_S, settled=lambda: None)
+        self._acceptor = Acceptor(
+            listener, connections, None, shutdown_timeout_s=_PATIENCE_S, settled=lambda: None, crowd=connections
+        )
         self._acceptor.open()
         return listener.port
 

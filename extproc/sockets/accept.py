@@ -7,10 +7,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from extproc.observability.logs import peer_logger
 from extproc.sockets.listen import BACKLOG, Listener
@@ -21,6 +22,23 @@ _log = peer_logger(__name__)
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE_S: Final = 0.2
 """Without a file descriptor or memory to accept with, after which it is tried again: the queue keeps who waits."""
+
+
+class Crowd(Protocol):
+    """The connections that are here, of which there may be so many, with those that are on their way."""
+
+    @property
+    def most(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def make_room(self, arriving_since_s: float | None = None) -> bool:
+        """Send somebody away, if anybody may be; whether there was one.
+
+        `arriving_since_s`: since when, by the loop's clock, the oldest is on its way, who goes before all that have not
+        done nothing for longer. None: nobody is.
+        """
+        ...
 
 
 class Acceptor:
@@ -34,17 +52,25 @@ class Acceptor:
         *,
         shutdown_timeout_s: float,
         settled: Callable[[], None],
+        handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S,
+        crowd: Crowd | None = None,
     ) -> None:
-        """`settled` is called whenever no connection is on its way to its protocol any more."""
+        """`settled` is called whenever no connection is on its way to its protocol any more; `crowd` bounds how many there are,
+        handshakes included.
+        """
         self._listener = listener
         self._protocol = protocol
         self._settled = settled
         self._loop = asyncio.get_running_loop()
         self._tls: dict[str, Any] = {}
         if tls is not None:
-            timeouts = {"ssl_handshake_timeout": HANDSHAKE_TIMEOUT_S, "ssl_shutdown_timeout": shutdown_timeout_s}
+            timeouts = {"ssl_handshake_timeout": handshake_timeout_s, "ssl_shutdown_timeout": shutdown_timeout_s}
             self._tls = {"ssl": tls, **timeouts}
-        self._arriving: set[asyncio.Task[None]] = set()
+        self._crowd = crowd
+        self._arriving: dict[asyncio.Task[None], float] = {}
+        """Since when, the oldest first."""
+        self._untouched: set[socket.socket] = set()
+        """Those of them that nobody has begun with."""
         self._reading: list[socket.socket] = []
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
         self._exhausted = False
@@ -104,22 +130,43 @@ class Acceptor:
                     self._exhausted = True
                     _log.warning("connections have to wait: they can't be accepted", error=error.strerror)
                 return False
+            if not self._admit():
+                connection.close()
+                continue
             connection.setblocking(False)
             task = self._loop.create_task(self._arrive(connection))
-            self._arriving.add(task)
-            task.add_done_callback(self._arrived)
+            self._arriving[task] = self._loop.time()
+            self._untouched.add(connection)
+            task.add_done_callback(functools.partial(self._arrived, connection))
         self._exhausted = False
         return True
 
+    def _admit(self) -> bool:
+        """Whether there is place for one more, be it that somebody has to go."""
+        crowd, arriving = self._crowd, self._arriving
+        if crowd is None or len(crowd) + len(arriving) < crowd.most:
+            return True
+        oldest = next(iter(arriving), None)
+        if oldest is None:
+            return crowd.make_room()
+        if not crowd.make_room(arriving[oldest]):
+            del arriving[oldest]
+            oldest.cancel()
+        return True
+
     async def _arrive(self, connection: socket.socket) -> None:
+        self._untouched.discard(connection)
         if connection.family != socket.AF_UNIX:
             with contextlib.suppress(OSError):  # gone already, which the loop will see
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.suppress(OSError):  # whoever came did not become a client; the TLS context knows why
             await self._loop.connect_accepted_socket(self._protocol, connection, **self._tls)
 
-    def _arrived(self, task: asyncio.Task[None]) -> None:
-        self._arriving.discard(task)
+    def _arrived(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        self._arriving.pop(task, None)
+        if connection in self._untouched:  # given up before anything began
+            self._untouched.discard(connection)
+            connection.close()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a connection was lost by a fault of ours", exc_info=error)
         if not self._arriving:

@@ -34,7 +34,8 @@ class Bounds:
     """From one read that is dropped to the next, of all connections. Read as they come, uploads of 7 MB, four at once over and
     over, took half a core."""
     max_connections: int = 128
-    """At once. One more takes the place of one that has said half a request or nothing; refused when all wait for a page."""
+    """At once, TLS handshakes included. One more takes the place of one that has said half a request or nothing, or is in its
+    handshake; refused when all wait for a page."""
 
 
 class _Phase(enum.Enum):
@@ -66,14 +67,25 @@ class Connections:
 
     def made(self, connection: _Connection) -> bool:
         """Whether there is place for it."""
-        if len(self._open) >= self.bounds.max_connections:
-            halves = (each for each in self._open.values() if each.phase is _Phase.HEADERS)
-            idle = (each for each in self._open.values() if each.phase is _Phase.IDLE or each.taken)
-            least = next(halves, None) or next(idle, None)
-            if least is None:
-                return False
-            least.abort()
+        if len(self._open) >= self.most and not self.make_room():
+            return False
         self._open[connection.handler] = connection
+        return True
+
+    @property
+    def most(self) -> int:
+        """As many as there may be."""
+        return self.bounds.max_connections
+
+    def make_room(self, arriving_since_s: float | None = None) -> bool:
+        """As `accept.Crowd`: who has said half a request or nothing goes, then who is between two requests."""
+        half = next((each for each in self._open.values() if each.phase is _Phase.HEADERS), None)
+        if arriving_since_s is not None and (half is None or half.since_s > arriving_since_s):
+            return False
+        least = half or next((each for each in self._open.values() if each.phase is _Phase.IDLE or each.taken), None)
+        if least is None:
+            return False
+        least.abort()
         return True
 
     def lost(self, connection: _Connection) -> None:
@@ -104,6 +116,8 @@ class _Connection(asyncio.Protocol):
     def __init__(self, connections: Connections, handler: asyncio.Protocol) -> None:
         self.handler: Final = handler
         self.phase = _Phase.HEADERS
+        self.since_s = 0.0
+        """When it began to be in its phase, by the loop's clock."""
         self._done = False
         """Whether the page is made that is `ANSWERING`."""
         self._connections = connections
@@ -184,6 +198,7 @@ class _Connection(asyncio.Protocol):
 
     def _enter(self, phase: _Phase, timeout_s: float) -> None:
         self.phase = phase
+        self.since_s = self._connections.loop.time()
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._connections.loop.call_later(timeout_s, self._over)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, NamedTuple
 
@@ -33,10 +34,10 @@ def inside(**fields: Any) -> Inside:
 
 
 @contextlib.asynccontextmanager
-async def serving(what: Inside | None = None, **options: Any) -> AsyncIterator[int]:
+async def serving(what: Inside | None = None, *, tls: ssl.SSLContext | None = None, **options: Any) -> AsyncIterator[int]:
     """The pages; gives their port."""
     server = AdminServer(what or inside(), **options)
-    port = await server.start("127.0.0.1", 0)
+    port = await server.start("127.0.0.1", 0, tls=tls)
     try:
         yield port
     finally:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
+from extproc.kubernetes.reviews import Refusal
 from extproc.sockets.bounds import Connections
 from extproc.sockets.bounds import _Connection as Served
 from tests.admin.pages import Client, brief, client, get, inside, serving
+from tests.fakes.certificates import Authority, trusting
 
 WHOLE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -214,6 +218,129 @@ async def test_dropping_is_slow_for_all_together() -> None:
 
 async def test_an_upload_that_is_not_wanted_sees_its_answer() -> None:
     """All of it may come, and the client reads 413."""
-    async with serving(inside(explain=lambda *_: {})) as port, client(port) as one:
+    async with serving(inside(explain=lambda *_: {}), bounds=brief(linger_s=0.5)) as port, client(port) as one:
         one.say(b"POST /debug/explain HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n" + b" " * 3_000_000)
-        assert (await one.answer()).status == 413
+        answer = await one.answer()
+        assert (answer.status, answer.headers["connection"]) == (413, "close")
+        assert await one.closed() == b""
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        ("GET /healthz", 200),
+        ("GET /metrics", 200),
+        ("GET /nowhere", 404),
+        ("PUT /healthz", 405),
+        ("POST /debug/explain", 403),
+    ],
+)
+async def test_an_answer_before_the_whole_request_is_the_last(request_: str, status: int) -> None:
+    """A proxy that keeps the connection would put the next request behind what is dropped."""
+
+    class Nobody:
+        async def refusal(self, authorization: str, method: str, path: str) -> Refusal | None:
+            return Refusal(403, "no") if path == "/debug/explain" else None
+
+    for framing in ("Content-Length: 3000000", "Transfer-Encoding: chunked"):
+        async with serving(guard=Nobody(), bounds=brief()) as port, client(port) as one:
+            one.say(f"{request_} HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n".encode())
+            answer = await one.answer()
+            assert (answer.status, answer.headers["connection"]) == (status, "close")
+            one.say(b" " * 100)
+            assert await one.closed() == b""
+
+
+async def test_an_answer_to_a_whole_request_is_not() -> None:
+    """Also of one whose body nobody reads."""
+    async with serving() as port, client(port) as one:
+        for _ in range(3):
+            one.say(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12345")
+            answer = await one.answer()
+            assert (answer.status, answer.headers.get("connection", "")) == (200, "")
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """The server's, and a client's."""
+    authority = Authority()
+    folder = authority.issue().write(tmp_path / "tls")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+    return context, trusting()
+
+
+async def get_by_tls(port: int, context: ssl.SSLContext) -> bytes:
+    """The first line of an answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="x")
+    try:
+        writer.write(WHOLE)
+        return await reader.readline()
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def test_handshakes_count_and_keep_nobody_out(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    """One more takes the place of the one that has been in it for the longest."""
+    theirs, ours = tls
+    async with contextlib.AsyncExitStack() as stack:
+        port = await stack.enter_async_context(serving(bounds=brief(max_connections=8), tls=theirs))
+        silent = [await stack.enter_async_context(client(port)) for _ in range(20)]
+        for each in silent[:12]:
+            assert await each.closed() == b""
+        assert await get_by_tls(port, ours) == b"HTTP/1.1 200 OK\r\n"
+        assert await silent[12].closed() == b""
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await silent[-1].closed()
+
+
+async def test_handshakes_do_not_go_before_half_requests(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    """Or new ones would keep each other from their end while old halves stay."""
+    theirs, ours = tls
+    async with contextlib.AsyncExitStack() as stack:
+        port = await stack.enter_async_context(serving(bounds=brief(max_connections=3), tls=theirs))
+        halves = []
+        for _ in range(2):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=ours, server_hostname="x")
+            stack.callback(writer.close)
+            writer.write(b"GET /")
+            halves.append(reader)
+        new = await stack.enter_async_context(client(port))
+        assert await get_by_tls(port, ours) == b"HTTP/1.1 200 OK\r\n"
+        with contextlib.suppress(OSError):
+            assert await halves[0].read() == b""
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await new.closed()
+
+
+async def test_who_waits_for_a_page_does_not_go_for_a_handshake(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        async def refusal(self, authorization: str, method: str, path: str) -> None:
+            asked.set()
+            await go_on.wait()
+
+    theirs, ours = tls
+    async with serving(guard=Slow(), bounds=brief(max_connections=1), tls=theirs) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=ours, server_hostname="x")
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asked.wait()
+        async with client(port) as late:
+            assert await late.closed() == b""
+        go_on.set()
+        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def test_it_stops_with_handshakes_under_way(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        async with serving(tls=tls[0]) as port:
+            silent = await stack.enter_async_context(client(port))
+        assert await silent.closed() == b""

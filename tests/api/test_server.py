@@ -85,7 +85,7 @@ async def test_what_is_no_request_or_too_much_of_one(request_: bytes) -> None:
 
 
 async def test_an_answer_that_is_not_taken() -> None:
-    async with served(bounds=brief(answer_timeout_s=0.3)) as api, client(api.port) as one:
+    async with served(bounds=brief(answer_timeout_s=1.5)) as api, client(api.port) as one:
         await api.post("", {**document(), "description": "x" * 4000})
         page = f"GET {BASE}:export HTTP/1.1\r\nHost: x\r\n\r\n".encode()
         one.reader._transport.pause_reading()  # type: ignore[attr-defined]

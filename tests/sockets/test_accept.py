@@ -16,7 +16,7 @@ from unittest import mock
 import pytest
 
 from extproc.sockets import accept
-from extproc.sockets.accept import Acceptor
+from extproc.sockets.accept import Acceptor, Crowd
 from extproc.sockets.listen import Address, Tcp, Unix, listen
 from tests.fakes.certificates import Authority, trusting
 
@@ -37,7 +37,7 @@ class Greeter(asyncio.Protocol):
 class Fixture:
     """An acceptor, whom it let in, and how often nobody was on the way any more."""
 
-    def __init__(self, address: Address, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, address: Address, tls: ssl.SSLContext | None, crowd: Crowd | None = None) -> None:
         listener = listen(address, "test", wait=True)
         self.made: list[asyncio.Transport] = []
         self.settled = 0
@@ -47,6 +47,7 @@ class Fixture:
             tls,
             shutdown_timeout_s=1.0,
             settled=lambda: setattr(self, "settled", self.settled + 1),
+            crowd=crowd,
         )
         self.where: Any = ("127.0.0.1", listener.port) if isinstance(address, Tcp) else address.path
 
@@ -69,8 +70,8 @@ class Fixture:
 
 
 @contextlib.asynccontextmanager
-async def accepting(address: Address, tls: ssl.SSLContext | None = None) -> AsyncIterator[Fixture]:
-    fixture = Fixture(address, tls)
+async def accepting(address: Address, tls: ssl.SSLContext | None = None, crowd: Crowd | None = None) -> AsyncIterator[Fixture]:
+    fixture = Fixture(address, tls, crowd)
     fixture.acceptor.open()
     try:
         yield fixture
@@ -143,6 +144,68 @@ async def test_who_never_says_anything_is_given_up(server_tls: ssl.SSLContext) -
         await fixture.until_settled()
         with contextlib.suppress(ConnectionResetError):
             assert await heard(client) == b""
+        assert fixture.made == []
+
+
+class Here(list[str]):
+    """So many are here, of whom those may be sent away that have been for longer than who is on the way."""
+
+    def __init__(self, most: int, *there: str, since_s: float | None = None) -> None:
+        super().__init__(there)
+        self.most = most
+        self._since_s = since_s
+
+    def make_room(self, arriving_since_s: float | None = None) -> bool:
+        if not self or self._since_s is None or (arriving_since_s is not None and self._since_s > arriving_since_s):
+            return False
+        del self[0]
+        return True
+
+
+async def test_handshakes_are_bounded(server_tls: ssl.SSLContext) -> None:
+    """The oldest goes, whether anything has begun with it or not."""
+    before = files()
+    async with accepting(Tcp("127.0.0.1", 0), server_tls, Here(3, "one")) as fixture:
+        clients = [fixture.connect() for _ in range(10)]  # the loop sees all at once
+        for client in clients[:4]:
+            with contextlib.suppress(ConnectionResetError):
+                assert await heard(client) == b""
+        clients.append(fixture.connect())
+        for client in clients[4:9]:
+            with contextlib.suppress(ConnectionResetError):
+                assert await heard(client) == b""
+        assert fixture.acceptor.arriving == 2
+        reader, writer = await asyncio.open_connection(sock=clients[-1], ssl=trusting(), server_hostname="x")
+        assert await reader.read() == b"hi"
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        clients[9].close()
+    async with asyncio.timeout(5):
+        while files() > before + 5:  # noqa: ASYNC110  # a loop keeps some of its own
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(("since_s", "goes"), [(0.0, "who is here"), (float("inf"), "who arrives")])
+async def test_whoever_has_said_nothing_for_longer_goes_first(server_tls: ssl.SSLContext, since_s: float, goes: str) -> None:
+    here = Here(2, "one", since_s=since_s)
+    async with accepting(Tcp("127.0.0.1", 0), server_tls, here) as fixture:
+        first, second = fixture.connect(), fixture.connect()
+        async with asyncio.timeout(5):
+            while fixture.acceptor.arriving != (2 if goes == "who is here" else 1):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        if goes == "who arrives":
+            with contextlib.suppress(ConnectionResetError):
+                assert await heard(first) == b""
+        assert len(here) == (0 if goes == "who is here" else 1)
+        first.close()
+        second.close()
+
+
+async def test_who_finds_no_place_is_refused(address: Address) -> None:
+    async with accepting(address, None, Here(1, "one")) as fixture:
+        with contextlib.suppress(ConnectionResetError):
+            assert await heard(fixture.connect()) == b""
         assert fixture.made == []
 
 
