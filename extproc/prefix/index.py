@@ -289,7 +289,7 @@ class PrefixIndex:
         room = self._max_bytes - (self._max_bytes >> _SLACK_BITS)
         while self._leaving and tree.bytes_used > room:
             self._sweep(_SWEPT_AT_ONCE)
-        while tree.holds and tree.bytes_used > room:
+        while tree.nodes and tree.bytes_used > room:
             largest = max(self._holders.values(), key=tree.blocks.__getitem__)
             for _ in range(_GIVEN_UP_AT_ONCE):
                 node = tree.oldest(largest)

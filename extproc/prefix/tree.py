@@ -20,12 +20,12 @@ from array import array
 from typing import Final
 
 from extproc.prefix.hashing import HASH_BYTES
+from extproc.prefix.holds import Holds
 from extproc.prefix.table import KEY_MASK, NodeTable
 
-NODE_BYTES: Final = 112
+NODE_BYTES: Final = 92
 """What a node costs besides its hashes: its places in the lists and arrays, in the table, and the head of a bytes object,
 each with the slack of its container. Held against the process' memory by `tests.bench.prefix`."""
-HOLD_BYTES: Final = 24
 
 
 class Tree:
@@ -34,41 +34,33 @@ class Tree:
     def __init__(self) -> None:
         self._table = NodeTable()
         self._runs: list[bytes] = [b""]  # 0 is no node
-        self._masks: list[int] = [0]
-        self._first = array("i", [0])  # a node's holds are linked by `_sibling`
         self._free_nodes: list[int] = []
-        self._node = array("i", [0])  # 0 is no hold
-        self._holder = array("i", [0])
+        self.holds = Holds()
+        self._node = array("i", [0])  # of a hold; 0 is none
         self._older = array("i", [0])
         self._newer = array("i", [0])
-        self._sibling = array("i", [0])
         self._free_holds: list[int] = []
         self._ends: list[int] = []  # of each holder, a hold of no node: the list is a ring through it
-        self._bits: list[int] = []
         self.blocks: list[int] = []
         """How many blocks each holder holds."""
         self.nodes = 0
-        self.holds = 0
         self.distinct = 0
         """Blocks, each counted once."""
-        self.shared = 0
-        """Nodes of several holders."""
 
     # -- asked ---------------------------------------------------------------------------------------------------
 
     @property
     def bytes_used(self) -> int:
         """Of memory, by counting."""
-        masks = self.shared * (48 + len(self._ends) // 7)
-        return self.nodes * NODE_BYTES + self.distinct * HASH_BYTES + self.holds * HOLD_BYTES + masks
+        return self.nodes * NODE_BYTES + self.distinct * HASH_BYTES + self.holds.bytes_used
 
     def find(self, key: int) -> int:
         """The node whose first hash this is, as `key_at` reads it; 0: there is none."""
         return self._table.find(key)
 
     def mask(self, node: int) -> int:
-        """A bit for each holder."""
-        return self._masks[node]
+        """A bit for each holder; 0 of no node."""
+        return self.holds.mask(node)
 
     def run(self, node: int) -> bytes:
         """Its hashes."""
@@ -81,7 +73,7 @@ class Tree:
             return len(run) // HASH_BYTES
         low, high = 1, min(len(run) // HASH_BYTES, len(keys) - position)
         own = memoryview(run).cast("q")
-        if high < 1 or own[high - 1] == keys[position + high - 1]:
+        if own[high - 1] == keys[position + high - 1]:
             return high
         while high - low > 1:  # equal up to `low`, different at `high`
             middle = (low + high) >> 1
@@ -98,24 +90,22 @@ class Tree:
     def runs_of(self, holder: int) -> list[bytes]:
         """What it holds, used longest ago first."""
         found, end = [], self._ends[holder]
-        hold = self._newer[end]
+        hold = int(self._newer[end])
         while hold != end:
             found.append(self._runs[self._node[hold]])
-            hold = self._newer[hold]
+            hold = int(self._newer[hold])
         return found
 
-    # -- holders -------------------------------------------------------------------------------------------------
+    # -- changed -------------------------------------------------------------------------------------------------
 
     def add_holder(self) -> int:
         """A new one, which holds nothing."""
-        end = self._new_hold(0, len(self._ends))
+        end = self._new_hold(0)
         self._older[end] = self._newer[end] = end
         self._ends.append(end)
-        self._bits.append(1 << (len(self._ends) - 1))
+        self.holds.add_holder()
         self.blocks.append(0)
         return len(self._ends) - 1
-
-    # -- changed -------------------------------------------------------------------------------------------------
 
     def create(self, run: bytes, holder: int) -> int:
         """A new node with its first holder, used just now."""
@@ -126,10 +116,10 @@ class Tree:
     def touch(self, node: int, holder: int) -> None:
         """The holder uses the node now, and holds it from now on if it did not."""
         end = self._ends[holder]
-        if not self._masks[node] & self._bits[holder]:
+        if not self.holds.has(node, holder):
             self._hold(node, holder, end)
             return
-        hold = self._hold_of(node, holder)
+        hold = self.holds.find(node, holder)
         if self._newer[hold] != end:
             self._unlink(hold)
             self._link(hold, end)
@@ -140,13 +130,12 @@ class Tree:
         run = self._runs[node]
         self._runs[node] = run[: blocks * HASH_BYTES]
         rest = self._new_node(run[blocks * HASH_BYTES :])
-        self.distinct -= len(self._runs[rest]) // HASH_BYTES  # counted already
-        hold = int(self._first[node])
-        while hold:
-            holder = int(self._holder[hold])
+        size = len(self._runs[rest]) // HASH_BYTES
+        self.distinct -= size  # counted already, and so below
+        for hold in self.holds.of(node):
+            holder = int(self.holds.holder[hold])
             self._hold(rest, holder, hold)
-            self.blocks[holder] -= len(self._runs[rest]) // HASH_BYTES
-            hold = int(self._sibling[hold])
+            self.blocks[holder] -= size
         return rest
 
     def shorten(self, holder: int, blocks: int) -> None:
@@ -154,7 +143,7 @@ class Tree:
         node = self.oldest(holder)
         left = len(self._runs[node]) // HASH_BYTES - blocks
         if left > 0:
-            if self._masks[node] == self._bits[holder]:
+            if self.holds.alone(node, holder):
                 self._runs[node] = self._runs[node][: left * HASH_BYTES]
                 self.distinct -= blocks
                 self.blocks[holder] -= blocks
@@ -164,33 +153,18 @@ class Tree:
 
     def drop(self, node: int, holder: int) -> None:
         """The holder holds the node no more; without any, it is gone. A holder drops what it used longest ago."""
-        hold, before = int(self._first[node]), 0
-        while self._holder[hold] != holder:
-            before, hold = hold, int(self._sibling[hold])
-        following = self._sibling[hold]
-        if before:
-            self._sibling[before] = following
-        else:
-            self._first[node] = following
+        hold = self.holds.remove(node, holder)
         self._unlink(hold)
         self._node[hold] = 0
         self._free_holds.append(hold)
-        self.holds -= 1
         blocks = len(self._runs[node]) // HASH_BYTES
         self.blocks[holder] -= blocks
-        first = int(self._first[node])
-        if not first:
+        if not self.holds.mask(node):
             self._table.remove(node)
             self._runs[node] = b""
-            self._masks[node] = 0
             self._free_nodes.append(node)
             self.nodes -= 1
             self.distinct -= blocks
-        elif not self._sibling[first]:
-            self._masks[node] = self._bits[self._holder[first]]
-            self.shared -= 1
-        else:
-            self._masks[node] &= ~self._bits[holder]
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -201,51 +175,29 @@ class Tree:
         else:
             node = len(self._runs)
             self._runs.append(run)
-            self._masks.append(0)
-            self._first.append(0)
-        self._first[node] = 0
+        self.holds.add_node(node)
         self._table.add(key_at(memoryview(run).cast("q"), 0), node)
         self.nodes += 1
         self.distinct += len(run) // HASH_BYTES
         return node
 
-    def _new_hold(self, node: int, holder: int) -> int:
+    def _new_hold(self, node: int) -> int:
         if self._free_holds:
             hold = self._free_holds.pop()
             self._node[hold] = node
-            self._holder[hold] = holder
             return hold
-        for column, value in (
-            (self._node, node),
-            (self._holder, holder),
-            (self._older, 0),
-            (self._newer, 0),
-            (self._sibling, 0),
-        ):
-            column.append(value)
+        self._node.append(node)
+        self._older.append(0)
+        self._newer.append(0)
+        self.holds.add_place()
         return len(self._node) - 1
 
     def _hold(self, node: int, holder: int, newer: int) -> None:
         """The holder holds the node, and used it just before `newer`."""
-        hold = self._new_hold(node, holder)
-        first = self._first[node]
-        self._sibling[hold] = first
-        self._first[node] = hold
-        if first:
-            if not self._sibling[first]:
-                self.shared += 1
-            self._masks[node] |= self._bits[holder]
-        else:
-            self._masks[node] = self._bits[holder]
+        hold = self._new_hold(node)
+        self.holds.add(node, holder, hold)
         self._link(hold, newer)
-        self.holds += 1
         self.blocks[holder] += len(self._runs[node]) // HASH_BYTES
-
-    def _hold_of(self, node: int, holder: int) -> int:
-        hold = int(self._first[node])
-        while self._holder[hold] != holder:
-            hold = int(self._sibling[hold])
-        return hold
 
     def _link(self, hold: int, newer: int) -> None:
         older = self._older[newer]
@@ -263,6 +215,3 @@ class Tree:
 def key_at(hashes: memoryview, position: int) -> int:
     """What `find` takes for a chain's hash at this position. Below 2^62, as compiled code counts with such numbers at once."""
     return int(hashes[position]) & KEY_MASK
-
-
-__all__ = ["HOLD_BYTES", "NODE_BYTES", "Tree", "key_at"]

@@ -16,6 +16,7 @@ from tests.bench.control import control_rows
 from tests.bench.core import core_rows, pick_rows
 from tests.bench.envoy import envoy_rows
 from tests.bench.external import external_rows
+from tests.bench.prefix import prefix_rows
 from tests.bench.reach import reach_rows
 from tests.bench.rust import rust_rows
 from tests.bench.scrape import scrape_rows
@@ -23,7 +24,7 @@ from tests.bench.serving import serving_rows
 from tests.bench.table import Row, show, verdict
 from tests.bench.transport import memory_rows, tls_rows, transport_rows
 
-_PARTS = "transport,rust,tls,envoy,core,pick,external,memory,serving,control,scrape,reach,attack,bodies"
+_PARTS = "transport,rust,tls,envoy,core,pick,prefix,external,memory,serving,control,scrape,reach,attack,bodies"
 
 
 def main() -> int:
@@ -54,6 +55,8 @@ def main() -> int:
         part("The core alone, without a socket: CPU per stream", core_rows(floor_us))
     if "pick" in wanted:
         part("The pick alone", pick_rows())
+    if "prefix" in wanted:
+        part("The approximate prefix cache", prefix_rows())
     if "external" in wanted:
         part("External models: requests, and chunks of streamed answers", external_rows())
     if "memory" in wanted:

@@ -91,7 +91,7 @@ def stream_runner(director: Director, messages: Sequence[bytes]) -> Callable[[],
     return run
 
 
-def measure_us(run: Callable[[], None], number: int, repeat: int = 7) -> float:
+def measure_us(run: Callable[[], object], number: int, repeat: int = 7) -> float:
     """Median of `repeat` rounds, in µs a call, by process CPU time."""
     run()
     gc.collect()

@@ -14,6 +14,7 @@ from tests.prefix.consistency import check
 from tests.prefix.model import DEFAULT, Model
 
 ENDPOINTS = [Endpoint("10.0.0.1", port) for port in range(8000, 8005)]
+CROWD = [Endpoint("10.0.1.1", port) for port in range(8000, 8016)]
 KEYS = [endpoint.key for endpoint in ENDPOINTS]
 
 
@@ -35,6 +36,16 @@ class Against(RuleBasedStateMachine):
     def insert(self, key: str, prompt: bytes) -> None:
         self.index.insert(key, prompt)
         self.model.insert(key, prompt)
+
+    @rule(prompt=prompts, endpoints=st.integers(1, len(CROWD)))
+    def insert_everywhere(self, prompt: bytes, endpoints: int) -> None:
+        for endpoint in CROWD[:endpoints]:
+            self.insert(endpoint.key, prompt)
+
+    @rule(prompt=prompts)
+    def match_everywhere(self, prompt: bytes) -> None:
+        everybody = [*CROWD, *ENDPOINTS]
+        assert list(self.index.match(prompt, everybody)) == [self.model.matched(each.key, prompt) for each in everybody]
 
     @rule(key=keys, capacity=st.integers(0, 30))
     def set_capacity(self, key: str, capacity: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import hypothesis.strategies as st
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 
 from extproc.prefix import prompt as module
 from extproc.prefix.prompt import MEDIA_BYTES, MOST_PROMPTS, Prompt, prompts_of, salt_of
@@ -182,7 +182,7 @@ words = st.sampled_from(
 anything = st.recursive(
     scalars | words,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words | st.text(max_size=3), inner, max_size=5),
-    max_leaves=30,
+    max_leaves=12,
 )
 TOP = [
     "messages",
@@ -199,6 +199,7 @@ TOP = [
 ]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(payload=st.dictionaries(st.sampled_from(TOP), anything, max_size=4), most=st.integers(0, 300))
 def test_nothing_is_raised(payload: dict[str, Any], most: int) -> None:
     salt_of(payload)
