@@ -19,7 +19,8 @@ Everything between a message's bytes and the answer's bytes is one synchronous c
     stages
     observability
     external
-    flow
+    testing
+    flow | plugin
     protocol | request | response | traffic | scheduling | pool
     prefix
     settings

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from extproc.app.cluster import Cluster
 from extproc.app.component import Component
+from extproc.app.own_plugins import own_types
 from extproc.app.watching import FileErrors
 from extproc.discovery.file import TYPES as DISCOVERY_TYPES
 from extproc.discovery.file import FileDiscovery, FileDiscoverySettings
@@ -105,7 +106,7 @@ def pool_parts(
         blueprint = (
             None
             if config is None
-            else build_scheduler(config, elsewhere=ELSEWHERE_TYPES, prefix=prefix, allow_missing=allow_missing)
+            else build_scheduler(config, elsewhere=types_of(config, prefix), prefix=prefix, allow_missing=allow_missing)
         )
     except SettingsError as error:
         problems += error.problems
@@ -141,6 +142,12 @@ def pool_parts(
     if problems or blueprint is None or engines is None or fetcher is None:
         raise SettingsError(problems)
     return PoolParts(blueprint, engines, source, fetcher, targets, discovery, kubernetes, flow)
+
+
+def types_of(config: EndpointPickerConfig, prefix: str) -> dict[str, PluginType]:
+    """The types beside the scheduler's own that a config may name: of other rooms, and of installed packages. Raises
+    SettingsError for packages that it names and that can't be had."""
+    return {**own_types(config, prefix), **ELSEWHERE_TYPES}
 
 
 def pages_of(blueprint: Blueprint, prefix: str, problems: list[str]) -> tuple[MetricsSourceSettings, Engines | None]:

@@ -11,6 +11,7 @@ import orjson
 
 from extproc.app.checking import Part, Report, check_file, check_text, picker_schema
 from extproc.app.checking.found import split_line
+from extproc.app.own_plugins import all_own_types
 from extproc.files.read import MAX_BYTES
 
 _STANDARD_INPUT: Final = "-"
@@ -139,7 +140,10 @@ def COMMAND(files: tuple[str, ...], output: str, *, allow_missing_plugins: bool,
     if schema:
         if files:
             raise click.UsageError("--schema takes no files")
-        click.echo(orjson.dumps(picker_schema(), option=_JSON), nl=False)
+        own, problems = all_own_types()
+        for problem in problems:
+            click.echo(f"extproc: left out: {problem}", err=True)
+        click.echo(orjson.dumps(picker_schema(own), option=_JSON), nl=False)
         return
     if not files:
         raise click.UsageError("expected at least one FILE, or - for standard input")

@@ -8,17 +8,12 @@ from typing import cast
 import numpy as np
 
 from extproc.candidates import Candidates, Column, Pick
-from extproc.domain import Endpoint, InferenceRequest, Load, RequestHead
+from extproc.domain import InferenceRequest, RequestHead
 from extproc.scheduling.cycle import Cycle
 from extproc.scheduling.scheduler import Explanation, Scheduler, WeightedScorer
+from extproc.testing import NAN, REQUEST, candidates, cycle, endpoints
 
-NAN = float("nan")
-REQUEST = InferenceRequest(RequestHead({}), "/v1/completions", "m")
-
-
-def cycle(request: InferenceRequest = REQUEST, *, priority: int = 0) -> Cycle:
-    """A choice that begins."""
-    return Cycle(request, priority)
+__all__ = ["NAN", "REQUEST", "FixedScorer", "asking", "candidates", "choose", "cycle", "endpoints", "explained"]
 
 
 def asking(
@@ -27,46 +22,6 @@ def asking(
     """A choice for a request with these headers."""
     head = RequestHead({name: value.encode("latin-1") for name, value in (headers or {}).items()})
     return Cycle(InferenceRequest(head, "/v1/completions", model, body_bytes), priority)
-
-
-def endpoints(number: int, *, port: int = 8000, labels: Sequence[Mapping[str, str]] = ()) -> list[Endpoint]:
-    """10.0.0.1:8000, 10.0.0.2:8000 and so on."""
-    return [
-        Endpoint(f"10.0.{i // 250}.{i % 250 + 1}", port, labels=labels[i] if i < len(labels) else {}) for i in range(number)
-    ]
-
-
-def candidates(
-    number: int | None = None,
-    *,
-    waiting: Sequence[float] | None = None,
-    running: Sequence[float] | None = None,
-    kv_usage: Sequence[float] | None = None,
-    in_flight: Sequence[float] | None = None,
-    labels: Sequence[Mapping[str, str]] = (),
-    loads: Sequence[Load] = (),
-    trial: int = -1,
-    arrays: bool = False,
-    stamp: object = None,
-) -> Candidates:
-    """Candidates with these columns; a column that is not given is unknown, or 0 in flight."""
-    given = [column for column in (waiting, running, kv_usage, in_flight, labels, loads) if column]
-    size = number if number is not None else len(given[0])
-
-    def column(values: Sequence[float] | None, default: float) -> Column:
-        whole = [float(value) for value in values] if values is not None else [default] * size
-        return cast(Column, np.asarray(whole, dtype=np.float64)) if arrays else whole
-
-    return Candidates(
-        endpoints=endpoints(size, labels=labels),
-        waiting=column(waiting, NAN),
-        running=column(running, NAN),
-        kv_usage=column(kv_usage, NAN),
-        in_flight=column(in_flight, 0.0),
-        stamp=stamp if stamp is not None else object(),
-        trial=trial,
-        loads=loads,
-    )
 
 
 def choose(scheduler: Scheduler, candidates: Candidates, request: InferenceRequest = REQUEST) -> Pick:

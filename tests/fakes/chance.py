@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from random import Random
 
+from extproc.testing import seeded
 from extproc.traffic import RewriteTable
 
-
-def seeded(seed: int = 1) -> Callable[[], float]:
-    """Uniform in [0, 1), the same numbers on every run."""
-    return Random(seed).random
+__all__ = ["Draws", "seeded", "target_of"]
 
 
 class Draws:

@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from extproc.testing import FakeClock
 
-class FakeClock:
-    """A clock in seconds; call it to read it."""
-
-    def __init__(self, now_s: float = 1000.0) -> None:
-        self.now_s = now_s
-
-    def __call__(self) -> float:
-        return self.now_s
-
-    def advance(self, seconds: float) -> None:
-        self.now_s += seconds
+__all__ = ["FakeClock", "FakeLater", "Planned"]
 
 
 class Planned:

@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pytest
 
 from extproc.candidates import Candidates
 from extproc.scheduling import Blueprint, Cycle, Scheduler, build_scheduler
 from extproc.scheduling.facts import PREFIX_MATCH, PROMPT, PrefixMatch, Prompt
-from extproc.scheduling.plugins.base import FILTER, PRODUCER, Clock, Kit, PluginType, Random
+from extproc.scheduling.plugins.base import FILTER, PRODUCER, Clock, PluginType, Random
 from extproc.scheduling.plugins.parameters import Parameters
-from extproc.scheduling.registry import PLUGIN_TYPES
 from extproc.settings.base import SettingsError
 from extproc.settings.picker import load_picker_config
+from extproc.testing import kit, make
 from tests.fakes.chance import seeded
 from tests.fakes.clock import FakeClock
 
-
-def kit(
-    name: str = "plugin",
-    *,
-    random: Random | None = None,
-    clock: Clock | None = None,
-    sources: Sequence[str | None] = (),
-    plugins: Mapping[str, Any] | None = None,
-) -> Kit:
-    """With time and chance of the test."""
-    return Kit(name, random or seeded(), clock or FakeClock(), 0.05, sources, plugins or {})
-
-
-def make(kind: str, parameters: Mapping[str, object] | None = None, made_with: Kit | None = None) -> Any:
-    """The plugin of this type, with parameters as in YAML."""
-    row = PLUGIN_TYPES[kind]
-    assert row.make is not None
-    return row.make(row.parameters.model_validate(parameters or {}), made_with or kit(kind))
+__all__ = [
+    "FAKES",
+    "Keys",
+    "OnlyThese",
+    "TellsMatch",
+    "TellsPrompt",
+    "Told",
+    "blueprint_of",
+    "figures_of",
+    "kit",
+    "make",
+    "problems_of",
+    "scheduler_of",
+]
 
 
 class TellsPrompt(Parameters):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,6 @@ from extproc.control.exchange import KEY
 from extproc.discovery.file import parse_entries
 from extproc.files.problems import Unusable
 from extproc.files.read import read_file
-from extproc.scheduling.plugins.base import PluginType
 from extproc.settings.adapters import parse_adapters
 from extproc.settings.base import SettingsError, few, shown
 from extproc.settings.document import Document, load_documents
@@ -25,18 +24,18 @@ from extproc.settings.picker import KIND as PICKER
 from extproc.settings.serving import MOST_ENTITIES, read_create, settled
 
 
-def check_file(path: str, *, types: Mapping[str, PluginType] = {}, allow_missing: bool = False) -> Report:
+def check_file(path: str, *, allow_missing: bool = False) -> Report:
     """A file, by its path."""
     try:
         data = read_file(path)
     except Unusable as error:
         return Report(path, (), tuple(problem.removeprefix(f"{path}: ") for problem in error.problems))
-    return check_text(path, data, types=types, allow_missing=allow_missing)
+    return check_text(path, data, allow_missing=allow_missing)
 
 
-def check_text(name: str, data: bytes, *, types: Mapping[str, PluginType] = {}, allow_missing: bool = False) -> Report:
-    """A file's bytes; `name` is what it is called. `types` are plugins beside those that come with us, `allow_missing`: types
-    that can't be had are left out, as --allow-missing-plugins does."""
+def check_text(name: str, data: bytes, *, allow_missing: bool = False) -> Report:
+    """A file's bytes; `name` is what it is called. `allow_missing`: types that can't be had are left out, as
+    --allow-missing-plugins does."""
     try:
         documents = load_documents(data)
     except SettingsError as error:
@@ -45,7 +44,7 @@ def check_text(name: str, data: bytes, *, types: Mapping[str, PluginType] = {}, 
         return Report(name, (), ("there is nothing in it",))
     if all(kinds.is_adapters(document.value) for document in documents):
         return Report(name, (_all_adapters(data, documents[0]),))
-    checker = _Checker(types, allow_missing, data.decode("utf-8-sig").splitlines())
+    checker = _Checker(allow_missing, data.decode("utf-8-sig").splitlines())
     return Report(name, tuple(part for document in documents for part in checker.document(document)))
 
 
@@ -60,7 +59,6 @@ def _all_adapters(data: bytes, first: Document) -> Part:
 
 @dataclass(frozen=True)
 class _Checker:
-    types: Mapping[str, PluginType]
     allow_missing: bool
     lines: list[str]
     """Of the text that is looked at."""
@@ -108,13 +106,13 @@ class _Checker:
     # -- one kind each ---------------------------------------------------------------------------------------------
 
     def _picker(self, where: Where, value: Any, prefix: str) -> Part:
-        found = check_picker(value, prefix, types=self.types, allow_missing=self.allow_missing)
+        found = check_picker(value, prefix, allow_missing=self.allow_missing)
         picker = found.described
         return self._part(PICKER, where, prefix, found.problems, warnings=found.warnings, notes=found.notes, picker=picker)
 
     def _gateway(self, where: Where, value: Any, prefix: str) -> Part:
         document = where.document if not prefix else Document(value, "")
-        found = check_gateway(document, types=self.types, allow_missing=self.allow_missing)
+        found = check_gateway(document, allow_missing=self.allow_missing)
         problems = [prefix + problem for problem in found.problems]
         return self._part(
             kinds.GATEWAY, where, prefix, problems, warnings=found.warnings, notes=found.notes, picker=found.described
@@ -210,7 +208,7 @@ class _Checker:
             if pickers:
                 yield Part(PICKER, path, None, Where(Document(None, ""), path, first).locate_all(error.problems))
             return
-        inside = _Checker(self.types, self.allow_missing, text.splitlines())
+        inside = _Checker(self.allow_missing, text.splitlines())
         for document in documents:
             kind = kinds.kind_of(document.value)
             if pickers and kind != PICKER:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from extproc.app.checking.picker import Checked, check_config
 from extproc.discovery.static import parse_targets
-from extproc.scheduling.plugins.base import PluginType
 from extproc.settings.base import SettingsError
 from extproc.settings.document import Document
 from extproc.settings.gateway import GatewayParts, gateway_parts, scheduling_of
 
 
-def check_gateway(document: Document, *, types: Mapping[str, PluginType], allow_missing: bool = False) -> Checked:
+def check_gateway(document: Document, *, allow_missing: bool = False) -> Checked:
     """`described` has what there will be for each pool, by name."""
     config = gateway_parts(document)
     problems, warnings = list(config.problems), list[str]()
@@ -25,7 +23,7 @@ def check_gateway(document: Document, *, types: Mapping[str, PluginType], allow_
         except SettingsError as error:
             problems += [problem for problem in error.problems if problem not in problems]
             continue
-        found = check_config(picker, told, where, types=types, allow_missing=allow_missing)
+        found = check_config(picker, told, where, allow_missing=allow_missing)
         # A common `scheduling` is checked once for each pool; what is wrong with it is said once.
         problems += [problem for problem in found.problems if problem not in problems]
         warnings += [warning for warning in found.warnings if warning not in warnings]

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 import orjson
 from pydantic import BaseModel
 
-from extproc.app.pools import ELSEWHERE_TYPES, pages_of
+from extproc.app.pools import pages_of, types_of
 from extproc.discovery.file import FileDiscoverySettings
 from extproc.flow.build import OFF, FlowBlueprint, build_flow
 from extproc.scheduling import Blueprint, build_scheduler
 from extproc.scheduling.blueprint import Planned
-from extproc.scheduling.plugins.base import PluginType
 from extproc.scheduling.registry import why_missing
 from extproc.settings.base import SettingsError
 from extproc.settings.picker import EndpointPickerConfig, picker_config
@@ -28,15 +27,13 @@ class Checked(NamedTuple):
     described: dict[str, Any] | None = None
 
 
-def check_picker(
-    document: dict[str, Any], prefix: str = "", *, types: Mapping[str, PluginType], allow_missing: bool = False
-) -> Checked:
-    """Check a config of that form. `types` are plugins beside those that come with us."""
+def check_picker(document: dict[str, Any], prefix: str = "", *, allow_missing: bool = False) -> Checked:
+    """Check a config of that form."""
     try:
         config, warnings = picker_config(document, prefix)
     except SettingsError as error:
         return Checked(error.problems, [], [])
-    return check_config(config, warnings, prefix, types=types, allow_missing=allow_missing)
+    return check_config(config, warnings, prefix, allow_missing=allow_missing)
 
 
 def check_config(
@@ -44,14 +41,13 @@ def check_config(
     warnings: list[str],
     prefix: str,
     *,
-    types: Mapping[str, PluginType],
     allow_missing: bool = False,
 ) -> Checked:
     """Check a config whose form is right."""
     problems: list[str] = []
     blueprint, flow = None, OFF
     try:
-        blueprint = build_scheduler(config, elsewhere={**ELSEWHERE_TYPES, **types}, prefix=prefix, allow_missing=allow_missing)
+        blueprint = build_scheduler(config, elsewhere=types_of(config, prefix), prefix=prefix, allow_missing=allow_missing)
         pages_of(blueprint, prefix, problems)
     except SettingsError as error:
         problems += error.problems

@@ -52,7 +52,7 @@ def _plain(value: Any) -> Any:
     return {
         key: _plain(each)
         for key, each in value.items()
-        if not (key == "title" and isinstance(each, str)) and key not in ("gt", "ge", "lt", "le")
+        if key not in ("", "gt", "ge", "lt", "le") and not (key == "title" and isinstance(each, str))
     }
 
 

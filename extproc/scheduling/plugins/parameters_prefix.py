@@ -24,6 +24,11 @@ class _Camel(Parameters):
 Number = Annotated[int, Field(gt=0)]
 
 
+def _older_keys(schema: dict[str, Any], keys: dict[str, Any]) -> None:
+    """The schema takes what the reader takes."""
+    schema.setdefault("properties", {}).update({key: {**each, "deprecated": True} for key, each in keys.items()})
+
+
 class ImageEstimate(_Camel):
     """How many tokens an image is taken for. Accepted: here an image counts as one block of 64 tokens, whatever its size."""
 
@@ -42,6 +47,8 @@ class Estimate(_Camel):
 
 class RenderService(_Camel):
     """Where a vLLM server renders prompts."""
+
+    model_config = ConfigDict(json_schema_extra=lambda schema: _older_keys(schema, {"http": {"type": "string"}}))
 
     url: str = Field("http://localhost:8000", validation_alias=AliasChoices("url", "http"))
     timeout: Duration = 5.0
@@ -161,6 +168,8 @@ def _null_is_absent(value: object) -> object:
 class PrefixScorerParameters(_Camel):
     """Parameters of `prefix-cache-scorer`."""
 
+    model_config = ConfigDict(json_schema_extra=lambda schema: _older_keys(schema, _older_of_scorer()))
+
     prefix_match_info_producer_name: Annotated[str | None, BeforeValidator(_null_is_absent)] = None
     """Which producer's matches."""
     match_length_weight: float = Field(0.0, ge=0, le=1)
@@ -189,5 +198,12 @@ _OWN: Final = frozenset(
         *("blockSize", "hashBlockSize", "maxPrefixBlocksToMatch"),
     }
 )
+
+
+def _older_of_scorer() -> dict[str, Any]:
+    producer = ApproximateParameters.model_json_schema(by_alias=True)["properties"]
+    return {**{key: producer[key] for key in sorted(_OWN)}, **{key: {} for key in sorted(_OLDER_STILL)}}
+
+
 _OLDER_STILL: Final = frozenset({"mode", "indexerConfig", "kvEventsConfig"})
 """Of files that had one type for both kinds of index: they asked for events."""
