@@ -22,11 +22,13 @@ _log = peer_logger(__name__)
 class Suspended:
     """A decision that waits: `pending` is what for."""
 
-    __slots__ = ("at", "draft", "pending", "request")
+    __slots__ = ("at", "draft", "is_light", "pending", "request")
 
     def __init__(self, request: InferenceRequest, draft: Draft, at: int, pending: Pending) -> None:
         """`at` is the place of the stage that waits."""
-        self.request = request
+        self.is_light = pending.may_be_long and request.payload is not None
+        """The parsed body was let go of, which is as large as the body: it is parsed again when the decision goes on."""
+        self.request = request._replace(payload=None) if self.is_light else request
         self.draft = draft
         self.at = at
         self.pending = pending
@@ -84,7 +86,11 @@ class Director:
         metrics = self._metrics
         if metrics is not None:
             metrics.wait_ended(suspended.pending.what, "refused" if isinstance(outcome, Exception) else "resumed")
-        return self._go_on(suspended.request, suspended.draft, suspended.at, (suspended.pending, outcome))
+        request, draft = suspended.request, suspended.draft
+        if suspended.is_light and not isinstance(outcome, Exception):
+            again = parse(request.head, draft.body, complete=draft.complete, options=self._options)
+            request = request._replace(payload=again.payload)
+        return self._go_on(request, draft, suspended.at, (suspended.pending, outcome))
 
     def withdrawn(self, suspended: Suspended) -> None:
         """Nobody wants this decision any more."""

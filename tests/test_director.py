@@ -329,6 +329,30 @@ class TestWaiting:
         assert [name for name, _ in decision.set_headers][-1] == "x-waited-for"
         assert deployment.router_metrics.success.value == 1
 
+    @pytest.mark.parametrize("body", [BODY, b"", b"no JSON"])
+    @pytest.mark.parametrize("may_be_long", [True, False])
+    def test_lets_go_of_the_parsed_body_when_it_may_be_long(
+        self, deployment: Deployment, body: bytes, may_be_long: bool
+    ) -> None:
+        seen: list[object] = []
+
+        class Looks:
+            hooks = NO_HOOKS
+
+            def decide(self, request: InferenceRequest, draft: Draft) -> Step:
+                seen.append((request.payload, request.model))
+                return None
+
+        director = deployment.director(
+            Looks(), WaitingStage(may_be_long=may_be_long), Looks(), options=ParseOptions(invalid_json_passes=True)
+        )
+        suspended = director.decide(ask(body))
+        assert isinstance(suspended, Suspended)
+        assert suspended.is_light is (may_be_long and body is BODY)
+        assert (suspended.request.payload is None) is (may_be_long or body is not BODY)
+        director.resume(suspended, "it")
+        assert seen[0] == seen[1]
+
     def test_needs_some_time(self) -> None:
         with pytest.raises(ValueError, match="timeout_s is 0; expected more than 0"):
             Pending("x", lambda resolve: lambda: None, lambda outcome: None, timeout_s=0)

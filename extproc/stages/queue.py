@@ -159,7 +159,7 @@ class _Place:
     def pending(self) -> Pending:
         plan = self.queued.gate.queues.plan
         longest_s = min(_FOREVER_S, plan.ttl_s + plan.no_endpoint_ttl_s + _MARGIN_S)
-        return Pending(WHAT, self.begin, self.then, timeout_s=longest_s, fallback=Outcome.EVICTED_TTL)
+        return Pending(WHAT, self.begin, self.then, timeout_s=longest_s, fallback=Outcome.EVICTED_TTL, may_be_long=True)
 
     def begin(self, resolve: Callable[[object], None]) -> Callable[[], None]:
         self.queued.waited = True

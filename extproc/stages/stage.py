@@ -49,7 +49,7 @@ class Pending:
     Stages that wait come before the choice of an endpoint, as what is chosen counts when the decision goes out.
     """
 
-    __slots__ = ("_fallback", "begin", "then", "timeout_s", "what")
+    __slots__ = ("_fallback", "begin", "may_be_long", "then", "timeout_s", "what")
 
     def __init__(
         self,
@@ -59,6 +59,7 @@ class Pending:
         *,
         timeout_s: float,
         fallback: object = NO_FALLBACK,
+        may_be_long: bool = False,
     ) -> None:
         """`what` it waits for, as metrics name it: few words, never a client's.
 
@@ -66,7 +67,8 @@ class Pending:
         at once or later; an outcome that is an exception ends the decision with it. The wait is cancelled, once and not
         after `resolve`, at `timeout_s` seconds or when nobody wants the decision any more (the client left, the request's own
         time is over). `then(outcome)` goes on with the stage, as `Stage.decide` would. With a `fallback` that is the outcome at
-        the deadline; without it the request is answered with 504 `decision_timeout`.
+        the deadline; without it the request is answered with 504 `decision_timeout`. `may_be_long`: many may wait for long, so
+        that what can be made again is let go of meanwhile.
         """
         if not timeout_s > 0:
             raise ValueError(f"timeout_s is {timeout_s:g}; expected more than 0")
@@ -74,6 +76,7 @@ class Pending:
         self.begin = begin
         self.then = then
         self.timeout_s = timeout_s
+        self.may_be_long = may_be_long
         self._fallback = fallback
 
     def at_deadline(self) -> object:

@@ -16,6 +16,7 @@ from tests.bench.control import control_rows
 from tests.bench.core import core_rows, pick_rows
 from tests.bench.envoy import envoy_rows
 from tests.bench.external import external_rows
+from tests.bench.flow import flow_rows
 from tests.bench.prefix import prefix_rows
 from tests.bench.reach import reach_rows
 from tests.bench.rust import rust_rows
@@ -24,7 +25,7 @@ from tests.bench.serving import serving_rows
 from tests.bench.table import Row, show, verdict
 from tests.bench.transport import memory_rows, tls_rows, transport_rows
 
-_PARTS = "transport,rust,tls,envoy,core,pick,prefix,external,memory,serving,control,scrape,reach,attack,bodies"
+_PARTS = "transport,rust,tls,envoy,core,pick,prefix,external,flow,memory,serving,control,scrape,reach,attack,bodies"
 
 
 def main() -> int:
@@ -59,6 +60,8 @@ def main() -> int:
         part("The approximate prefix cache", prefix_rows())
     if "external" in wanted:
         part("External models: requests, and chunks of streamed answers", external_rows())
+    if "flow" in wanted:
+        part("Flow control: 10,000 waiting requests", flow_rows())
     if "memory" in wanted:
         part("Memory", memory_rows())
     if "serving" in wanted:

@@ -16,8 +16,11 @@ ENDLESS_S = 3600.0
 class WaitingStage:
     """Waits for an outcome, sets it as a header, and counts what it hears."""
 
-    def __init__(self, *, timeout_s: float = ENDLESS_S, fallback: object = NO_FALLBACK, at_once: object = None) -> None:
+    def __init__(
+        self, *, timeout_s: float = ENDLESS_S, fallback: object = NO_FALLBACK, at_once: object = None, may_be_long: bool = False
+    ) -> None:
         """`at_once`: the outcome is known when the wait begins."""
+        self._may_be_long = may_be_long
         self.hooks = Hooks(self._committed, self._answered, self._served_elsewhere, self._ended)
         self.heard: list[object] = []
         self.resolve: Callable[[object], None] | None = None
@@ -37,7 +40,14 @@ class WaitingStage:
                 return Pending("the test", self._begin, then, timeout_s=self._timeout_s)
             return None
 
-        return Pending("the test", self._begin, then, timeout_s=self._timeout_s, fallback=self._fallback)
+        return Pending(
+            "the test",
+            self._begin,
+            then,
+            timeout_s=self._timeout_s,
+            fallback=self._fallback,
+            may_be_long=self._may_be_long,
+        )
 
     def _begin(self, resolve: Callable[[object], None]) -> Callable[[], None]:
         self.begun += 1
