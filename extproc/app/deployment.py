@@ -70,6 +70,8 @@ class Parts:
     pools: Mapping[str, PoolOfEndpoints] = field(default_factory=dict)
     gates: Mapping[str, Gate] = field(default_factory=dict)
     """Of the pools with flow control."""
+    agent_headers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By pool, where agents say who they are."""
     only_pool: str | None = None
     """There is one pool and no route to it: an endpoint picker."""
     picking: PickingSettings = field(default_factory=PickingSettings)
@@ -153,7 +155,8 @@ def wait_for_room(parts: Parts) -> Stage | None:
     """Flow control, where a pool has it."""
     if not parts.gates:
         return None
-    return WaitForRoom(parts.gates, FlowMetrics(parts.telemetry.instruments), default_pool=parts.only_pool)
+    metrics = FlowMetrics(parts.telemetry.instruments)
+    return WaitForRoom(parts.gates, metrics, default_pool=parts.only_pool, agent_headers=parts.agent_headers)
 
 
 def pick_endpoint(parts: Parts) -> Stage:

@@ -106,6 +106,7 @@ class Plan:
             pools.append(pool)
         self.parts.pools = of_stages
         self.parts.gates = gates
+        self.parts.agent_headers = {name: parts.blueprint.agent_headers for name, parts in built.items()}
         self.parts.telemetry.models.configured.append(
             lambda model: any(pool.traffic.rewrites.value.has(model) for pool in of_stages.values())
         )

@@ -95,6 +95,8 @@ def _picker(picker: Mapping[str, Any], indent: str) -> Iterator[str]:
         default = " (default)" if profile["picker_is_default"] else ""
         yield f"{indent}profile {profile['name']}: {filters}{scorers} → {profile['picker']}{default}"
     yield f"{indent}profile handler: {picker['handler']}; saturation detector: {picker['saturation_detector']}"
+    if picker["flow_control"] is not None:
+        yield f"{indent}flow control: {', '.join(picker['flow_control'])}"
     for plugin in picker["plugins"]:
         yield indent + _plugin(plugin)
     for name, each in picker["data_layer"].items():

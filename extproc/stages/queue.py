@@ -8,7 +8,7 @@ decide ─ open ─▶ goes on (committed: counts at once)
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from extproc import names
@@ -20,6 +20,7 @@ from extproc.flow.ticket import NO_FLOW
 from extproc.observability.flow import FlowMetrics, WaitingRow
 from extproc.response import Measurement
 from extproc.response.usage import NO_USAGE
+from extproc.scheduling.identity import identity_of
 from extproc.stages.draft import Draft, Queued
 from extproc.stages.stage import Ending, Hooks, Pending, Step
 
@@ -44,10 +45,12 @@ class WaitForRoom:
         metrics: FlowMetrics,
         *,
         default_pool: str | None = None,
+        agent_headers: Mapping[str, Sequence[str]] = {},
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`gates`: of the pools that have one; `clock` is theirs."""
+        """`gates`: of the pools that have one; `clock` is theirs. `agent_headers`: by pool, where agents say who they are."""
         self._gates = gates
+        self._agent_headers = agent_headers
         self._metrics = metrics
         self._default_pool = default_pool
         self._clock = clock
@@ -61,7 +64,7 @@ class WaitForRoom:
         gate = self._gates.get(pool) if pool is not None else None
         if pool is None or gate is None or request.head.headers.get(":method") in _NOT_QUEUED:
             return None
-        flow = flow_of(request.head)
+        flow = flow_of(request.head, self._agent_headers.get(pool, ()))
         priority = draft.priority
         is_open = gate.is_open(priority)
         if draft.reasons is not None:
@@ -189,11 +192,13 @@ class _Place:
         return None
 
 
-def flow_of(head: RequestHead) -> str:
-    """The fairness id that a request names, the newer header first."""
+def flow_of(head: RequestHead, agent_headers: Sequence[str] = ()) -> str:
+    """The fairness id that a request names, the newer header first; else who its agent says it is."""
     headers = head.headers
     value = headers.get(_NEW_FLOW) or headers.get(_OLD_FLOW)
-    return value[:LONGEST_FLOW].decode("latin-1") if value else NO_FLOW
+    if value:
+        return value[:LONGEST_FLOW].decode("latin-1")
+    return (identity_of(head, agent_headers) if agent_headers else "") or NO_FLOW
 
 
 def ttft_of(head: RequestHead) -> float | None:

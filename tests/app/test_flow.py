@@ -205,6 +205,17 @@ async def test_who_waits_when_it_stops_may_still_be_served(servers: list[ModelSe
         assert DESTINATION in headers_of(await served)
 
 
+async def test_an_agent_that_says_who_it_is_has_a_flow_of_its_own(servers: list[ModelServer], transport: str) -> None:
+    service = picker(servers, transport, ON + "plugins: [{type: queue-scorer}, {type: agent-identity}]")
+    async with full(servers, service) as ports, client(ports) as ask:
+        call = await ask(x_claude_code_session_id="agent-7")
+        await wait_for(service, 1)
+        page = (await get(ports.metrics, "/metrics"))[1]
+        assert _sum(page, "llm_d_epp_flow_control_queue_size", 'fairness_id="agent-7"') == 1
+        call.cancel()
+        await wait_for(service, 0)
+
+
 async def test_without_the_gate_there_is_nothing_of_it(servers: list[ModelServer], transport: str) -> None:
     service = picker(servers, transport, "plugins: [{type: queue-scorer}]")
     assert service.find(FlowControl) is None

@@ -33,6 +33,20 @@ def test_a_right_config_is_described(tmp_path: Path) -> None:
     ]
 
 
+def test_flow_control_is_described_and_checked() -> None:
+    listed = "plugins: [{type: queue-scorer}, {type: round-robin-fairness-policy}]\n"
+    band = "flowControl: {defaultPriorityBand: {fairnessPolicyRef: round-robin-fairness-policy}}\n"
+    told = run("-", stdin="featureGates: [flowControl]\n" + listed + band).stdout
+    assert "  flow control: fcfs-ordering-policy, round-robin-fairness-policy, static-usage-limit-policy\n" in told
+    off = run("-", stdin=listed + band).stdout
+    assert "flowControl: defaultPriorityBand: no effect without the feature gate flowControl" in off
+    wrong = run("-", stdin=listed + band.replace("round-robin", "square-robin"))
+    assert wrong.exit_code == 1
+    assert (
+        "flowControl.defaultPriorityBand.fairnessPolicyRef: no plugin is called 'square-robin-fairness-policy'" in wrong.stdout
+    )
+
+
 def test_problems_are_lines_as_compilers_write_them() -> None:
     done = run("-", stdin=BAD)
     assert done.exit_code == 1

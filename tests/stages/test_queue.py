@@ -484,6 +484,11 @@ class TestHeaders:
         assert flow_of(head(x_llm_d_inference_fairness_id="\xff")) == "\xff"
         assert len(flow_of(head(x_llm_d_inference_fairness_id="x" * 10_000))) == 256
 
+    def test_else_who_the_agent_says_it_is(self) -> None:
+        assert flow_of(head(session_id="s"), ["session-id"]) == "s"
+        assert flow_of(head(session_id="s", x_llm_d_inference_fairness_id="f"), ["session-id"]) == "f"
+        assert flow_of(head(), ["session-id"]) == "default-flow"
+
     @pytest.mark.parametrize(
         ("value", "seconds"),
         [("1500", 1.5), ("0.5", 0.0005), ("", None), ("soon", None), ("nan", None), ("-1", None), ("inf", None)],
