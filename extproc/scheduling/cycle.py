@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from extproc.domain import InferenceRequest
+
+
+class Measured(NamedTuple):
+    """What was seen of an answer that passed by us, in seconds; None where there was too little of it."""
+
+    ttft_s: float | None
+    """From the choice to the first piece of its body."""
+    tpot_s: float | None
+    """From one token to the next, on average."""
 
 
 class Cycle:
@@ -11,7 +22,7 @@ class Cycle:
     Plugins read it and write nothing into it but `kept`, from `picked` on; what producers say is written by the scheduler.
     """
 
-    __slots__ = ("facts", "kept", "priority", "request")
+    __slots__ = ("decided_s", "facts", "kept", "measured", "priority", "request")
 
     def __init__(self, request: InferenceRequest, priority: int = 0) -> None:
         self.request: InferenceRequest | None = request
@@ -21,6 +32,10 @@ class Cycle:
         """What producers said, by the name of the plugin. Let go with the request."""
         self.kept: dict[str, object] = {}
         """What plugins that listen need when the request ends, by their names."""
+        self.decided_s = 0.0
+        """When the choice was made, by the stage's clock."""
+        self.measured: Measured | None = None
+        """Of its answer, when the request has ended; None when that did not pass by us."""
 
     @property
     def asked(self) -> InferenceRequest:

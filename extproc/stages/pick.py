@@ -18,6 +18,7 @@ from extproc.pool import PoolStore, Ticket
 from extproc.request.paths import requires_model
 from extproc.response import Measurement
 from extproc.scheduling import Cycle, Scheduled
+from extproc.scheduling.cycle import Measured
 from extproc.scheduling.scheduler import MOST_EXPLAINED, Explanation, Scheduler
 from extproc.stages.draft import Booking, Choice, Draft
 from extproc.stages.pools import Pools, pool_of
@@ -127,6 +128,7 @@ class PickEndpoint:
             booking.also = _also(scheduled, store)
         if choice.scheduler.listens:
             booking.cycle = choice.cycle
+            choice.cycle.decided_s = choice.made_s
             choice.scheduler.picked(choice.cycle, scheduled)
         bound.started(request.body_bytes)
         responses = self._responses
@@ -175,6 +177,7 @@ class PickEndpoint:
         if booking.also:
             _let_go(booking)
         if booking.cycle is not None:
+            booking.cycle.measured = _measured(draft.measurement, booking.cycle, now_s)
             booking.scheduler.ended(booking.cycle, ending.status, ending.served)
         booking.outcome.status = ending.status
         booking.outcome.served = ending.served
@@ -264,6 +267,14 @@ def _also(scheduled: Scheduled, store: PoolStore) -> tuple[Ticket, ...]:
     primary = scheduled.run.endpoint
     others = [run for name, run in scheduled.runs.items() if name != scheduled.primary]
     return tuple([store.picked(run.candidates.endpoints[run.pick.positions[0]]) for run in others if run.endpoint != primary])
+
+
+def _measured(measurement: Measurement | None, cycle: Cycle, now_s: float) -> Measured | None:
+    if measurement is None or measurement.times.first_s is None:
+        return None
+    times = measurement.times
+    tpot_s = times.tpot_s(now_s, measurement.usage.completion) if measurement.streaming else None
+    return Measured(max(0.0, measurement.times.first_s - cycle.decided_s), tpot_s)
 
 
 def _let_go(booking: Booking) -> None:

@@ -40,16 +40,11 @@ REFUSED: Final[Mapping[str, tuple[str, str]]] = {
 
 NOT_YET: Final[Mapping[str, str]] = {
     "03be25ed11": "'request-attribute-reporter'",
-    "04eac9049b": "'predicted-latency-scorer'",
-    "093ae7e9ed": "'probabilistic-admitter'",
-    "0aa53ec0ee": "'probabilistic-admitter'",
     "34a515389f": "'request-attribute-reporter'",
     "4e4874bb80": "'request-attribute-reporter'",
     "53f37e8c58": "'request-attribute-reporter'",
-    "6003376d2f": "'latency-scorer'",
     "6236225818": "'dcgm-data-source'",
     "87c022c12a": "'multicluster-file-discovery'",
-    "b5d33a4ffd": "'probabilistic-admitter'",
 }
 """By file: which type is not there. Whoever brings it takes the line out."""
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from extproc.domain import Endpoint
+from extproc.domain import BodyPath, Endpoint
+from extproc.observability.responses import ResponseMetrics
+from extproc.stages import Draft
 from tests.fakes.candidates import endpoints
 from tests.fakes.deployment import Deployment, request
 from tests.fakes.events import head
@@ -76,3 +78,40 @@ class TestDataParallel:
         assert [view.in_flight for view in store.views()] == [1]
         end(picker, draft, 200)
         assert [view.in_flight for view in store.views()] == [0]
+
+
+class TestWhatIsMeasured:
+    CONFIG = """
+plugins:
+- {type: predicted-latency-producer, parameters: {streamingMode: true}}
+- {type: latency-scorer}
+"""
+    STREAM = (
+        b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n',
+        b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":11}}\n\n',
+    )
+
+    def learned(self, deployment: Deployment, *, seen: bool) -> dict[str, object]:
+        deployment.add_pool("p", 1, config=self.CONFIG)
+        picker = deployment.picker(responses=ResponseMetrics(deployment.instruments, always=True) if seen else None)
+        draft, _ = run(picker, request(payload={"stream": True, "prompt": "x"}), Draft(deployment.clock()))
+        deployment.clock.advance(1.0)
+        assert picker.hooks.answered is not None
+        picker.hooks.answered(draft, 200)
+        if draft.measurement is not None:
+            draft.measurement.headers(200, {"content-type": b"text/event-stream"}, BodyPath.FREE)
+            for piece in self.STREAM:
+                deployment.clock.advance(1.0)
+                draft.measurement.piece(piece)
+        end(picker, draft, 200)
+        told: dict[str, object] = deployment.pools["p"].scheduler.dump()["predicted-latency-producer"]
+        return told
+
+    def test_bodies_say_when_the_first_token_came_and_how_long_each_took(self, deployment: Deployment) -> None:
+        told = self.learned(deployment, seen=True)
+        assert (told["ttft_samples"], told["tpot_samples"]) == (1, 1)
+        assert told["tpot_s"] == {A: pytest.approx(0.1)}
+
+    def test_else_headers_say_when(self, deployment: Deployment) -> None:
+        told = self.learned(deployment, seen=False)
+        assert (told["ttft_samples"], told["tpot_samples"]) == (1, 0)
