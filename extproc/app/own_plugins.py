@@ -35,6 +35,11 @@ _log = logger(__name__)
 _OURS: Final = frozenset({*PLUGIN_TYPES, *older_names(PLUGIN_TYPES)})
 
 
+def is_ours(name: str) -> bool:
+    """Whether a type of that name comes with us."""
+    return name in _OURS
+
+
 def own_types(config: EndpointPickerConfig, prefix: str) -> dict[str, PluginType]:
     """The own types that a config names. Raises SettingsError for those that can't be had, each with its path and why."""
     points = _points()

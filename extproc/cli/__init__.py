@@ -17,6 +17,7 @@ _COMMANDS = {
     "gateway": "Both stages on one stream: model to pool to endpoint.",
     "sim": "A simulated vLLM server.",
     "check": "Whether configs and objects are right, and what there will be.",
+    "new-plugin": "A package with a plugin of your own, to begin with.",
     "health": "Ask the server of this container whether it is ready.",
     "demo": "A real Envoy, the gateway and simulated pools, on this machine.",
 }
@@ -29,7 +30,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"extproc.cli.{cmd_name}")
+        module = importlib.import_module(f"extproc.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.COMMAND
         return command
 
