@@ -127,6 +127,10 @@ class Load(NamedTuple):
     started_s: Annotated[float | None, Signal("s", "When its process was started, since 1970: a new one has empty caches.")] = (
         None
     )
+    attributes: Annotated[
+        Mapping[str, float] | None,
+        Signal("numbers", "What else its page says that a plugin reads (`customMetrics`), by the attribute's name."),
+    ] = None
 
 
 NO_LOAD: Final = Load()

@@ -27,14 +27,15 @@ from extproc.observability.pools import PoolMetrics, PoolRow, ScrapeMetrics
 from extproc.observability.tables import TableMetrics
 from extproc.pool import PoolStore
 from extproc.scheduling import Blueprint, build_scheduler
+from extproc.scheduling.attributes import CORE
 from extproc.scheduling.plugins.base import PluginType
 from extproc.scraping.driver import Driver
 from extproc.scraping.engines import Engines, Missing
 from extproc.scraping.fetch import HttpFetcher
 from extproc.scraping.plugins import TYPES as SCRAPING_TYPES
 from extproc.scraping.scraper import Scraper
-from extproc.settings.base import SettingsError
-from extproc.settings.engines import CoreMetricsSettings, MetricsSourceSettings
+from extproc.settings.base import SettingsError, shown
+from extproc.settings.engines import ClusterMetricsSettings, CoreMetricsSettings, MetricsSourceSettings
 from extproc.settings.picker import EndpointPickerConfig
 from extproc.traffic import PoolTables
 
@@ -73,7 +74,7 @@ class PoolParts:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What its owner should know."""
-        return (*self.blueprint.warnings, *self.flow.warnings)
+        return (*self.blueprint.warnings, *unknown_attributes(self.blueprint, self.engines), *self.flow.warnings)
 
 
 def pool_parts(
@@ -154,12 +155,22 @@ def pages_of(blueprint: Blueprint, prefix: str, problems: list[str]) -> tuple[Me
     """Where an endpoint's page is, and in which words it speaks; None for words that nobody knows. What is wrong goes to
     `problems`. Reads no files."""
     source = _only(blueprint, MetricsSourceSettings, prefix, problems) or MetricsSourceSettings()
-    core = _only(blueprint, CoreMetricsSettings, prefix, problems) or CoreMetricsSettings()
+    core = _only(blueprint, CoreMetricsSettings, prefix, problems)
+    clusters = _only(blueprint, ClusterMetricsSettings, prefix, problems)
+    if core is not None and clusters is not None:
+        problems.append(f"{prefix}plugins: multicluster-metrics-extractor excludes core-metrics-extractor")
     try:
-        return source, Engines(core, path=prefix)
+        words = core or (clusters.engines() if clusters is not None else CoreMetricsSettings())
+        return source, Engines(words, path=prefix, wanted=blueprint.attributes)
     except SettingsError as error:
         problems += [p if p.startswith(prefix) else prefix + p for p in error.problems]
     return source, None
+
+
+def unknown_attributes(blueprint: Blueprint, engines: Engines) -> list[str]:
+    """What to tell of attributes that plugins read and no engine's page has."""
+    names = sorted(blueprint.attributes - CORE.keys() - engines.attributes)
+    return [f"no engine's customMetrics give the attribute {shown(name)}, so it is unknown of every endpoint" for name in names]
 
 
 def _only(blueprint: Blueprint, kind: type[Parameters], prefix: str, problems: list[str]) -> Parameters | None:

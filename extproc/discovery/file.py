@@ -46,7 +46,23 @@ class FileDiscoverySettings(Section):
     """Read it again when it changes."""
 
 
-TYPES: Final = (PluginType("file-discovery", "data layer", "endpoints from a file", FileDiscoverySettings),)
+class ClusterDiscoverySettings(FileDiscoverySettings):
+    """Parameters of `multicluster-file-discovery`."""
+
+
+TYPES: Final = (
+    PluginType("file-discovery", "data layer", "endpoints from a file", FileDiscoverySettings),
+    PluginType(
+        "multicluster-file-discovery",
+        "data layer",
+        "clusters from such a file, by address or name",
+        ClusterDiscoverySettings,
+        note=lambda parameters: (
+            "a cluster's page is read at its own address, and at metricsPort where the file says so; labels metricsAddress and "
+            "metricsPort are not looked at"
+        ),
+    ),
+)
 
 
 def _address(text: str) -> str:

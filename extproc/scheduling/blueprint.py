@@ -71,6 +71,11 @@ class Blueprint:
     """What its owner should know."""
 
     @property
+    def attributes(self) -> frozenset[str]:
+        """Those of endpoints that any plugin reads."""
+        return frozenset(name for each in self.plugins.values() for name in each.row.attributes(each.parameters))
+
+    @property
     def profile(self) -> ProfilePlan:
         """The first one."""
         return self.profiles[0]

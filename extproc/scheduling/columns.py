@@ -117,6 +117,47 @@ def with_room(waiting: Column, kv_usage: Column, most: float, fullest: float) ->
     return kept
 
 
+def between(column: Column, low: float, high: float, *, unknown: bool, outside: bool = False) -> list[int]:
+    """Positions of what is from `low` to `high`, or outside of that; and of the unknown where those are wanted."""
+    if isinstance(column, list):
+        return [
+            position
+            for position, value in enumerate(column)
+            if (unknown if value != value else (low <= value <= high) != outside)
+        ]
+    inside = (column >= low) & (column <= high)
+    wanted = ~inside if outside else inside
+    absent = column != column
+    kept: list[int] = ((wanted | absent) if unknown else (wanted & ~absent)).nonzero()[0].tolist()
+    return kept
+
+
+def rescaled(column: Column, low: float, high: float, *, higher: bool) -> Column:
+    """Where x is from `low` (0) to `high` (1), or the other way round; what is outside counts as the end. 0 for the unknown."""
+    span = high - low
+    if isinstance(column, list):
+        shares = [min(max((value - low) / span, 0.0), 1.0) if value == value else -1.0 for value in column]
+        return [(share if higher else 1.0 - share) if share >= 0.0 else 0.0 for share in shares]
+    import numpy as np
+
+    scores = np.clip((column - low) / span, 0.0, 1.0)
+    if not higher:
+        scores = 1.0 - scores
+    scores[scores != scores] = 0.0
+    return cast(Column, scores)
+
+
+def range_of(column: Column) -> tuple[float, float] | None:
+    """The least and the largest of the known; None when nothing is known."""
+    if isinstance(column, list):
+        known = [value for value in column if value == value]
+        return (min(known), max(known)) if known else None
+    import numpy as np
+
+    low = float(np.fmin.reduce(column))
+    return None if low != low else (low, float(np.fmax.reduce(column)))
+
+
 def least(column: Column, parts: int) -> list[int] | None:
     """Positions of what is in the first of as many equal parts of the range of the known; None for all, and when none is known.
 

@@ -9,6 +9,7 @@ from typing import Final
 from extproc.scheduling import saturation
 from extproc.scheduling.plugins import (
     accepted,
+    attributes,
     conformance,
     context_length,
     deciders,
@@ -55,6 +56,7 @@ _MODULES: Final[Sequence[ModuleType]] = (
     tree,
     topology,
     context_length,
+    attributes,
     conformance,
     pickers,
     prefix,

@@ -12,8 +12,9 @@ A signal is unknown (None) when any of its series is: half a sum would look like
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
 
@@ -45,7 +46,7 @@ class Why(StrEnum):
 
 
 class Missing(NamedTuple):
-    """A signal the engine should give and this page does not. `signal` is a field of `Load`."""
+    """A signal the engine should give and this page does not. `signal` is a field of `Load`, or an attribute's name."""
 
     signal: str
     why: Why
@@ -110,13 +111,16 @@ STARTED: Final = MetricSpec("process_start_time_seconds")
 class Engines:
     """The engines by name. Raises SettingsError when `defaultEngine` is none of them."""
 
-    def __init__(self, settings: CoreMetricsSettings, *, path: str = "") -> None:
+    def __init__(self, settings: CoreMetricsSettings, *, path: str = "", wanted: Collection[str] = ()) -> None:
+        """`wanted` are the attributes that anybody reads; no others are looked for."""
         self._settings = settings
         configs = {config.name: config for config in (*BUILT_IN, *settings.engine_configs)}
         if settings.default_engine not in configs:
             known = ", ".join(configs)
             raise SettingsError([f"{path}defaultEngine: expected one of {known} (got {settings.default_engine!r})"])
-        self._extractors = {name: Extractor(config) for name, config in configs.items()}
+        self._extractors = {name: Extractor(config, wanted) for name, config in configs.items()}
+        self.attributes = frozenset(custom.attribute_key for config in configs.values() for custom in config.custom_metrics)
+        """Those that any engine's pages have."""
         self._default = self._extractors[settings.default_engine]
 
     def of(self, labels: Mapping[str, str]) -> Extractor:
@@ -173,9 +177,10 @@ class PageReader:
 class Extractor:
     """Reads the pages of one engine. Keeps nothing between pages."""
 
-    __slots__ = ("_block_size_label", "_blocks_label", "_signals", "_started", "engine", "scanner")
+    __slots__ = ("_block_size_label", "_blocks_label", "_custom", "_signals", "_started", "engine", "scanner")
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, wanted: Collection[str] = ()) -> None:
+        """`wanted` as for Engines."""
         self.engine = config.name
         specs = {
             "waiting": config.queued_requests_spec,
@@ -190,8 +195,14 @@ class Extractor:
         self._started = _Signal("started_s", STARTED)
         self._block_size_label = config.cache_block_size_label_name
         self._blocks_label = config.cache_num_blocks_label_name
-        older = [signal.older.family for signal in self._signals.values() if signal.older is not None]
-        self.scanner = Scanner([*(signal.family for signal in self._signals.values()), *older, self._started.family])
+        self._custom = [
+            (_Signal(each.attribute_key, each.metric_spec), each.optional)
+            for each in config.custom_metrics
+            if each.attribute_key in wanted
+        ]
+        signals = [*self._signals.values(), *(signal for signal, _ in self._custom)]
+        older = [signal.older.family for signal in signals if signal.older is not None]
+        self.scanner = Scanner([*(signal.family for signal in signals), *older, self._started.family])
 
     def __repr__(self) -> str:
         return f"<Extractor {self.engine}>"
@@ -222,6 +233,7 @@ class Extractor:
             waiting_loras=waiting_loras,
             max_loras=max_loras,
             kv_usage_mean=min(sum(shares) / len(shares), 1.0) if shares else None,
+            attributes=self._attributes(found, problems) if self._custom else None,
         )
         if load != NOTHING:
             load = load._replace(started_s=self._newest_start(found))
@@ -231,6 +243,17 @@ class Extractor:
         """Absent is no problem, and neither is nonsense."""
         starts = [sample.value for sample in self._started.samples(page)]
         return max(starts) if starts and all(0.0 < start < float("inf") for start in starts) else None
+
+    def _attributes(self, page: _Page, problems: _Problems) -> Mapping[str, float] | None:
+        """Of several series the first: what they mean together nobody says."""
+        read: dict[str, float] = {}
+        for signal, optional in self._custom:
+            samples = signal.samples(page)
+            if samples and math.isfinite(samples[0].value):
+                read[signal.field] = samples[0].value
+            elif samples or not optional:
+                problems.append(Missing(signal.field, Why.UNREADABLE if samples else Why.ABSENT))
+        return read or None
 
     def _numbers(self, page: _Page, field: str, most: float, problems: _Problems) -> list[float]:
         """The values of all series, or none at all when one of them can't be: then a problem says why."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from extproc.scheduling.plugins.base import PluginType
-from extproc.settings.engines import CoreMetricsSettings, MetricsSourceSettings
+from extproc.settings.engines import (
+    ClusterMetricsSettings,
+    ClusterSourceSettings,
+    CoreMetricsSettings,
+    MetricsSourceSettings,
+)
 
 TYPES: Final = (
     PluginType("metrics-data-source", "data layer", "where an endpoint's page is", MetricsSourceSettings),
@@ -15,5 +20,17 @@ TYPES: Final = (
         "in which words it speaks",
         CoreMetricsSettings,
         older=("model-server-protocol-metrics",),
+    ),
+    PluginType(
+        "multicluster-metrics-data-source",
+        "data layer",
+        "where the page of a cluster's picker is",
+        ClusterSourceSettings,
+    ),
+    PluginType(
+        "multicluster-metrics-extractor",
+        "data layer",
+        "what that page says of the cluster's pool: as its queue and KV cache usage, and as attributes",
+        ClusterMetricsSettings,
     ),
 )

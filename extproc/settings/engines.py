@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 from pydantic.alias_generators import to_camel
@@ -73,6 +73,23 @@ def _or_default(default: str) -> BeforeValidator:
     return BeforeValidator(lambda value: default if value == "" else value)
 
 
+def _given(value: MetricSpec | None) -> MetricSpec:
+    if value is None:
+        raise ValueError("expected a metric such as name or name{label=value,other=value}")
+    return value
+
+
+class CustomMetric(_Parameters):
+    """A metric that becomes an attribute of the endpoint. Of several series the first counts: name labels to choose."""
+
+    attribute_key: str = Field(min_length=1)
+    """The attribute's name, as plugins call it."""
+    metric_spec: Annotated[MetricSpec, PlainValidator(lambda value: _given(parse_metric_spec(value)))]
+    """The metric."""
+    optional: bool = False
+    """A page without it lacks nothing."""
+
+
 class EngineConfig(_Parameters):
     """One engine's words: where on its page each signal is. An empty spec: the engine does not say."""
 
@@ -96,16 +113,18 @@ class EngineConfig(_Parameters):
     """Metric whose value is the tokens in a block; goes before cacheInfoSpec."""
     cache_num_blocks_spec: Spec = None
     """Metric whose value is the number of blocks; goes before cacheInfoSpec."""
-    custom_metrics: tuple[Any, ...] = ()
-    """Not supported: must be empty."""
+    custom_metrics: tuple[CustomMetric, ...] = ()
+    """Further metrics, each with `attributeKey` and `metricSpec`; read when a plugin reads the attribute."""
 
     @model_validator(mode="after")
     def _usable(self) -> EngineConfig:
         if self.name == "default":
             raise ValueError("the name 'default' is reserved; set defaultEngine instead")
-        if self.custom_metrics:
-            raise ValueError("customMetrics are not supported; remove them, and what refers to their attributes")
-        if not any(isinstance(value, MetricSpec) for _, value in self):
+        keys = [custom.attribute_key for custom in self.custom_metrics]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise ValueError(f"customMetrics name {', '.join(twice)} more than once")
+        if not self.custom_metrics and not any(isinstance(value, MetricSpec) for _, value in self):
             raise ValueError(f"engine {self.name!r} has no spec, so nothing could be read from its page")
         return self
 
@@ -168,3 +187,46 @@ class MetricsSourceSettings(_Parameters):
         if self.insecure_skip_verify is None:
             return bool(self.ca_cert_path)
         return not self.insecure_skip_verify
+
+
+QUEUE_OF_CLUSTER: Final = "llm-d.ai/multicluster-queue-size"
+KV_USAGE_OF_CLUSTER: Final = "llm-d.ai/multicluster-kv-cache-utilization"
+
+
+class ClusterSourceSettings(MetricsSourceSettings):
+    """Parameters of `multicluster-metrics-data-source`: as metrics-data-source, over TLS with certificates that are checked."""
+
+    scheme: Literal["http", "https"] = "https"
+    """Protocol of the page."""
+
+    @property
+    def verify(self) -> bool:
+        """Whether certificates are checked."""
+        return not self.insecure_skip_verify
+
+
+class ClusterMetricsSettings(_Parameters):
+    """Parameters of `multicluster-metrics-extractor`: what a picker's page says of its pool."""
+
+    kv_cache_utilization_metric: Annotated[str, _or_default("llm_d_epp_average_kv_cache_utilization")] = (
+        "llm_d_epp_average_kv_cache_utilization"
+    )
+    """Mean used share of the KV caches."""
+    queue_size_metric: Annotated[str, _or_default("llm_d_epp_average_queue_size")] = "llm_d_epp_average_queue_size"
+    """Mean waiting requests."""
+
+    @model_validator(mode="after")
+    def _readable(self) -> ClusterMetricsSettings:
+        for spec in (self.kv_cache_utilization_metric, self.queue_size_metric):
+            parse_metric_spec(spec)
+        return self
+
+    def engines(self) -> CoreMetricsSettings:
+        """The same as an engine's words."""
+        kv_usage, queue = self.kv_cache_utilization_metric, self.queue_size_metric
+        custom = [
+            {"attributeKey": KV_USAGE_OF_CLUSTER, "metricSpec": kv_usage},
+            {"attributeKey": QUEUE_OF_CLUSTER, "metricSpec": queue},
+        ]
+        engine = {"name": "cluster", "kvUsageSpec": kv_usage, "queuedRequestsSpec": queue, "customMetrics": custom}
+        return CoreMetricsSettings.model_validate({"defaultEngine": "cluster", "engineConfigs": [engine]})

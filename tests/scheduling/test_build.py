@@ -129,6 +129,8 @@ def test_each_scheduler_has_a_state_of_its_own() -> None:
 NEEDED: dict[str, str] = {
     "by-label": "{label: role, validValues: [a], allowsNoLabel: true}",
     "decision-tree-filter": "{current: {pluginRef: told-filter}}",
+    "endpoint-attribute-filter": "{attribute: a, algorithm: {type: topK, topK: {k: 1}}}",
+    "endpoint-attribute-scorer": "{attributeKey: a, algorithm: {type: linear_lower_is_better}}",
     "utilization-filter": "{conditions: [{metric: waiting-queue, maxValue: 3}]}",
     "disaggregatedset-rollout-screener": "{scope: {labelSelector: a=b}, revisionGating: {mode: disabled}}",
     "header-label-affinity-scorer": "{headerName: x-slice, labelKey: slice}",

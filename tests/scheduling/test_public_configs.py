@@ -44,7 +44,6 @@ NOT_YET: Final[Mapping[str, str]] = {
     "4e4874bb80": "'request-attribute-reporter'",
     "53f37e8c58": "'request-attribute-reporter'",
     "6236225818": "'dcgm-data-source'",
-    "87c022c12a": "'multicluster-file-discovery'",
 }
 """By file: which type is not there. Whoever brings it takes the line out."""
 

@@ -6,11 +6,18 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from extproc.domain import Load
 from extproc.scraping.engines import BUILT_IN, NOTHING, Engines, Extractor, Missing, Why
 from extproc.settings.base import SettingsError
-from extproc.settings.engines import CoreMetricsSettings
+from extproc.settings.engines import (
+    KV_USAGE_OF_CLUSTER,
+    QUEUE_OF_CLUSTER,
+    ClusterMetricsSettings,
+    ClusterSourceSettings,
+    CoreMetricsSettings,
+)
 
 VLLM_PAGE = (Path(__file__).parent / "data" / "vllm-0.32-metrics.txt").read_bytes()
 STARTED_S = 1795214171.2
@@ -361,3 +368,63 @@ class TestStart:
 
 def load(page: str) -> Load:
     return extractor().read(page.encode())[0]
+
+
+CUSTOM = {
+    "name": "mine",
+    "queuedRequestsSpec": "queue",
+    "customMetrics": [
+        {"attributeKey": "depth", "metricSpec": "queue_depth{tier=gold}"},
+        {"attributeKey": "heat", "metricSpec": "heat"},
+        {"attributeKey": "unread", "metricSpec": "unread"},
+        {"attributeKey": "rare", "metricSpec": "rare", "optional": True},
+    ],
+}
+
+
+def custom(page: str, *wanted: str) -> tuple[Load, set[tuple[str, str]]]:
+    settings = CoreMetricsSettings.model_validate({"defaultEngine": "mine", "engineConfigs": [CUSTOM]})
+    load, lacking = Engines(settings, wanted=wanted).of({}).read(page.encode())
+    return load, {(signal, str(why)) for signal, why in lacking}
+
+
+def test_custom_metrics_become_attributes() -> None:
+    gold = 'queue_depth{tier="bronze"} 9\nqueue_depth{tier="gold"} 4\nqueue_depth{tier="gold",rank="1"} 7\n'
+    page = f"queue 3\n{gold}heat -0.5\nunread 1\n"
+    load, lacking = custom(page, "depth", "heat", "rare")
+    assert load.attributes == {"depth": 4.0, "heat": -0.5}, "of several series the first"
+    assert load.waiting == 3
+    assert lacking == set()
+
+
+def test_what_no_plugin_reads_is_not_looked_for() -> None:
+    settings = CoreMetricsSettings.model_validate({"defaultEngine": "mine", "engineConfigs": [CUSTOM]})
+    found = Engines(settings, wanted=["heat"])
+    assert found.attributes == {"depth", "heat", "unread", "rare"}
+    assert b"heat" in found.of({}).scanner.families
+    assert b"unread" not in found.of({}).scanner.families
+    assert custom("queue 3\nheat 1\n")[0].attributes is None
+
+
+def test_what_a_page_does_not_say_of_attributes_is_told() -> None:
+    load, lacking = custom("queue 3\nheat NaN\n", "depth", "heat", "rare")
+    assert load.attributes is None
+    assert lacking == {("depth", "absent"), ("heat", "unreadable")}
+
+
+def test_what_a_clusters_picker_says_of_its_pool() -> None:
+    words = ClusterMetricsSettings.model_validate({"queueSizeMetric": "queue{pool=p}"}).engines()
+    wanted = [KV_USAGE_OF_CLUSTER, QUEUE_OF_CLUSTER]
+    page = b'llm_d_epp_average_kv_cache_utilization{name="p"} 0.25\nqueue{pool="q"} 1\nqueue{pool="p"} 7\n'
+    load, lacking = Engines(words, wanted=wanted).of({}).read(page)
+    assert (load.waiting, load.kv_usage) == (7.0, 0.25)
+    assert load.attributes == {KV_USAGE_OF_CLUSTER: 0.25, QUEUE_OF_CLUSTER: 7.0}
+    assert lacking == ()
+    with pytest.raises(ValidationError, match="expected a metric"):
+        ClusterMetricsSettings.model_validate({"queueSizeMetric": "a b"})
+
+
+def test_certificates_of_clusters_are_checked() -> None:
+    source = ClusterSourceSettings.model_validate({})
+    assert (source.scheme, source.verify) == ("https", True)
+    assert not ClusterSourceSettings.model_validate({"insecureSkipVerify": True}).verify

@@ -125,9 +125,13 @@ def test_all_problems_of_engines_at_once() -> None:
         ({"name": "default", "queuedRequestsSpec": "a"}, "the name 'default' is reserved"),
         ({"name": "x"}, "engine 'x' has no spec"),
         ({"name": "x", "queuedRequestsSpec": ""}, "engine 'x' has no spec"),
+        ({"name": "x", "customMetrics": [{"attributeKey": "k"}]}, "metricSpec: field required"),
+        ({"name": "x", "customMetrics": [{"attributeKey": "k", "metricSpec": ""}]}, "metricSpec"),
+        ({"name": "x", "customMetrics": [{"attributeKey": "k", "metricSpec": "a b"}]}, "expected a metric such as name"),
+        ({"name": "x", "customMetrics": [{"metricSpec": "m"}]}, "attributeKey: field required"),
         (
-            {"name": "x", "queuedRequestsSpec": "a", "customMetrics": [{"attributeKey": "k", "metricSpec": "m"}]},
-            "customMetrics are not supported",
+            {"name": "x", "customMetrics": [{"attributeKey": "k", "metricSpec": m} for m in ("a", "b")]},
+            "customMetrics name k more than once",
         ),
     ],
 )

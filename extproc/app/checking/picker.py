@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 from pydantic import BaseModel
 
-from extproc.app.pools import pages_of, types_of
+from extproc.app.pools import pages_of, types_of, unknown_attributes
 from extproc.discovery.file import FileDiscoverySettings
 from extproc.flow.build import OFF, FlowBlueprint, build_flow
 from extproc.scheduling import Blueprint, build_scheduler
@@ -45,19 +45,19 @@ def check_config(
 ) -> Checked:
     """Check a config whose form is right."""
     problems: list[str] = []
-    blueprint, flow = None, OFF
+    blueprint, engines, flow = None, None, OFF
     try:
         blueprint = build_scheduler(config, elsewhere=types_of(config, prefix), prefix=prefix, allow_missing=allow_missing)
-        pages_of(blueprint, prefix, problems)
+        _, engines = pages_of(blueprint, prefix, problems)
     except SettingsError as error:
         problems += error.problems
     try:
         flow = build_flow(config, prefix=prefix)
     except SettingsError as error:
         problems += error.problems
-    if problems or blueprint is None:
+    if problems or blueprint is None or engines is None:
         return Checked(problems, warnings, [])
-    told = [*warnings, *blueprint.warnings, *flow.warnings]
+    told = [*warnings, *blueprint.warnings, *unknown_attributes(blueprint, engines), *flow.warnings]
     return Checked([], told, _notes(blueprint), described(config, blueprint, flow))
 
 

@@ -314,6 +314,8 @@ class PluginType(NamedTuple):
     """Whom it asks, by its parameters."""
     provides: str = ""
     """Of a producer: what it finds out."""
+    attributes: Callable[[Any], Sequence[str]] = nothing
+    """Which attributes of endpoints it reads, by its parameters: no others are looked for on their pages."""
     older: tuple[str, ...] = ()
     """Names of this type in older versions. Whoever uses one is told."""
     note: Callable[[Any], str] | None = None
