@@ -96,7 +96,9 @@ class Plan:
             scheduler, detector = parts.blueprint.pool(random.random, time.monotonic, pool.interval_s)
             store.forget, store.began = scheduler.forget, scheduler.began
             keepers[name] = scheduler.keepers
-            PluginMetrics.of(self.instruments).watch(name, scheduler.figures)
+            plugins = PluginMetrics.of(self.instruments)
+            plugins.watch(name, scheduler.figures)
+            plugins.left_out(name, [parts.blueprint.types[each] for each in parts.blueprint.left_out])
             of_stages[name] = PoolOfEndpoints(store, scheduler, detector, pool.tables.traffic)
             self.stores[name] = store
             self.plugins[name] = PluginsOfPool(parts.blueprint, scheduler.dumpers)

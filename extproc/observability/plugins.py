@@ -26,6 +26,19 @@ class PluginMetrics:
         """The one of this process."""
         return instruments.once("plugins", lambda: PluginMetrics(instruments))
 
+    def left_out(self, pool: str, kinds: Iterable[str]) -> None:
+        """Types that the pool's config names and that are not there, which somebody has allowed."""
+        family = self._instruments.once(
+            "plugins left out",
+            lambda: self._instruments.gauge(
+                "extproc_plugins_left_out",
+                "1 for each type that a config names and that is not available: --allow-missing-plugins leaves it out.",
+                ["pool", "type"],
+            ),
+        )
+        for kind in kinds:
+            family.child(pool, kind).value = 1
+
     def watch(self, pool: str, figures: Figures) -> None:
         """Show what the plugins of this pool tell, each figure with its plugin's name."""
         self._pools[pool] = figures

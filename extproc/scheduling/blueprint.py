@@ -67,6 +67,8 @@ class Blueprint:
     agent_headers: tuple[str, ...] = ()
     """Where a request's agent says who it is, which is its fairness id when it has none (`identity.identity_of`); none without
     an `agent-identity` in the file."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Plugins, by name, that can't be had and are left out as was allowed; and why."""
     warnings: tuple[str, ...] = ()
     """What its owner should know."""
 

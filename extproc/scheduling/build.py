@@ -64,6 +64,7 @@ class _Builder:
         self._problems: list[str] = []
         self._warnings: list[str] = []
         self._plugins: dict[str, Listed] = {}
+        self._left_out: dict[str, str] = {}
         self._type_names: dict[str, str] = {}
         """By name, of every plugin that is listed, whatever is wrong with it."""
         self._rows: dict[str, PluginType] = {}
@@ -103,6 +104,7 @@ class _Builder:
             detector=detector,
             parameters={name: each.parameters for name, each in self._plugins.items() if each.row.family == DATA_LAYER},
             types=dict(self._type_names),
+            left_out=self._left_out,
             agent_headers=self._agent_headers(),
             warnings=tuple(self._warnings),
         )
@@ -137,6 +139,7 @@ class _Builder:
             hint = f", did you mean {near[0]!r}?" if near else f"; known types: {', '.join(sorted(self._types))}"
             self._problems.append(f"{path}.type: unknown or not available in this version: {kind!r}{hint}")
         elif self._allow_missing:
+            self._left_out[spec.ref] = why
             self._warnings.append(f"{path}.type: {kind} is not available, and left out: {why}")
         else:
             self._problems.append(f"{path}.type: {kind} is not available: {why}; --allow-missing-plugins leaves it out")

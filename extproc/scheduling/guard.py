@@ -52,6 +52,9 @@ class Breaker:
         self.failures = dict.fromkeys(KINDS, 0)
         self.last = ""
         """How it failed last."""
+        self.calls = 0
+        self.seconds = 0.0
+        """Of those calls that answered, in all."""
         self.clock = clock
         self._name = name
         self._tell = tell
@@ -72,6 +75,8 @@ class Breaker:
 
     def answered(self, call: str, took_s: float) -> None:
         """The call has given an answer that can be used."""
+        self.calls += 1
+        self.seconds += took_s
         if took_s > self._budget_s:
             why = f"{call} took {took_s * 1e3:.1f} ms, more than {self._budget_s * 1e3:g} ms"
             self._failed(call, SLOW, why, at_once=took_s > FAR_OVER * self._budget_s)
@@ -233,6 +238,10 @@ class Guarded:
         for kind, number in failures.items():
             if number:
                 yield Figure("extproc_plugin_failures_total", doc, float(number), (("kind", kind),), counts=True)
+        yield Figure(
+            "extproc_plugin_calls_total", "Calls of an own plugin that answered.", float(self.breaker.calls), counts=True
+        )
+        yield Figure("extproc_plugin_seconds_total", "What they took in all.", self.breaker.seconds, counts=True)
         yield Figure("extproc_plugin_open", "1 while an own plugin is left out of picks.", float(self.breaker.open))
 
 

@@ -89,6 +89,8 @@ def test_one_that_raises_costs_no_pick_and_is_counted() -> None:
     assert scheduler.schedule(cycle(), candidates(waiting=[3, 0])).run.endpoint == "10.0.0.2:8000"
     assert {figure.name: figure.value for _, figure in scheduler.figures()} == {
         "extproc_plugin_failures_total": 1.0,
+        "extproc_plugin_calls_total": 0.0,
+        "extproc_plugin_seconds_total": 0.0,
         "extproc_plugin_open": 0.0,
     }
 
@@ -98,6 +100,15 @@ async def test_its_state_is_a_metric() -> None:
     found = {metric.name: metric for metric in service.telemetry.metrics() if metric is not None}
     (sample,) = found["extproc_plugin_open"].samples
     assert (sample.labels, sample.value) == ({"pool": "epp", "plugin_name": "good"}, 0.0)
+
+
+def test_what_is_left_out_is_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extproc.scheduling.build.why_missing", {"gone-scorer": "it needs a cluster of stars"}.get)
+    config = "plugins: [{type: gone-scorer, name: x}, {type: queue-scorer}]"
+    service = build(epp(config).model_copy(update={"allow_missing_plugins": True}))
+    found = {metric.name: metric for metric in service.telemetry.metrics() if metric is not None}
+    (sample,) = found["extproc_plugins_left_out"].samples
+    assert (sample.labels, sample.value) == ({"pool": "epp", "type": "gone-scorer"}, 1.0)
 
 
 @pytest.mark.parametrize(

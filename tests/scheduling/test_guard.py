@@ -172,7 +172,12 @@ class TestFailures:
         made = Made("plugins: [{type: queue-scorer}, {type: scorer}]")
         made.own["scorer"].does = answer
         assert made.pick().run.endpoint == BY_QUEUE
-        assert made.figures == {"extproc_plugin_failures_total" + kind: 1.0, "extproc_plugin_open": 0.0}
+        assert made.figures == {
+            "extproc_plugin_failures_total" + kind: 1.0,
+            "extproc_plugin_calls_total": 0.0,
+            "extproc_plugin_seconds_total": 0.0,
+            "extproc_plugin_open": 0.0,
+        }
 
     @pytest.mark.parametrize("answer", [fail, lambda *given: [0, 9], lambda *given: [0, 0], lambda *given: ["a"], lambda *g: 3])
     @pytest.mark.parametrize("kind", ["filter", "screener"])
@@ -283,8 +288,11 @@ class TestBreaker:
         made.clock.advance(FIRST_PAUSE_S)
         own.does = lambda *given: [1.0, 0.0, 0.0]
         made.pick()
+        own.takes_s = BUDGET_S / 4
         made.pick()
         assert own.asked == 6
+        assert made.figures["extproc_plugin_calls_total"] == 2
+        assert made.figures["extproc_plugin_seconds_total"] == pytest.approx(BUDGET_S / 4)
         assert made.states == ["failing", "open", "closed"], "one line for each change"
         assert made.figures["extproc_plugin_open"] == 0.0
 

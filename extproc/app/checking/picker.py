@@ -13,7 +13,6 @@ from extproc.discovery.file import FileDiscoverySettings
 from extproc.flow.build import OFF, FlowBlueprint, build_flow
 from extproc.scheduling import Blueprint, build_scheduler
 from extproc.scheduling.blueprint import Planned
-from extproc.scheduling.registry import why_missing
 from extproc.settings.base import SettingsError
 from extproc.settings.picker import EndpointPickerConfig, picker_config
 
@@ -98,8 +97,8 @@ def described(config: EndpointPickerConfig, blueprint: Blueprint, flow: FlowBlue
             for name, parameters in blueprint.parameters.items()
         },
         "made_on_demand": [name for name in blueprint.plugins if name not in types and name in blueprint.producers],
-        "not_used": [name for name, kind in types.items() if name not in used and why_missing(kind) is None],
-        "left_out": {name: why for name, kind in types.items() if name not in used and (why := why_missing(kind)) is not None},
+        "not_used": [name for name in types if name not in used and name not in blueprint.left_out],
+        "left_out": dict(blueprint.left_out),
     }
 
 

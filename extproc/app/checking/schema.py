@@ -1,6 +1,6 @@
 """The JSON schema of a picker's config, for editors: parameters follow from the type of their plugin.
 
-Draft 2020-12. It says what the reader takes, without what it also takes for others' sake: a number as text, a key with null.
+Draft 2020-12. It says what the reader takes, without what it also takes for others' sake: a number as text.
 """
 
 from __future__ import annotations
@@ -44,16 +44,31 @@ def picker_schema(types: Mapping[str, PluginType] = {}) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Without titles that pydantic makes of names, and bounds that mean nothing of text."""
+    """Without titles that pydantic makes of names, and bounds that mean nothing of text. What may be left out may be empty."""
     if isinstance(value, list):
         return [_plain(each) for each in value]
     if not isinstance(value, dict):
         return value
-    return {
+    made = {
         key: _plain(each)
         for key, each in value.items()
         if key not in ("", "gt", "ge", "lt", "le") and not (key == "title" and isinstance(each, str))
     }
+    if made.get("type") == "object" and "properties" in made:
+        required = made.get("required", ())
+        made["properties"] = {key: each if key in required else _or_nothing(each) for key, each in made["properties"].items()}
+    return made
+
+
+def _or_nothing(schema: dict[str, Any]) -> dict[str, Any]:
+    """It, or null: a key with nothing behind it is as if it were not there."""
+    kind = schema.get("type")
+    if "enum" in schema or "const" in schema or "$ref" in schema:
+        return {"anyOf": [schema, {"type": "null"}]}
+    if kind is None:
+        return schema
+    kinds = kind if isinstance(kind, list) else [kind]
+    return schema if "null" in kinds else {**schema, "type": [*kinds, "null"]}
 
 
 def _plugin(spec: dict[str, Any], rows: Mapping[str, PluginType]) -> dict[str, Any]:

@@ -241,7 +241,6 @@ saturationDetector: {queueDepthThreshold: 9}
     def test_of_what_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         why = {"gone-scorer": "it needs a cluster of stars"}.get
         monkeypatch.setattr("extproc.scheduling.build.why_missing", why)
-        monkeypatch.setattr("extproc.app.checking.picker.why_missing", why)
         text = "plugins: [{type: gone-scorer}, {type: queue-scorer}]"
         assert problems(text) == [
             "line 1: plugins[0].type: gone-scorer is not available: it needs a cluster of stars; "
