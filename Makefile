@@ -1,6 +1,6 @@
 # What a user or CI runs; each target is a script, so that a laptop's run is CI's run.
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-compiled compile check bench bench-compare fuzz soak test-vllm test-k8s protos lock clean
+.PHONY: help install demo up test test-compiled compile check evaluation bench bench-compare fuzz soak test-vllm test-k8s protos lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,9 @@ test-compiled: install  ## The default tests again, on what `make compile` made
 
 check: install  ## Lint, types, import contracts, generated files
 	@scripts/check
+
+evaluation: install  ## Upstream's default picker config against round robin: Envoy, picker, six simulated servers; ten minutes
+	@scripts/evaluation
 
 bench: install  ## CPU per request of the compiled package, against a bare grpc.aio server in the same run
 	@scripts/bench

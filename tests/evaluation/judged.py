@@ -8,8 +8,8 @@ from typing import Final, TypeAlias
 
 from tests.bench.table import Row
 from tests.evaluation.measured import Measured
-from tests.evaluation.policies import DEFAULT, LOAD, ROUND_ROBIN, Policy
-from tests.evaluation.scenarios import Scenario
+from tests.evaluation.policies import DEFAULT, IN_TURN, LOAD, ROUND_ROBIN, Policy
+from tests.evaluation.scenarios import Bars, Scenario
 
 Runs: TypeAlias = Mapping[str, Sequence[Measured]]
 """By the policy's name, one for each seed, in the same order."""
@@ -21,18 +21,22 @@ _P95: Final = "p95 TTFT"
 
 def policies_of(scenario: Scenario) -> list[Policy]:
     """Who is compared."""
-    return [ROUND_ROBIN, LOAD, DEFAULT] if scenario.bars.against_load_alone else [ROUND_ROBIN, DEFAULT]
+    return [
+        ROUND_ROBIN,
+        *([LOAD] if scenario.bars.against_load_alone else []),
+        DEFAULT,
+        *([IN_TURN] if scenario.in_turn is not None else []),
+    ]
 
 
 def rows_of(scenario: Scenario, runs: Runs) -> list[Row]:
     """Medians over the seeds; a ratio is taken of two runs of the same seed before that."""
     rows = [row for name, measured in runs.items() for row in _observed(name, measured)]
-    mine = runs.get(DEFAULT.name)
-    if mine is None:
-        return rows
-    bars = scenario.bars
-    for other in [ROUND_ROBIN, LOAD] if bars.against_load_alone else [ROUND_ROBIN]:
-        rows += _compared(mine, runs[other.name], other.name, bars.hits_least, bars.ttft_most)
+    for subject, bars in ((DEFAULT.name, scenario.bars), (IN_TURN.name, scenario.in_turn)):
+        if bars is None or subject not in runs:
+            continue
+        for other in [ROUND_ROBIN, LOAD] if bars.against_load_alone else [ROUND_ROBIN]:
+            rows += _compared(subject, runs[subject], other.name, runs[other.name], bars)
     return rows
 
 
@@ -45,14 +49,12 @@ def _observed(name: str, measured: Sequence[Measured]) -> Iterator[Row]:
         yield Row(f"{name}: failed", failed / len(measured), "requests")
 
 
-def _compared(
-    mine: Sequence[Measured], others: Sequence[Measured], name: str, hits_least: float | None, ttft_most: float | None
-) -> Iterator[Row]:
+def _compared(name: str, mine: Sequence[Measured], other: str, theirs: Sequence[Measured], bars: Bars) -> Iterator[Row]:
     def middle(of: Callable[[Measured], float]) -> float:
-        return statistics.median(of(a) / of(b) for a, b in zip(mine, others, strict=True))
+        return statistics.median(of(a) / of(b) for a, b in zip(mine, theirs, strict=True))
 
-    unit = f"x {name}"
-    if all(each.hits for each in others):
-        yield Row(f"{DEFAULT.name}: {_HITS}", middle(lambda each: each.hit_fraction), unit, least=hits_least)
-    yield Row(f"{DEFAULT.name}: {_MEAN}", middle(lambda each: each.mean_s), unit, ttft_most)
-    yield Row(f"{DEFAULT.name}: {_P95}", middle(lambda each: each.p95_s), unit, ttft_most)
+    unit = f"x {other}"
+    if all(each.hits for each in theirs):
+        yield Row(f"{name}: {_HITS}", middle(lambda each: each.hit_fraction), unit, least=bars.hits_least)
+    yield Row(f"{name}: {_MEAN}", middle(lambda each: each.mean_s), unit, bars.ttft_most)
+    yield Row(f"{name}: {_P95}", middle(lambda each: each.p95_s), unit, bars.ttft_most)

@@ -50,4 +50,9 @@ LOAD: Final = Policy("load alone", _weighing(queue_scorer=2, kv_cache_utilizatio
 """The default of ours before there was a prefix cache."""
 DEFAULT: Final = Policy("upstream's default", _weighing(queue_scorer=2, kv_cache_utilization_scorer=2, prefix_cache_scorer=3))
 """What this is all about."""
-POLICIES: Final = (ROUND_ROBIN, LOAD, DEFAULT)
+IN_TURN: Final = Policy(
+    "and no-hit-lru-scorer",
+    _weighing(queue_scorer=2, kv_cache_utilization_scorer=2, prefix_cache_scorer=3, no_hit_lru_scorer=1),
+)
+"""Upstream's default, and prompts that nobody has seen go in turn."""
+POLICIES: Final = (ROUND_ROBIN, LOAD, DEFAULT, IN_TURN)

@@ -43,6 +43,8 @@ class Scenario(NamedTuple):
     workload: Callable[[int], Workload]
     """Takes a seed."""
     bars: Bars
+    in_turn: Bars | None = None
+    """What the same with `no-hit-lru-scorer` must reach; None: it is not asked."""
     slower: float = 1.0
     """How many times as long the first server takes."""
     joins_at_s: float | None = None
@@ -50,6 +52,8 @@ class Scenario(NamedTuple):
     restart_at_s: float | None = None
     """When the first half of the servers is killed, and started anew."""
     pages: Pages = Pages()
+    seeds: int = 1
+    """How many loads real parts are given: more where the policies differ by less than two loads do."""
 
 
 RESTART_S: Final = 1.5
@@ -59,13 +63,20 @@ SAME: Final = 1.1
 
 SCENARIOS: Final = (
     Scenario("shared", "30 groups share a prompt, 2 users each, 5 turns", shared_prefixes, Bars(2.0, 1.0, True)),
-    Scenario("nothing", "prompts that share nothing", nothing_shared, Bars(None, SAME)),
-    Scenario("beginning", "all prompts begin with the same 256 tokens", partial(nothing_shared, begins=256), Bars(None, SAME)),
+    Scenario("nothing", "prompts that share nothing", nothing_shared, Bars(None, SAME), seeds=2),
+    Scenario(
+        "beginning",
+        "all prompts begin with the same 256 tokens",
+        partial(nothing_shared, begins=256),
+        Bars(None, SAME),
+        seeds=2,
+    ),
     Scenario(
         "equal",
         "prompts that share nothing, all of one length",
         partial(nothing_shared, within_s=18.0, shortest=1500, longest=1500),
         Bars(None, None),
+        in_turn=Bars(None, SAME),
     ),
     Scenario("slow", "one of six takes three times as long", shared_prefixes, Bars(1.0, SAME), slower=3.0),
     Scenario("joins", "the sixth comes midway, empty", shared_prefixes, Bars(1.0, SAME), joins_at_s=7.0),

@@ -12,7 +12,7 @@ from tests.evaluation.virtual import Calendar, evaluate
 from tests.evaluation.workload import Conversation, Turn, requests_of, shared_prefixes
 
 BY_NAME = {each.name: each for each in SCENARIOS}
-CLEAR = ("shared", "slow", "joins", "burst", "restart")
+CLEAR = ("shared", "equal", "slow", "joins", "burst", "restart")
 """Where the difference is large, whatever the seed."""
 
 

@@ -315,6 +315,7 @@ class Evaluation:
             sequence = EngineSequence(len(prompt), ANSWER_TOKENS, hashes)
             ask = Ask(sequence, answer, self._calendar.now_s)
             self._servers[sent.key].submit(sequence, self._hearing(conversation, answers, ask, sent))
+            sent.answered()  # vLLM sends the headers of a stream before it computes anything
 
         return begin
 
@@ -328,7 +329,6 @@ class Evaluation:
                 return
             if emission.number == 1:
                 self._ttft_s.append(self._calendar.now_s - ask.sent_s)
-                sent.answered()
             if emission.finished:
                 over(200, ask.answer.text)
 
