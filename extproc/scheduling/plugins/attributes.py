@@ -83,13 +83,13 @@ class AttributeFilter:
     by_load = True
 
     def __init__(self, attribute: Attribute, rule: Rule, *, unknown: bool, all_if_none: bool) -> None:
-        self._attribute = attribute
+        self._read = attribute
         self._rule = rule
         self._unknown = unknown
         self._all_if_none = all_if_none
 
     def keep(self, cycle: Cycle, candidates: Candidates) -> Sequence[int] | None:
-        kept = self._rule.keep(self._attribute.column(candidates), self._unknown)
+        kept = self._rule.keep(self._read.column(candidates), self._unknown)
         if len(kept) == len(candidates) or (self._all_if_none and not kept):
             return None
         return with_trial(kept, candidates)
@@ -100,13 +100,13 @@ class AttributeScorer:
 
     def __init__(self, attribute: Attribute, *, higher: bool = False, fixed: tuple[float, float] | None = None) -> None:
         """`fixed`: what is 0 and what is 1; None for the least and the largest of the candidates'."""
-        self._attribute = attribute
+        self._read = attribute
         self._higher = higher
         self._fixed = fixed
         self.per_snapshot = not attribute.is_live
 
     def score(self, cycle: Cycle, candidates: Candidates) -> Column:
-        column = self._attribute.column(candidates)
+        column = self._read.column(candidates)
         ends = self._fixed or columns.range_of(column)
         if ends is None:
             return columns.zeros_like(candidates.in_flight)

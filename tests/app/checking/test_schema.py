@@ -53,4 +53,5 @@ def test_durations_are_text() -> None:
 def test_takes_what_loads(path: Path) -> None:
     """A config that loads may not be red in an editor."""
     if check_file(str(path), allow_missing=True).number == 0:
-        assert problems(yaml.safe_load(path.read_text())) == []
+        config = yaml.safe_load(path.read_text())
+        assert problems({key: value for key, value in config.items() if value is not None}) == []
