@@ -9,10 +9,14 @@ long, the pool's is, so that nobody is avoided for ever for a bad start.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 from extproc.candidates import Candidates, Column
 from extproc.domain import Endpoint
-from extproc.scheduling import columns
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Average:
@@ -49,6 +53,9 @@ class Averages:
         self._endpoints: Sequence[Endpoint] = ()
         self._row: list[Average] = []
         """Of the endpoints that the next column is of."""
+        self._arrays: NDArray[np.float64] | None = None
+        """Of these, value, weight and time each in a row, where their columns are arrays."""
+        self._slots: dict[str, int] = {}
         self._none = Average()
         self.number = 0
         """Measurements in all."""
@@ -60,6 +67,9 @@ class Averages:
             average = self._by_key[key] = Average()
             self._endpoints = ()
         average.add(value, now_s, self._half_life_s)
+        arrays = self._arrays
+        if arrays is not None and key in self._slots:
+            arrays[:, self._slots[key]] = (average.value, average.weight, average.at_s)
         self._pool.add(value, now_s, self._half_life_s)
         self.number += 1
 
@@ -72,10 +82,10 @@ class Averages:
         if not self.number:
             return None
         if candidates.endpoints is not self._endpoints:
-            none = self._none
-            self._row = [self._by_key.get(endpoint.key, none) for endpoint in candidates.endpoints]
-            self._endpoints = candidates.endpoints
+            self._lay_out(candidates)
         pool, half_life_s = self._pool.value, self._half_life_s
+        if self._arrays is not None:
+            return _believed(self._arrays, pool, now_s, half_life_s)
         believed: list[float] = []
         for average in self._row:
             weight = average.weight
@@ -84,7 +94,19 @@ class Averages:
                 believed.append((weight * average.value + pool) / (weight + 1.0))
             else:
                 believed.append(pool)
-        return columns.like(candidates.in_flight, believed)
+        return believed
+
+    def _lay_out(self, candidates: Candidates) -> None:
+        none = self._none
+        self._row = [self._by_key.get(endpoint.key, none) for endpoint in candidates.endpoints]
+        self._endpoints = candidates.endpoints
+        self._arrays = None
+        if not isinstance(candidates.in_flight, list):
+            import numpy as np
+
+            rows = [(average.value, average.weight, average.at_s) for average in self._row]
+            self._arrays = np.asarray(rows, dtype=np.float64).T.copy()
+            self._slots = {endpoint.key: slot for slot, endpoint in enumerate(candidates.endpoints)}
 
     def dump(self, most: int) -> dict[str, float]:
         """The averages of so many endpoints."""
@@ -92,3 +114,11 @@ class Averages:
 
     def __len__(self) -> int:
         return len(self._by_key)
+
+
+def _believed(arrays: NDArray[np.float64], pool: float, now_s: float, half_life_s: float) -> Column:
+    import numpy as np
+
+    values, weights, times = arrays
+    weights = weights * np.exp2((times - now_s) / half_life_s)
+    return cast(Column, (weights * values + pool) / (weights + 1.0))

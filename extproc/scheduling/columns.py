@@ -273,3 +273,19 @@ def highest(column: Column) -> float:
 def floats(column: Column) -> list[float]:
     """The values, to go through one by one; to read only."""
     return column if isinstance(column, list) else cast("list[float]", column.tolist())
+
+
+def lowest_of(column: Column, positions: list[int]) -> tuple[float, float]:
+    """The lowest value at these positions, and that at all others; infinite where none is known."""
+    infinite = float("inf")
+    if isinstance(column, list):
+        chosen = set(positions)
+        one = min([column[position] for position in positions if column[position] == column[position]], default=infinite)
+        rest = [value for position, value in enumerate(column) if value == value and position not in chosen]
+        return one, min(rest, default=infinite)
+    import numpy as np
+
+    known = np.where(column == column, column, infinite)
+    mask = np.zeros(len(known), dtype=bool)
+    mask[positions] = True
+    return float(known[mask].min(initial=infinite)), float(known[~mask].min(initial=infinite))

@@ -44,6 +44,16 @@ class TestAverages:
         averages.add(B, 1.0, 0.0)
         assert averages.column(candidates(3), 0.0) == pytest.approx([(4 + 2.5) / 2, (1 + 2.5) / 2, 2.5])
 
+    def test_arrays_and_lists_say_the_same_as_measurements_come(self) -> None:
+        averages, lists = Averages(60.0), Averages(60.0)
+        given, few = candidates(3, arrays=True), candidates(3)
+        for second, (key, value) in enumerate([(A, 4.0), (B, 1.0), (A, 2.0), ("10.9.9.9:1", 7.0), (B, 3.0)]):
+            averages.add(key, value, float(second))
+            lists.add(key, value, float(second))
+            array, column = averages.column(given, second + 0.5), lists.column(few, second + 0.5)
+            assert array is not None
+            assert list(array) == pytest.approx(column)
+
     def test_a_bad_start_is_forgiven_in_time(self) -> None:
         averages = Averages(60.0)
         averages.add(A, 100.0, 0.0)

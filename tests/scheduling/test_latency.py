@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from extproc.candidates import Candidates
+from extproc.candidates import Candidates, Column
 from extproc.domain import Endpoint, InferenceRequest, Load
 from extproc.errors import Saturated
 from extproc.scheduling import Cycle, Scheduled, Scheduler
@@ -255,7 +258,10 @@ def scored(
     scorer = make("latency-scorer", parameters, kit(sources=["latency", "match"]))
     cycle = Cycle(REQUEST)
     none = [0.0] * len(ttft)
-    cycle.facts["latency"] = Latency(none, none, list(ttft), list(tpot or none), known)
+    headrooms: tuple[Column, Column] = list(ttft), list(tpot or none)
+    if not isinstance(given.in_flight, list):
+        headrooms = np.asarray(headrooms[0]), np.asarray(headrooms[1])
+    cycle.facts["latency"] = Latency(none, none, *headrooms, known)
     cycle.facts["match"] = PrefixMatch(list(matched) or none, 10, 16)
     return [float(each) for each in scorer.score(cycle, given)]
 
@@ -309,6 +315,23 @@ class TestLatencyScorer:
         assert points[0] == 1.0
         assert points == sorted(points, reverse=True)
 
+    @given(
+        st.lists(
+            st.tuples(st.sampled_from([-300.0, -1.0, 0.0, 5.0, 77.7, NAN]), st.floats(-9, 9), st.integers(0, 2)),
+            min_size=1,
+            max_size=12,
+        ),
+        st.sampled_from(["least", "most"]),
+    )
+    def test_arrays_and_lists_say_the_same(self, rows: list[tuple[float, float, int]], strategy: str) -> None:
+        ttft, tpot = [row[0] for row in rows], [row[1] for row in rows]
+        parameters: dict[str, object] = {"headroomSelectionStrategy": strategy}
+        lists = candidates(in_flight=[row[2] for row in rows])
+        arrays = candidates(in_flight=[row[2] for row in rows], arrays=True)
+        expected = scored(ttft, tpot, parameters, given=lists)
+        assert scored(ttft, tpot, parameters, given=arrays) == pytest.approx(expected)
+        assert all(0 <= each <= 1 for each in expected)
+
     @pytest.mark.parametrize("kind", ["predicted-latency-scorer", "slo-aware-routing"])
     def test_under_its_older_names(self, kind: str) -> None:
         text = f"plugins: [{{type: {kind}, parameters: {{samplingMean: 1000.0, headroomTTFTWeight: 0.8}}}}]"
@@ -318,15 +341,20 @@ class TestLatencyScorer:
 
 
 class TestHeadroomTier:
-    def keep(self, ttft: Sequence[float], *, draw: float = 0.5, known: bool = True) -> Sequence[int] | None:
+    def keep(
+        self, ttft: Sequence[float], *, draw: float = 0.5, known: bool = True, arrays: bool = False
+    ) -> Sequence[int] | None:
+        headroom: Column = np.asarray(ttft) if arrays else list(ttft)
+        neutral: Column = np.zeros(len(ttft)) if arrays else [0.0] * len(ttft)
         made = make("slo-headroom-tier-filter", {}, kit(random=lambda: draw, sources=["latency"]))
         cycle = Cycle(REQUEST)
-        cycle.facts["latency"] = Latency([], [], list(ttft), [0.0] * len(ttft), known)
-        kept: Sequence[int] | None = made.keep(cycle, candidates(len(ttft)))
+        cycle.facts["latency"] = Latency([], [], headroom, neutral, known)
+        kept: Sequence[int] | None = made.keep(cycle, candidates(len(ttft), arrays=arrays))
         return kept
 
     def test_those_that_do_as_asked(self) -> None:
         assert self.keep([5, -1, 0, NAN]) == [0, 2]
+        assert self.keep([5, -1, 0, NAN], arrays=True) == [0, 2]
 
     def test_now_and_then_the_others(self) -> None:
         assert self.keep([5, -1, 0, NAN], draw=0.009) == [1, 3]

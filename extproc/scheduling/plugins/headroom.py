@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, cast
 
-from extproc.candidates import Candidates
+from extproc.candidates import Candidates, Column
 from extproc.names import SLO_TPOT_HEADERS, SLO_TTFT_HEADERS
+from extproc.scheduling import columns
 from extproc.scheduling.columns import floats
 from extproc.scheduling.cycle import Cycle
 from extproc.scheduling.facts import Latency
@@ -28,8 +29,14 @@ def _doing(cycle: Cycle, candidates: Candidates, source_name: str) -> list[int]:
     latency = cast(Latency, cycle.facts[source_name])
     if not latency.known:
         return []
-    ttft, tpot = floats(candidates.of(latency.ttft_headroom_ms)), floats(candidates.of(latency.tpot_headroom_ms))
+    ttft, tpot = candidates.of(latency.ttft_headroom_ms), candidates.of(latency.tpot_headroom_ms)
+    if not isinstance(ttft, list):
+        return columns.both(_not_negative(ttft), _not_negative(tpot))
     return [at for at, headroom in enumerate(ttft) if headroom >= 0 and tpot[at] >= 0]
+
+
+def _not_negative(column: Column) -> list[int]:
+    return columns.between(column, 0.0, float("inf"), unknown=False)
 
 
 class HeadroomTier:
@@ -84,12 +91,16 @@ class ProbabilisticAdmitter:
         self._kv_usage = kv_usage
         self._power = power
         self._k = k
+        self._stamp: object = None
+        self._chance = 1.0
 
     def refuses(self, cycle: Cycle, candidates: Candidates) -> str | None:
         if cycle.priority >= 0:
             return None
-        chance = min(1.0, self._k * self._saturation(candidates) ** self._power)
-        return "the pool is too full for its priority" if self._random() < chance else None
+        if candidates.stamp is not self._stamp:  # pages say it, so it holds until there is a new one
+            self._stamp = candidates.stamp
+            self._chance = min(1.0, self._k * self._saturation(candidates) ** self._power)
+        return "the pool is too full for its priority" if self._random() < self._chance else None
 
     def _saturation(self, candidates: Candidates) -> float:
         total = 0.0

@@ -52,6 +52,8 @@ class LatencyScorer:
         latency = cast(Latency, cycle.facts[self._latency])
         if not latency.known:
             return columns.like(candidates.in_flight, self._without(cycle, candidates))
+        if not isinstance(candidates.in_flight, list):
+            return self._score_arrays(latency, candidates)
         ttft = [value if value == value else 0.0 for value in floats(candidates.of(latency.ttft_headroom_ms))]
         tpot = [value if value == value else 0.0 for value in floats(candidates.of(latency.tpot_headroom_ms))]
         points = [0.0] * len(ttft)
@@ -60,7 +62,37 @@ class LatencyScorer:
         if not chosen:
             chosen, least = _least_bad(ttft, tpot, floats(candidates.in_flight)), True
         self._rate(chosen, ttft, tpot, least, points)
-        return columns.like(candidates.in_flight, points)
+        return points
+
+    def _score_arrays(self, latency: Latency, candidates: Candidates) -> Column:
+        """The same of many."""
+        import numpy as np
+
+        ttft = np.nan_to_num(np.asarray(candidates.of(latency.ttft_headroom_ms), dtype=np.float64))
+        tpot = np.nan_to_num(np.asarray(candidates.of(latency.tpot_headroom_ms), dtype=np.float64))
+        chosen, least = (ttft >= 0) & (tpot >= 0), not self._most
+        if not chosen.any():
+            least = True
+            for better in (np.asarray(candidates.in_flight) == 0, ttft >= 0, tpot >= 0, ttft < 0):
+                if better.any():
+                    chosen = better
+                    break
+        ttfts, tpots = np.abs(ttft[chosen]), np.abs(tpot[chosen])
+        low_ttft, low_tpot = float(ttfts.min()), float(tpots.min())
+        span_ttft, span_tpot = float(ttfts.max()) - low_ttft, float(tpots.max()) - low_tpot
+        share = self._share(span_ttft, span_tpot)
+        first = (ttfts - low_ttft) / span_ttft if span_ttft > _NOTHING else np.full_like(ttfts, 0.5)
+        then = (tpots - low_tpot) / span_tpot if span_tpot > _NOTHING else np.full_like(tpots, 0.5)
+        both = share * first + (1.0 - share) * then
+        points = np.zeros_like(ttft)
+        points[chosen] = np.minimum((np.floor((1.0 - both if least else both) * 100.0) + 1.0) / 100.0, 1.0)
+        return cast(Column, points)
+
+    def _share(self, span_ttft: float, span_tpot: float) -> float:
+        """How much the first token's time counts; what is alike for all does not."""
+        if span_ttft <= _NOTHING < span_tpot:
+            return 0.0
+        return 1.0 if span_tpot <= _NOTHING < span_ttft else self._ttft
 
     def _rate(
         self, chosen: Sequence[int], ttft: Sequence[float], tpot: Sequence[float], least: bool, points: list[float]
@@ -68,11 +100,7 @@ class LatencyScorer:
         ttfts, tpots = [abs(ttft[at]) for at in chosen], [abs(tpot[at]) for at in chosen]
         low_ttft, low_tpot = min(ttfts), min(tpots)
         span_ttft, span_tpot = max(ttfts) - low_ttft, max(tpots) - low_tpot
-        share = self._ttft
-        if span_ttft <= _NOTHING < span_tpot:
-            share = 0.0
-        elif span_tpot <= _NOTHING < span_ttft:
-            share = 1.0
+        share = self._share(span_ttft, span_tpot)
         for at, one, other in zip(chosen, ttfts, tpots, strict=True):
             first = (one - low_ttft) / span_ttft if span_ttft > _NOTHING else 0.5
             then = (other - low_tpot) / span_tpot if span_tpot > _NOTHING else 0.5

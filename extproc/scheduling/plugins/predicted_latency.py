@@ -108,6 +108,8 @@ class PredictedLatency:
         """|predicted − measured| / measured TTFT."""
         self._missed = {"ttft": 0, "tpot": 0}
         self._endpoints: Sequence[Endpoint] = ()
+        self._unknown_of: Sequence[Endpoint] = ()
+        self._unknown: Column = []
         self._prefill: list[int] = []
         """Positions of endpoints that only prefill."""
 
@@ -117,7 +119,7 @@ class PredictedLatency:
         now_s = self._clock()
         rates = self._rates.column(candidates, now_s) if self._predict else None
         if rates is None:
-            none = columns.like(candidates.in_flight, [_NAN] * len(candidates))
+            none = self._nothing(candidates)
             return Latency(none, none, none, none, False)
         tokens = float(cast(Prompt, cycle.facts[self._prompt]).tokens)
         match = cast(PrefixMatch, cycle.facts[self._match])
@@ -130,13 +132,19 @@ class PredictedLatency:
         neutral = columns.zeros_like(candidates.in_flight)
         ttft_headroom = neutral if wished and slo_ttft is None else self._headroom(ttft_ms, slo_ttft)
         if tpots is None:
-            nothing = columns.like(candidates.in_flight, [_NAN] * len(candidates))
-            return Latency(ttft_ms, nothing, ttft_headroom, neutral, True)
+            return Latency(ttft_ms, self._nothing(candidates), ttft_headroom, neutral, True)
         tpot_ms = columns.scaled(tpots, 1000.0)
         tpot_headroom = neutral if wished and slo_tpot is None else self._headroom(tpot_ms, slo_tpot)
         for position in self._only_prefill(candidates):
             tpot_headroom[position] = 0.0
         return Latency(ttft_ms, tpot_ms, ttft_headroom, tpot_headroom, True)
+
+    def _nothing(self, candidates: Candidates) -> Column:
+        """Unknown, of each."""
+        if candidates.endpoints is not self._unknown_of:
+            self._unknown_of = candidates.endpoints
+            self._unknown = columns.like(candidates.in_flight, [_NAN] * len(candidates))
+        return self._unknown
 
     def _headroom(self, predicted_ms: Column, wished_ms: float | None) -> Column:
         """A new column."""

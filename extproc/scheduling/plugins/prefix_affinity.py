@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final, cast
 
 from extproc.candidates import Candidates
-from extproc.scheduling.columns import floats
+from extproc.scheduling import columns
 from extproc.scheduling.cycle import Cycle
 from extproc.scheduling.facts import LATENCY, InFlight, Latency, PrefixMatch
 from extproc.scheduling.plugins.base import FILTER, Kit, Need, PluginType, Random
@@ -47,33 +47,27 @@ class PrefixAffinity:
         if not match.total:
             return None
         least = self._threshold * match.total - 1e-9
-        matched = floats(candidates.of(match.matched))
-        sticky = [position for position, blocks in enumerate(matched) if blocks >= least]
-        if not sticky or len(sticky) == len(matched):
+        sticky = columns.between(candidates.of(match.matched), least, float("inf"), unknown=False)
+        if not sticky or len(sticky) == len(candidates):
             return None
         if self._exploration and self._random() < self._exploration:
             return None
-        if self._penalty_ms:
-            ttft_ms = self._ttft_ms(cycle, candidates)
-            if ttft_ms is not None:
-                best = min([ttft_ms[position] for position in sticky])
-                chosen = set(sticky)
-                others = min([value for position, value in enumerate(ttft_ms) if position not in chosen])
-                if best - others > self._penalty_ms:
-                    return None
-        return sticky
+        return None if self._penalty_ms and self._is_too_late(cycle, candidates, sticky) else sticky
 
-    def _ttft_ms(self, cycle: Cycle, candidates: Candidates) -> list[float] | None:
-        """What is estimated of each candidate; infinite where nothing is. None when nothing is of anybody."""
+    def _is_too_late(self, cycle: Cycle, candidates: Candidates, sticky: list[int]) -> bool:
+        """The best of these is, compared with the best of the others. Who is not predicted comes last."""
         if self._load is not None:
-            tokens = floats(candidates.of(cast(InFlight, cycle.facts[self._load]).tokens))
-            return [each / self._tokens_per_ms for each in tokens]
-        if self._latency is None:
-            return None
-        latency = cast(Latency, cycle.facts[self._latency])
-        if not latency.known:
-            return None
-        return [each if each == each else float("inf") for each in floats(candidates.of(latency.ttft_ms))]
+            costs = candidates.of(cast(InFlight, cycle.facts[self._load]).tokens)
+            most = self._penalty_ms * self._tokens_per_ms
+        elif self._latency is not None:
+            latency = cast(Latency, cycle.facts[self._latency])
+            if not latency.known:
+                return False
+            costs, most = candidates.of(latency.ttft_ms), self._penalty_ms
+        else:
+            return False
+        best, others = columns.lowest_of(costs, sticky)
+        return best - others > most
 
 
 def _needs(parameters: PrefixAffinityParameters) -> Sequence[Need]:
