@@ -121,6 +121,8 @@ class Gate:
     def leave(self, ticket: Ticket) -> bool:
         """Nobody wants it any more; False when it did not wait."""
         left = self.queues.remove(ticket, self._clock())
+        if left:
+            ticket.holder = None  # its place may be seen for a while, and what it holds not
         if left and not self.queues.requests:
             self._rest()
         return left
@@ -170,7 +172,7 @@ class Gate:
         began_s = self._clock()
         more = self._let_on(began_s)
         if not more:
-            self._expire(began_s)
+            more = self._expire(began_s)
         if self.cycle is not None:
             self.cycle(self._clock() - began_s)
         if not self.queues.requests:
@@ -180,11 +182,14 @@ class Gate:
         if not self._soon:
             self._plan()
 
-    def _expire(self, now_s: float) -> None:
+    def _expire(self, now_s: float) -> bool:
+        """True when there may be more."""
         nobody = not self._endpoints()
         outcome = Outcome.EVICTED_NO_ENDPOINTS if nobody else Outcome.EVICTED_TTL
-        for ticket in self.queues.expired(now_s, no_endpoints=nobody, since_s=self._up_s):
+        over = self.queues.expired(now_s, no_endpoints=nobody, since_s=self._up_s, most=AT_ONCE)
+        for ticket in over:
             _tell(ticket, outcome)
+        return len(over) == AT_ONCE
 
     def _let_on(self, now_s: float) -> bool:
         """True when there may be more."""

@@ -132,15 +132,15 @@ class FlowQueues:
         self._counted_out(ticket)
         return True
 
-    def expired(self, now_s: float, *, no_endpoints: bool, since_s: float = float("-inf")) -> list[Ticket]:
-        """Whose time is over, taken out. `no_endpoints`: the pool has none now, and then theirs may be longer; else it has had
-        some since `since_s`, and the time before does not count."""
+    def expired(self, now_s: float, *, no_endpoints: bool, since_s: float = float("-inf"), most: int = 2**62) -> list[Ticket]:
+        """Whose time is over, taken out, but not more than `most`. `no_endpoints`: the pool has none now, and then theirs may
+        be longer; else it has had some since `since_s`, and the time before does not count."""
         over: list[Ticket] = []
         before_s = now_s - self._ttl_s(no_endpoints)
         if not self.requests or (not no_endpoints and since_s > before_s):
             return over
         for band in self._bands.values():
-            while (oldest := band.oldest()) is not None and oldest.came_s <= before_s:
+            while len(over) < most and (oldest := band.oldest()) is not None and oldest.came_s <= before_s:
                 band.remove(oldest, now_s)
                 over.append(self._counted_out(oldest))
         return over

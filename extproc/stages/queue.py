@@ -152,7 +152,7 @@ class _Place:
         self.draft = draft
         self.queued = queued
         self.ticket = Ticket(
-            self,
+            None,  # until it waits
             priority=draft.priority,
             flow=queued.flow,
             size_bytes=request.body_bytes,
@@ -166,10 +166,12 @@ class _Place:
 
     def begin(self, resolve: Callable[[object], None]) -> Callable[[], None]:
         self.queued.waited = True
+        self.ticket.holder = self
         why = self._stage.joined(self)
         if why is None:
             self._resolve = resolve
         else:
+            self.ticket.holder = None
             resolve(self._stage.error_of(self, why))
         return self.cancel
 

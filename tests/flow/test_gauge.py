@@ -116,14 +116,28 @@ class TestAskingSeldom:
         gauge.read(clock())
         assert gauge.is_due(clock() + 2 * KEPT_S)
 
-    def test_a_large_pool_is_asked_for_each_64th_of_it(self, clock: FakeClock) -> None:
+    def test_a_large_pool_is_asked_for_each_16th_of_it(self, clock: FakeClock) -> None:
         store = store_of(clock, 640)
         gauge = Gauge(store, UtilizationDetector())
         gauge.read(clock())
         gauge.news()
-        for _ in range(9):
+        for _ in range(39):
             gauge.let_on()
         assert not gauge.is_due(clock() + 0.01)
         assert gauge.is_due(clock() + 0.04)
         gauge.let_on()
         assert gauge.is_due(clock())
+
+    @pytest.mark.parametrize(("detector", "capacity"), [(UtilizationDetector(queue=5), 5), (ConcurrencyDetector(3), 3)])
+    @pytest.mark.parametrize("members", [2, 63, 64, 640])
+    def test_no_more_go_than_there_is_room_for_however_seldom_it_is_asked(
+        self, clock: FakeClock, detector: UtilizationDetector | ConcurrencyDetector, capacity: int, members: int
+    ) -> None:
+        store = store_of(clock, members)
+        gauge = Gauge(store, detector)
+        gone = 0
+        while gauge.read(clock()) < 1 - 1e-9:
+            gauge.let_on()
+            pick(store, gone % members)
+            gone += 1
+        assert gone == members * capacity

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
 import orjson
 import pytest
 
 from extproc.domain import Load
 from extproc.flow import BandPlan, FlowPlan
 from extproc.flow.fairness import RoundRobin
+from extproc.flow.gate import AT_ONCE
 from extproc.flow.ordering import SloDeadline
 from extproc.flow.programs import ProgramAware
 from extproc.pb import external_processor_pb2 as pb
@@ -385,6 +388,54 @@ class TestLeaving:
         assert len(front.gate.queues) == 0
 
 
+class TestNothingIsLeft:
+    """To the garbage collector: a body would stay until it comes."""
+
+    @pytest.mark.parametrize("end", ["served", "left", "too long", "refused", "explained"])
+    def test_of_a_request(self, end: str) -> None:
+        front = Front(FlowPlan(ttl_s=1.0, default=BandPlan(max_requests=0 if end == "refused" else 9)))
+        front.pages(FULL)
+        if end == "served":
+            front.ask()
+        gc.collect()
+        gc.disable()
+        before = _places()
+        try:
+            draft = Draft(0.0, reasons=Reasons() if end == "explained" else None)
+            pending = front.stage.decide(request(), draft)
+            assert isinstance(pending, Pending)
+            assert _places() == before + 1
+            told: list[object] = []
+            if end != "explained":
+                cancel = pending.begin(told.append)
+                if end == "left":
+                    cancel()
+                del cancel
+            if end == "served":
+                front.pages(ROOM)
+            front.run(2.0 if end == "too long" else 0)
+            assert len(told) == (0 if end in ("left", "explained") else 1)
+            told.clear()
+            del pending
+            assert _places() <= before
+        finally:
+            gc.enable()
+
+    def test_of_many_whose_time_is_over_at_once(self) -> None:
+        """A few are told in one turn of the event loop."""
+        front = Front(FlowPlan(ttl_s=1.0))
+        front.pages(FULL)
+        asked = [front.ask() for _ in range(3 * AT_ONCE + 1)]
+        front.deployment.clock.advance(0.9)
+        front.run()
+        front.deployment.clock.advance(0.1)
+        front.pages(FULL)
+        front.deployment.later.planned[-1].call()
+        assert sum(bool(each.answers) for each in asked) == AT_ONCE
+        front.run()
+        assert {each.refused[:2] for each in asked} == {(429, "queue_timeout")}
+
+
 class TestRetryAfter:
     def test_says_when_those_before_it_are_gone_at_the_pace_of_the_last_seconds(self) -> None:
         front = Front(FlowPlan(default=BandPlan(max_requests=40)))
@@ -506,6 +557,10 @@ def test_a_pool_without_flow_control_is_not_touched() -> None:
     assert (step, draft.queued) == (None, None)
     assert isinstance(stage, WaitForRoom)
     assert deployment.director(stage, deployment.picker()).decide(Decide(head(), BODY)) is not None
+
+
+def _places() -> int:
+    return sum(type(each).__name__ == "_Place" for each in gc.get_objects())
 
 
 def _outcome(outcome: str, priority: int = 0) -> str:
