@@ -8,7 +8,7 @@ insert.
 from __future__ import annotations
 
 from array import array
-from typing import Final
+from typing import Final, cast
 
 HOLD_BYTES: Final = 22
 """A hold in the arrays here and in `tree`, with their slack."""
@@ -20,9 +20,10 @@ class Holds:
     """By node: holders, and their holds. Both are numbers; nodes and holds count from 1."""
 
     def __init__(self) -> None:
-        self._masks: list[int] = [0]
+        self._masks: list[object] = [0]  # objects, as compiled code makes a new one each time that it stores an int
         self._first = array("i", [0])
         self._bits: list[int] = []
+        self._alone: list[object] = []  # the same numbers
         self._crowds: dict[int, dict[int, int]] = {}
         self.holder = array("i", [0])
         """Of a hold."""
@@ -42,6 +43,7 @@ class Holds:
     def add_holder(self) -> None:
         """The next number."""
         self._bits.append(1 << len(self._bits))
+        self._alone.append(self._bits[-1])
 
     def add_place(self) -> None:
         """There may be one hold more: the next number."""
@@ -56,15 +58,15 @@ class Holds:
 
     def mask(self, node: int) -> int:
         """A bit for each holder of the node."""
-        return self._masks[node]
+        return cast(int, self._masks[node])
 
     def has(self, node: int, holder: int) -> bool:
         """Whether it is one of them."""
-        return bool(self._masks[node] & self._bits[holder])
+        return bool(self.mask(node) & self._bits[holder])
 
     def alone(self, node: int, holder: int) -> bool:
         """Whether it is the only one, of a node that it holds."""
-        return self._masks[node] == self._bits[holder]
+        return self.mask(node) == self._bits[holder]
 
     def of(self, node: int) -> list[int]:
         """The node's holds."""
@@ -93,9 +95,9 @@ class Holds:
         """It holds the node from now on, by this hold."""
         self.holder[hold] = holder
         self.number += 1
-        mask = self._masks[node]
+        mask = self.mask(node)
         if not mask:
-            self._masks[node] = self._bits[holder]  # the very same object for all its nodes
+            self._masks[node] = self._alone[holder]
             self._link(node, hold)
             return
         if mask & (mask - 1) == 0:
@@ -116,7 +118,7 @@ class Holds:
     def remove(self, node: int, holder: int) -> int:
         """It holds the node no more. Returns its hold, which is free."""
         self.number -= 1
-        mask = self._masks[node] & ~self._bits[holder]
+        mask = self.mask(node) & ~self._bits[holder]
         crowd = self._crowds.get(node) if self._crowds else None
         if crowd is not None:
             hold = crowd.pop(holder)
@@ -127,8 +129,9 @@ class Holds:
             hold = self._unlink(node, holder)
         if mask and mask & (mask - 1) == 0:
             self._shared -= 1
-            mask = self._bits[self.holder[self._first[node]]]
-        self._masks[node] = mask
+            self._masks[node] = self._alone[self.holder[self._first[node]]]
+        else:
+            self._masks[node] = mask
         return hold
 
     def _dissolve(self, node: int, crowd: dict[int, int]) -> None:

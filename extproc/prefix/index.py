@@ -24,11 +24,14 @@ from extproc.prefix.tree import Tree, key_at
 DEFAULT_CAPACITY: Final = 31_250
 """Blocks of an endpoint whose page does not say how many it has (upstream's `lruCapacityPerServer`)."""
 DEFAULT_MAX_BYTES: Final = 256 * 1024 * 1024
-_SWEPT_AT_ONCE: Final = 64
-"""Holds of endpoints that were forgotten, let go with each insert: 50 µs."""
+_SWEPT_AT_ONCE: Final = 32
+"""Holds of endpoints that were forgotten, let go with each insert: 60 µs."""
 _GIVEN_UP_AT_ONCE: Final = 32
 """Runs that the endpoint which holds most gives up before it is looked again who that is."""
 _SLACK_BITS: Final = 12
+_MANY_RUNS: Final = 8
+"""A chain of more runs is joined where it can be: each turn of a long conversation adds one. Not where a few would be joined
+now and cut again by the next prompt that begins with the first of them."""
 _MOST_BLOCKS: Final = 1 << 40
 
 
@@ -83,11 +86,7 @@ class PrefixIndex:
                 if not holding:
                     return column
                 held = holding
-            size = len(tree.run(node)) // HASH_BYTES
-            common = tree.common(node, hashes, keys, position)
-            position += common
-            if common < size:
-                break
+            position += tree.common(node, hashes, keys, position)
         aligned.write(column, held, position)
         return column
 
@@ -102,10 +101,7 @@ class PrefixIndex:
             node = self._tree.find(key_at(keys, position))
             if not self._tree.mask(node) & bit:
                 break
-            common = self._tree.common(node, hashes, keys, position)
-            position += common
-            if common * HASH_BYTES < len(self._tree.run(node)):
-                break
+            position += self._tree.common(node, hashes, keys, position)
         return position
 
     @property
@@ -263,8 +259,11 @@ class PrefixIndex:
                 tree.split(node, common)
             path.append(node)
             position += common
-        while path:
-            tree.touch(path.pop(), holder)
+        for node in reversed(path):
+            tree.touch(node, holder)
+        if len(path) > _MANY_RUNS:
+            for at in range(len(path) - 1, 0, -1):
+                tree.join(path[at - 1], path[at])
 
     def _fit(self, holder: int, capacity: int) -> None:
         tree = self._tree

@@ -1,8 +1,9 @@
 """Runs of block hashes and who holds them: a radix tree in arrays, with an LRU list for each holder.
 
 A run is a piece of a chain that everybody who holds any of it holds whole. As a hash stands for all before it
-(`prefix.hashing`), a run is found by its first hash alone, wherever in the tree it hangs: nodes need no links to their
-parents and children, and two places of a chain are compared by looking at the places themselves.
+(`prefix.hashing`), a run is found by its first hash alone, wherever in the tree it hangs, be it in the middle of another:
+nodes need no links to their parents and children, and two places of a chain are compared by looking at the places
+themselves.
 
 Why runs: a hash in a table of its own costs 12 to 16 bytes with the best of packing, 80 in a dict, and a table for each
 endpoint is asked for each of them. Prompts are few and long: a run costs 8 bytes a block and about 130 once, whoever wants
@@ -137,6 +138,25 @@ class Tree:
             self._hold(rest, holder, hold)
             self.blocks[holder] -= size
         return rest
+
+    def join(self, node: int, following: int) -> bool:
+        """Make one node of two that stand one behind the other in a chain, if all who hold one used both at once: then
+        nobody can tell the difference."""
+        mask = self.holds.mask(node)
+        if node == following or not mask or mask != self.holds.mask(following):
+            return False
+        holds = self.holds.of(following)
+        for hold in holds:
+            if self._node[self._newer[hold]] != node:
+                return False
+        run = self._runs[following]
+        for hold in holds:
+            holder = int(self.holds.holder[hold])
+            self.drop(following, holder)
+            self.blocks[holder] += len(run) // HASH_BYTES
+        self._runs[node] += run
+        self.distinct += len(run) // HASH_BYTES
+        return True
 
     def shorten(self, holder: int, blocks: int) -> None:
         """Take so many blocks off the end of what the holder used longest ago: all of that node, when it has no more."""

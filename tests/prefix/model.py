@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from extproc.prefix.hashing import HASH_BYTES
 
-DEFAULT = 12
+DEFAULT = 40
 
 
 def blocks_of(hashes: bytes) -> list[bytes]:

@@ -23,7 +23,8 @@ def hashes(prompt: str) -> bytes:
 
 
 keys = st.sampled_from(KEYS)
-prompts = st.text("ab", max_size=20).map(hashes)
+long = st.builds(lambda length, end: "ab" * (length // 2) + end, st.integers(0, 60), st.sampled_from(["", "a", "x"]))
+prompts = (st.text("ab", max_size=20) | long).map(hashes)
 
 
 class Against(RuleBasedStateMachine):
@@ -47,7 +48,7 @@ class Against(RuleBasedStateMachine):
         everybody = [*CROWD, *ENDPOINTS]
         assert list(self.index.match(prompt, everybody)) == [self.model.matched(each.key, prompt) for each in everybody]
 
-    @rule(key=keys, capacity=st.integers(0, 30))
+    @rule(key=keys, capacity=st.integers(0, 80))
     def set_capacity(self, key: str, capacity: int) -> None:
         self.index.set_capacity(key, capacity)
         self.model.set_capacity(key, capacity)
@@ -75,6 +76,25 @@ class Against(RuleBasedStateMachine):
 
 TestAgainstModel = Against.TestCase
 TestAgainstModel.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+
+
+def test_a_conversation_of_many_turns_is_not_many_runs() -> None:
+    index, model = PrefixIndex(default_capacity=1000), Model()
+    turns = "".join("ab"[at % 3 % 2] * (at % 4 + 1) + "c" for at in range(60))
+    for length in range(3, len(turns), 3):
+        for key in KEYS[: 1 + length % 2]:
+            asked = hashes(turns[:length] + "d")
+            index.insert(key, asked)
+            model.capacities[key] = 1000
+            model.insert(key, asked)
+    check(index)
+    runs = index.dump()["runs"]
+    dead_ends = len(turns) // 3 - 1
+    assert isinstance(runs, int)
+    assert runs <= dead_ends + 12
+    for length in range(0, len(turns), 5):
+        for asked in (hashes(turns[:length]), hashes(turns[:length] + "d")):
+            assert index.match(asked, ENDPOINTS) == [model.matched(key, asked) for key in KEYS]
 
 
 def test_the_end_of_what_was_not_used_for_long_leaves_first() -> None:
@@ -137,9 +157,22 @@ def test_what_was_forgotten_is_given_back_by_and_by() -> None:
     index.forget("a:1")
     assert index.size == 0
     assert index.bytes_used > 1000 * HASH_BYTES
-    for _ in range(30):
+    for _ in range(40):
         index.insert("b:1", hashes("a"))
     assert index.bytes_used < 1000
+    check(index)
+
+
+def test_endpoints_that_come_and_go_leave_nothing() -> None:
+    index = PrefixIndex()
+    for port in range(1000):
+        index.insert(f"a:{port}", hashes("ab"))
+        index.set_capacity(f"a:{port}", 50)
+        index.began(f"a:{port}", 1.0)
+        index.forget(f"a:{port}")
+    assert len(index._tree.blocks) < 5  # holders, each of which widens every mask by a bit
+    assert not index._capacities
+    assert not index._began
     check(index)
 
 
