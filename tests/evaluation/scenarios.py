@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from extproc.simulator.engine import EngineConfig
-from tests.evaluation.workload import Workload, burst, nothing_shared, shared_prefixes
+from tests.evaluation.workload import Workload, burst, nothing_shared, one_prompt, shared_prefixes
 
 SERVERS: Final = 6
 ENGINE: Final = EngineConfig(block_size=16, num_blocks=1024, max_model_len=8192, prefill_tokens_per_s=8000.0)
@@ -71,6 +71,7 @@ SCENARIOS: Final = (
         Bars(None, SAME),
         seeds=2,
     ),
+    Scenario("everybody", "all have one long prompt in common", one_prompt, Bars(None, None)),
     Scenario(
         "equal",
         "prompts that share nothing, all of one length",

@@ -96,6 +96,16 @@ def nothing_shared(
     ]
 
 
+def one_prompt(seed: int, *, requests: int = 300, within_s: float = 10.0) -> Workload:
+    """Single requests that all have the same system prompt of 1,500 tokens, and 50 to 400 of their own."""
+    chance = Random(f"one {seed}")
+    system = noise(chance, 1500)
+    return [
+        Conversation(system, (Turn(chance.uniform(0.0, within_s), noise(chance, chance.randint(50, 400))),))
+        for _ in range(requests)
+    ]
+
+
 def burst(seed: int, *, requests: int = 500, groups: int = 30, interval_s: float = 0.05) -> Workload:
     """All within one interval of the pages, in groups that share a system prompt."""
     chance = Random(f"burst {seed}")
