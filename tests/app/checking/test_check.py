@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.app.checking import Report, check_file, check_text
+from tests.fakes.public import public_configs
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = sorted([*(ROOT / "docs").rglob("*.yaml"), *(ROOT / "charts").glob("*/values.yaml")])
-PUBLIC = sorted(Path("/work/shared/fixtures/picker-configs").glob("*.yaml"))
+PUBLIC = public_configs()
 
 
 def check(text: str, *, allow_missing: bool = False) -> Report:

@@ -11,8 +11,9 @@ import yaml
 
 from extproc.app.checking import check_file, picker_schema
 from extproc.scheduling.registry import PLUGIN_TYPES
+from tests.fakes.public import public_configs
 
-PUBLIC = sorted(Path("/work/shared/fixtures/picker-configs").glob("*.yaml"))
+PUBLIC = public_configs()
 VALIDATOR = jsonschema.Draft202012Validator(picker_schema())
 
 
