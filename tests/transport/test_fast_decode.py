@@ -135,7 +135,8 @@ def test_what_envoy_sends_of_a_response_is_read_by_hand() -> None:
         opening = codec.decode(messages.response_headers(b"404", served="10.0.0.1:80"))
         piece = codec.decode(messages.response_body(b"data: 1\n\n", end=True))
         large = codec.decode(messages.response_body(b"x" * 62_000))
-    assert opening == ResponseHeaders(404, False, "10.0.0.1:80", {":status": b"404", "content-type": b"application/json"})
+    headers = {":status": b"404", "content-type": b"application/json"}
+    assert opening == ResponseHeaders(404, False, "10.0.0.1:80", headers, of_balancer=True)
     assert piece == ResponseBody(b"data: 1\n\n", True)
     assert isinstance(large, ResponseBody)
     assert isinstance(large.body, memoryview)
