@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.candidates import Candidates, Column
+from extproc.candidates import Candidates, Column, Pick
 from extproc.domain import Endpoint, InferenceRequest, Load
 from extproc.errors import Saturated
 from extproc.scheduling import Cycle, Scheduled, Scheduler
 from extproc.scheduling.cycle import Measured
-from extproc.scheduling.facts import Latency, PrefixMatch
+from extproc.scheduling.facts import Latency, PrefixMatch, Prompt
+from extproc.scheduling.plugins.base import Run
 from extproc.scheduling.plugins.predicted_latency import NOTE, slo_ms
 from tests.fakes.candidates import NAN, REQUEST, candidates
 from tests.fakes.clock import FakeClock
@@ -106,18 +107,24 @@ class TestPrediction:
         assert serving.predicted(candidates(waiting=[0, 0, 0])).ttft_ms == pytest.approx([1000, 500, 256])
 
     def test_of_arrays(self) -> None:
-        text = config().replace("matched: [0, 0, 0]", f"matched: {[0] * 100}")
-        serving = Serving(text)
-        given = candidates(waiting=[0] * 100)
-        serving.serve(asked(), given)
-        cycle = asked()
-        serving.scheduler.schedule(cycle, given)
-        producer = make("predicted-latency-producer", {"streamingMode": True}, kit("p", sources=["prompt", "match"]))
-        wide = candidates(waiting=[0, 1, *[NAN] * 98], arrays=True)
-        producer._rates.add(A, 0.001, 0.0)
-        cycle = asked()
-        cycle.facts = {"prompt": type("P", (), {"tokens": 744})(), "match": PrefixMatch(wide.in_flight, 47, 16)}
-        told = producer.produce(cycle, wide)
+        clock = FakeClock()
+        made_with = kit("p", clock=clock, sources=["prompt", "match"])
+        producer = make("predicted-latency-producer", {"streamingMode": True}, made_with)
+        given = candidates(waiting=[0, 1, *[NAN] * 98], arrays=True)
+
+        def predicted() -> tuple[Cycle, Latency]:
+            cycle = asked()
+            cycle.facts = {"prompt": Prompt(744, False), "match": PrefixMatch(given.in_flight, 47, 16)}
+            told = cycle.facts["p"] = producer.produce(cycle, given)
+            return cycle, told
+
+        cycle, told = predicted()
+        assert not told.known
+        producer.picked(cycle, Scheduled("default", {"default": Run(given, Pick((0,), 0.0))}))
+        clock.advance(1.0)
+        producer.answered(cycle, 200)
+        producer.ended(cycle, 200, "")
+        _, told = predicted()
         assert not isinstance(told.ttft_ms, list)
         assert list(told.ttft_ms) == pytest.approx([1000, 2000, *[1000] * 98])
 
