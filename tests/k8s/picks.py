@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -75,6 +76,9 @@ class Members:
         return f"{endpoint} {answer.sent_s - spans[-1][1]:+.2f} s after it left, at {spans[-1][0] - answer.answered_s:+.2f} s"
 
 
+_NUMBERS: Final = itertools.count()
+
+
 class Client:
     """One connection to a picker or a router."""
 
@@ -87,8 +91,11 @@ class Client:
             response_deserializer=pb.ProcessingResponse.FromString,
         )
 
-    def ask(self, body: bytes = b'{"model": "m", "prompt": "hello"}', timeout_s: float = 5.0, **headers: str) -> Answer:
-        """One whole request. `headers`: more of them, with - for _."""
+    def ask(self, body: bytes | None = None, timeout_s: float = 5.0, **headers: str) -> Answer:
+        """One whole request. `headers`: more of them, with - for _. Without a body it has a prompt that nobody sent before, as
+        equal ones would stay where the first went."""
+        if body is None:
+            body = b'{"model": "m", "prompt": "%d hello"}' % next(_NUMBERS)
         sent_s = time.monotonic()
         found: dict[str, str] = {}
         problem, passed = "", b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -26,9 +27,13 @@ CHUNKS = 30
 BY_BASE = "X-Gateway-Base-Model-Name"
 
 
+_NUMBERS = itertools.count()
+
+
 def _ask(gateway: Gateway | str, model: str, **more: object) -> Answer:
     url = gateway if isinstance(gateway, str) else gateway.url
-    body = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": "hello"}], **more}
+    said = f"{next(_NUMBERS)} hello"  # equal prompts would stay where the first went
+    body = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": said}], **more}
     return call(url, "/v1/chat/completions", body)
 
 
