@@ -16,7 +16,7 @@ from extproc.domain import Reading
 from extproc.scheduling import columns
 from extproc.scheduling.cycle import Cycle
 from extproc.scheduling.plugins.base import DETECTOR, FILTER, Kit, Need, PluginType
-from extproc.scheduling.plugins.inflight import InFlightLoad, in_flight_need, source
+from extproc.scheduling.plugins.inflight import InFlightLoad, in_flight_need
 from extproc.scheduling.plugins.load_filters import with_trial
 from extproc.scheduling.plugins.parameters import ConcurrencyParameters, UtilizationParameters
 
@@ -153,7 +153,7 @@ def _concurrency(parameters: ConcurrencyParameters, kit: Kit) -> SaturationDetec
     if parameters.concurrency_mode == "requests":
         return ConcurrencyDetector(parameters.max_concurrency, parameters.headroom)
     most = parameters.max_concurrency if parameters.concurrency_mode == "hybrid" else None
-    return TokenConcurrencyDetector(kit.plugins[source(kit)], parameters.max_token_concurrency, most, parameters.headroom)
+    return TokenConcurrencyDetector(kit.plugins[kit.source()], parameters.max_token_concurrency, most, parameters.headroom)
 
 
 def _concurrency_needs(parameters: ConcurrencyParameters) -> Sequence[Need]:

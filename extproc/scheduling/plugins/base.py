@@ -97,6 +97,11 @@ class Run(NamedTuple):
         """The key of the one that was chosen."""
         return self.candidates.endpoints[self.pick.positions[0]].key
 
+    @property
+    def place(self) -> int:
+        """Where that one stands in the whole pool."""
+        return self.candidates.place(self.pick.positions[0])
+
 
 class Scheduled(NamedTuple):
     """A choice: one run for each profile that ran, and what the proxy is told besides."""
@@ -277,6 +282,12 @@ class Kit(NamedTuple):
     there."""
     plugins: Mapping[str, Any] = {}
     """The plugins that the row's `refers` names, and those of `sources`, by name."""
+
+    def source(self, position: int = 0) -> str:
+        """Under which name a need that is not optional is met."""
+        name = self.sources[position]
+        assert name is not None, "the need is not optional"
+        return name
 
 
 class Remarks(NamedTuple):

@@ -97,9 +97,7 @@ class ContextLength:
 
 
 def _make(parameters: ContextLengthParameters, kit: Kit) -> ContextLength:
-    (source,) = kit.sources
-    assert source is not None, "the need is not optional"
-    return ContextLength(source, parameters.label, parameters.enable_filtering)
+    return ContextLength(kit.source(), parameters.label, parameters.enable_filtering)
 
 
 TYPES: Final = (

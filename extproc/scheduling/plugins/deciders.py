@@ -36,7 +36,7 @@ class PrefixBased:
         if tokens < self._prompt_tokens or tokens < self._non_cached:
             return False
         match = cast(PrefixMatch, cycle.facts[self._match])
-        place = decode.candidates.place(decode.pick.positions[0])
+        place = decode.place
         return tokens - match.matched[place] * match.block_tokens >= self._non_cached
 
 

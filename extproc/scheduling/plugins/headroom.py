@@ -12,7 +12,6 @@ from extproc.scheduling.columns import floats
 from extproc.scheduling.cycle import Cycle
 from extproc.scheduling.facts import Latency
 from extproc.scheduling.plugins.base import ADMITTER, FILTER, PluginType, Random
-from extproc.scheduling.plugins.inflight import source
 from extproc.scheduling.plugins.parameters_latency import (
     HeadroomTierParameters,
     LatencyAdmitterParameters,
@@ -118,7 +117,7 @@ TYPES: Final = (
         FILTER,
         "those that would do as asked; with the chance of `epsilonExploreNeg` the others; all where they are all alike",
         HeadroomTierParameters,
-        lambda parameters, kit: HeadroomTier(source(kit), kit.random, parameters.epsilon_explore_neg),
+        lambda parameters, kit: HeadroomTier(kit.source(), kit.random, parameters.epsilon_explore_neg),
         needs=lambda parameters: (latency_need(parameters),),
     ),
     PluginType(
@@ -127,7 +126,7 @@ TYPES: Final = (
         "priority below 0 with `x-llm-d-slo-…` headers: 429 when nobody would do as asked, nobody runs nothing, and "
         "nobody's KV cache is below 2 %",
         LatencyAdmitterParameters,
-        lambda parameters, kit: LatencyAdmitter(source(kit)),
+        lambda parameters, kit: LatencyAdmitter(kit.source()),
         needs=lambda parameters: (latency_need(parameters),),
     ),
     PluginType(

@@ -139,7 +139,7 @@ class InFlightLoad:
             key = run.endpoint
             if not serves and key == primary:
                 continue  # one endpoint does both: it is one request there
-            prompt = float(load.uncached[run.candidates.place(run.pick.positions[0])])
+            prompt = float(load.uncached[run.place])
             part = Part(self._cell(key), prompt, output if serves else 0.0, serves)
             self._add(part.cell, 1, prompt + part.output)
             parts.append(part)
@@ -258,18 +258,11 @@ def match_need(parameters: Any) -> Need:
     return Need(PREFIX_MATCH, parameters.prefix_match_info_producer_name, "prefixMatchInfoProducerName")
 
 
-def source(kit: Kit, position: int = 0) -> str:
-    """Under which name a need that is not optional is met."""
-    name = kit.sources[position]
-    assert name is not None
-    return name
-
-
 def _in_flight(parameters: InFlightLoadParameters, kit: Kit) -> InFlightLoad:
     return InFlightLoad(
         kit.name,
-        source(kit, 0),
-        source(kit, 1),
+        kit.source(),
+        kit.source(1),
         kit.clock,
         output_ratio=parameters.output_ratio if parameters.add_estimated_output_tokens else 0.0,
         most_output=parameters.max_estimated_output_tokens,

@@ -11,7 +11,7 @@ from extproc.scheduling.columns import floats
 from extproc.scheduling.cycle import Cycle
 from extproc.scheduling.facts import LATENCY, PREFIX_MATCH, Latency, PrefixMatch
 from extproc.scheduling.plugins.base import SCORER, Kit, Need, PluginType
-from extproc.scheduling.plugins.inflight import match_need, source
+from extproc.scheduling.plugins.inflight import match_need
 from extproc.scheduling.plugins.parameters_latency import LatencyScorerParameters, OldLatencyScorerParameters
 from extproc.scheduling.plugins.predicted_latency import latency_need
 
@@ -137,8 +137,8 @@ def _least_bad(ttft: Sequence[float], tpot: Sequence[float], in_flight: Sequence
 
 def _scorer(parameters: LatencyScorerParameters, kit: Kit) -> LatencyScorer:
     return LatencyScorer(
-        source(kit, 0),
-        source(kit, 1),
+        kit.source(),
+        kit.source(1),
         ttft_weight=parameters.ttft_weight,
         tpot_weight=parameters.tpot_weight,
         most=parameters.headroom_selection_strategy == "most",
@@ -148,8 +148,8 @@ def _scorer(parameters: LatencyScorerParameters, kit: Kit) -> LatencyScorer:
 
 def _old_scorer(parameters: OldLatencyScorerParameters, kit: Kit) -> LatencyScorer:
     return LatencyScorer(
-        source(kit, 0),
-        source(kit, 1),
+        kit.source(),
+        kit.source(1),
         ttft_weight=parameters.headroom_ttft_weight,
         tpot_weight=parameters.headroom_tpot_weight,
         most=parameters.headroom_selection_strategy == "most",

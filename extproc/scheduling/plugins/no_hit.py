@@ -11,7 +11,7 @@ from extproc.scheduling import columns
 from extproc.scheduling.cycle import Cycle
 from extproc.scheduling.facts import PrefixMatch
 from extproc.scheduling.plugins.base import SCORER, Figure, PluginType, Scheduled
-from extproc.scheduling.plugins.inflight import match_need, source
+from extproc.scheduling.plugins.inflight import match_need
 from extproc.scheduling.plugins.parameters_tokens import NoHitLruParameters
 
 _PREFILL: Final = "prefill"
@@ -91,7 +91,7 @@ TYPES: Final = (
         "a candidate has some of the prompt in its cache: 0.5; else 1 − rank / (n − 1), those that never got such a prompt "
         "first, then the longest ago",
         NoHitLruParameters,
-        lambda parameters, kit: NoHitLru(source(kit), parameters.lru_size),
+        lambda parameters, kit: NoHitLru(kit.source(), parameters.lru_size),
         needs=lambda parameters: (match_need(parameters),),
     ),
 )

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
+from extproc.prefix.index import DEFAULT_CAPACITY
 from extproc.scheduling.plugins.parameters import Parameters
 from extproc.settings.base import Duration
 
@@ -14,7 +15,6 @@ DEFAULT_BLOCK_TOKENS: Final = 16
 LEAST_BLOCK_TOKENS: Final = 64
 """Blocks that are tuned by pages are not smaller: a prompt of 100,000 tokens has 1,600 of these."""
 DEFAULT_MOST_TOKENS: Final = 131_072
-DEFAULT_CAPACITY: Final = 31_250
 
 
 class _Camel(Parameters):

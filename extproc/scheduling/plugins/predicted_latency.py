@@ -24,7 +24,7 @@ from extproc.scheduling.columns import floats
 from extproc.scheduling.cycle import Cycle
 from extproc.scheduling.facts import LATENCY, PROMPT, Latency, PrefixMatch, Prompt
 from extproc.scheduling.plugins.base import PRODUCER, Clock, Figure, Kit, Need, PluginType, Run, Scheduled
-from extproc.scheduling.plugins.inflight import match_need, source
+from extproc.scheduling.plugins.inflight import match_need
 from extproc.scheduling.plugins.parameters_latency import PredictedLatencyParameters
 
 BASE_TOKENS: Final = 256.0
@@ -185,7 +185,7 @@ class PredictedLatency:
             if name != scheduled.primary and other.endpoint != run.endpoint:
                 works.append((other.endpoint, _work(other, match, tokens)))
         latency = cast(Latency, facts[self._name])
-        predicted_ms = float(latency.ttft_ms[run.candidates.place(run.pick.positions[0])])
+        predicted_ms = float(latency.ttft_ms[run.place])
         slo_ttft, slo_tpot = slo_ms(asked.head, SLO_TTFT_HEADERS), slo_ms(asked.head, SLO_TPOT_HEADERS)
         address = scheduled.destination.partition(",")[0] or run.endpoint
         cycle.kept[self._name] = Sent(works, address, self._clock(), streams, predicted_ms, slo_ttft, slo_tpot)
@@ -289,8 +289,8 @@ def latency_need(parameters: Any) -> Need:
 def _predicted(parameters: PredictedLatencyParameters, kit: Kit) -> PredictedLatency:
     return PredictedLatency(
         kit.name,
-        source(kit, 0),
-        source(kit, 1),
+        kit.source(),
+        kit.source(1),
         kit.clock,
         buffer=parameters.slo_buffer_factor,
         streaming=parameters.streaming_mode,

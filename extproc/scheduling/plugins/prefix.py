@@ -12,7 +12,7 @@ from typing import Final
 
 from extproc.candidates import Candidates, Column
 from extproc.domain import Endpoint, Load
-from extproc.prefix.hashing import block_bytes_of, chain, seed_of
+from extproc.prefix.hashing import HASH_BYTES, block_bytes_of, chain, seed_of
 from extproc.prefix.index import PrefixIndex
 from extproc.prefix.prompt import BYTES_PER_TOKEN, prompts_of, salt_of
 from extproc.prefix.snapshot import SnapshotError, SnapshotWriter, read_snapshot
@@ -63,15 +63,15 @@ class ApproximatePrefixes:
         self,
         kit: Kit,
         *,
-        tuned: bool = True,
-        block_tokens: int = 16,
-        most_tokens: int = 131_072,
-        capacity: int = 31_250,
+        tuned: bool,
+        block_tokens: int,
+        most_tokens: int,
+        capacity: int,
     ) -> None:
         """`tuned`: the size of blocks and how many there are is taken from pages that say it. `capacity` is in blocks, of an
         endpoint, `most_tokens` how much of a prompt is looked at."""
         self._name = kit.name
-        self._prompt = kit.sources[0]
+        self._prompt = kit.source()
         self._tuned = tuned
         self._block_tokens = block_tokens
         self._most_tokens = most_tokens
@@ -87,7 +87,7 @@ class ApproximatePrefixes:
         """Of the endpoints that were chosen."""
 
     def produce(self, cycle: Cycle, candidates: Candidates) -> object:
-        prompt = cycle.facts[self._prompt or ""]
+        prompt = cycle.facts[self._prompt]
         assert isinstance(prompt, Prompt)
         block_tokens = self._tokens_of_a_block(candidates)
         endpoints = candidates.endpoints
@@ -106,16 +106,15 @@ class ApproximatePrefixes:
             matched = columns.zeros_like(candidates.in_flight)
             for made in chains:
                 matched = columns.add_weighted(matched, self._index.match(made, endpoints), 1.0)
-        return PrefixMatch(matched, sum([len(made) for made in chains]) // _HASH_BYTES, block_tokens, tuple(chains))
+        return PrefixMatch(matched, sum([len(made) for made in chains]) // HASH_BYTES, block_tokens, tuple(chains))
 
     def picked(self, cycle: Cycle, scheduled: Scheduled) -> None:
         match = cycle.facts.get(self._name)
         if not isinstance(match, PrefixMatch) or not match.chains:
             return
         run = scheduled.run
-        place = _place(run)
         self._queried_tokens += match.total * match.block_tokens
-        self._matched_tokens += int(match.matched[place]) * match.block_tokens
+        self._matched_tokens += int(match.matched[run.place]) * match.block_tokens
         self._insert(run, match)
         prefill = scheduled.runs.get(PREFILL)
         if prefill is not None and scheduled.primary != PREFILL:
@@ -217,15 +216,8 @@ class ApproximatePrefixes:
         return self._learned or max(LEAST_BLOCK_TOKENS, self._block_tokens)
 
 
-_HASH_BYTES: Final = 8
 _MOST_SEEDS: Final = 1000
 """Models whose seed is kept: clients may name any."""
-
-
-def _place(run: Run) -> int:
-    """Of the endpoint that was chosen, its position in the whole pool."""
-    position = run.pick.positions[0]
-    return position if run.candidates.whole is None else run.candidates.places[position]
 
 
 def _blocks_of(load: Load, block_tokens: int) -> int:
@@ -281,9 +273,7 @@ def _precise(parameters: PreciseParameters, kit: Kit) -> ApproximatePrefixes:
 
 
 def _scorer(parameters: PrefixScorerParameters, kit: Kit) -> PrefixScorer:
-    source = kit.sources[0]
-    assert source is not None
-    return PrefixScorer(source, parameters.match_length_weight, parameters.match_length_scale_tokens)
+    return PrefixScorer(kit.source(), parameters.match_length_weight, parameters.match_length_scale_tokens)
 
 
 def _scorer_needs(parameters: PrefixScorerParameters) -> Sequence[Need]:
@@ -292,9 +282,7 @@ def _scorer_needs(parameters: PrefixScorerParameters) -> Sequence[Need]:
 
 
 def _precise_scorer(parameters: PreciseScorerParameters, kit: Kit) -> PrefixScorer:
-    source = kit.sources[0]
-    assert source is not None
-    return PrefixScorer(source)
+    return PrefixScorer(kit.source())
 
 
 def _own_precise(parameters: PreciseScorerParameters) -> Sequence[Need]:

@@ -10,7 +10,7 @@ from extproc.scheduling import columns
 from extproc.scheduling.cycle import Cycle
 from extproc.scheduling.facts import LATENCY, InFlight, Latency, PrefixMatch
 from extproc.scheduling.plugins.base import FILTER, Kit, Need, PluginType, Random
-from extproc.scheduling.plugins.inflight import in_flight_need, match_need, source
+from extproc.scheduling.plugins.inflight import in_flight_need, match_need
 from extproc.scheduling.plugins.parameters_tokens import PrefixAffinityParameters
 
 
@@ -82,10 +82,10 @@ def _needs(parameters: PrefixAffinityParameters) -> Sequence[Need]:
 
 
 def _affinity(parameters: PrefixAffinityParameters, kit: Kit) -> PrefixAffinity:
-    second = source(kit, 1) if len(kit.sources) > 1 else None
+    second = kit.source(1) if len(kit.sources) > 1 else None
     predicted = parameters.ttft_source == "latencyPredictor"
     return PrefixAffinity(
-        source(kit),
+        kit.source(),
         kit.random,
         threshold=parameters.affinity_threshold,
         exploration=parameters.exploration_probability,

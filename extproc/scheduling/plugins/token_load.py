@@ -9,7 +9,7 @@ from extproc.scheduling import columns
 from extproc.scheduling.cycle import Cycle
 from extproc.scheduling.facts import InFlight
 from extproc.scheduling.plugins.base import SCORER, PluginType
-from extproc.scheduling.plugins.inflight import in_flight_need, source
+from extproc.scheduling.plugins.inflight import in_flight_need
 from extproc.scheduling.plugins.parameters_tokens import TokenLoadParameters
 
 
@@ -35,7 +35,7 @@ TYPES: Final = (
         SCORER,
         "1 − min(tokens in flight + tokens of the prompt that are not cached, `queueThresholdTokens`) / `queueThresholdTokens`",
         TokenLoadParameters,
-        lambda parameters, kit: TokenLoadScorer(source(kit), parameters.queue_threshold_tokens),
+        lambda parameters, kit: TokenLoadScorer(kit.source(), parameters.queue_threshold_tokens),
         needs=lambda parameters: (in_flight_need(parameters),),
     ),
 )

@@ -128,9 +128,7 @@ def _needs(parameters: Any) -> Sequence[Need]:
 
 
 def _near(kit: Kit) -> Near:
-    (source,) = kit.sources
-    assert source is not None, "the need is not optional"
-    return Near(source)
+    return Near(kit.source())
 
 
 def _extractor(parameters: TopologyParameters, kit: Kit) -> Topology:
