@@ -98,7 +98,9 @@ class Blueprint:
             producers=[(name, made[name]) for name in self.producers],
             admitters=[(name, made[name]) for name in self.admitters],
             hooks=Hooks(
-                listeners=_who(made, "picked"),
+                picked=_who(made, "picked"),
+                answered=_who(made, "answered"),
+                ended=_who(made, "ended"),
                 watchers=_who(made, "forget"),
                 dressers=_who(made, "dress"),
                 dumpers=_who(made, "dump"),

@@ -309,20 +309,17 @@ class _Dress(Guarded):
 
 class _Picked(Guarded):
     def picked(self, cycle: Any, scheduled: Any) -> None:
-        if hasattr(self.plugin, "picked"):
-            self.ask("picked", _anything, _nothing, cycle, scheduled)
+        self.ask("picked", _anything, _nothing, cycle, scheduled)
 
 
 class _Answered(Guarded):
     def answered(self, cycle: Any, status: int) -> None:
-        if hasattr(self.plugin, "answered"):
-            self.ask("answered", _anything, _nothing, cycle, status)
+        self.ask("answered", _anything, _nothing, cycle, status)
 
 
 class _Ended(Guarded):
     def ended(self, cycle: Any, status: int, served: str) -> None:
-        if hasattr(self.plugin, "ended"):
-            self.ask("ended", _anything, _nothing, cycle, status, served)
+        self.ask("ended", _anything, _nothing, cycle, status, served)
 
 
 class _Forget(Guarded):
@@ -335,28 +332,27 @@ class _Tell(Guarded):
         return self.ask("tells", _anything, _nothing, cycle, cycle=cycle)
 
 
-_HEARS: Final = (_Picked, _Answered, _Ended)
-_CALLS: Final[dict[str, tuple[type[Guarded], ...]]] = {
-    "keep": (_Keep,),
-    "score": (_Score,),
-    "pick": (_Pick,),
-    "produce": (_Produce,),
-    "refuses": (_Refuse,),
-    "wants": (_Want,),
-    "schedule": (_Schedule,),
-    "dress": (_Dress,),
-    "picked": _HEARS,
-    "answered": _HEARS,
-    "ended": _HEARS,
-    "forget": (_Forget,),
-    "tells": (_Tell,),
+_CALLS: Final[dict[str, type[Guarded]]] = {
+    "keep": _Keep,
+    "score": _Score,
+    "pick": _Pick,
+    "produce": _Produce,
+    "refuses": _Refuse,
+    "wants": _Want,
+    "schedule": _Schedule,
+    "dress": _Dress,
+    "picked": _Picked,
+    "answered": _Answered,
+    "ended": _Ended,
+    "forget": _Forget,
+    "tells": _Tell,
 }
-"""By the method that a plugin has, what guards it; a listener may leave out what it does not want to hear."""
+"""By the method that a plugin has, what guards it."""
 
 
 def guard(plugin: Any, kit: Kit, tell: Tell) -> Guarded:
     """The plugin with a guard before each of its roles."""
-    parts = dict.fromkeys(part for call, parts in _CALLS.items() if hasattr(plugin, call) for part in parts)
+    parts = [part for call, part in _CALLS.items() if hasattr(plugin, call)]
     made: type[Guarded] = type("Guarded", tuple(parts) or (Guarded,), {})
     return made(plugin, kit, Breaker(kit.name, kit.clock, tell, float(getattr(plugin, "budget_s", BUDGET_S))))
 

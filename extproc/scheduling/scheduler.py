@@ -12,8 +12,10 @@ from extproc.scheduling import columns
 from extproc.scheduling.cycle import Cycle
 from extproc.scheduling.plugins.base import (
     Admitter,
+    AnswerListener,
     Dresser,
     Dumper,
+    EndListener,
     Figure,
     Filter,
     Keeper,
@@ -214,7 +216,9 @@ class Runner:
 class Hooks(NamedTuple):
     """Who of the plugins hears of requests and endpoints, or has something to add or to tell, each by its name."""
 
-    listeners: Mapping[str, Listener] = {}
+    picked: Mapping[str, Listener] = {}
+    answered: Mapping[str, AnswerListener] = {}
+    ended: Mapping[str, EndListener] = {}
     watchers: Mapping[str, Watcher] = {}
     dressers: Mapping[str, Dresser] = {}
     dumpers: Mapping[str, Dumper] = {}
@@ -246,9 +250,11 @@ class Scheduler:
         self._producers = tuple(producers)
         self._admitters = tuple(admitters)
         self._dressers = tuple(hooks.dressers.values())
-        self._listeners = tuple(hooks.listeners.values())
+        self._on_picked = tuple(hooks.picked.values())
+        self._on_answered = tuple(hooks.answered.values())
+        self._on_ended = tuple(hooks.ended.values())
         self._hooks = hooks
-        self.listens = bool(self._listeners)
+        self.listens = bool(hooks.picked or hooks.answered or hooks.ended)
         """Somebody wants to hear what becomes of requests."""
 
     def schedule(self, cycle: Cycle, candidates: Candidates) -> Scheduled:
@@ -302,18 +308,18 @@ class Scheduler:
 
     def picked(self, cycle: Cycle, scheduled: Scheduled) -> None:
         """The decision goes out."""
-        for listener in self._listeners:
+        for listener in self._on_picked:
             listener.picked(cycle, scheduled)
         cycle.let_go()
 
     def answered(self, cycle: Cycle, status: int) -> None:
         """The response's headers are here."""
-        for listener in self._listeners:
+        for listener in self._on_answered:
             listener.answered(cycle, status)
 
     def ended(self, cycle: Cycle, status: int, served: str) -> None:
         """The request is over."""
-        for listener in self._listeners:
+        for listener in self._on_ended:
             listener.ended(cycle, status, served)
 
     def forget(self, endpoint: str) -> None:

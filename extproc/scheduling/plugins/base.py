@@ -163,15 +163,23 @@ class Dresser(Protocol):
 
 
 class Listener(Protocol):
-    """Hears what becomes of requests; only of those that go out. Each hears `picked` once and `ended` once behind it."""
+    """Hears when a request goes out; of one that does not, nobody hears."""
 
     def picked(self, cycle: Cycle, scheduled: Scheduled) -> None:
         """The decision goes out, and this is the last that is seen of the request and the facts."""
         ...
 
+
+class AnswerListener(Protocol):
+    """Hears when such a request is answered."""
+
     def answered(self, cycle: Cycle, status: int) -> None:
         """The response's headers are here: prefill is over."""
         ...
+
+
+class EndListener(Protocol):
+    """Hears when such a request ends, once."""
 
     def ended(self, cycle: Cycle, status: int, served: str) -> None:
         """The request is over, however it ended; `status` is 0 and `served` (who answered, `ip:port`) '' where unknown."""

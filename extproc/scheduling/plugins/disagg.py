@@ -152,12 +152,6 @@ class Stages:
         for name in scheduled.omitted:
             self._omitted[name] += 1
 
-    def answered(self, cycle: Cycle, status: int) -> None:
-        """Nothing is kept of a request."""
-
-    def ended(self, cycle: Cycle, status: int, served: str) -> None:
-        """Nothing is kept of a request."""
-
     def figures(self) -> Iterable[Figure]:
         doc = "Requests by the stages that have an endpoint of their own."
         name = "llm_d_epp_disagg_decision_total"

@@ -60,12 +60,6 @@ class NoHitLru:
         if prefill is not None and scheduled.primary != _PREFILL:
             self._use(prefill.endpoint)
 
-    def answered(self, cycle: Cycle, status: int) -> None:
-        """Changes nothing."""
-
-    def ended(self, cycle: Cycle, status: int, served: str) -> None:
-        """Changes nothing."""
-
     def forget(self, endpoint: str) -> None:
         self._turns.pop(endpoint, None)
 

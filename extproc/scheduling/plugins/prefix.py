@@ -120,12 +120,6 @@ class ApproximatePrefixes:
         if prefill is not None and scheduled.primary != PREFILL:
             self._insert(prefill, match)
 
-    def answered(self, cycle: Cycle, status: int) -> None:
-        """Nothing changes: the blocks are there, or on their way."""
-
-    def ended(self, cycle: Cycle, status: int, served: str) -> None:
-        """Nothing changes."""
-
     def forget(self, endpoint: str) -> None:
         self._index.forget(endpoint)
 

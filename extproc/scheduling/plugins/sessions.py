@@ -193,12 +193,6 @@ class BySession(Pinned):
         else:
             self._elsewhere += 1
 
-    def answered(self, cycle: Cycle, status: int) -> None:
-        """Changes nothing."""
-
-    def ended(self, cycle: Cycle, status: int, served: str) -> None:
-        """Changes nothing."""
-
     def forget(self, endpoint: str) -> None:
         place = self._places.pop(endpoint, None)
         if place is not None:
