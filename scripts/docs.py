@@ -18,7 +18,7 @@ from pydantic_core import PydanticUndefined
 
 from extproc.api.application import ALL
 from extproc.app.checking import picker_schema
-from extproc.app.pools import ELSEWHERE_TYPES
+from extproc.app.pool_parts import ELSEWHERE_TYPES
 from extproc.cli.options import env_of, flag_of, is_hidden, shown_default
 from extproc.domain import SIGNALS
 from extproc.external.providers import PROVIDERS, Auth

@@ -26,7 +26,7 @@ from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import metrics_tls
 from extproc.app.plan import Plan
 from extproc.app.plan_endpoints import catalog_of, plan_endpoints
-from extproc.app.pools import PoolParts, pool_parts
+from extproc.app.pool_parts import PoolParts, pool_parts
 from extproc.app.servers import Serving
 from extproc.app.service import Service
 from extproc.app.telemetry import Telemetry

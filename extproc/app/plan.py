@@ -14,7 +14,8 @@ from extproc.app.component import Component
 from extproc.app.deployment import Parts
 from extproc.app.flow import gate_of
 from extproc.app.kubernetes import PoolObjects
-from extproc.app.pools import Pool, PoolParts, Pools, scrape_driver
+from extproc.app.pool_parts import PoolParts
+from extproc.app.pools import Pool, Pools, scrape_driver
 from extproc.app.snapshots import Snapshots
 from extproc.app.watching import FileErrors
 from extproc.flow import Gate
@@ -24,10 +25,7 @@ from extproc.observability.plugins import PluginMetrics
 from extproc.pool import PoolStore
 from extproc.scheduling.plugins.base import Keeper
 from extproc.settings.base import SettingsError
-from extproc.settings.commands import (
-    ScrapingSettings,
-    SnapshotSettings,
-)
+from extproc.settings.commands import ScrapingSettings, SnapshotSettings
 from extproc.settings.document import Document
 from extproc.stages import PoolOfEndpoints
 from extproc.traffic import AdapterMap

@@ -20,7 +20,8 @@ from pathlib import Path
 import uvloop
 
 from extproc.app.cluster import Cluster
-from extproc.app.pools import Pool, pool_parts
+from extproc.app.pool_parts import pool_parts
+from extproc.app.pools import Pool
 from extproc.app.watching import FileErrors
 from extproc.discovery.kubernetes.endpoints import KubernetesDiscovery, KubernetesSource
 from extproc.observability.instruments import Instruments

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from extproc.app.pools import ELSEWHERE_TYPES
+from extproc.app.pool_parts import ELSEWHERE_TYPES
 from extproc.candidates import Candidates
 from extproc.domain import InferenceRequest, Load, RequestHead
 from extproc.scheduling import Blueprint, Cycle, build_scheduler

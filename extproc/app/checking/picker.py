@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 from pydantic import BaseModel
 
-from extproc.app.pools import pages_of, types_of, unknown_attributes
+from extproc.app.pool_parts import pages_of, types_of, unknown_attributes
 from extproc.discovery.file import FileDiscoverySettings
 from extproc.flow.build import OFF, FlowBlueprint, build_flow
 from extproc.scheduling import Blueprint, build_scheduler

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from extproc.app.pools import ELSEWHERE_TYPES
+from extproc.app.pool_parts import ELSEWHERE_TYPES
 from extproc.scheduling.plugins.base import PluginType
 from extproc.scheduling.plugins.missing import MISSING
 from extproc.scheduling.registry import PLUGIN_TYPES
