@@ -43,14 +43,13 @@ class GlobalStrict:
         return True
 
 
-class RoundRobin:
-    """`round-robin-fairness-policy`. A flow that comes anew is last, so nobody gains by leaving and coming again."""
-
-    counts_cost = False
+class ByFlow:
+    """A lane for each flow, those in which somebody waits at hand: what policies that tell flows apart have in common."""
 
     def __init__(self) -> None:
         self._lanes: OrderedDict[str, Lane] = OrderedDict()
-        """In the order of their turns. A dict that is taken from at its beginning would be walked over its gaps."""
+        """By when somebody first waited in them, unless they are moved. A dict that is taken from at its beginning would be
+        walked over its gaps."""
 
     def lane_of(self, flow: str) -> str:
         return flow
@@ -60,6 +59,12 @@ class RoundRobin:
 
     def emptied(self, lane: Lane, now_s: float) -> None:
         del self._lanes[lane.name]
+
+
+class RoundRobin(ByFlow):
+    """`round-robin-fairness-policy`. A flow that comes anew is last, so nobody gains by leaving and coming again."""
+
+    counts_cost = False
 
     def turn(self, now_s: float) -> Lane:
         return next(iter(self._lanes.values()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
+from extproc.flow.fairness import ByFlow
 from extproc.flow.lane import Lane
 from extproc.flow.parameters import ProgramAwareParameters
 from extproc.flow.roles import FAIRNESS
@@ -34,7 +35,7 @@ class _Program:
         return self.service * 0.5 ** ((now_s - self.at_s) / half_life_s) if self.service else 0.0
 
 
-class ProgramAware:
+class ProgramAware(ByFlow):
     """`program-aware-fairness`. A turn costs time in proportion to the flows in which somebody waits: 0.1 µs each."""
 
     counts_cost = True
@@ -48,24 +49,15 @@ class ProgramAware:
         forget_s: float = 3600.0,
         sweep_s: float = 300.0,
     ) -> None:
+        super().__init__()
         self._weight_service = weight_service
         self._weight_wait = weight_head_wait
         self._half_life_s = half_life_s
         self._forget_s = forget_s
         self._sweep_s = sweep_s
         self._swept_s = 0.0
-        self._lanes: dict[str, Lane] = {}
         self._programs: OrderedDict[str, _Program] = OrderedDict()
         """Who was heard of longest ago first."""
-
-    def lane_of(self, flow: str) -> str:
-        return flow
-
-    def filled(self, lane: Lane, now_s: float) -> None:
-        self._lanes[lane.name] = lane
-
-    def emptied(self, lane: Lane, now_s: float) -> None:
-        del self._lanes[lane.name]
 
     def turn(self, now_s: float) -> Lane:
         lanes = list(self._lanes.values())

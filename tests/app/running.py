@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from aiohttp import web
 from grpc import aio
 
 from extproc.app import Ports, Service
@@ -17,6 +18,14 @@ from extproc.pb import external_processor_pb2 as pb
 from extproc.pb import processing_mode_pb2
 
 Kind = TypeVar("Kind", bound=Component)
+
+
+class PageServer(Protocol):
+    """A model server's page of metrics."""
+
+    port: int
+
+    async def answer(self, request: web.Request, /) -> web.Response: ...
 
 
 @contextlib.asynccontextmanager
@@ -59,6 +68,21 @@ async def exchange(port: int, messages: list[pb.ProcessingRequest]) -> list[pb.P
             response_deserializer=pb.ProcessingResponse.FromString,
         )(iter(messages))
         return [message async for message in call]
+
+
+@contextlib.asynccontextmanager
+async def pages_served(*servers: PageServer) -> AsyncIterator[None]:
+    """Each answers `/metrics` at a port of its own."""
+    async with contextlib.AsyncExitStack() as stack:
+        for server in servers:
+            app = web.Application()
+            app.add_routes([web.get("/metrics", server.answer)])
+            runner = web.AppRunner(app)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            server.port = runner.addresses[0][1]
+        yield
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 5) -> None:

@@ -20,7 +20,7 @@ from extproc.pb import external_processor_pb2 as pb
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import EppSettings
 from extproc.traffic import ObjectiveTable
-from tests.app.running import chat, exchange, headers_of, part, pool_of, running, until
+from tests.app.running import chat, exchange, headers_of, pages_served, part, pool_of, running, until
 from tests.app.test_service import get
 
 DESTINATION = "x-gateway-destination-endpoint"
@@ -53,18 +53,8 @@ class ModelServer:
 @pytest.fixture
 async def servers() -> AsyncIterator[list[ModelServer]]:
     found = [ModelServer(), ModelServer()]
-    runners = []
-    for server in found:
-        app = web.Application()
-        app.add_routes([web.get("/metrics", server.answer)])
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        server.port = runner.addresses[0][1]
-        runners.append(runner)
-    yield found
-    for runner in runners:
-        await runner.cleanup()
+    async with pages_served(*found):
+        yield found
 
 
 def picker(servers: list[ModelServer], transport: str, config: str = ON, **flags: Any) -> Service:

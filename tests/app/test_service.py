@@ -23,7 +23,7 @@ from extproc.pb import external_processor_pb2 as pb
 from extproc.pb import processing_mode_pb2
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import BbrSettings, EppSettings, GatewaySettings
-from tests.app.running import chat, exchange, headers_of, running, until
+from tests.app.running import chat, exchange, headers_of, pages_served, running, until
 from tests.fakes import messages
 
 HERE: dict[str, Any] = {
@@ -58,18 +58,8 @@ class Page:
 @pytest.fixture
 async def pages() -> AsyncIterator[list[Page]]:
     found = [Page(), Page()]
-    runners = []
-    for page in found:
-        app = web.Application()
-        app.add_routes([web.get("/metrics", page.answer)])
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        page.port = runner.addresses[0][1]
-        runners.append(runner)
-    yield found
-    for runner in runners:
-        await runner.cleanup()
+    async with pages_served(*found):
+        yield found
 
 
 async def get(port: int, path: str, **kwargs: Any) -> tuple[int, str]:

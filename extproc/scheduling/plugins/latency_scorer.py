@@ -135,26 +135,25 @@ def _least_bad(ttft: Sequence[float], tpot: Sequence[float], in_flight: Sequence
     )
 
 
-def _scorer(parameters: LatencyScorerParameters, kit: Kit) -> LatencyScorer:
+def _made(
+    parameters: LatencyScorerParameters | OldLatencyScorerParameters, kit: Kit, ttft: float, tpot: float
+) -> LatencyScorer:
     return LatencyScorer(
         kit.source(),
         kit.source(1),
-        ttft_weight=parameters.ttft_weight,
-        tpot_weight=parameters.tpot_weight,
+        ttft_weight=ttft,
+        tpot_weight=tpot,
         most=parameters.headroom_selection_strategy == "most",
-        composite=(parameters.composite_kv_weight, parameters.composite_queue_weight, parameters.composite_prefix_weight),
+        composite=parameters.composite,
     )
+
+
+def _scorer(parameters: LatencyScorerParameters, kit: Kit) -> LatencyScorer:
+    return _made(parameters, kit, parameters.ttft_weight, parameters.tpot_weight)
 
 
 def _old_scorer(parameters: OldLatencyScorerParameters, kit: Kit) -> LatencyScorer:
-    return LatencyScorer(
-        kit.source(),
-        kit.source(1),
-        ttft_weight=parameters.headroom_ttft_weight,
-        tpot_weight=parameters.headroom_tpot_weight,
-        most=parameters.headroom_selection_strategy == "most",
-        composite=(parameters.composite_kv_weight, parameters.composite_queue_weight, parameters.composite_prefix_weight),
-    )
+    return _made(parameters, kit, parameters.headroom_ttft_weight, parameters.headroom_tpot_weight)
 
 
 TYPES: Final = (

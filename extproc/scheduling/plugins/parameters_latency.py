@@ -38,30 +38,36 @@ class PredictedLatencyParameters(Parameters):
     """Accepted for upstream's sake: the queue and the prompt are what counts here."""
 
 
-class LatencyScorerParameters(Parameters):
-    """Parameters of `latency-scorer`."""
+class _Choosing(Parameters):
+    """How a latency scorer chooses, under its name of today and its older one."""
 
-    ttft_weight: float = Field(0.8, alias="ttftWeight", ge=0, allow_inf_nan=_NO_INF)
-    tpot_weight: float = Field(0.2, alias="tpotWeight", ge=0, allow_inf_nan=_NO_INF)
     headroom_selection_strategy: Literal["least", "most"] = Field("least", alias="headroomSelectionStrategy")
     """Of those that do as asked: the one that only just does, so that others stay free; or the one that does most."""
     composite_kv_weight: float = Field(1.0, alias="compositeKVWeight", ge=0, allow_inf_nan=_NO_INF)
     """This and the next two count while nothing is predicted."""
     composite_queue_weight: float = Field(1.0, alias="compositeQueueWeight", ge=0, allow_inf_nan=_NO_INF)
     composite_prefix_weight: float = Field(1.0, alias="compositePrefixWeight", ge=0, allow_inf_nan=_NO_INF)
+
+    @property
+    def composite(self) -> tuple[float, float, float]:
+        """The last three."""
+        return self.composite_kv_weight, self.composite_queue_weight, self.composite_prefix_weight
+
+
+class LatencyScorerParameters(_Choosing):
+    """Parameters of `latency-scorer`."""
+
+    ttft_weight: float = Field(0.8, alias="ttftWeight", ge=0, allow_inf_nan=_NO_INF)
+    tpot_weight: float = Field(0.2, alias="tpotWeight", ge=0, allow_inf_nan=_NO_INF)
     latency_prediction_info_producer_name: str | None = Field(None, alias="latencyPredictionInfoProducerName")
     prefix_match_info_producer_name: str | None = Field(None, alias="prefixMatchInfoProducerName")
 
 
-class OldLatencyScorerParameters(Parameters):
+class OldLatencyScorerParameters(_Choosing):
     """Parameters of `predicted-latency-scorer`, which was the scorer and all around it in one."""
 
     headroom_ttft_weight: float = Field(0.8, alias="headroomTTFTWeight", ge=0, allow_inf_nan=_NO_INF)
     headroom_tpot_weight: float = Field(0.2, alias="headroomTPOTWeight", ge=0, allow_inf_nan=_NO_INF)
-    headroom_selection_strategy: Literal["least", "most"] = Field("least", alias="headroomSelectionStrategy")
-    composite_kv_weight: float = Field(1.0, alias="compositeKVWeight", ge=0, allow_inf_nan=_NO_INF)
-    composite_queue_weight: float = Field(1.0, alias="compositeQueueWeight", ge=0, allow_inf_nan=_NO_INF)
-    composite_prefix_weight: float = Field(1.0, alias="compositePrefixWeight", ge=0, allow_inf_nan=_NO_INF)
     neg_headroom_ttft_weight: float | None = Field(None, alias="negHeadroomTTFTWeight")
     """Accepted: this and what follows are of parts that have types of their own now."""
     neg_headroom_tpot_weight: float | None = Field(None, alias="negHeadroomTPOTWeight")
