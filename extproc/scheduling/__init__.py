@@ -1,8 +1,7 @@
 """Candidates in, choice and its explanation out.
 
 This package may not import asyncio, grpc, protobuf, logging or any room beside it. Plugins are named and parameterised as in
-upstream's EndpointPickerConfig; each reads the candidates'
-columns, and what producers found out of the request.
+upstream's EndpointPickerConfig; each reads the candidates' columns, and what producers found out of the request.
 """
 
 from extproc.scheduling.blueprint import Blueprint, PoolPlugins
