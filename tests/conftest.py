@@ -9,6 +9,8 @@ from typing import Final
 
 import pytest
 
+from extproc.demo import ports
+
 TRANSPORTS: Final = ("h2", "grpcio")
 
 
@@ -16,6 +18,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--transport", choices=[*TRANSPORTS, "both"], help="run tests of servers over this transport only, or over both"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers side by side take ports of their own: a server that a test kills and starts anew gets its port back."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        ports.PORTS = ports.share(int(worker["workerid"].removeprefix("gw")), worker["workercount"])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

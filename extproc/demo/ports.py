@@ -6,8 +6,15 @@ import random
 import socket
 from collections.abc import Iterable
 
-_FIRST, _LAST = 18_000, 31_999
+PORTS = range(18_000, 32_000)
 """Below Linux's range for outgoing connections, so that none of those takes a port between our look and its use."""
+
+
+def share(number: int, of: int) -> range:
+    """One of so many equal parts of the ports, for processes side by side: a port of a server that is being started anew looks
+    free to the others."""
+    size = len(PORTS) // of
+    return PORTS[number * size : (number + 1) * size]
 
 
 def is_free(port: int) -> bool:
@@ -27,7 +34,7 @@ def free_ports(count: int, *, taken: Iterable[int] = ()) -> list[int]:
     out: list[int] = []
     avoid = set(taken)
     while len(out) < count:
-        port = random.randint(_FIRST, _LAST)
+        port = random.choice(PORTS)
         if port not in avoid and is_free(port):
             avoid.add(port)
             out.append(port)
