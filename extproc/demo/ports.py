@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import socket
 from collections.abc import Iterable
@@ -30,14 +31,16 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int, *, taken: Iterable[int] = ()) -> list[int]:
-    """Different free ports, none of `taken`."""
-    out: list[int] = []
+    """Different free ports, none of `taken`.
+
+    Raises:
+        OSError: so many can't be had: the others are taken or somebody listens on them.
+    """
     avoid = set(taken)
-    while len(out) < count:
-        port = random.choice(PORTS)
-        if port not in avoid and is_free(port):
-            avoid.add(port)
-            out.append(port)
+    shuffled = random.sample(PORTS, len(PORTS))
+    out = list(itertools.islice((port for port in shuffled if port not in avoid and is_free(port)), count))
+    if len(out) < count:
+        raise OSError(f"{count} free ports from {PORTS.start} to {PORTS.stop - 1} are not to be had, only {len(out)}")
     return out
 
 
