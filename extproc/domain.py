@@ -180,6 +180,10 @@ class Reading(NamedTuple):
     """Its key."""
 
 
+_LONGEST_WISH_MS: Final = 1e12
+"""Thirty years: what is beyond is no wish."""
+
+
 class RequestHead(NamedTuple):
     """An HTTP request as far as its headers tell. Header names are lower case, values raw bytes as they came."""
 
@@ -194,6 +198,19 @@ class RequestHead(NamedTuple):
         """The header as text, '' when absent. Bytes outside ASCII are read as latin-1, as HTTP does."""
         value = self.headers.get(name)
         return value.decode("latin-1") if value else ""
+
+    def wished_ms(self, names: Sequence[str]) -> float | None:
+        """The milliseconds that the client asks for, above 0, by the first of these headers that is there; None for none, or
+        nonsense: nobody answers in no time."""
+        for name in names:
+            text = self.text(name).strip()
+            if text:
+                try:
+                    value = float(text)
+                except ValueError:
+                    return None
+                return value if 0 < value < _LONGEST_WISH_MS else None
+        return None
 
 
 class InferenceRequest(NamedTuple):

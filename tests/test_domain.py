@@ -9,6 +9,7 @@ import pytest
 
 from extproc.candidates import Candidates
 from extproc.domain import COLUMNS, NO_MUTATION, SIGNALS, Decision, Endpoint, InferenceRequest, Load, RequestHead, Source
+from extproc.names import SLO_TTFT_HEADERS
 from tests.fakes.candidates import candidates
 
 
@@ -98,3 +99,27 @@ class TestSignals:
             "running_loras": ("a",),
             "in_flight": 7,
         }
+
+
+class TestWishes:
+    NEW, OLD = SLO_TTFT_HEADERS
+
+    @pytest.mark.parametrize(
+        ("headers", "wished"),
+        [
+            ({}, None),
+            ({NEW: b"10"}, 10.0),
+            ({OLD: b" 1.5 "}, 1.5),
+            ({OLD: b"7", NEW: b"8"}, 8.0),
+            ({OLD: b"7", NEW: b""}, 7.0),
+            ({NEW: b"1e9"}, 1e9),
+            ({NEW: b"0"}, None),
+            ({NEW: b"ten"}, None),
+            ({NEW: b"-1"}, None),
+            ({NEW: b"nan"}, None),
+            ({NEW: b"inf"}, None),
+            ({NEW: b"\xff"}, None),
+        ],
+    )
+    def test_are_above_0_and_the_newer_header_counts(self, headers: dict[str, bytes], wished: float | None) -> None:
+        assert RequestHead(headers).wished_ms(SLO_TTFT_HEADERS) == wished

@@ -151,12 +151,13 @@ class _Place:
         self._resolve: Callable[[object], None] | None = None
         self.draft = draft
         self.queued = queued
+        wished_ms = request.head.wished_ms(names.SLO_TTFT_HEADERS)
         self.ticket = Ticket(
             None,  # until it waits
             priority=draft.priority,
             flow=queued.flow,
             size_bytes=request.body_bytes,
-            ttft_s=ttft_of(request.head),
+            ttft_s=None if wished_ms is None else wished_ms / 1000.0,
         )
 
     def pending(self) -> Pending:
@@ -203,21 +204,7 @@ def flow_of(head: RequestHead, agent_headers: Sequence[str] = ()) -> str:
     return (identity_of(head, agent_headers) if agent_headers else "") or NO_FLOW
 
 
-def ttft_of(head: RequestHead) -> float | None:
-    """In how many seconds the client wants the first token, None when it does not say, or nonsense."""
-    headers = head.headers
-    value = headers.get(_NEW_TTFT) or headers.get(_OLD_TTFT)
-    if not value:
-        return None
-    try:
-        seconds = float(value) / 1000.0
-    except ValueError:
-        return None
-    return seconds if 0 <= seconds < _FOREVER_S else None
-
-
 _NEW_FLOW, _OLD_FLOW = names.FAIRNESS_HEADERS
-_NEW_TTFT, _OLD_TTFT = names.SLO_TTFT_HEADERS
 
 
 def _rows(gate: Gate) -> Iterator[WaitingRow]:

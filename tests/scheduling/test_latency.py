@@ -17,7 +17,7 @@ from extproc.scheduling import Cycle, Scheduled, Scheduler
 from extproc.scheduling.cycle import Measured
 from extproc.scheduling.facts import Latency, PrefixMatch, Prompt
 from extproc.scheduling.plugins.base import Run
-from extproc.scheduling.plugins.predicted_latency import NOTE, slo_ms
+from extproc.scheduling.plugins.predicted_latency import NOTE
 from tests.fakes.candidates import NAN, REQUEST, candidates
 from tests.fakes.clock import FakeClock
 from tests.fakes.events import head
@@ -219,23 +219,6 @@ class TestWishes:
     def test_who_asks_for_one_is_served_by_that(self) -> None:
         assert self.headroom(x_slo_ttft_ms="1500") == pytest.approx((500, 0))
         assert self.headroom(x_slo_tpot_ms="40") == pytest.approx((0, -10))
-
-    @pytest.mark.parametrize(
-        ("headers", "wished"),
-        [
-            ({}, None),
-            ({NEW: b"10"}, 10.0),
-            ({OLD: b" 1.5 "}, 1.5),
-            ({OLD: b"7", NEW: b"8"}, 8.0),
-            ({NEW: b"ten"}, None),
-            ({NEW: b"-1"}, None),
-            ({NEW: b"nan"}, None),
-            ({NEW: b"inf"}, None),
-            ({NEW: b"\xff"}, None),
-        ],
-    )
-    def test_as_the_headers_say(self, headers: dict[str, bytes], wished: float | None) -> None:
-        assert slo_ms(head()._replace(headers=headers), (NEW, OLD)) == wished
 
     def test_what_was_missed_is_counted_and_how_far_predictions_were_off(self) -> None:
         serving = Serving(config())

@@ -16,7 +16,7 @@ from extproc.flow.programs import ProgramAware
 from extproc.pb import external_processor_pb2 as pb
 from extproc.protocol import Decide, StreamLimits
 from extproc.stages import Draft, Pending, Reasons
-from extproc.stages.queue import WaitForRoom, flow_of, ttft_of
+from extproc.stages.queue import WaitForRoom, flow_of
 from extproc.traffic import ObjectiveTable
 from extproc.transport.codec import Encoder, joined
 from extproc.transport.session import Session
@@ -539,13 +539,6 @@ class TestHeaders:
         assert flow_of(head(session_id="s"), ["session-id"]) == "s"
         assert flow_of(head(session_id="s", x_llm_d_inference_fairness_id="f"), ["session-id"]) == "f"
         assert flow_of(head(), ["session-id"]) == "default-flow"
-
-    @pytest.mark.parametrize(
-        ("value", "seconds"),
-        [("1500", 1.5), ("0.5", 0.0005), ("", None), ("soon", None), ("nan", None), ("-1", None), ("inf", None)],
-    )
-    def test_when_the_first_token_is_wanted(self, value: str, seconds: float | None) -> None:
-        assert ttft_of(head(x_slo_ttft_ms=value)) == seconds
 
 
 def test_a_pool_without_flow_control_is_not_touched() -> None:

@@ -17,7 +17,7 @@ from extproc.scheduling.plugins.parameters_latency import (
     LatencyAdmitterParameters,
     ProbabilisticAdmitterParameters,
 )
-from extproc.scheduling.plugins.predicted_latency import latency_need, slo_ms
+from extproc.scheduling.plugins.predicted_latency import latency_need
 
 COLD: Final = 0.02
 """Below so much of its KV cache an endpoint has hardly anything to do."""
@@ -71,7 +71,7 @@ class LatencyAdmitter:
         if cycle.priority >= 0:
             return None
         head = cycle.asked.head
-        if slo_ms(head, SLO_TTFT_HEADERS) is None and slo_ms(head, SLO_TPOT_HEADERS) is None:
+        if head.wished_ms(SLO_TTFT_HEADERS) is None and head.wished_ms(SLO_TPOT_HEADERS) is None:
             return None
         if _doing(cycle, candidates, self._latency):
             return None

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
 from extproc.candidates import Candidates, Column
-from extproc.domain import Endpoint, RequestHead
+from extproc.domain import Endpoint
 from extproc.names import SLO_TPOT_HEADERS, SLO_TTFT_HEADERS
 from extproc.scheduling import columns
 from extproc.scheduling.averages import Average, Averages
@@ -33,19 +33,6 @@ NOTE: Final = (
 )
 _MOST_TOLD: Final = 100
 _NAN: Final = float("nan")
-
-
-def slo_ms(head: RequestHead, names: Sequence[str]) -> float | None:
-    """The milliseconds that a request asks for, by the first of these headers that is there; None for none, or nonsense."""
-    for name in names:
-        text = head.text(name).strip()
-        if text:
-            try:
-                value = float(text)
-            except ValueError:
-                return None
-            return value if 0 < value < 1e12 else None
-    return None
 
 
 class Sent:
@@ -126,7 +113,7 @@ class PredictedLatency:
         uncached = columns.rest_of(tokens, match.matched, float(match.block_tokens))
         ttft_ms = _ttft_ms(rates, uncached, candidates.waiting)
         head = cycle.asked.head
-        slo_ttft, slo_tpot = slo_ms(head, SLO_TTFT_HEADERS), slo_ms(head, SLO_TPOT_HEADERS)
+        slo_ttft, slo_tpot = head.wished_ms(SLO_TTFT_HEADERS), head.wished_ms(SLO_TPOT_HEADERS)
         wished = slo_ttft is not None or slo_tpot is not None
         tpots = self._tpots.column(candidates, now_s) if self._streaming else None
         neutral = columns.zeros_like(candidates.in_flight)
@@ -186,7 +173,7 @@ class PredictedLatency:
                 works.append((other.endpoint, _work(other, match, tokens)))
         latency = cast(Latency, facts[self._name])
         predicted_ms = float(latency.ttft_ms[run.place])
-        slo_ttft, slo_tpot = slo_ms(asked.head, SLO_TTFT_HEADERS), slo_ms(asked.head, SLO_TPOT_HEADERS)
+        slo_ttft, slo_tpot = asked.head.wished_ms(SLO_TTFT_HEADERS), asked.head.wished_ms(SLO_TPOT_HEADERS)
         address = scheduled.destination.partition(",")[0] or run.endpoint
         cycle.kept[self._name] = Sent(works, address, self._clock(), streams, predicted_ms, slo_ttft, slo_tpot)
 
