@@ -150,8 +150,8 @@ class Director:
         reader: ResponseReader | None = None
         if draft.make_reader is not None:
             reader = draft.make_reader(draft.measurement)
-        elif draft.measurement is not None or draft.restore_model is not None or draft.response_id is not None:
-            reader = AnswerReader(draft.measurement, draft.restore_model, draft.response_id)
+        elif draft.reads_answer:
+            reader = AnswerReader(draft.measurement, draft.restore_model, draft.response_id, draft.first)
         decision = Decision(
             draft.set_headers,
             draft.remove_headers,

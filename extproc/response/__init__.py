@@ -3,6 +3,7 @@
 Pure: bytes and times in, facts and bytes out. Nothing here knows Envoy, metrics or endpoints.
 """
 
+from extproc.response.first import FirstPiece
 from extproc.response.ids import ResponseId
 from extproc.response.reader import AnswerReader, Measurement
 from extproc.response.restore import ModelRestorer
@@ -14,6 +15,7 @@ __all__ = [
     "AnswerReader",
     "DocumentUsage",
     "EventStream",
+    "FirstPiece",
     "Measurement",
     "ModelRestorer",
     "ResponseId",

@@ -7,6 +7,7 @@ from typing import Final
 
 from extproc.domain import NO_MUTATION, BodyPath, HeaderMutation
 from extproc.media import DIGEST_HEADERS, NDJSON, is_json, media_type
+from extproc.response.first import FirstPiece
 from extproc.response.ids import ResponseId
 from extproc.response.restore import ModelRestorer
 from extproc.response.timing import Times
@@ -84,14 +85,16 @@ class Measurement:
 class AnswerReader:
     """A `ResponseReader` of the domain. `restore_model`: the served name, and the name that the client used."""
 
-    __slots__ = ("_heard", "_measurement", "_response_id", "_restore_model", "_restorer", "unrestored")
+    __slots__ = ("_first", "_heard", "_measurement", "_response_id", "_restore_model", "_restorer", "unrestored")
 
     def __init__(
         self,
         measurement: Measurement | None = None,
         restore_model: tuple[str, str] | None = None,
         response_id: ResponseId | None = None,
+        first: FirstPiece | None = None,
     ) -> None:
+        self._first = first
         self._measurement = measurement
         self._response_id = response_id
         self._restore_model = restore_model
@@ -105,6 +108,9 @@ class AnswerReader:
         measurement = self._measurement
         if measurement is not None and measurement.headers(status, headers, path):
             self._heard = measurement
+        first = self._first
+        if first is not None and not first.headers(status, headers, path):
+            self._first = None
         if path not in _SEEN or not 200 <= status < 300 or is_encoded(headers):
             self._response_id = None
         if self._restore_model is None or path is BodyPath.EMPTY or status == 206:
@@ -124,8 +130,10 @@ class AnswerReader:
 
     @property
     def wants_body(self) -> bool:
-        """Somebody measures, or looks for the id, or the model's name may have to be put back."""
-        return self._heard is not None or self._response_id is not None or self._restorer is not None
+        """Somebody measures, waits for the first piece, looks for the id, or the model's name may have to be put back."""
+        if self._heard is not None or self._first is not None:
+            return True
+        return self._response_id is not None or self._restorer is not None
 
     @property
     def only_listens(self) -> bool:
@@ -134,6 +142,9 @@ class AnswerReader:
 
     def body(self, piece: bytes, last: bool) -> bytes:
         """What goes on instead of the piece."""
+        first = self._first
+        if first is not None and not first.piece(piece, last):
+            self._first = None
         heard = self._heard
         if heard is not None:
             heard.piece(piece)

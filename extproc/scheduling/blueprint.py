@@ -100,6 +100,7 @@ class Blueprint:
             hooks=Hooks(
                 picked=_who(made, "picked"),
                 answered=_who(made, "answered"),
+                prefilled=_who(made, "prefilled"),
                 ended=_who(made, "ended"),
                 watchers=_who(made, "forget"),
                 dressers=_who(made, "dress"),

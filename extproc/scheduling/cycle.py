@@ -22,7 +22,7 @@ class Cycle:
     Plugins read it and write nothing into it but `kept`, from `picked` on; what producers say is written by the scheduler.
     """
 
-    __slots__ = ("decided_s", "facts", "kept", "measured", "priority", "request")
+    __slots__ = ("answer_is_seen", "decided_s", "facts", "kept", "measured", "priority", "request")
 
     def __init__(self, request: InferenceRequest, priority: int = 0) -> None:
         self.request: InferenceRequest | None = request
@@ -34,6 +34,8 @@ class Cycle:
         """What plugins that listen need when the request ends, by their names."""
         self.decided_s = 0.0
         """When the choice was made, by the stage's clock."""
+        self.answer_is_seen = False
+        """When the response's headers are here: its body will come by us."""
         self.measured: Measured | None = None
         """Of its answer, when the request has ended; None when that did not pass by us."""
 

@@ -317,6 +317,11 @@ class _Answered(Guarded):
         self.ask("answered", _anything, _nothing, cycle, status)
 
 
+class _Prefilled(Guarded):
+    def prefilled(self, cycle: Any) -> None:
+        self.ask("prefilled", _anything, _nothing, cycle)
+
+
 class _Ended(Guarded):
     def ended(self, cycle: Any, status: int, served: str) -> None:
         self.ask("ended", _anything, _nothing, cycle, status, served)
@@ -343,6 +348,7 @@ _CALLS: Final[dict[str, type[Guarded]]] = {
     "dress": _Dress,
     "picked": _Picked,
     "answered": _Answered,
+    "prefilled": _Prefilled,
     "ended": _Ended,
     "forget": _Forget,
     "tells": _Tell,

@@ -22,6 +22,7 @@ from extproc.scheduling.plugins.base import (
     Listener,
     Measured,
     Picker,
+    PrefillListener,
     Producer,
     ProfileHandler,
     Random,
@@ -218,6 +219,7 @@ class Hooks(NamedTuple):
 
     picked: Mapping[str, Listener] = {}
     answered: Mapping[str, AnswerListener] = {}
+    prefilled: Mapping[str, PrefillListener] = {}
     ended: Mapping[str, EndListener] = {}
     watchers: Mapping[str, Watcher] = {}
     dressers: Mapping[str, Dresser] = {}
@@ -252,10 +254,13 @@ class Scheduler:
         self._dressers = tuple(hooks.dressers.values())
         self._on_picked = tuple(hooks.picked.values())
         self._on_answered = tuple(hooks.answered.values())
+        self._on_prefilled = tuple(hooks.prefilled.values())
         self._on_ended = tuple(hooks.ended.values())
         self._hooks = hooks
-        self.listens = bool(hooks.picked or hooks.answered or hooks.ended)
+        self.listens = bool(hooks.picked or hooks.answered or hooks.prefilled or hooks.ended)
         """Somebody wants to hear what becomes of requests."""
+        self.awaits_first = bool(hooks.prefilled)
+        """Somebody wants to hear when the answer's body begins."""
 
     def schedule(self, cycle: Cycle, candidates: Candidates) -> Scheduled:
         """The choice. Raises NoEndpoints when there is no candidate, or none left; Saturated when all have too much to do."""
@@ -316,6 +321,11 @@ class Scheduler:
         """The response's headers are here."""
         for listener in self._on_answered:
             listener.answered(cycle, status)
+
+    def prefilled(self, cycle: Cycle) -> None:
+        """The first token is here, as far as that can be seen."""
+        for listener in self._on_prefilled:
+            listener.prefilled(cycle)
 
     def ended(self, cycle: Cycle, status: int, served: str) -> None:
         """The request is over."""

@@ -10,7 +10,7 @@ from extproc.flow import Gate
 from extproc.observability.decisions import Outcome
 from extproc.observability.metrics import ModelMetrics
 from extproc.pool import PoolStore, Ticket
-from extproc.response import Measurement, ResponseId
+from extproc.response import FirstPiece, Measurement, ResponseId
 from extproc.scheduling import Cycle, Scheduled, Scheduler
 from extproc.traffic import MadeAt, ServedEntity, ServingEndpoint
 from extproc.traffic.limits import Asker, EndpointLimits
@@ -133,6 +133,7 @@ class Draft:
         "entity",
         "entity_reason",
         "falls_back",
+        "first",
         "groups",
         "limited",
         "made_at",
@@ -205,6 +206,8 @@ class Draft:
         self.destination = ""
         self.measurement: Measurement | None = None
         """Wants to be told of the response."""
+        self.first: FirstPiece | None = None
+        """Waits for the beginning of the response's body."""
         self.made_at: MadeAt | None = None
         """Where the response was made that the request is about."""
         self.response_id: ResponseId | None = None
@@ -240,6 +243,13 @@ class Draft:
         if self.set_response_headers or self.append_response_headers or self.remove_response_headers:
             return HeaderMutation(self.remove_response_headers, self.set_response_headers, self.append_response_headers)
         return None
+
+    @property
+    def reads_answer(self) -> bool:
+        """Somebody wants to hear of the answer, or changes it."""
+        if self.measurement is not None or self.restore_model is not None:
+            return True
+        return self.response_id is not None or self.first is not None
 
     def let_go(self) -> None:
         """Keep only what is needed until the request ends."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from heapq import nsmallest
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from extproc.observability.metrics import MODEL_SERVER_ERROR, PickerMetrics
 from extproc.observability.responses import ResponseMetrics
 from extproc.pool import PoolStore, Ticket
 from extproc.request.paths import requires_model
-from extproc.response import Measurement
+from extproc.response import FirstPiece, Measurement
 from extproc.scheduling import Cycle, Scheduled
 from extproc.scheduling.cycle import Measured
 from extproc.scheduling.scheduler import MOST_EXPLAINED, Explanation, Scheduler
@@ -130,6 +131,8 @@ class PickEndpoint:
             booking.cycle = choice.cycle
             choice.cycle.decided_s = choice.made_s
             choice.scheduler.picked(choice.cycle, scheduled)
+            if choice.scheduler.awaits_first:
+                draft.first = FirstPiece(partial(choice.scheduler.prefilled, choice.cycle))
         bound.started(request.body_bytes)
         responses = self._responses
         if responses is not None and (responses.always or draft.answer_is_seen):
@@ -150,7 +153,11 @@ class PickEndpoint:
         if booking.also:
             _let_go(booking)
         if booking.cycle is not None:
+            first = draft.first
+            booking.cycle.answer_is_seen = first is not None and first.comes
             booking.scheduler.answered(booking.cycle, status)
+            if first is not None and first.at_headers:
+                booking.scheduler.prefilled(booking.cycle)
 
     def _served_elsewhere(self, draft: Draft, served: str) -> None:
         """The request counts as in flight there from now on."""

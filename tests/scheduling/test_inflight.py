@@ -49,8 +49,15 @@ class Sent:
         self.scheduled: Scheduled = scheduler.schedule(self.cycle, given)
         scheduler.picked(self.cycle, self.scheduled)
 
-    def answered(self) -> None:
+    def answered(self, *, body_comes: bool = False, is_stream: bool = False) -> None:
+        """With headers; where the body comes by us, its first piece is not here yet."""
+        self.cycle.answer_is_seen = body_comes
         self.scheduler.answered(self.cycle, 200)
+        if not (body_comes or is_stream):
+            self.prefilled()
+
+    def prefilled(self) -> None:
+        self.scheduler.prefilled(self.cycle)
 
     def ended(self) -> None:
         self.scheduler.ended(self.cycle, 200, "")
@@ -74,7 +81,28 @@ class TestCounting:
         assert dumped(scheduler) == {A: {"requests": 0, "tokens": 0}}
         two.ended()
         two.answered()
+        two.prefilled()
         assert dumped(scheduler) == {A: {"requests": 0, "tokens": 0}}, "whatever is told twice"
+
+    def test_until_the_first_piece_of_a_body_that_comes_by(self) -> None:
+        scheduler = scheduler_of(config())
+        sent = Sent(scheduler, candidates(2))
+        sent.answered(body_comes=True)
+        assert dumped(scheduler) == {A: {"requests": 1, "tokens": 68}}, "a stream's headers come before it was computed"
+        sent.prefilled()
+        assert dumped(scheduler) == {A: {"requests": 1, "tokens": 0}}
+        sent.prefilled()
+        assert dumped(scheduler) == {A: {"requests": 1, "tokens": 0}}
+        sent.ended()
+        assert dumped(scheduler) == {A: {"requests": 0, "tokens": 0}}
+
+    def test_to_the_end_of_a_stream_that_does_not_come_by(self) -> None:
+        scheduler = scheduler_of(config())
+        sent = Sent(scheduler, candidates(2))
+        sent.answered(is_stream=True)
+        assert dumped(scheduler) == {A: {"requests": 1, "tokens": 68}}
+        sent.ended()
+        assert dumped(scheduler) == {A: {"requests": 0, "tokens": 0}}
 
     @pytest.mark.parametrize(
         ("parameters", "payload", "output"),
@@ -97,7 +125,17 @@ class TestCounting:
         sent.ended()
         assert dumped(scheduler)[A]["tokens"] == 0
 
-    def test_each_stage_counts_where_it_is_and_prefill_until_the_answer_begins(self) -> None:
+    @pytest.mark.parametrize(
+        ("way", "at_headers"),
+        [
+            ({"body_comes": True}, ({"requests": 1, "tokens": 68}, {"requests": 1, "tokens": 100})),
+            ({"is_stream": True}, ({"requests": 1, "tokens": 68}, {"requests": 0, "tokens": 0})),
+            ({}, ({"requests": 1, "tokens": 0}, {"requests": 0, "tokens": 0})),
+        ],
+    )
+    def test_each_stage_counts_where_it_is_and_prefill_until_the_answer_begins(
+        self, way: dict[str, bool], at_headers: tuple[dict[str, float], dict[str, float]]
+    ) -> None:
         text = f"""
 plugins:
 - {{type: disagg-profile-handler, parameters: {{deciders: {{prefill: always-disagg-pd-decider}}}}}}
@@ -113,8 +151,11 @@ schedulingProfiles:
         scheduler = scheduler_of(text)
         sent = Sent(scheduler, candidates(2))
         assert dumped(scheduler) == {A: {"requests": 1, "tokens": 68}, B: {"requests": 1, "tokens": 100}}
-        sent.answered()
-        assert dumped(scheduler) == {A: {"requests": 1, "tokens": 0}, B: {"requests": 0, "tokens": 0}}
+        sent.answered(**way)
+        assert dumped(scheduler) == dict(zip((A, B), at_headers, strict=True))
+        if way.get("body_comes"):
+            sent.prefilled()
+            assert dumped(scheduler) == {A: {"requests": 1, "tokens": 0}, B: {"requests": 0, "tokens": 0}}
         sent.ended()
         assert dumped(scheduler) == {A: {"requests": 0, "tokens": 0}, B: {"requests": 0, "tokens": 0}}
 

@@ -57,7 +57,7 @@ class Serving:
         cycle: Cycle,
         given: Candidates,
         *,
-        headers_s: float = 1.0,
+        first_s: float | None = 1.0,
         whole_s: float = 3.0,
         measured: Measured | None = None,
         status: int = 200,
@@ -65,9 +65,11 @@ class Serving:
     ) -> Scheduled:
         made = self.scheduler.schedule(cycle, given)
         self.scheduler.picked(cycle, made)
-        self.clock.advance(headers_s)
         self.scheduler.answered(cycle, status)
-        self.clock.advance(whole_s - headers_s)
+        self.clock.advance(first_s or 0.0)
+        if first_s is not None:
+            self.scheduler.prefilled(cycle)
+        self.clock.advance(whole_s - (first_s or 0.0))
         cycle.measured = measured
         self.scheduler.ended(cycle, status, served)
         return made
@@ -98,7 +100,7 @@ class TestPrediction:
         assert told.ttft_ms == pytest.approx([1000, 2000, 1000])
         assert told.ttft_headroom_ms == pytest.approx([-1000, -2000, -1000]), "without a wish the least is the best"
         assert told.tpot_headroom_ms == [0, 0, 0]
-        serving.serve(asked(), candidates(waiting=[3, 0, 0]), headers_s=4.0, whole_s=5.0)
+        serving.serve(asked(), candidates(waiting=[3, 0, 0]), first_s=4.0, whole_s=5.0)
         assert serving.predicted(candidates(waiting=[0, 0, 0])).ttft_ms == pytest.approx([1000, 1000, 1000])
 
     def test_less_where_some_of_the_prompt_is_cached(self) -> None:
@@ -122,15 +124,21 @@ class TestPrediction:
         assert not told.known
         producer.picked(cycle, Scheduled("default", {"default": Run(given, Pick((0,), 0.0))}))
         clock.advance(1.0)
-        producer.answered(cycle, 200)
+        producer.prefilled(cycle)
         producer.ended(cycle, 200, "")
         _, told = predicted()
         assert not isinstance(told.ttft_ms, list)
         assert list(told.ttft_ms) == pytest.approx([1000, 2000, *[1000] * 98])
 
-    def test_bodies_that_pass_by_say_more_than_headers(self) -> None:
+    def test_a_stream_that_does_not_come_by_teaches_nothing(self) -> None:
+        """Its headers come before anything was computed."""
         serving = Serving(config())
-        serving.serve(asked(), candidates(waiting=[0, 0, 0]), headers_s=0.1, measured=Measured(2.0, 0.05))
+        serving.serve(asked(), candidates(waiting=[0, 0, 0]), first_s=None)
+        assert not serving.predicted(candidates(waiting=[0, 0, 0])).known
+
+    def test_what_was_measured_of_the_answer_counts(self) -> None:
+        serving = Serving(config())
+        serving.serve(asked(), candidates(waiting=[0, 0, 0]), first_s=0.1, measured=Measured(2.0, 0.05))
         told = serving.predicted(candidates(waiting=[0, 0, 0]))
         assert told.ttft_ms == pytest.approx([2000] * 3)
         assert told.tpot_ms == pytest.approx([50] * 3)
@@ -167,7 +175,7 @@ class TestPrediction:
 
     def test_an_endpoint_that_starts_anew_is_a_new_one(self) -> None:
         serving = Serving(config())
-        serving.serve(asked(), candidates(waiting=[0, 0, 0]), headers_s=9, whole_s=9)
+        serving.serve(asked(), candidates(waiting=[0, 0, 0]), first_s=9, whole_s=9)
         serving.scheduler.forget(A)
         assert serving.scheduler.dump()["predicted-latency-producer"]["seconds_of_ttft_a_token_and_request"] == {}
 

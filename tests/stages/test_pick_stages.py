@@ -6,6 +6,7 @@ import pytest
 
 from extproc.domain import BodyPath, Endpoint
 from extproc.observability.responses import ResponseMetrics
+from extproc.response import AnswerReader
 from extproc.stages import Draft
 from tests.fakes.candidates import endpoints
 from tests.fakes.deployment import Deployment, request
@@ -91,18 +92,19 @@ plugins:
         b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":11}}\n\n',
     )
 
-    def learned(self, deployment: Deployment, *, seen: bool) -> dict[str, object]:
+    def learned(self, deployment: Deployment, *, seen: bool, kind: bytes = b"text/event-stream") -> dict[str, object]:
         deployment.add_pool("p", 1, config=self.CONFIG)
         picker = deployment.picker(responses=ResponseMetrics(deployment.instruments, always=True) if seen else None)
         draft, _ = run(picker, request(payload={"stream": True, "prompt": "x"}), Draft(deployment.clock()))
         deployment.clock.advance(1.0)
+        assert draft.reads_answer
+        reader = AnswerReader(draft.measurement, first=draft.first)
+        reader.headers(200, {"content-type": kind}, BodyPath.FREE if seen else BodyPath.UNSEEN)
         assert picker.hooks.answered is not None
         picker.hooks.answered(draft, 200)
-        if draft.measurement is not None:
-            draft.measurement.headers(200, {"content-type": b"text/event-stream"}, BodyPath.FREE)
-            for piece in self.STREAM:
-                deployment.clock.advance(1.0)
-                draft.measurement.piece(piece)
+        for piece in self.STREAM if seen else ():
+            deployment.clock.advance(1.0)
+            reader.body(piece, False)
         end(picker, draft, 200)
         told: dict[str, object] = deployment.pools["p"].scheduler.dump()["predicted-latency-producer"]
         return told
@@ -112,6 +114,30 @@ plugins:
         assert (told["ttft_samples"], told["tpot_samples"]) == (1, 1)
         assert told["tpot_s"] == {A: pytest.approx(0.1)}
 
-    def test_else_headers_say_when(self, deployment: Deployment) -> None:
-        told = self.learned(deployment, seen=False)
-        assert (told["ttft_samples"], told["tpot_samples"]) == (1, 0)
+    @pytest.mark.parametrize(("kind", "samples"), [(b"text/event-stream", 0), (b"application/json", 1)])
+    def test_headers_say_so_of_answers_that_are_no_streams(self, deployment: Deployment, kind: bytes, samples: int) -> None:
+        told = self.learned(deployment, seen=False, kind=kind)
+        assert (told["ttft_samples"], told["tpot_samples"]) == (samples, 0)
+
+
+class TestTokensInFlight:
+    def test_are_done_with_the_first_piece_that_passes_by(self, deployment: Deployment) -> None:
+        deployment.add_pool("p", 1, config="plugins: [{type: token-load-scorer}]")
+        picker = deployment.picker()
+        draft, _ = run(picker, request(payload={"stream": True, "prompt": "x" * 400}))
+        producer = deployment.pools["p"].scheduler
+        told = [producer.dump()["inflight-load-producer"]["endpoints"][A]["tokens"]]
+        reader = AnswerReader(draft.measurement, first=draft.first)
+        reader.headers(200, {"content-type": b"text/event-stream"}, BodyPath.FREE)
+        assert picker.hooks.answered is not None
+        picker.hooks.answered(draft, 200)
+        for piece in (b"", b"data: {}\n\n"):
+            told.append(producer.dump()["inflight-load-producer"]["endpoints"][A]["tokens"])
+            reader.body(piece, False)
+        told.append(producer.dump()["inflight-load-producer"]["endpoints"][A]["tokens"])
+        assert told == [100, 100, 100, 0]
+        end(picker, draft, 200)
+
+    def test_who_does_not_count_them_does_not_read_answers(self, deployment: Deployment) -> None:
+        deployment.add_pool("p", 1)
+        assert not run(deployment.picker(), request())[0].reads_answer

@@ -174,7 +174,16 @@ class AnswerListener(Protocol):
     """Hears when such a request is answered."""
 
     def answered(self, cycle: Cycle, status: int) -> None:
-        """The response's headers are here: prefill is over."""
+        """The response's headers are here. Of a stream they may come before anything was computed."""
+        ...
+
+
+class PrefillListener(Protocol):
+    """Hears when the prompt of such a request is computed."""
+
+    def prefilled(self, cycle: Cycle) -> None:
+        """The first piece of the answer's body is here; where the body does not come by us, the headers of an answer that is no
+        stream. Once, behind `answered`; never of a stream that does not come by, nor of a request that ends before."""
         ...
 
 

@@ -3,8 +3,10 @@
     tokens of a request at an endpoint = prompt − cached blocks × block size, at least 0
     with `addEstimatedOutputTokens`    + min(prompt × `outputRatio`, what the client asks for at most, the cap)
 
-Each profile that ran counts at whom it picked first. Prompt tokens are done when the answer begins, and so is who only
-prefills or encodes; the rest when the request has ended.
+Each profile that ran counts at whom it picked first. Prompt tokens are done with the first piece of the answer's body, as
+upstream has it, and so is who only prefills or encodes; the rest when the request has ended. Where bodies don't come by us, an
+answer that is no stream begins with its headers. A stream's headers may come before anything was computed, so its prompt
+counts to the end, as nothing else is heard of it; but who only prefills is done then, as it is asked before.
 """
 
 from __future__ import annotations
@@ -157,13 +159,24 @@ class InFlightLoad:
             return
         held.since_s = self._clock()
         self._answered[held.number] = held
-        rest = []
+        if not cycle.answer_is_seen:
+            self._others_are_done(held)
+
+    def prefilled(self, cycle: Cycle) -> None:
+        held = cast("Held | None", cycle.kept.get(self._name))
+        if held is None or held.number not in self._answered:
+            return
+        self._others_are_done(held)
         for part in held.parts:
-            self._add(part.cell, 0 if part.serves else -1, -part.prompt)
+            self._add(part.cell, 0, -part.prompt)
             part.prompt = 0.0
-            if part.serves:
-                rest.append(part)
-        held.parts = rest
+
+    def _others_are_done(self, held: Held) -> None:
+        """Who prefilled or encoded."""
+        for part in held.parts:
+            if not part.serves:
+                self._add(part.cell, -1, -part.prompt)
+        held.parts = [part for part in held.parts if part.serves]
 
     def ended(self, cycle: Cycle, status: int, served: str) -> None:
         held = cast("Held | None", cycle.kept.pop(self._name, None))
@@ -273,7 +286,7 @@ TYPES: Final = (
     PluginType(
         "inflight-load-producer",
         PRODUCER,
-        "requests of ours in flight, and their tokens: prompt − cached, until the answer begins; with "
+        "requests of ours in flight, and their tokens: prompt − cached, until the first piece of the answer; with "
         "`addEstimatedOutputTokens` also min(prompt × `outputRatio`, what is asked for at most, "
         "`maxEstimatedOutputTokens`), to its end",
         InFlightLoadParameters,

@@ -6,8 +6,8 @@ Upstream asks a model that a side-car trains. Here it stands on an average of ou
     TPOT = t                            t: the average of TPOT as measured there
 
 u: tokens of the prompt that are not cached there. q: requests that wait there, projected; 0 where unknown. 256 tokens stand for
-what a request costs whatever its length. Where answers pass by us TTFT is measured to the first piece of the body, else to the
-response's headers, and there is no TPOT; that takes an answer that says how many tokens it has, too.
+what a request costs whatever its length. TTFT is measured to the first piece of the body, so of answers that pass by us: the
+headers of a stream come before anything was computed. So does TPOT, and that takes an answer that says how many tokens it has.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class PredictedLatency:
         address = scheduled.destination.partition(",")[0] or run.endpoint
         cycle.kept[self._name] = Sent(works, address, self._clock(), streams, predicted_ms, slo_ttft, slo_tpot)
 
-    def answered(self, cycle: Cycle, status: int) -> None:
+    def prefilled(self, cycle: Cycle) -> None:
         sent = cast("Sent | None", cycle.kept.get(self._name))
         if sent is not None:
             sent.answered_s = self._clock()
@@ -203,7 +203,7 @@ class PredictedLatency:
                 self._missed["tpot"] += 1
 
     def _first_s(self, sent: Sent, now_s: float) -> float | None:
-        """To the response's headers; of answers that are no streams, the whole time."""
+        """To the answer's first piece, None where that did not come by; without `streamingMode` the whole time."""
         if not self._streaming:
             return now_s - sent.sent_s
         return sent.answered_s - sent.sent_s if sent.answered_s else None
