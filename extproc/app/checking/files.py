@@ -208,6 +208,8 @@ class _Checker:
             if pickers:
                 yield Part(PICKER, path, None, Where(Document(None, ""), path, first).locate_all(error.problems))
             return
+        if pickers and not documents:
+            yield Part(PICKER, path, None, Where(Document(None, ""), path, first).locate_all(["there is nothing in it"]))
         inside = _Checker(self.allow_missing, text.splitlines())
         for document in documents:
             kind = kinds.kind_of(document.value)

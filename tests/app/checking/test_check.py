@@ -99,6 +99,9 @@ class TestKinds:
         assert problems("") == ["there is nothing in it"]
         assert problems("a: [") == ["line 2, column 1: expected YAML or JSON: did not find expected node content"]
 
+    def test_an_empty_config_in_values_is_one(self) -> None:
+        assert problems('{"pluginsCustomConfig": {"a.yaml": ""}}') == ["pluginsCustomConfig.a.yaml: there is nothing in it"]
+
     @given(
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.text(max_size=9),
