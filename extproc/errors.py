@@ -11,6 +11,7 @@
     │   ├── ConflictingModel      400 conflicting_model: two models, where the first was already acted on
     │   ├── Unauthenticated       401 invalid_api_key, with WWW-Authenticate
     │   ├── PermissionDenied      403 permission_denied
+    │   ├── RefusedByRule         403 refused_by_rule, or with the status that the rule says
     │   ├── UnknownModel          404 model_not_found
     │   ├── UnknownEndpoint       404 serving_endpoint_not_found
     │   ├── UnknownServedEntity   404 served_entity_not_found
@@ -64,7 +65,7 @@ _LISTED: Final = 20
 class ExtProcError(Exception):
     """An error with a place on the wire. `message` is shown to clients: never put a body or a secret into it."""
 
-    status: ClassVar[int] = 500
+    status: int = 500
     code: ClassVar[str] = "internal_error"
     type: ClassVar[str] = "server_error"
     dropped_reason: ClassVar[str | None] = None
@@ -153,6 +154,18 @@ class PermissionDenied(RequestError):
     status = 403
     code = "permission_denied"
     error_code = "PERMISSION_DENIED"
+
+
+class RefusedByRule(RequestError):
+    """A rule of the serving endpoint refuses the request."""
+
+    status = 403
+    code = "refused_by_rule"
+    error_code = "PERMISSION_DENIED"
+
+    def __init__(self, message: str, status: int = 403, *, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.status = status
 
 
 class UnknownModel(RequestError):

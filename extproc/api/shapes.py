@@ -54,6 +54,7 @@ class Endpoint(TypedDict):
     route_optimized: bool
     description: str
     sticky: str
+    rules: NotRequired[list[dict[str, Any]]]
     gateway_owner: str
     gateway_problems: NotRequired[list[str]]
     task: NotRequired[str]
@@ -137,6 +138,7 @@ def detailed(record: EndpointRecord, states: States, level: str) -> Endpoint:
     config = record.config
     shown: dict[str, Any] = {
         **record.rest,
+        **record.delivery,
         "id": record.id,
         "name": record.name,
         "creator": record.creator,

@@ -39,8 +39,17 @@ def _view(record: EndpointRecord | None) -> dict[str, Any]:
         "email_notifications": dict(record.notifications),
         "telemetry_config": dict(record.telemetry),
         "description": record.description,
+        **{field: _by_name(value) for field, value in record.delivery.items()},
         **record.rest,
     }
+
+
+def _by_name(value: Any) -> Any:
+    """A list of what has names, by them, and their order, which may be all that is different."""
+    if not isinstance(value, list) or not all(isinstance(each, Mapping) and "name" in each for each in value):
+        return value
+    named = {str(each["name"]): {key: inner for key, inner in each.items() if key != "name"} for each in value}
+    return {**named, "(order)": list(named)}
 
 
 def _between(before: Any, after: Any, path: str) -> Iterator[Difference]:

@@ -29,6 +29,7 @@ def exported(record: EndpointRecord) -> dict[str, Any]:
         "name": record.name,
         "description": record.description,
         "config": config,
+        **record.delivery,
         "tags": [{"key": key} if value is None else {"key": key, "value": value} for key, value in record.tags.items()],
         "ai_gateway": dict(record.ai_gateway),
         "rate_limits": list(record.rate_limits),

@@ -47,6 +47,8 @@ class EndpointRecord:
     sticky: bool = True
     core: Mapping[str, Any] = field(default_factory=dict)
     """What else the config holds: `auto_capture_config` ..."""
+    delivery: Mapping[str, Any] = field(default_factory=dict)
+    """What else requests are decided by, as it was given, by the field's name: `rules` ..."""
     born: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     """Of each entity: who made it what it is, and when in Unix milliseconds."""
     tags: Mapping[str, str | None] = field(default_factory=dict)

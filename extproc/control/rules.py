@@ -16,6 +16,7 @@ from extproc.control.specs import layout_of
 from extproc.credentials import Secret
 from extproc.settings.base import SettingsError, few, shown
 from extproc.settings.serving import Config, ConfigForm, EndpointForm, is_plaintext, lifted, plaintext_reference, settled
+from extproc.settings.serving.delivery import changed, check
 from extproc.traffic import Catalog, NamedLayout, UnknownEntity, laid_out
 
 
@@ -33,7 +34,7 @@ class Asked(NamedTuple):
 def created(form: EndpointForm, owner: str, record_id: str, asked: Asked, prefix: str = "") -> EndpointRecord:
     """A new endpoint. `prefix` is where its document is written."""
     record = _outline(form, owner, record_id, asked)
-    return _with_config(record, None, form.config, asked, f"{prefix}config.")
+    return _with_config(record, None, form.config, asked, prefix, "config.")
 
 
 def redeclared(record: EndpointRecord, form: EndpointForm, asked: Asked, prefix: str) -> EndpointRecord:
@@ -44,7 +45,7 @@ def redeclared(record: EndpointRecord, form: EndpointForm, asked: Asked, prefix:
         created_ms=record.created_ms,
         config_version=record.config_version,
     )
-    fresh = _with_config(fresh, record, form.config, asked, f"{prefix}config.")
+    fresh = _with_config(fresh, record, form.config, asked, prefix, "config.")
     if fresh == dataclasses.replace(record, updated_ms=fresh.updated_ms):
         return record
     same = all(getattr(fresh, name) == getattr(record, name) for name in _OF_THE_CONFIG)
@@ -57,6 +58,7 @@ def reconfigured(record: EndpointRecord, form: ConfigForm, sticky: bool | None, 
         record,
         sticky=record.sticky if sticky is None else sticky,
         core={**record.core, **form.rest},
+        delivery=changed(record.delivery, form.delivery),
         config_version=record.config_version + 1,
         updated_ms=asked.now_ms,
     )
@@ -80,6 +82,7 @@ def reverted(record: EndpointRecord, old: EndpointRecord, asked: Asked) -> Endpo
         layout=old.layout,
         sticky=old.sticky,
         core=old.core,
+        delivery=old.delivery,
         sealed=old.sealed,
         born=_born(old.entities, record, asked),
         config_version=record.config_version + 1,
@@ -87,7 +90,7 @@ def reverted(record: EndpointRecord, old: EndpointRecord, asked: Asked) -> Endpo
     )
 
 
-_OF_THE_CONFIG: Final = ("entities", "percentages", "sticky", "core", "sealed")
+_OF_THE_CONFIG: Final = ("entities", "percentages", "sticky", "core", "delivery", "sealed")
 
 
 def _outline(form: EndpointForm, owner: str, record_id: str, asked: Asked) -> EndpointRecord:
@@ -104,6 +107,7 @@ def _outline(form: EndpointForm, owner: str, record_id: str, asked: Asked) -> En
         percentages={},
         sticky=form.sticky,
         core=form.config.rest,
+        delivery=changed({}, form.config.delivery),
         tags=form.tags,
         ai_gateway=form.ai_gateway,
         rate_limits=tuple(form.rate_limits),
@@ -115,9 +119,11 @@ def _outline(form: EndpointForm, owner: str, record_id: str, asked: Asked) -> En
 
 
 def _with_config(
-    record: EndpointRecord, before: EndpointRecord | None, form: ConfigForm, asked: Asked, prefix: str
+    record: EndpointRecord, before: EndpointRecord | None, form: ConfigForm, asked: Asked, outer: str, inner: str = ""
 ) -> EndpointRecord:
-    """The record with the config that follows from the form, and from what was before."""
+    """The record with the config that follows from the form, and from what was before. `outer` is where the endpoint is
+    written, and `inner` where its config is in that."""
+    prefix = f"{outer}{inner}"
     config = settled(
         form.entities if form.entities is not None else [dict(each) for each in (before.entities if before else ())],
         form.shares,
@@ -127,6 +133,8 @@ def _with_config(
         listed_as=form.listed_as,
     )
     path = f"{prefix}{form.listed_as}"
+    if problems := check(record.delivery, config.percentages, outer):
+        raise SettingsError(few(problems))
     sealed = _sealed(config, {} if before is None else before.sealed, asked, path)
     _check_served(config.entities, config.percentages, before, asked.catalog, path)
     return dataclasses.replace(

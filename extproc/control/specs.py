@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from extproc.control.deliveries import rules_of
 from extproc.control.records import EndpointRecord
 from extproc.traffic import (
     EndpointSpec,
@@ -32,6 +33,7 @@ def spec_of(record: EndpointRecord) -> EndpointSpec:
         rate_limits=_limits(record),
         usage_tracking=bool(gateway.get("usage_tracking_config", {}).get("enabled")),
         task=record.task,
+        rules=rules_of(record.delivery),
     )
 
 

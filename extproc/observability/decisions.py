@@ -54,6 +54,13 @@ class DecisionRecord(NamedTuple):
     entity_reason: str = ""
     """Why that entity: the kind of key that decided, never the key."""
 
+    rule: str = ""
+    """The endpoint's rule that decided, '' for none."""
+    experiments: tuple[tuple[str, str], ...] = ()
+    """Those that the request took part in, each with its arm."""
+    bucket: int = -1
+    """Of 10,000, by the key; -1 when none decided."""
+
     def signals(self) -> dict[str, object]:
         """As Candidates.signals."""
         return signals_of(self.load, self.waiting, self.in_flight)

@@ -49,7 +49,7 @@ class ServingMetrics:
         self._requests = instruments.counter(
             "extproc_serving_requests_total",
             "Requests to serving endpoints by the served entity that was chosen, and why: sticky (by a key), draw, only "
-            "entity, asked by model, asked directly, fallback (another one failed).",
+            "entity, rule, asked by model, asked directly, fallback (another one failed).",
             ["serving_endpoint", "served_entity", "reason"],
             most=UNBOUNDED,
         )

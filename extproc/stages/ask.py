@@ -14,7 +14,7 @@ from extproc.external import ExternalModel, ProviderReader, asked, payload_of, p
 from extproc.observability.decisions import DecisionLog, DecisionRecord
 from extproc.request import is_upgrade
 from extproc.response import Measurement
-from extproc.stages.draft import Draft, Provided
+from extproc.stages.draft import UNASSIGNED, Draft, Provided
 from extproc.stages.stage import ENOUGH, Ending, Hooks, Step
 from extproc.traffic import ExternalSpec, ServedEntity
 
@@ -118,6 +118,7 @@ class AskProvider:
         provided, entity = draft.provided, draft.entity
         if provided is None or entity is None or self._log is None:
             return
+        assigned = draft.assigned or UNASSIGNED
         host, _, port = provided.address.rpartition(":")
         self._log.add(
             DecisionRecord(
@@ -138,6 +139,9 @@ class AskProvider:
                 outcome=provided.outcome,
                 entity=f"{entity.endpoint}/{entity.name}",
                 entity_reason=draft.entity_reason,
+                rule=assigned.rule,
+                experiments=assigned.experiments,
+                bucket=assigned.bucket,
             )
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from extproc.domain import HeaderMutation, ResponseReader, Splice
 from extproc.flow import Gate
@@ -110,6 +110,22 @@ class Charge:
         """As estimated before the answer."""
 
 
+class Assigned(NamedTuple):
+    """What decided on the entity of a request to a serving endpoint, beside its split."""
+
+    rule: str = ""
+    """The rule that matched, '' for none."""
+    experiments: tuple[tuple[str, str], ...] = ()
+    """Those that the request takes part in, each with its arm."""
+    key_kind: str = ""
+    """The kind of key that decided, never the key; '' when none did."""
+    bucket: int = -1
+    """Of 10,000, by that key; -1 when none decided."""
+
+
+UNASSIGNED: Final = Assigned()
+
+
 class Draft:
     """A decision while the stages work on it; then what is known of its request until that ends.
 
@@ -120,6 +136,7 @@ class Draft:
     __slots__ = (
         "answer_is_seen",
         "append_response_headers",
+        "assigned",
         "body",
         "booking",
         "charge",
@@ -200,6 +217,8 @@ class Draft:
         """The served entity of it that was chosen."""
         self.entity_reason = ""
         """Why it was, in a few words: which kind of key decided, never the key."""
+        self.assigned: Assigned | None = None
+        """What decided on that; None where no endpoint was asked."""
         self.choice: Choice | None = None
         self.booking: Booking | None = None
         """Made when the decision goes out."""

@@ -21,7 +21,7 @@ from extproc.response import FirstPiece, Measurement
 from extproc.scheduling import Cycle, Scheduled
 from extproc.scheduling.cycle import Measured
 from extproc.scheduling.scheduler import MOST_EXPLAINED, Explanation, Scheduler
-from extproc.stages.draft import Booking, Choice, Draft
+from extproc.stages.draft import UNASSIGNED, Booking, Choice, Draft
 from extproc.stages.pools import Pools, pool_of
 from extproc.stages.stage import Ending, Hooks, Step
 
@@ -222,6 +222,7 @@ class PickEndpoint:
     def _record(self, request: InferenceRequest, draft: Draft, choice: Choice, outcome: Outcome) -> None:
         candidates, positions = choice.candidates, choice.pick.positions
         first = positions[0]
+        assigned = draft.assigned or UNASSIGNED
         request_id = request.head.headers.get(names.REQUEST_ID_HEADER, b"")
         self._log.add(
             DecisionRecord(
@@ -242,6 +243,9 @@ class PickEndpoint:
                 outcome=outcome,
                 entity="" if draft.entity is None else f"{draft.entity.endpoint}/{draft.entity.name}",
                 entity_reason=draft.entity_reason,
+                rule=assigned.rule,
+                experiments=assigned.experiments,
+                bucket=assigned.bucket,
             )
         )
 

@@ -8,13 +8,14 @@ from typing import Final
 
 from extproc import names
 from extproc.domain import InferenceRequest
-from extproc.errors import EntityNotServed
+from extproc.errors import EntityNotServed, RefusedByRule
 from extproc.observability.serving import ServingMetrics
 from extproc.request import KeyFinder, address_of
-from extproc.stages.draft import Draft
+from extproc.stages.draft import Assigned, Draft
 from extproc.stages.stage import ENOUGH, Ending, Hooks, Step
 from extproc.traffic import ServedEntity, ServingEndpoint
-from extproc.traffic.serving import BY_KEY, DIRECT, FALLBACK, HANDED_OVER, NAMED
+from extproc.traffic.match import Asking
+from extproc.traffic.serving import BY_RULE, DIRECT, FALLBACK, HANDED_OVER, NAMED
 
 _DRAW_BYTES: Final = 6
 """A float holds 48 bits exactly, and 1 is never drawn."""
@@ -45,7 +46,7 @@ class ServeEndpoint:
         attempt = request.head.attempt
         if attempt == 0:
             return self._hand_over(draft)
-        entity, reason = self._choose(request, endpoint, draft.entity)
+        entity, reason, assigned = self._choose(request, endpoint, draft)
         if attempt is not None and endpoint.spec.fallback and reason not in _ASKED:
             turn = endpoint.attempts(entity)
             draft.falls_back = attempt < len(turn)
@@ -53,8 +54,9 @@ class ServeEndpoint:
                 entity, reason = turn[min(attempt, len(turn)) - 1], FALLBACK
         draft.entity = entity
         draft.entity_reason = reason
+        draft.assigned = assigned
         if draft.reasons is not None:
-            draft.reasons.of(self, self._explained(request, endpoint, entity, reason))
+            draft.reasons.of(self, _explained(endpoint, entity, reason, assigned))
         if entity.problem:
             raise EntityNotServed(f"The served entity `{entity.name}` of endpoint `{endpoint.name}`: {entity.problem}")
         draft.pool = entity.pool
@@ -70,21 +72,38 @@ class ServeEndpoint:
             draft.reasons.of(self, {"reason": HANDED_OVER})
         return ENOUGH
 
-    def _choose(
+    def _choose(self, request: InferenceRequest, endpoint: ServingEndpoint, draft: Draft) -> tuple[ServedEntity, str, Assigned]:
+        named = self._named(request, endpoint, draft.entity)
+        rule = endpoint.rule_for(Asking(request, draft.model)) if endpoint.rules else None
+        if rule is not None and rule.refusal is not None:
+            draft.assigned = Assigned(rule.name)
+            if draft.reasons is not None:
+                draft.reasons.of(self, {"rule": rule.name})
+            message = rule.refusal.message or f"The endpoint `{endpoint.name}` does not serve this request"
+            raise RefusedByRule(f"{message} (rule `{rule.name}`)", rule.refusal.status)
+        if named is not None:  # who asks for one entity gets no other
+            return (*named, Assigned())
+        shares = endpoint.shares if rule is None else rule.shares
+        assert shares is not None
+        by_rule = "" if rule is None else f"{BY_RULE}: {rule.name}"
+        key = self._keys.find(request) if shares.only is None and endpoint.sticky else None
+        if key is None:
+            entity, reason = endpoint.choose(None, self._draw_of(request), shares)
+            return entity, by_rule or reason, Assigned("" if rule is None else rule.name)
+        entity, reason = endpoint.choose(key.value, self._draw, shares)
+        assigned = Assigned("" if rule is None else rule.name, (), key.kind, endpoint.bucket_of(key.value))
+        return entity, by_rule or f"{reason}: {key.kind}", assigned
+
+    def _named(
         self, request: InferenceRequest, endpoint: ServingEndpoint, named: ServedEntity | None
-    ) -> tuple[ServedEntity, str]:
+    ) -> tuple[ServedEntity, str] | None:
+        """The entity that the client asks for, where it does."""
         path = request.path
         if "/served-" in path:
             address = address_of(path)
             if address is not None and address.entity:
                 return endpoint.entity(address.entity), DIRECT
-        if named is not None:
-            return named, NAMED
-        key = self._keys.find(request) if endpoint.only is None and endpoint.sticky else None
-        if key is None:
-            return endpoint.choose(None, self._draw_of(request))
-        entity, reason = endpoint.choose(key.value, self._draw)
-        return entity, f"{reason}: {key.kind}"
+        return None if named is None else (named, NAMED)
 
     def _draw_of(self, request: InferenceRequest) -> Callable[[], float]:
         """What is drawn for the request: the same in each of its attempts, which must agree on the first entity."""
@@ -94,27 +113,27 @@ class ServeEndpoint:
         drawn = int.from_bytes(blake2b(number, digest_size=_DRAW_BYTES).digest(), "big") / 256**_DRAW_BYTES
         return lambda: drawn
 
-    def _explained(
-        self, request: InferenceRequest, endpoint: ServingEndpoint, entity: ServedEntity, reason: str
-    ) -> dict[str, object]:
-        told: dict[str, object] = {
-            "entity": entity.name,
-            "reason": reason,
-            "model": entity.model,
-            "split": {each.name: each.percentage for each in endpoint.entities},
-        }
-        key = self._keys.find(request) if reason.startswith(BY_KEY) else None
-        if key is not None:
-            told["bucket"] = endpoint.bucket_of(key.value)
-        return told
-
     def _committed(self, request: InferenceRequest, draft: Draft) -> None:
         entity = draft.entity
         if entity is not None:
             reason = draft.entity_reason
-            self._metrics.decided(entity.endpoint, entity.name, BY_KEY if reason.startswith(BY_KEY) else reason)
+            self._metrics.decided(entity.endpoint, entity.name, reason.partition(": ")[0])
 
     def _ended(self, draft: Draft, ending: Ending) -> None:
         entity = draft.entity
         if entity is not None:
             self._metrics.ended(entity.endpoint, entity.name, ending.status)
+
+
+def _explained(endpoint: ServingEndpoint, entity: ServedEntity, reason: str, assigned: Assigned) -> dict[str, object]:
+    told: dict[str, object] = {
+        "entity": entity.name,
+        "reason": reason,
+        "model": entity.model,
+        "split": {each.name: each.percentage for each in endpoint.entities},
+    }
+    if assigned.rule:
+        told["rule"] = assigned.rule
+    if assigned.bucket >= 0:
+        told["bucket"] = assigned.bucket
+    return told

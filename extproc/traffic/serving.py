@@ -8,7 +8,7 @@ request without a key is drawn.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import accumulate
 from typing import Final, NamedTuple
@@ -17,6 +17,7 @@ from extproc.errors import AmbiguousModel, UnknownServedEntity
 from extproc.names import INVOCATIONS
 from extproc.traffic.catalog import Catalog, UnknownEntity
 from extproc.traffic.layout import BUCKETS, Layout, in_order
+from extproc.traffic.match import Asking, Matcher, RefusalSpec, RuleSpec
 
 SERVED_MODEL_NAME: Final = "served-model-name"
 """The response header that says which entity answered."""
@@ -28,6 +29,7 @@ NAMED: Final = "asked by model"
 DIRECT: Final = "asked directly"
 FALLBACK: Final = "fallback"
 HANDED_OVER: Final = "handed over"
+BY_RULE: Final = "rule"
 
 
 class ExternalSpec(NamedTuple):
@@ -78,6 +80,7 @@ class EndpointSpec(NamedTuple):
     rate_limits: tuple[RateLimit, ...] = ()
     usage_tracking: bool = False
     task: str = ""
+    rules: tuple[RuleSpec, ...] = ()
 
 
 class ServedEntity:
@@ -111,10 +114,46 @@ class ServedEntity:
         return f"<ServedEntity {self.endpoint}/{self.name} {self.percentage} % {self.model} at {where}>"
 
 
+class Shares:
+    """Whose bucket it is. Immutable."""
+
+    __slots__ = ("_bounds", "_owners")
+
+    def __init__(self, entities: Sequence[ServedEntity], layout: Layout) -> None:
+        self._owners = tuple([entities[position] for position, _ in layout])
+        self._bounds = tuple(accumulate([size for _, size in layout]))
+
+    @property
+    def only(self) -> ServedEntity | None:
+        """Who has all buckets, None when there is a choice."""
+        return self._owners[0] if len(self._owners) == 1 else None
+
+    def owner_of(self, bucket: int) -> ServedEntity:
+        return self._owners[bisect_right(self._bounds, bucket)]
+
+
+class Rule:
+    """A rule, compiled: one of `shares` and `refusal`. Immutable."""
+
+    __slots__ = ("matcher", "name", "refusal", "shares")
+
+    def __init__(self, spec: RuleSpec, entities: Mapping[str, ServedEntity], endpoint: str) -> None:
+        """Raise ValueError when it names an entity that the endpoint has not, or splits to other than 100."""
+        self.name = spec.name
+        self.matcher = Matcher(spec.matches)
+        self.refusal: RefusalSpec | None = spec.refusal
+        self.shares: Shares | None = None
+        if spec.refusal is None:
+            split = dict(spec.split) or {spec.entity: 100}
+            if not split.keys() <= entities.keys() or sum(split.values()) != 100:
+                raise ValueError(f"endpoint {endpoint!r}: the rule {spec.name!r} has no split between its entities: {split}")
+            self.shares = Shares([entities[name] for name in split], in_order(tuple(split.values())))
+
+
 class ServingEndpoint:
     """An endpoint, compiled. Immutable: a change is another one."""
 
-    __slots__ = ("_bounds", "_by_name", "_owners", "_salted", "entities", "name", "spec", "sticky")
+    __slots__ = ("_by_name", "_salted", "entities", "name", "rules", "shares", "spec", "sticky")
 
     def __init__(self, spec: EndpointSpec, catalog: Catalog) -> None:
         """Raise ValueError when the split is none: no entity, other percentages than entities or than 100 in all, a layout with
@@ -137,14 +176,21 @@ class ServingEndpoint:
             ]
         )
         self._by_name = {entity.name: entity for entity in self.entities}
-        self._owners = tuple([self.entities[position] for position, _ in layout])
-        self._bounds = tuple(accumulate([size for _, size in layout]))
+        self.shares = Shares(self.entities, layout)
+        self.rules = tuple([Rule(rule, self._by_name, spec.name) for rule in spec.rules])
         self._salted = blake2b(key=(spec.salt or spec.name).encode()[:64], digest_size=8)
 
     @property
     def only(self) -> ServedEntity | None:
         """The entity that gets all requests, None when there is a choice."""
-        return self._owners[0] if len(self._owners) == 1 else None
+        return self.shares.only
+
+    def rule_for(self, asking: Asking) -> Rule | None:
+        """The first rule that matches the request."""
+        for rule in self.rules:
+            if rule.matcher.matches(asking):
+                return rule
+        return None
 
     def bucket_of(self, key: bytes) -> int:
         """0 to 9,999, the same for the same key on every replica."""
@@ -153,19 +199,22 @@ class ServingEndpoint:
         return int.from_bytes(hashed.digest(), "big") % BUCKETS
 
     def owner_of(self, bucket: int) -> ServedEntity:
-        """Whose bucket it is."""
-        return self._owners[bisect_right(self._bounds, bucket)]
+        """Whose bucket of the split it is."""
+        return self.shares.owner_of(bucket)
 
-    def choose(self, key: bytes | None, draw: Callable[[], float]) -> tuple[ServedEntity, str]:
+    def choose(self, key: bytes | None, draw: Callable[[], float], shares: Shares | None = None) -> tuple[ServedEntity, str]:
         """The entity that serves the request, and why: `BY_KEY`, `BY_DRAW` or `ALONE`.
 
-        `draw` gives numbers in [0, 1); it is asked when there is no key, or when the endpoint is not sticky.
+        `draw` gives numbers in [0, 1); it is asked when there is no key, or when the endpoint is not sticky. `shares` are those
+        of a rule that decides instead of the split.
         """
-        if len(self._owners) == 1:
-            return self._owners[0], ALONE
+        split = self.shares if shares is None else shares
+        only = split.only
+        if only is not None:
+            return only, ALONE
         if key is not None and self.sticky:
-            return self.owner_of(self.bucket_of(key)), BY_KEY
-        return self.owner_of(int(draw() * BUCKETS)), BY_DRAW
+            return split.owner_of(self.bucket_of(key)), BY_KEY
+        return split.owner_of(int(draw() * BUCKETS)), BY_DRAW
 
     def entity(self, name: str) -> ServedEntity:
         """The entity of that name. Raises UnknownServedEntity, which lists those there are."""

@@ -23,6 +23,8 @@ MAX_DEPTH: Final = 24
 MAX_NODES: Final = 20_000
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+"""RFC 9110, 5.6.2 token."""
 _WHOLE: Final = re.compile(r"\s*[+-]?\d{1,18}\s*")
 _LARGEST: Final = 2**53
 """The largest number that every reader of JSON reads as it is written."""
@@ -62,13 +64,24 @@ class Form(Section):
         return {**values, **meant}
 
 
+class Closed(Section):
+    """Base of what decides over requests, where a key that nobody knows would be a condition that is not kept."""
+
+
+def header_name(value: object) -> str:
+    """A header's name in lower case. Raises ValueError."""
+    if not isinstance(value, str) or _HEADER.fullmatch(value) is None:
+        raise ValueError("expected the name of a header")
+    return value.lower()
+
+
 def _name(value: object) -> str:
     if not isinstance(value, str) or _NAME.fullmatch(value) is None:
         raise ValueError("expected a name of 1 to 128 letters, digits, dashes and underscores")
     return value
 
 
-def _whole(least: int, most: int, what: str) -> BeforeValidator:
+def whole(least: int, most: int, what: str) -> BeforeValidator:
     """A whole number, or its text: `"90"` is 90, as samples in Databricks' pages have it. 90.0 is 90, 90.5 is none."""
 
     def read(value: object) -> int:
@@ -141,8 +154,8 @@ Label = Annotated[str, _text(1, 256)]
 Version = Annotated[str, _text(0, 256), BeforeValidator(_version)]
 """Text; a bare number is its text."""
 Flag = Annotated[bool, BeforeValidator(_flag)]
-Count = Annotated[int, _whole(0, _LARGEST, f"a whole number from 0 to {_LARGEST}")]
-Percentage = Annotated[int, _whole(0, 100, "a whole number from 0 to 100")]
+Count = Annotated[int, whole(0, _LARGEST, f"a whole number from 0 to {_LARGEST}")]
+Percentage = Annotated[int, whole(0, 100, "a whole number from 0 to 100")]
 Reference = Annotated[str, BeforeValidator(_reference)]
 """`{{secrets/scope/key}}`, where a secret is; never the secret."""
 PlainSecret = Annotated[str, _text(1, 16_384)]
@@ -174,7 +187,8 @@ def explained(error: ValidationError, prefix: str) -> list[str]:
         elif kind == "value_error":
             words = _with_value(str(context["error"]), item["input"], loc)
         elif kind == "extra_forbidden":
-            words = "unknown key; expected only keys that are known here, as its value may be a secret"
+            why = ", as its value may be a secret" if not _SECRETIVE.isdisjoint(loc) else ""
+            words = f"unknown key; expected only keys that are known here{why}"
         elif kind in ("too_long", "too_short"):
             most = context.get("max_length", context.get("min_length"))
             words = _with_value(f"expected at {'most' if kind == 'too_long' else 'least'} {most}", item["input"], loc)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from extproc.settings.serving.delivery import Delivery
 from extproc.settings.serving.entities import Entity, Model
 from extproc.settings.serving.fields import Count, Flag, Form, Label, Name, Percentage, Text
 
@@ -50,6 +51,10 @@ class CoreConfig(Form):
         if self.served_entities is not None and self.served_models is not None:
             raise ValueError("served_models and served_entities are both given; expected served_entities alone")
         return self
+
+
+class ConfigChange(CoreConfig, Delivery):
+    """What `PUT .../config` takes."""
 
 
 class RateLimit(Form):
@@ -180,7 +185,7 @@ class Telemetry(Form):
     telemetry_config: dict[str, Any] | None = None
 
 
-class Endpoint(Form):
+class Endpoint(Delivery):
     """The whole, as it is created and as it stands in files."""
 
     name: Name

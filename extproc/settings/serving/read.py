@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 from pydantic import ValidationError
 
 from extproc.settings.base import SettingsError, few
+from extproc.settings.serving.delivery import FIELDS, delivery_of
 from extproc.settings.serving.entities import canonical
 from extproc.settings.serving.fields import MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_NODES, Form, explained, kind_of, path_of, said
 from extproc.settings.serving.parts import (
+    ConfigChange,
     CoreConfig,
     Emails,
     Endpoint,
@@ -27,7 +29,7 @@ Part = TypeVar("Part", bound=Form)
 
 _OWN: Final = frozenset(
     {"name", "config", "tags", "ai_gateway", "rate_limits", "email_notifications", "telemetry_config", "description", "sticky"}
-)
+).union(FIELDS)
 """Fields of an endpoint that have a place of their own; all others are given back as they came."""
 _CORE: Final = frozenset({"name", "served_entities", "served_models", "traffic_config"})
 _SMALLEST: Final = -(2**63)
@@ -45,6 +47,8 @@ class ConfigForm(NamedTuple):
     """What is kept and given back: `auto_capture_config`, and what nobody here knows."""
     listed_as: str = "served_entities"
     """Which of the two lists it was."""
+    delivery: Mapping[str, Any] = {}
+    """What is given of `rules` and the like; [] of what is to go."""
 
 
 class EndpointForm(NamedTuple):
@@ -73,7 +77,12 @@ def read_create(document: object, prefix: str = "") -> EndpointForm:
     """An endpoint as it is created or declared."""
     form = _read(Endpoint, document, prefix)
     config = _config(form.config, f"{prefix}config.")
-    problems = []
+    kept = form.model_dump(mode="json", exclude_unset=True, exclude={"config"})
+    problems = [
+        f"{prefix}config.{field}: got it in the config; expected it beside the config, at the top of the endpoint"
+        for field in FIELDS
+        if field in (form.config.model_extra or {})
+    ]
     if config.entities is None:
         problems.append(f"{prefix}config.served_entities: got nothing; expected the entities that the endpoint serves")
     if form.config.name not in (None, form.name):
@@ -82,10 +91,9 @@ def read_create(document: object, prefix: str = "") -> EndpointForm:
         )
     if problems:
         raise SettingsError(problems)
-    kept = form.model_dump(mode="json", exclude_unset=True, exclude={"config"})
     return EndpointForm(
         form.name,
-        config,
+        config._replace(delivery=delivery_of(kept)),
         _tags(kept.get("tags", [])),
         kept.get("ai_gateway") or {},
         kept.get("rate_limits") or [],
@@ -128,11 +136,11 @@ def read_config(document: object, name: str, prefix: str = "") -> tuple[ConfigFo
         if document["sticky"] not in ("key", "none"):
             raise SettingsError([f"{prefix}sticky: got {kind_of(document['sticky'])}; expected 'key' or 'none'"])
         sticky = document["sticky"] == "key"
-    form = _read(CoreConfig, words, prefix)
+    form = _read(ConfigChange, words, prefix)
     config = _config(form, prefix)
     if form.name not in (None, name):
         raise SettingsError([f"{prefix}name: got {form.name!r}; expected the endpoint's name, {name!r}, or nothing"])
-    if config.entities is None and config.shares is None and sticky is None and not config.rest:
+    if config.entities is None and config.shares is None and sticky is None and not config.rest and not config.delivery:
         raise SettingsError(
             [said(prefix.removesuffix("."), "got nothing to change; expected served_entities, traffic_config or both")]
         )
@@ -197,8 +205,10 @@ def _config(form: CoreConfig, prefix: str) -> ConfigForm:
             for index, route in enumerate(form.traffic_config.routes)
         ]
     rest = form.model_dump(mode="json", exclude_unset=True, exclude=set(_CORE))
-    kept = {key: value for key, value in rest.items() if value is not None}
-    return ConfigForm(entities, shares, kept, "served_models" if form.served_models is not None else "served_entities")
+    delivery = delivery_of(rest)
+    kept = {key: value for key, value in rest.items() if value is not None and key not in FIELDS}
+    listed_as = "served_models" if form.served_models is not None else "served_entities"
+    return ConfigForm(entities, shares, kept, listed_as, delivery)
 
 
 def _tags(tags: list[dict[str, Any]]) -> dict[str, str | None]:

@@ -1,0 +1,41 @@
+"""What an endpoint has besides entities and split to decide by: fields of our own, at the top of its document.
+
+Each has a file of its own here. `PUT …/config` changes them with the config, as one revision: what is given replaces, `[]`
+removes, what is not given stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Final
+
+from pydantic import Field
+
+from extproc.settings.serving.fields import Form
+from extproc.settings.serving.rules import Rule, check_rules
+
+MOST_RULES: Final = 100
+
+
+class Delivery(Form):
+    """The fields; a mixin of what is created and of what changes a config."""
+
+    rules: Annotated[list[Rule], Field(max_length=MOST_RULES)] | None = None
+
+
+FIELDS: Final = tuple(Delivery.__annotations__)
+
+
+def delivery_of(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given of the fields in the dump of a form; an empty list says that there are to be none."""
+    return {field: kept[field] for field in FIELDS if kept.get(field) is not None}
+
+
+def changed(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields after a change."""
+    return {field: value for field, value in {**before, **given}.items() if value}
+
+
+def check(delivery: Mapping[str, Any], entities: Collection[str], prefix: str) -> list[str]:
+    """What is wrong with the fields as a whole: names that are used twice, entities that the endpoint has not."""
+    return check_rules(delivery.get("rules", ()), entities, prefix)
