@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 from hpack import Encoder
 
@@ -27,10 +27,12 @@ from tests.fakes.decider import FakeDecider
 from tests.fuzz import wire as w
 from tests.fuzz.source import Source
 
+Outcome: TypeAlias = Decision | Reply | ExtProcError
+
 STREAM_LIMITS: Final = StreamLimits(max_body_bytes=150_000, large_body_bytes=20_000)
 MAX_MESSAGE_BYTES: Final = 90_000
 ENCODER: Final = AnswerEncoder()
-OUTCOMES: Final[tuple[Decision | Reply | ExtProcError, ...]] = (
+OUTCOMES: Final[tuple[Outcome, ...]] = (
     *[Decision((("X-Gateway-Model-Name", "m"),), (), (), "ticket", "10.0.0.1:8000")] * 5,
     Reply(200, b"ours"),
     NoEndpoints("none"),
@@ -71,7 +73,7 @@ class Server:
     def __init__(
         self,
         limits: H2Limits,
-        outcome: Decision | Reply | ExtProcError = OUTCOMES[0],
+        outcome: Outcome = OUTCOMES[0],
         *,
         held: Held | None = None,
         turns: bool = False,

@@ -11,39 +11,16 @@ from typing import Final
 
 from hpack import Encoder
 
-from extproc.errors import ProtocolError
-from extproc.transport.codec import joined
 from extproc.transport.held import Held
-from extproc.transport.session import Session
-from tests.fakes.decider import FakeDecider
 from tests.fuzz import wire as w
 from tests.fuzz.exchange import exchange
-from tests.fuzz.h2peer import ENCODER, LIMITS, OUTCOMES, STREAM_LIMITS, Server, begin, settled, streams_of, wild
+from tests.fuzz.h2call import PoliteCall
+from tests.fuzz.h2peer import LIMITS, OUTCOMES, Server, begin, settled, streams_of, wild
 from tests.fuzz.source import Source
 from tests.fuzz.target import Target
 
 _MARKS: Final[set[str]] = set()
 _DIGITS: Final = re.compile(r"[0-9]+")
-
-
-class _Stream:
-    """One call of a peer that keeps the rules."""
-
-    def __init__(self, stream_id: int, messages: list[bytes], server: Server) -> None:
-        self.id = stream_id
-        self.left = b"".join(w.grpc(message) for message in messages)
-        self.ended = False
-        self.reset = False
-        self.credit = 0
-        """Bytes that were sent beyond what windows were opened by."""
-        self.expected: list[bytes] = []
-        self.status = "0"
-        session = Session(FakeDecider(server.outcome), ENCODER, STREAM_LIMITS)
-        try:
-            for message in messages:
-                self.expected += map(joined, session.receive(message))
-        except ProtocolError:
-            self.status = "3"
 
 
 class _Polite:
@@ -57,7 +34,7 @@ class _Polite:
         held = Held(source.pick((1_000_000, 600_000, 300_000, 60_000))) if tight else Held()
         self.server = Server(limits, outcome, held=held, turns=tight)
         self.reader = w.Reader(exact=True)
-        self.streams: dict[int, _Stream] = {}
+        self.streams: dict[int, PoliteCall] = {}
         self.next_id = 1
         self.sent = 0
         self.pings = 0
@@ -112,20 +89,11 @@ class _Polite:
 
     def open(self) -> None:
         source = self.source
-        stream = self.streams[self.next_id] = _Stream(self.next_id, exchange(Source(source.piece(60))), self.server)
+        stream = self.streams[self.next_id] = PoliteCall(self.next_id, exchange(Source(source.piece(60))), self.server.outcome)
         self.next_id += 2
         self.reader.opens(stream.id)
         block = w.stateless(w.request()) if source.chance(4) else bytes(self.encoder.encode(w.request()))
         self.send(w.frame(w.HEADERS, w.END_HEADERS, stream.id, block))
-
-    @staticmethod
-    def gave_up(seen: w.Seen, stream: _Stream) -> bool:
-        """Whether too much was held, and this stream was answered so, or reset with answers that were not taken."""
-        messages = seen.messages()
-        if seen.reset == 8:
-            return messages == stream.expected[: len(messages)]
-        refused = messages and b"overloaded" in messages[-1]
-        return bool(refused) or (seen.trailers or {}).get("grpc-status") == "8"
 
     def widen(self, stream_id: int, increment: int) -> None:
         if stream_id:
@@ -137,12 +105,12 @@ class _Polite:
         self.reader.grant(stream_id, increment)
         self.send(w.window_update(stream_id, increment))
 
-    def room(self, stream: _Stream) -> int:
+    def room(self, stream: PoliteCall) -> int:
         """What we may send on it."""
         granted = self.reader.granted
         return min(granted[0] - self.sent, self.reader.their_first_window + granted.get(stream.id, 0) - stream.credit, 16_384)
 
-    def write(self, stream: _Stream, most: int | None = None) -> bool:
+    def write(self, stream: PoliteCall, most: int | None = None) -> bool:
         """Send some of what is left; whether anything was."""
         seen = self.reader.streams[stream.id]
         if stream.reset or stream.ended or seen.ended or seen.reset is not None:
@@ -190,7 +158,7 @@ class _Polite:
                 continue
             over = seen.ended or seen.reset is not None  # whoever is given up may be reset before a byte of an answer
             assert over, f"stream {stream.id} stalls with {len(stream.left)} bytes to send"
-            if given_up and self.gave_up(seen, stream):
+            if given_up and stream.gave_up(seen):
                 given_up -= 1
                 _MARKS.add("polite given up")
                 continue
