@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from hpack import Encoder
@@ -245,6 +246,7 @@ def wild(source: Source, messages: list[bytes]) -> bytes:
     """Frames in any order, most of them well formed; `messages` is what DATA carries."""
     out = [w.PREFACE, w.settings(*((source.pick((1, 2, 3, 4, 4, 5, 6)), _setting(source)) for _ in range(source.below(3))))]
     bodies: dict[int, bytes] = {}
+    whole = b"".join(map(w.grpc, messages))
     next_id = 1
     while source.left and len(out) < 80:
         kind = source.below(20)
@@ -252,7 +254,7 @@ def wild(source: Source, messages: list[bytes]) -> bytes:
             stream_id = next_id if not source.chance(20) else source.below(256)
             next_id = max(next_id, stream_id) + 2
             out += _headers(source, stream_id)
-            bodies[stream_id] = b"".join(w.grpc(message) for message in messages)
+            bodies[stream_id] = whole
         elif kind < 12:
             stream_id = 1 + 2 * source.below(next_id // 2 + 1) if not source.chance(30) else source.below(256)
             body = bodies.get(stream_id, b"abc")
@@ -274,13 +276,19 @@ def wild(source: Source, messages: list[bytes]) -> bytes:
     return made
 
 
+@lru_cache(maxsize=64)
+def _compressed(fields: tuple[tuple[str, str], ...]) -> bytes:
+    """A block as a new encoder makes it."""
+    return bytes(Encoder().encode(fields))
+
+
 def _setting(source: Source) -> int:
     return source.pick((0, 1, 100, 4096, 65_535, 2**20, 16_384, 2**24 - 1, 2**31 - 1, 2**31, 2**32 - 1))
 
 
 def _headers(source: Source, stream_id: int) -> list[bytes]:
     fields = source.pick(_REQUESTS) if not source.chance(12) else source.pick(_TRAILERS)
-    block = w.stateless(fields) if not source.chance(6) else bytes(Encoder().encode(fields))
+    block = w.stateless(fields) if not source.chance(6) else _compressed(fields)
     if source.chance(8):
         block = b"\x20" + block
     flags = w.END_STREAM if source.chance(12) else 0

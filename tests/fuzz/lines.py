@@ -19,9 +19,15 @@ class Tracer:
 
     def __init__(self, target: Target) -> None:
         self._run = target.run
-        self._files = {import_module(name).__file__ or "" for name in target.modules}
+        files = {import_module(name).__file__ or "" for name in target.modules}
+        self._files = {file for file in files if file.endswith(".py")}
         self.reached: set[Line] = set()
         """By all executions."""
+
+    @property
+    def sees(self) -> bool:
+        """There are lines to look at: not all is compiled."""
+        return bool(self._files)
 
     def __call__(self, data: bytes) -> int:
         """One execution; how many lines it took."""

@@ -1,7 +1,8 @@
 """A fuzzer in plain Python. Inputs that leave new marks or reach new lines are kept and changed further.
 
-Lines are looked at in one execution of many, as that is slow; it also bounds what an execution may cost, in lines. Of the
-compiled package there are none to see: there the marks lead.
+Lines are looked at in one execution of many, as that is slow; it also bounds what an execution may cost, in lines. That goes
+for the inputs to begin with too, of which campaigns gather thousands. Of the compiled package there are none to see: there the
+marks lead.
 """
 
 from __future__ import annotations
@@ -36,13 +37,15 @@ def fuzz(target: Target, box: Box, begin: Sequence[bytes], *, executions: int, s
     """Run until either bound; the inputs that were kept. What a target raises goes through."""
     chance = Random(seed)
     trace = Tracer(target)
-    run, traced = box.watched(target.run), trace.__call__
+    run, traced, sees = box.watched(target.run), trace, trace.sees
     pool: list[bytes] = []
     marks = target.marks
     until = time.monotonic() + seconds
-    for data in begin:
+    for number, data in enumerate(begin):
+        before = len(marks)
         run(data)
-        check_steps(target, data, traced(data))
+        if sees and (len(marks) > before or number % _TRACED == 0):
+            check_steps(target, data, traced(data))
         pool.append(data)
     found: list[bytes] = []
     for number in range(len(begin), executions):
@@ -52,7 +55,7 @@ def fuzz(target: Target, box: Box, begin: Sequence[bytes], *, executions: int, s
         before = len(marks)
         run(data)
         new = len(marks) > before
-        if new or number % _TRACED == 0:
+        if sees and (new or number % _TRACED == 0):
             lines = len(trace.reached)
             check_steps(target, data, traced(data))
             new = new or len(trace.reached) > lines

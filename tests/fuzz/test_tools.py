@@ -66,6 +66,24 @@ class TestMutational:
         with pytest.raises(AssertionError, match="13 lines for 2 bytes"):
             check_steps(target, b"12", 13)
 
+    def test_begins_with_a_look_at_few_inputs(self, box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+        looked: list[bytes] = []
+
+        def look(_: lines.Tracer, data: bytes) -> int:
+            looked.append(data)
+            return 0
+
+        monkeypatch.setattr(lines.Tracer, "sees", True)
+        monkeypatch.setattr(lines.Tracer, "__call__", look)
+        begin = [b"F", *(b"x%d" % number for number in range(99))]
+        fuzz(_target(), box, begin, executions=100, seconds=30, seed=1)
+        assert looked == [b"F", b"x63"]
+
+    def test_does_not_look_where_nothing_is_seen(self, box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(lines.Tracer, "sees", False)
+        monkeypatch.delattr(lines.Tracer, "__call__")
+        assert fuzz(_target(), box, [b"", b"F"], executions=300, seconds=30, seed=1)
+
     def test_inputs_stay_small(self) -> None:
         chance = Random(1)
         data = b"abc"
@@ -109,6 +127,7 @@ class TestLines:
         )
         trace = lines.Tracer(target)
         few, many = trace(b""), trace(b"event: e\ndata: x\n\n" * 9)
+        assert trace.sees
         assert 0 < few < many
         assert trace.reached < lines.lines_of("extproc.response.sse")
         marks, rows, told = lines.report(target._replace(marks={"a"}, wanted=frozenset({"a", "b"})), [b""])
