@@ -21,7 +21,7 @@ Everything between a message's bytes and the answer's bytes is one synchronous c
     external
     testing
     flow | plugin
-    protocol | request | response | traffic | scheduling | pool | measures
+    protocol | request | response | traffic | scheduling | pool | measures | rollouts
     prefix
     settings
     files
