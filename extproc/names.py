@@ -43,6 +43,9 @@ FALLS_BACK_KEY: Final = "x-extproc-falls-back"
 # On an answer: this attempt failed, and another entity is left. Envoy makes the next attempt, or removes the header.
 NEXT_ENTITY_HEADER: Final = "x-extproc-next-entity"
 
+# On a request, of a client: how good earlier answers were (`request/feedback.py`). Taken off before it goes on.
+FEEDBACK_HEADER: Final = "x-extproc-feedback"
+
 # Of the inference extension's conformance tests: who may be picked, and what is to say who answered (its pkg/lwepp).
 TEST_SELECTION_HEADER: Final = "test-epp-endpoint-selection"
 TEST_SERVED_HEADER: Final = "x-conformance-test-served-endpoint"

@@ -16,8 +16,10 @@ from typing import Final, TypeAlias
 from extproc.app.telemetry import Telemetry
 from extproc.flow import Gate
 from extproc.live import Live
+from extproc.measures import Measures
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.flow import FlowMetrics
+from extproc.observability.measures import FeedbackMetrics, MeasureMetrics
 from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics
 from extproc.observability.responses import ResponseMetrics
 from extproc.observability.serving import LimitMetrics, ServingMetrics
@@ -31,7 +33,9 @@ from extproc.stages import (
     CheckAccess,
     FindEndpoint,
     FindStored,
+    HearFeedback,
     LimitRate,
+    MeasureEntities,
     ModelHeaders,
     PickEndpoint,
     PoolOfEndpoints,
@@ -67,6 +71,8 @@ class Parts:
     """How long their answers may take to begin; 0: as long as they like."""
     key_headers: Sequence[str] = ("x-user-id",)
     """Which headers a serving endpoint's split goes by, in this order."""
+    measures: Measures | None = None
+    """Of served entities; None: nobody wants any."""
     pools: Mapping[str, PoolOfEndpoints] = field(default_factory=dict)
     gates: Mapping[str, Gate] = field(default_factory=dict)
     """Of the pools with flow control."""
@@ -92,6 +98,17 @@ class Parts:
         """The one set of metrics of serving endpoints."""
         instruments = self.telemetry.instruments
         return instruments.once("serving", lambda: (ServingMetrics(instruments), LimitMetrics(instruments)))
+
+    @property
+    def feedback_metrics(self) -> FeedbackMetrics:
+        """The one set of metrics of what is said of answers."""
+        instruments = self.telemetry.instruments
+        return instruments.once("feedback", lambda: FeedbackMetrics(instruments))
+
+    def measure_metrics(self, measures: Measures) -> MeasureMetrics:
+        """The one set of series of measures."""
+        instruments = self.telemetry.instruments
+        return instruments.once("measures", lambda: MeasureMetrics(instruments, measures))
 
 
 MakeStage: TypeAlias = Callable[[Parts], Stage | None]
@@ -126,6 +143,16 @@ def limit_rate(parts: Parts) -> Stage:
 def serve_endpoint(parts: Parts) -> Stage:
     """Served entities."""
     return ServeEndpoint(parts.serving_metrics[0], random.random, KeyFinder(parts.key_headers))
+
+
+def hear_feedback(parts: Parts) -> Stage | None:
+    """What clients say of answers."""
+    return None if parts.measures is None else HearFeedback(parts.measures, parts.feedback_metrics)
+
+
+def measure_entities(parts: Parts) -> Stage | None:
+    """How served entities are doing."""
+    return None if parts.measures is None else MeasureEntities(parts.measures)
 
 
 def find_stored(parts: Parts) -> Stage:
@@ -180,11 +207,11 @@ def ask_provider(parts: Parts) -> Stage:
 
 
 _PICKING: Final = (rewrite_model, admit_by_priority, wait_for_room, pick_endpoint)
-_SERVING: Final = (find_endpoint, check_access, limit_rate, serve_endpoint, ask_provider)
+_SERVING: Final = (find_endpoint, check_access, limit_rate, hear_feedback, serve_endpoint, ask_provider)
 STAGES: Final[Mapping[str, Sequence[MakeStage]]] = {
     "bbr": (model_headers,),
     "epp": (find_stored, *_PICKING),
-    "gateway": (model_headers, find_stored, *_SERVING, route_to_pool, *_PICKING),
+    "gateway": (model_headers, find_stored, *_SERVING, route_to_pool, *_PICKING, measure_entities),
 }
 """By command. Rewrites and objectives belong to a pool, so they come behind the route to it; the route and the headers go by
 the model that the client named."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Sequence
 
 from extproc.app.access import ReviewedTokens
 from extproc.app.api import ApiPort, api_parts, can_serve
+from extproc.app.deployment import Parts
 from extproc.app.endpoints import (
+    Counting,
     ExternalProviders,
     ServingEndpoints,
     WatchedEndpoints,
@@ -19,6 +23,7 @@ from extproc.app.plan import Plan
 from extproc.control.desk import Desk
 from extproc.control.store import RevisionStore
 from extproc.live import Live, LiveWriter
+from extproc.measures import Measures
 from extproc.observability.control import ControlMetrics
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import EndpointSettings
@@ -65,6 +70,8 @@ def plan_endpoints(
     )
     parts.providers = providers
     parts.external_patience_s = settings.external_timeout
+    if settings.measures != "off":
+        parts.measures = Measures(time.monotonic, window_s=settings.measures_window, remembered=settings.feedback_requests)
     try:
         desk = Desk(
             store,
@@ -77,7 +84,7 @@ def plan_endpoints(
             most_entities=settings.max_served_entities,
         )
         plan.components.append(providers)
-        plan.components.append(ServingEndpoints(desk, table.live, parts.adapters, parts.serving_metrics))
+        plan.components.append(ServingEndpoints(desk, table.live, parts.adapters, _counting(parts)))
         _plan_api(plan, settings, desk, table.live, reuse_port=reuse_port)
         plan.components += endpoint_feeders(desk, *files, plan.files)
         if settings.endpoint_configmaps and plan.cluster is not None:
@@ -85,6 +92,14 @@ def plan_endpoints(
     except SettingsError as error:
         plan.problems += error.problems
         plan.check()
+
+
+def _counting(parts: Parts) -> Sequence[Counting]:
+    """Who counts by served entity."""
+    counting: list[Counting] = [*parts.serving_metrics]
+    if parts.measures is not None:
+        counting.append(parts.measure_metrics(parts.measures))
+    return counting
 
 
 def _plan_api(plan: Plan, settings: EndpointSettings, desk: Desk, table: Live[TrafficTable], *, reuse_port: bool) -> None:

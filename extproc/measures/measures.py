@@ -90,7 +90,7 @@ class Measures:
         total = cell.total()
         return total if marked is None or marked[0] is not cell else total.minus(marked[1])
 
-    def keys(self, endpoint: str | None = None) -> Iterator[Key]:
+    def known(self, endpoint: str | None = None) -> Iterator[Key]:
         """Of which something was counted, in their order."""
         return iter(sorted([key for key in self._cells if endpoint is None or key[0] == endpoint]))
 

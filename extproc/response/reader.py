@@ -7,6 +7,7 @@ from typing import Final
 
 from extproc.domain import NO_MUTATION, BodyPath, HeaderMutation
 from extproc.media import DIGEST_HEADERS, NDJSON, is_json, media_type
+from extproc.response.finish import FinishReason
 from extproc.response.first import FirstPiece
 from extproc.response.ids import ResponseId
 from extproc.response.restore import ModelRestorer
@@ -20,7 +21,7 @@ _SEEN: Final = (BodyPath.FREE, BodyPath.PIECEWISE)
 class Measurement:
     """What one answer says of itself: times, size, usage. Only answers with a status of 2xx are measured."""
 
-    __slots__ = ("_clock", "_on_gap", "_only_readable", "_usage", "size_bytes", "streaming", "times", "unread")
+    __slots__ = ("_clock", "_finish", "_on_gap", "_only_readable", "_usage", "size_bytes", "streaming", "times", "unread")
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class Measurement:
         self._clock = clock
         self._on_gap = on_gap
         self._usage: StreamUsage | DocumentUsage | None = None
+        self._finish: FinishReason | None = None
         self.times = Times(started_s)
         self.streaming = False
         self.size_bytes = 0
@@ -46,6 +48,15 @@ class Measurement:
     def usage(self) -> Usage:
         """What the answer said so far of its tokens."""
         return NO_USAGE if self._usage is None else self._usage.usage
+
+    def read_finish_reason(self) -> None:
+        """Somebody wants to know it; said before the answer comes."""
+        self._finish = FinishReason()
+
+    @property
+    def finish_reason(self) -> str:
+        """Why the answer ended, as it says; '' when it does not, or nobody asked."""
+        return "" if self._finish is None else self._finish.found()
 
     def headers(self, status: int, headers: Mapping[str, bytes], path: BodyPath) -> bool:
         """Whether `piece` is to be told of the body."""
@@ -75,6 +86,8 @@ class Measurement:
             self._on_gap(gap_s)
         if self._usage is not None:
             self._usage.feed(piece)
+            if self._finish is not None:
+                self._finish.feed(piece)
 
     def end(self) -> None:
         """The body is over."""

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from extproc.settings.api import ApiSettings
 from extproc.settings.base import Duration, Port, Settings, setting
-from extproc.settings.endpoints import DataPlaneSettings, ExternalSettings, ServingEndpointsSettings
+from extproc.settings.endpoints import DataPlaneSettings, ExternalSettings, MeasureSettings, ServingEndpointsSettings
 from extproc.settings.picker import check_gates
 from extproc.settings.router import HeaderRules, parse_plugins
 from extproc.settings.selection import check_ports, parse_selector
@@ -276,7 +276,7 @@ class EppSettings(ElectionSettings, PickerConfigSettings, PickerSettings):
     """
 
 
-class EndpointSettings(ServingEndpointsSettings, ExternalSettings, ApiSettings, DataPlaneSettings):
+class EndpointSettings(ServingEndpointsSettings, MeasureSettings, ExternalSettings, ApiSettings, DataPlaneSettings):
     """All of serving endpoints."""
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from extproc.settings.base import Duration, Settings, setting
 from extproc.settings.serving import MOST_ENTITIES
@@ -89,6 +89,25 @@ class ExternalSettings(Settings):
             if not _ALLOWED.fullmatch(host):
                 raise ValueError(f"{host[:80]!r} is no host; expected host or host:port")
         return tuple([host.lower() for host in value])
+
+
+class MeasureSettings(Settings):
+    """What is measured of served entities."""
+
+    measures: Literal["auto", "off"] = setting(
+        "auto",
+        "Measure each served entity: requests, errors, times, tokens, finish reasons, cost, feedback (docs/measures.md). auto: "
+        "what can be seen; first token, tokens and finish reasons where Envoy sends answers' bodies here, as "
+        "envoy/serving-endpoints.yaml has it.",
+    )
+    measures_window: Annotated[Duration, Field(ge=60, le=86400)] = setting(
+        3600.0, "How far back a window of measures may reach: 1m to 24h; kept in 120 slots.", default_text="1h"
+    )
+    feedback_requests: Annotated[int, Field(ge=0, le=1_000_000)] = setting(
+        10_000,
+        "Requests of which it is known whose they were, so that somebody may still say how good the answer was: the last ones, "
+        "at least half as many. 0: nobody may. Some 150 bytes each.",
+    )
 
 
 class DataPlaneSettings(Settings):

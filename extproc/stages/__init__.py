@@ -2,10 +2,10 @@
 
     bbr       ModelHeaders
     epp       FindStored, RewriteModel, AdmitByPriority, WaitForRoom, PickEndpoint
-    gateway   ModelHeaders, FindStored, FindEndpoint, CheckAccess, LimitRate, ServeEndpoint, AskProvider, RouteToPool,
-              RewriteModel, AdmitByPriority, WaitForRoom, PickEndpoint
+    gateway   ModelHeaders, FindStored, FindEndpoint, CheckAccess, LimitRate, HearFeedback, ServeEndpoint, AskProvider,
+              RouteToPool, RewriteModel, AdmitByPriority, WaitForRoom, PickEndpoint, MeasureEntities
 
-WaitForRoom is there where a pool has flow control.
+WaitForRoom is there where a pool has flow control, HearFeedback and MeasureEntities unless --measures=off.
 
 Rewrites and objectives belong to a pool, so they come behind the route to it; the route and the headers go by the model that
 the client named.
@@ -18,9 +18,11 @@ from extproc.stages.access import Bearer, CheckAccess, Reviewers
 from extproc.stages.admit import AdmitByPriority
 from extproc.stages.ask import AskProvider, Providers
 from extproc.stages.draft import Booking, Choice, Draft, Reasons
+from extproc.stages.feedback import HearFeedback
 from extproc.stages.find import FindEndpoint
 from extproc.stages.headers import ModelHeaders
 from extproc.stages.limit import LimitRate
+from extproc.stages.measure import MeasureEntities
 from extproc.stages.pick import PickEndpoint
 from extproc.stages.pools import PoolOfEndpoints
 from extproc.stages.queue import WaitForRoom
@@ -44,8 +46,10 @@ __all__ = [
     "Enough",
     "FindEndpoint",
     "FindStored",
+    "HearFeedback",
     "Hooks",
     "LimitRate",
+    "MeasureEntities",
     "ModelHeaders",
     "Pending",
     "PickEndpoint",

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from extproc.domain import HeaderMutation, ResponseReader, Splice
 from extproc.flow import Gate
+from extproc.measures import Cell, Sample
 from extproc.observability.decisions import Outcome
 from extproc.observability.metrics import ModelMetrics
 from extproc.pool import PoolStore, Ticket
@@ -139,6 +140,7 @@ class Draft:
         "assigned",
         "body",
         "booking",
+        "cells",
         "charge",
         "choice",
         "committed",
@@ -168,6 +170,7 @@ class Draft:
         "response_id",
         "restore_model",
         "rewrite",
+        "sample",
         "served_header",
         "set_headers",
         "set_response_headers",
@@ -250,6 +253,10 @@ class Draft:
         """Of which who asks is one."""
         self.subject = ""
         """Who asks, by a token that was checked; '' when none was."""
+        self.sample: Sample | None = None
+        """What is measured of it for its served entity."""
+        self.cells: tuple[Cell, ...] = ()
+        """Where that goes when it ends."""
         self.charge: Charge | None = None
         """What the request costs, where somebody counts."""
         self.limited: tuple[str, str] | None = None

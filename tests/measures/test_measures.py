@@ -115,7 +115,7 @@ def test_keys_by_endpoint() -> None:
     measures = Measures(Clock())
     for key in (("chat", "b", ""), ("chat", "a", "tone/warm"), ("churn", "x", ""), ("chat", "a", "")):
         measures.cell(*key)
-    assert list(measures.keys("chat")) == [("chat", "a", ""), ("chat", "a", "tone/warm"), ("chat", "b", "")]
+    assert list(measures.known("chat")) == [("chat", "a", ""), ("chat", "a", "tone/warm"), ("chat", "b", "")]
     assert measures.of("chat", "b") is not None
     assert measures.of("chat", "c") is None
     assert measures.find("chat", "c") is None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Collection, Sequence
+from typing import Final, Protocol
 
 from extproc.app.component import Component
 from extproc.control.desk import Desk
@@ -11,7 +12,6 @@ from extproc.control.errors import Unavailable
 from extproc.control.store import SchemaTooNew
 from extproc.live import Live
 from extproc.observability.logs import logger
-from extproc.observability.serving import LimitMetrics, ServingMetrics
 from extproc.settings.base import SettingsError
 from extproc.traffic import AdapterMap, TrafficTable
 
@@ -19,6 +19,14 @@ _log = logger(__name__)
 
 _LOOK_S: Final = 1.0
 """How often it is looked whether adapters have changed, which entities may name, and endpoints, of which is counted."""
+
+
+class Counting(Protocol):
+    """Counts by served entity."""
+
+    def keep(self, entities: Collection[tuple[str, str]]) -> None:
+        """Forget all but these (endpoint, entity)."""
+        ...
 
 
 class ServingEndpoints(Component):
@@ -33,7 +41,7 @@ class ServingEndpoints(Component):
         desk: Desk,
         table: Live[TrafficTable],
         adapters: Live[AdapterMap],
-        counted: tuple[ServingMetrics, LimitMetrics],
+        counted: Sequence[Counting],
         *,
         look_s: float = _LOOK_S,
     ) -> None:
