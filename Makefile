@@ -1,6 +1,6 @@
 # What a user or CI runs; each target is a script, so that a laptop's run is CI's run.
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-compiled compile check evaluation bench bench-compare fuzz soak test-vllm test-k8s protos lock clean
+.PHONY: help install demo up test test-compiled compile check evaluation bench bench-compare fuzz soak rollouts-truth test-vllm test-k8s protos lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ bench-compare: install  ## CPU per stream against an older revision: make bench-
 
 soak: install  ## Ten minutes of everything mixed at half load through a real Envoy: memory flat, nothing failed
 	@scripts/soak
+
+rollouts-truth: install  ## The table of docs/rollouts.md: 1,000 simulated rollouts a row; half an hour of one core
+	@scripts/rollouts-truth
 
 test-vllm: install  ## Two real vLLM servers and a twin on CPU, behind Envoy and both stages; downloads 6 GB once
 	@scripts/test-vllm

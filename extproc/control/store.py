@@ -80,6 +80,27 @@ class State(NamedTuple):
     """By the endpoint's name; deleted ones are not in it."""
 
 
+class Kept(NamedTuple):
+    """What goes on beside the desired state, such as a rollout: a document that changes often and has no history."""
+
+    version: int
+    """From 1; rises by one each time."""
+    document: bytes
+
+
+class KeepingStore(Protocol):
+    """Documents by name, each with a version of its own that decides between replicas. May raise StoreUnavailable."""
+
+    async def kept(self) -> Mapping[str, Kept]:
+        """All of them, as they were at one moment."""
+
+    async def keep(self, name: str, expected: int, document: bytes | None) -> int:
+        """Write one and give its new version; None forgets it, and gives 0. It is on disk when this returns.
+
+        Raises Superseded when its version is not `expected`, 0: there is none. Then nothing is written.
+        """
+
+
 class RevisionStore(Protocol):
     """One state and its history, shared by all replicas. Every method but `open` may raise StoreUnavailable.
 
@@ -119,3 +140,7 @@ class RevisionStore(Protocol):
 
     async def close(self) -> None:
         """Let go of connections; an open commit is waited for. May be called twice."""
+
+
+class Store(RevisionStore, KeepingStore, Protocol):
+    """Both, in one place."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice, takewhile
 
-from extproc.control.store import Change, Forgotten, Revision, State, Superseded
+from extproc.control.store import Change, Forgotten, Kept, Revision, State, Superseded
 from extproc.storage.keep import Keep, check
 
 
@@ -22,6 +22,7 @@ class MemoryStore:
         self._history: dict[str, deque[Revision]] = {}
         self._deleted: dict[str, None] = {}
         """Names with a history and no document, in the order in which they were deleted."""
+        self._kept: dict[str, Kept] = {}
         self._watchers: set[asyncio.Event] = set()
 
     def __repr__(self) -> str:
@@ -73,6 +74,19 @@ class MemoryStore:
     async def history(self, endpoint: str, before: int | None = None, limit: int = 50) -> Sequence[Revision]:
         newest_first = reversed(self._history.get(endpoint, ()))
         return list(islice((each for each in newest_first if before is None or each.number < before), max(0, limit)))
+
+    async def kept(self) -> Mapping[str, Kept]:
+        return dict(self._kept)
+
+    async def keep(self, name: str, expected: int, document: bytes | None) -> int:
+        there = self._kept.get(name)
+        if expected != (0 if there is None else there.version):
+            raise Superseded(0 if there is None else there.version)
+        if document is None:
+            self._kept.pop(name, None)
+            return 0
+        self._kept[name] = Kept(expected + 1, document)
+        return expected + 1
 
     async def watch(self, changed: Callable[[int], None]) -> None:
         committed = asyncio.Event()

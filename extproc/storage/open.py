@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from extproc.control.store import RevisionStore
+from extproc.control.store import Store
 from extproc.settings.base import SettingsError
 from extproc.storage.keep import Keep
 from extproc.storage.memory import MemoryStore
@@ -18,8 +18,8 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}):")
 _PORTS: Final = re.compile(r"[0-9]*(,[0-9]*)*")
 
 
-def open_store(url: str, keep: Keep = Keep()) -> RevisionStore:
-    """The store of this address; `RevisionStore.open` connects it. A SQLite file is made when it is not there.
+def open_store(url: str, keep: Keep = Keep()) -> Store:
+    """The store of this address; `Store.open` connects it. A SQLite file is made when it is not there.
 
     Raises SettingsError, which never has more of the address in it than is no secret.
     """
@@ -51,7 +51,7 @@ def _needs(scheme: str, module: str, extras: str) -> None:
         raise _problem(f"{scheme} is asked for, and {missing}: pip install 'extproc[{extras}]'") from None
 
 
-def _sqlite(url: str, keep: Keep) -> RevisionStore:
+def _sqlite(url: str, keep: Keep) -> Store:
     slashes, _, path = url.partition(":")[2].partition("///")
     if slashes or not path or path == ":memory:" or "?" in path:
         raise _problem(
@@ -73,7 +73,7 @@ def _sqlite(url: str, keep: Keep) -> RevisionStore:
     return SqlStore(Sqlite(file), keep=keep)
 
 
-def _postgres(url: str, keep: Keep) -> RevisionStore:
+def _postgres(url: str, keep: Keep) -> Store:
     _needs("postgresql", "extproc.storage.sql", "serving,postgres")
     _needs("postgresql", "psycopg", "serving,postgres")
     import psycopg

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from extproc.control.store import Change, Revision, State, StoreUnavailable
+from extproc.control.store import Change, Kept, Revision, State, StoreUnavailable
 from extproc.storage import statements
 from extproc.storage.dialect import Dialect, Limits
 from extproc.storage.gate import Gate
@@ -72,6 +72,12 @@ class SqlStore:
 
     async def history(self, endpoint: str, before: int | None = None, limit: int = 50) -> Sequence[Revision]:
         return await self._read(lambda connection: statements.history(connection, endpoint, before, limit))
+
+    async def kept(self) -> Mapping[str, Kept]:
+        return await self._read(statements.kept)
+
+    async def keep(self, name: str, expected: int, document: bytes | None) -> int:
+        return await self._write(lambda connection: statements.keep(connection, name, expected, document))
 
     async def watch(self, changed: Callable[[int], None]) -> None:
         await self._dialect.watch(self._number, changed, self._gate.worked)

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
-from extproc.control.store import Change, Forgotten, Revision, State, Superseded
+from extproc.control.store import Change, Forgotten, Kept, Revision, State, Superseded
 from extproc.storage.keep import Keep
-from extproc.storage.tables import ENDPOINTS, REVISIONS, STATE
+from extproc.storage.tables import ENDPOINTS, KEPT, REVISIONS, STATE
 
 NAMES_AT_ONCE: Final = 1_000
 """In one statement: SQLite takes 32,766 values, PostgreSQL 65,535."""
@@ -71,6 +71,27 @@ def commit(connection: Connection, keep: Keep, expected: int, changes: Sequence[
         ends += _deleted_too_long_ago(connection, keep.deleted)
     _forget(connection, ends)
     return number
+
+
+def kept(connection: Connection) -> dict[str, Kept]:
+    """As KeepingStore.kept."""
+    return {row.name: Kept(row.version, row.document) for row in connection.execute(select(KEPT))}
+
+
+def keep(connection: Connection, name: str, expected: int, document: bytes | None) -> int:
+    """As KeepingStore.keep. Raises Superseded; the transaction has to be rolled back then."""
+    mine = (KEPT.c.name == name) & (KEPT.c.version == expected)
+    if not expected:
+        there = connection.execute(select(KEPT.c.version).where(KEPT.c.name == name)).scalar_one_or_none()
+        if there is not None:
+            raise Superseded(there)
+        if document is not None:
+            connection.execute(insert(KEPT).values(name=name, version=1, document=document))
+        return 0 if document is None else 1
+    writing = update(KEPT).where(mine).values(version=expected + 1, document=document)
+    if connection.execute(delete(KEPT).where(mine) if document is None else writing).rowcount != 1:
+        raise Superseded(connection.execute(select(KEPT.c.version).where(KEPT.c.name == name)).scalar_one_or_none() or 0)
+    return 0 if document is None else expected + 1
 
 
 def _too_old(connection: Connection, keep: int, names: Iterable[str]) -> Iterator[tuple[str, int]]:

@@ -47,6 +47,15 @@ REVISIONS: Final = Table(
 )
 """History: never changed, and dropped at its old end."""
 
+KEPT: Final = Table(
+    "extproc_kept",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+)
+"""What goes on beside the desired state, such as rollouts. It has no history."""
+
 Index("extproc_revisions_of_endpoint", REVISIONS.c.endpoint, REVISIONS.c.number)
 Index(
     "extproc_revisions_deleting",

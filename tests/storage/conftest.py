@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from extproc.control.store import RevisionStore
+from extproc.control.store import Store
 from extproc.storage.keep import Keep
 from extproc.storage.memory import MemoryStore
 from extproc.storage.open import open_store
@@ -22,18 +22,18 @@ KINDS = ("memory", "sqlite", "postgres")
 
 @pytest.fixture(params=KINDS)
 async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Replicas]:
-    make: Callable[[Keep], RevisionStore] = request.getfixturevalue(f"{request.param}_store")
+    make: Callable[[Keep], Store] = request.getfixturevalue(f"{request.param}_store")
     replicas = Replicas(make)
     yield replicas
     await replicas.close()
 
 
 @pytest.fixture
-def memory_store() -> Callable[[Keep], RevisionStore]:
+def memory_store() -> Callable[[Keep], Store]:
     """One process, so its replicas are one store."""
     made: list[MemoryStore] = []
 
-    def make(keep: Keep) -> RevisionStore:
+    def make(keep: Keep) -> Store:
         made[:] = made or [MemoryStore(keep)]
         return made[0]
 
@@ -41,12 +41,12 @@ def memory_store() -> Callable[[Keep], RevisionStore]:
 
 
 @pytest.fixture
-def sqlite_store(tmp_path: Path) -> Callable[[Keep], RevisionStore]:
+def sqlite_store(tmp_path: Path) -> Callable[[Keep], Store]:
     return lambda keep: open_store(f"sqlite:///{tmp_path}/state.db", keep)
 
 
 @pytest.fixture
-def postgres_store(postgres: PostgresServer) -> Callable[[Keep], RevisionStore]:
+def postgres_store(postgres: PostgresServer) -> Callable[[Keep], Store]:
     url = postgres.url(postgres.new_schema())
     return lambda keep: open_store(url, keep)
 
