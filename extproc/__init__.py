@@ -27,7 +27,7 @@ Everything between a message's bytes and the answer's bytes is one synchronous c
     files
     candidates
     domain | credentials
-    backoff | errors | names | live | media | slices
+    backoff | errors | expressions | names | live | media | slices
     pb
 """
 

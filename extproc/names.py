@@ -30,6 +30,8 @@ SERVED_KEY: Final = "x-gateway-destination-endpoint-served"
 ATTEMPT_NAMESPACE: Final = "extproc.attempt"
 ATTEMPT_KEY: Final = "number"
 # On a request: what Envoy drew for it, the same in each of its attempts. Believed of attempts only.
+REGION_HEADER: Final = "x-gateway-region"
+"""Of a request: where it comes from, as the proxy in front says."""
 DRAW_HEADER: Final = "x-extproc-draw"
 # On a request: which of Envoy's routes it takes, chosen anew when we have decided.
 ROUTE_HEADER: Final = "x-extproc-route"

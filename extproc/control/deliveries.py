@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from extproc.traffic.match import MatchSpec, RefusalSpec, RuleSpec, Wanted
+from extproc.settings.serving.rules import DAYS, minute_of
+from extproc.traffic import BUCKETS
+from extproc.traffic.conditions import Wanted, Window
+from extproc.traffic.match import MatchSpec, RefusalSpec, RuleSpec
 
 
 def rules_of(delivery: Mapping[str, Any]) -> tuple[RuleSpec, ...]:
@@ -20,7 +25,32 @@ def match_of(match: Mapping[str, Any]) -> MatchSpec:
         path=_test(match["path"]) if "path" in match else None,
         model=_test(match["model"]) if "model" in match else None,
         body=tuple([(path, _test(test)) for path, test in match.get("body", {}).items()]),
+        regions=tuple(match.get("regions", ())),
+        window=_window(match["time"]) if "time" in match else None,
+        buckets=buckets_of(match["percentage"]) if "percentage" in match else None,
+        expression=match.get("expression", ""),
     )
+
+
+def buckets_of(percentage: float) -> int:
+    """Of 10,000; percentages have at most two decimals."""
+    return round(percentage * (BUCKETS // 100))
+
+
+def _window(time: Mapping[str, Any]) -> Window:
+    begin, _, end = time.get("hours", "00:00-24:00").partition("-")
+    return Window(
+        after_s=_seconds(time.get("after")),
+        before_s=_seconds(time.get("before")),
+        days=tuple(sorted(DAYS.index(day) for day in time.get("days", ()))),
+        from_minute=minute_of(begin),
+        to_minute=minute_of(end),
+        zone=ZoneInfo(time.get("timezone", "UTC")),
+    )
+
+
+def _seconds(moment: str | None) -> float | None:
+    return None if moment is None else datetime.fromisoformat(moment).timestamp()
 
 
 def _rule(rule: Mapping[str, Any]) -> RuleSpec:

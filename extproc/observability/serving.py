@@ -53,6 +53,13 @@ class ServingMetrics:
             ["serving_endpoint", "served_entity", "reason"],
             most=UNBOUNDED,
         )
+        self._unanswered = instruments.counter(
+            "extproc_serving_expressions_failed_total",
+            "Expressions in rules that gave no answer for a request, as types did not fit or there was too much to read; then "
+            "the condition does not hold.",
+            ["serving_endpoint"],
+            most=UNBOUNDED,
+        )
         self._responses = instruments.counter(
             "extproc_serving_responses_total",
             "Requests to serving endpoints that ended, by the class of their status; none: there was no answer.",
@@ -64,6 +71,10 @@ class ServingMetrics:
         """An entity was chosen, and the decision goes out."""
         self._requests.child(endpoint, entity, reason).value += 1
 
+    def unanswered(self, endpoint: str, number: int) -> None:
+        """Expressions gave no answer for a request."""
+        self._unanswered.child(endpoint).value += number
+
     def ended(self, endpoint: str, entity: str, status: int) -> None:
         """The request is over; `status` is 0 when it had no answer."""
         group = status // 100 if 100 <= status < 600 else 0
@@ -71,5 +82,7 @@ class ServingMetrics:
 
     def keep(self, entities: Collection[tuple[str, str]]) -> None:
         """Forget what was counted of all entities but these (endpoint, entity)."""
+        endpoints = {endpoint for endpoint, _ in entities}
+        self._unanswered.keep(lambda labels: labels[0] in endpoints)
         self._requests.keep(lambda labels: labels[:2] in entities)
         self._responses.keep(lambda labels: labels[:2] in entities)

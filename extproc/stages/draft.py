@@ -122,6 +122,8 @@ class Assigned(NamedTuple):
     """The kind of key that decided, never the key; '' when none did."""
     bucket: int = -1
     """Of 10,000, by that key; -1 when none decided."""
+    failed: int = 0
+    """Expressions that gave no answer for the request."""
 
 
 UNASSIGNED: Final = Assigned()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Final
@@ -11,11 +12,12 @@ from extproc.domain import InferenceRequest
 from extproc.errors import EntityNotServed, RefusedByRule
 from extproc.observability.serving import ServingMetrics
 from extproc.request import KeyFinder, address_of
+from extproc.request.keys import Key
 from extproc.stages.draft import Assigned, Draft
 from extproc.stages.stage import ENOUGH, Ending, Hooks, Step
 from extproc.traffic import ServedEntity, ServingEndpoint
-from extproc.traffic.match import Asking
-from extproc.traffic.serving import BY_RULE, DIRECT, FALLBACK, HANDED_OVER, NAMED
+from extproc.traffic.conditions import Asking
+from extproc.traffic.serving import BY_RULE, DIRECT, FALLBACK, HANDED_OVER, NAMED, Rule
 
 _DRAW_BYTES: Final = 6
 """A float holds 48 bits exactly, and 1 is never drawn."""
@@ -32,8 +34,15 @@ class ServeEndpoint:
     request of its own: the first is served by who was chosen, with fallback the next by the next in the list.
     """
 
-    def __init__(self, metrics: ServingMetrics, draw: Callable[[], float], keys: KeyFinder = KeyFinder()) -> None:
-        """`draw` gives numbers in [0, 1)."""
+    def __init__(
+        self,
+        metrics: ServingMetrics,
+        draw: Callable[[], float],
+        keys: KeyFinder = KeyFinder(),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`draw` gives numbers in [0, 1), `clock` seconds since 1970."""
+        self._clock = clock
         self._metrics = metrics
         self._draw = draw
         self._keys = keys
@@ -74,25 +83,40 @@ class ServeEndpoint:
 
     def _choose(self, request: InferenceRequest, endpoint: ServingEndpoint, draft: Draft) -> tuple[ServedEntity, str, Assigned]:
         named = self._named(request, endpoint, draft.entity)
-        rule = endpoint.rule_for(Asking(request, draft.model)) if endpoint.rules else None
+        key = self._keys.find(request) if endpoint.needs_key or (endpoint.sticky and named is None) else None
+        rule, failed = self._rule(request, endpoint, draft, key) if endpoint.rules else (None, 0)
         if rule is not None and rule.refusal is not None:
-            draft.assigned = Assigned(rule.name)
+            draft.assigned = Assigned(rule.name, failed=failed)
             if draft.reasons is not None:
                 draft.reasons.of(self, {"rule": rule.name})
             message = rule.refusal.message or f"The endpoint `{endpoint.name}` does not serve this request"
             raise RefusedByRule(f"{message} (rule `{rule.name}`)", rule.refusal.status)
         if named is not None:  # who asks for one entity gets no other
-            return (*named, Assigned())
-        shares = endpoint.shares if rule is None else rule.shares
-        assert shares is not None
-        by_rule = "" if rule is None else f"{BY_RULE}: {rule.name}"
-        key = self._keys.find(request) if shares.only is None and endpoint.sticky else None
-        if key is None:
+            return (*named, Assigned(failed=failed))
+        name = "" if rule is None else rule.name
+        shares = endpoint.shares if rule is None or rule.shares is None else rule.shares
+        by_rule = f"{BY_RULE}: {name}" if name else ""
+        if key is None or not endpoint.sticky or shares.only is not None:
             entity, reason = endpoint.choose(None, self._draw_of(request), shares)
-            return entity, by_rule or reason, Assigned("" if rule is None else rule.name)
+            return entity, by_rule or reason, Assigned(name, failed=failed)
         entity, reason = endpoint.choose(key.value, self._draw, shares)
-        assigned = Assigned("" if rule is None else rule.name, (), key.kind, endpoint.bucket_of(key.value))
-        return entity, by_rule or f"{reason}: {key.kind}", assigned
+        bucket = endpoint.bucket_of(key.value)
+        return entity, by_rule or f"{reason}: {key.kind}", Assigned(name, (), key.kind, bucket, failed)
+
+    def _rule(
+        self, request: InferenceRequest, endpoint: ServingEndpoint, draft: Draft, key: Key | None
+    ) -> tuple[Rule | None, int]:
+        """The rule that decides, and how many expressions gave no answer."""
+        asking = Asking(
+            request,
+            draft.model,
+            self._clock,
+            self._draw_of(request),
+            None if key is None else key.value,
+            draft.subject,
+            draft.groups,
+        )
+        return endpoint.rule_for(asking), asking.failed
 
     def _named(
         self, request: InferenceRequest, endpoint: ServingEndpoint, named: ServedEntity | None
@@ -118,6 +142,8 @@ class ServeEndpoint:
         if entity is not None:
             reason = draft.entity_reason
             self._metrics.decided(entity.endpoint, entity.name, reason.partition(": ")[0])
+            if draft.assigned is not None and draft.assigned.failed:
+                self._metrics.unanswered(entity.endpoint, draft.assigned.failed)
 
     def _ended(self, draft: Draft, ending: Ending) -> None:
         entity = draft.entity

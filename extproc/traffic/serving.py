@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from hashlib import blake2b
 from itertools import accumulate
 from typing import Final, NamedTuple
 
 from extproc.errors import AmbiguousModel, UnknownServedEntity
 from extproc.names import INVOCATIONS
 from extproc.traffic.catalog import Catalog, UnknownEntity
+from extproc.traffic.conditions import Asking
+from extproc.traffic.hashing import Hashed
 from extproc.traffic.layout import BUCKETS, Layout, in_order
-from extproc.traffic.match import Asking, Matcher, RefusalSpec, RuleSpec
+from extproc.traffic.match import Matcher, RefusalSpec, RuleSpec
 
 SERVED_MODEL_NAME: Final = "served-model-name"
 """The response header that says which entity answered."""
@@ -138,9 +139,11 @@ class Rule:
     __slots__ = ("matcher", "name", "refusal", "shares")
 
     def __init__(self, spec: RuleSpec, entities: Mapping[str, ServedEntity], endpoint: str) -> None:
-        """Raise ValueError when it names an entity that the endpoint has not, or splits to other than 100."""
+        """Raise ValueError when an expression does not compile, or it names entities that the endpoint has not, or splits to
+        other than 100.
+        """
         self.name = spec.name
-        self.matcher = Matcher(spec.matches)
+        self.matcher = Matcher(spec.matches, f"{endpoint}/{spec.name}")
         self.refusal: RefusalSpec | None = spec.refusal
         self.shares: Shares | None = None
         if spec.refusal is None:
@@ -153,7 +156,7 @@ class Rule:
 class ServingEndpoint:
     """An endpoint, compiled. Immutable: a change is another one."""
 
-    __slots__ = ("_by_name", "_salted", "entities", "name", "rules", "shares", "spec", "sticky")
+    __slots__ = ("_by_name", "_hashed", "entities", "name", "needs_key", "rules", "shares", "spec", "sticky")
 
     def __init__(self, spec: EndpointSpec, catalog: Catalog) -> None:
         """Raise ValueError when the split is none: no entity, other percentages than entities or than 100 in all, a layout with
@@ -178,7 +181,9 @@ class ServingEndpoint:
         self._by_name = {entity.name: entity for entity in self.entities}
         self.shares = Shares(self.entities, layout)
         self.rules = tuple([Rule(rule, self._by_name, spec.name) for rule in spec.rules])
-        self._salted = blake2b(key=(spec.salt or spec.name).encode()[:64], digest_size=8)
+        self.needs_key = any(rule.matcher.needs_key for rule in self.rules)
+        """Whether rules ask who is asking."""
+        self._hashed = Hashed(spec.salt or spec.name)
 
     @property
     def only(self) -> ServedEntity | None:
@@ -194,9 +199,7 @@ class ServingEndpoint:
 
     def bucket_of(self, key: bytes) -> int:
         """0 to 9,999, the same for the same key on every replica."""
-        hashed = self._salted.copy()
-        hashed.update(key)
-        return int.from_bytes(hashed.digest(), "big") % BUCKETS
+        return self._hashed.bucket_of(key)
 
     def owner_of(self, bucket: int) -> ServedEntity:
         """Whose bucket of the split it is."""

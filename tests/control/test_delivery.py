@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -12,6 +13,7 @@ from extproc.control.errors import InvalidParameter
 from extproc.control.exchange import exported, of_yaml, to_yaml
 from extproc.control.records import of_document
 from extproc.control.specs import spec_of
+from extproc.traffic.conditions import Window
 from tests.control.desks import Bench, document
 
 RULES: list[dict[str, Any]] = [{"name": "gold", "match": {"headers": {"x-tier": "gold"}}, "entity": "b"}]
@@ -69,3 +71,13 @@ async def test_differences_are_by_name_and_order() -> None:
     assert [each.path for each in differences(one.record, turned.record)] == ["rules.(order)"]
     other = await bench.desk.apply(UpdateConfig("chat", {"rules": [{**RULES[0], "entity": "a"}, two[1]]}), "me")
     assert [each.path for each in differences(one.record, other.record)] == ["rules.gold.entity"]
+
+
+async def test_times_and_shares_become_what_is_compared() -> None:
+    bench = await opened()
+    time = {"hours": "09:30-17:00", "days": ["fri", "mon"], "timezone": "Europe/Berlin", "before": "1970-01-01T00:01:00Z"}
+    rule = {"name": "r", "entity": "b", "match": {"time": time, "percentage": 0.5, "expression": "size(model) > 1"}}
+    await bench.desk.apply(Create({**document(), "rules": [rule]}), "me")
+    (match,) = spec_of(bench.desk.get("chat")).rules[0].matches
+    assert match.window == Window(None, 60.0, (0, 4), 570, 1020, ZoneInfo("Europe/Berlin"))
+    assert (match.buckets, match.expression) == (50, "size(model) > 1")

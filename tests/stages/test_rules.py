@@ -11,7 +11,8 @@ from extproc.errors import RefusedByRule
 from extproc.request import parse
 from extproc.stages import Draft
 from extproc.stages.draft import Assigned
-from extproc.traffic.match import MatchSpec, RefusalSpec, RuleSpec, Wanted
+from extproc.traffic.conditions import Wanted
+from extproc.traffic.match import MatchSpec, RefusalSpec, RuleSpec
 from tests.fakes.chance import Draws
 from tests.fakes.deployment import Deployment
 from tests.stages.running import counts, explained
@@ -87,3 +88,19 @@ def test_it_is_counted_and_explained(deployment: Deployment) -> None:
     for each in stages:
         told = explained(each, parse(head, body), draft)
     assert (told["rule"], told["reason"]) == ("gold", "rule: gold")
+
+
+def test_expressions_that_give_no_answer_are_counted(deployment: Deployment) -> None:
+    stages = stage(deployment, ruled(RuleSpec("long", (MatchSpec(expression="body.n > 1"),), "b")))
+    assert chosen(decide(stages, asked(PATH, {"n": 2}))) == "b"
+    assert chosen(decide(stages, asked(PATH, {"n": "two"}))) == "a"
+    failed = "extproc_serving_expressions_failed_total"
+    assert counts(deployment, failed) == {f'{failed}{{serving_endpoint="chat"}}': 1}
+
+
+def test_a_share_of_users_goes_by_the_key(deployment: Deployment) -> None:
+    stages = stage(deployment, ruled(RuleSpec("some", (MatchSpec(buckets=3000),), "b")))
+    users = [f"user-{user}" for user in range(300)]
+    chosen_first = [chosen(decide(stages, asked(PATH, x_user_id=user))) for user in users]
+    assert chosen_first == [chosen(decide(stages, asked(PATH, x_user_id=user))) for user in users]
+    assert chosen_first.count("b") == pytest.approx(90, abs=35)

@@ -5,16 +5,22 @@ A rule sends to an entity, splits by itself, or refuses. All conditions of a mat
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Any, Final
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from extproc.errors import listed
+from extproc.expressions import compiled
 from extproc.settings.base import shown
 from extproc.settings.serving.fields import Closed, Label, Name, Percentage, Text, header_name, said, whole
 
+_HOUR: Final = re.compile(r"([0-2]\d):([0-5]\d)")
 MOST_MATCHES: Final = 16
 MOST_VALUES: Final = 1000
 """Of a list in a condition; more belong into a segment's file."""
@@ -62,6 +68,77 @@ HeaderName = Annotated[str, BeforeValidator(header_name)]
 FieldPath = Annotated[str, BeforeValidator(_path_of_field)]
 
 
+def minute_of(hour: str) -> int:
+    """Minutes from midnight to `09:30`; `24:00` is the end of the day. Raises ValueError."""
+    found = _HOUR.fullmatch(hour)
+    minute = -1 if found is None else int(found[1]) * 60 + int(found[2])
+    if not 0 <= minute <= 24 * 60:
+        raise ValueError("expected hours such as 09:00-17:30, or 22:00-06:00 over midnight")
+    return minute
+
+
+def _hours(value: object) -> str:
+    begin, dash, end = value.partition("-") if isinstance(value, str) else ("", "", "")
+    if not dash or minute_of(begin) == minute_of(end):
+        raise ValueError("expected hours such as 09:00-17:30, or 22:00-06:00 over midnight")
+    return f"{begin}-{end}"
+
+
+def _moment(value: object) -> str:
+    moment = value if isinstance(value, datetime) else None
+    if isinstance(value, str) and len(value) <= 64:
+        with contextlib.suppress(ValueError):
+            moment = datetime.fromisoformat(value)
+    if moment is None or moment.tzinfo is None:
+        raise ValueError("expected a time with its zone, such as 2026-05-01T09:00:00+02:00 or ...Z")
+    return moment.isoformat()
+
+
+def _zone(value: object) -> str:
+    try:
+        return ZoneInfo(value if isinstance(value, str) else "").key
+    except (OSError, ValueError, ZoneInfoNotFoundError):
+        raise ValueError("expected a time zone such as Europe/Berlin") from None
+
+
+def _share(value: object) -> float:
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else -1
+    if not 0 < number <= 100 or abs(number * 100 - round(number * 100)) > 1e-9:
+        raise ValueError("expected more than 0, at most 100, with two decimals at most")
+    return number
+
+
+def _expression(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected an expression in CEL")
+    compiled(value)
+    return value
+
+
+Moment = Annotated[str, BeforeValidator(_moment)]
+"""A time with its zone."""
+Share = Annotated[int | float, BeforeValidator(_share)]
+"""In percent."""
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+DAYS: Final = get_args(Day)
+
+
+class Time(Closed):
+    """When: by the calendar, by the day of the week, by the hour."""
+
+    after: Moment | None = None
+    before: Moment | None = None
+    days: Annotated[list[Day], Field(min_length=1, max_length=7)] | None = None
+    hours: Annotated[str, BeforeValidator(_hours)] | None = None
+    timezone: Annotated[str, BeforeValidator(_zone)] | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Time:
+        if self.after and self.before and datetime.fromisoformat(self.after) >= datetime.fromisoformat(self.before):
+            raise ValueError("before is not behind after; expected a time that begins before it ends")
+        return self
+
+
 class Match(Closed):
     """Conditions; all must hold."""
 
@@ -69,6 +146,10 @@ class Match(Closed):
     path: TextTest | None = None
     model: TextTest | None = None
     body: Annotated[dict[FieldPath, FieldTest], Field(min_length=1, max_length=20)] | None = None
+    regions: Annotated[list[Label], Field(min_length=1, max_length=MOST_VALUES)] | None = None
+    time: Time | None = None
+    percentage: Share | None = None
+    expression: Annotated[str, BeforeValidator(_expression)] | None = None
 
 
 class Refusal(Closed):

@@ -35,6 +35,10 @@ def test_what_is_kept_is_whole() -> None:
             "path": {"prefix": "/v1/"},
             "model": {"suffix": "-large"},
             "body": {"metadata.beta": True, "n": 1, "user": {"present": True}},
+            "regions": ["eu-west"],
+            "time": {"days": ["mon"], "hours": "22:00-06:00", "timezone": "Europe/Berlin", "after": "2026-01-01T00:00:00Z"},
+            "percentage": 12.5,
+            "expression": "size(model) > 3",
         },
         "split": {"a": "100"},
     }
@@ -47,6 +51,15 @@ def test_what_is_kept_is_whole() -> None:
                 "path": {"prefix": "/v1/"},
                 "model": {"suffix": "-large"},
                 "body": {"metadata.beta": {"equals": True}, "n": {"equals": 1}, "user": {"present": True}},
+                "regions": ["eu-west"],
+                "time": {
+                    "days": ["mon"],
+                    "hours": "22:00-06:00",
+                    "timezone": "Europe/Berlin",
+                    "after": "2026-01-01T00:00:00+00:00",
+                },
+                "percentage": 12.5,
+                "expression": "size(model) > 3",
             }
         ],
         "split": {"a": 100},
@@ -67,6 +80,23 @@ def test_what_is_kept_is_whole() -> None:
         ({"name": "r", "entity": "a", "match": {"path": {"exact": "/", "prefix": "/"}}}, "expected one of exact, prefix"),
         ({"name": "r", "entity": "a", "match": {"headers": {"x y": "1"}}}, "expected the name of a header"),
         ({"name": "r", "entity": "a", "match": {"body": {"a..b": "1"}}}, "expected a field's name"),
+        (
+            {"name": "r", "entity": "a", "match": {"expression": 'model == "m" && modle == 1'}},
+            "rules[0].match[0].expression: got 'model == \"m\" && modle == 1'; line 1, column 17: undeclared",
+        ),
+        (
+            {"name": "r", "entity": "a", "match": {"percentage": 0.001}},
+            "rules[0].match[0].percentage: got 0.001; expected",
+        ),
+        ({"name": "r", "entity": "a", "match": {"time": {"after": "2026-01-01"}}}, "expected a time with its zone"),
+        ({"name": "r", "entity": "a", "match": {"time": {"hours": "9-17"}}}, "expected hours such as 09:00-17:30"),
+        ({"name": "r", "entity": "a", "match": {"time": {"hours": "09:00-24:30"}}}, "expected hours such as 09:00-17:30"),
+        ({"name": "r", "entity": "a", "match": {"time": {"timezone": "Europe/../x"}}}, "expected a time zone such as Europe"),
+        ({"name": "r", "entity": "a", "match": {"time": {"days": ["monday"]}}}, "expected 'mon', 'tue'"),
+        (
+            {"name": "r", "entity": "a", "match": {"time": {"after": "2026-01-01T00:00Z", "before": "2025-01-01T00:00Z"}}},
+            "before is not behind after",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(rule: Any, problem: str) -> None:
