@@ -116,7 +116,8 @@ class Session:
 
     def receive(self, raw: bytes) -> list[Message]:
         """Take one message; return the answers to send, in order. Raises ProtocolError: end the stream with its message."""
-        if raw[:1] == codec.RESPONSE_BODY and self._stream.echoes:
+        # Behind a late decision a piece waits as all others do: one of the same body may stand before it.
+        if raw[:1] == codec.RESPONSE_BODY and self._late is None and self._stream.echoes:
             echo = codec.echo(raw)
             if echo is not None:
                 listener = self._stream.listener

@@ -91,6 +91,21 @@ class TestASession:
         carrier.take_turn()
         assert messages.kinds(carrier.answers)[-1] == "response_headers"
 
+    def test_an_answer_that_began_before_comes_in_order(self) -> None:
+        """Envoy's own answer to a request that is still under way: its small pieces are echoed without being read."""
+        decider = FakeDecider(Decision())
+        session = Session(decider, Encoder(), LIMITS)
+        carrier = FakeCarrier(session, takes_turns=True)
+        session.receive(messages.request_headers(modes=(4, 4)))
+        session.receive(messages.response_headers())
+        session.receive(messages.request_body(LARGE, end=True))
+        pieces = [b"a" * 20_000, b"b", b"c" * 20_000, b"d"]
+        for piece in pieces:
+            carrier.answers += session.receive(messages.response_body(piece))
+        carrier.take_turn()
+        answers = [answer for answer in messages.answers(carrier.answers) if answer.HasField("response_body")]
+        assert [answer.response_body.response.body_mutation.streamed_response.body for answer in answers] == pieces
+
     def test_a_peer_that_breaks_the_protocol_meanwhile(self) -> None:
         session, carrier, _ = self.late()
         session.receive(messages.request_headers())
