@@ -44,7 +44,7 @@ class PoliteCall:
         other way is whole.
         """
         if seen.reset == CANCEL:
-            return not seen.ended and any(body.startswith(seen.body) for body in self._bodies())
+            return not seen.ended and self.began(seen)
         if seen.reset not in (None, 0) or seen.trailers is None:
             return False
         status = seen.trailers.get("grpc-status")
@@ -52,6 +52,10 @@ class PoliteCall:
             messages = seen.messages()
             return messages == self.expected[: len(messages)]
         return status == "0" and seen.body != self._whole() and bytes(seen.body) in self._refusals()
+
+    def began(self, seen: w.Seen) -> bool:
+        """Whether what came is the beginning of what could have come."""
+        return any(body.startswith(seen.body) for body in self._bodies())
 
     def _whole(self) -> bytes:
         return b"".join(map(w.grpc, self.expected))

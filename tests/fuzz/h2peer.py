@@ -176,20 +176,23 @@ class Server:
         assert len(connection._book._over) <= 1000
         if connection._block is not None:
             assert len(connection._block.data) <= limits.max_header_bytes + 16_384
-        outbox = connection.outbox
-        assert outbox.unsent == sum(stream.waiting_bytes for stream in connection.streams.values())
-        assert {stream.id for stream in outbox.stuck()} <= set(connection.streams)
-        for stream in connection.streams.values():
-            assert stream.waiting_bytes == sum(map(len, stream.waiting or ()))
+        outbox, intake, held = connection.outbox, connection.intake, self.held
+        streams = connection.streams
+        unsent = kept = promised = 0
+        for stream in streams.values():
+            waits, waiting = stream.waiting_bytes, stream.waiting
+            assert waits == (0 if waiting is None else sum(map(len, waiting)))
             assert stream.credit <= limits.stream_window
-        assert connection.intake.credit <= limits.connection_window
-        intake, held = connection.intake, self.held
-        streams = connection.streams.values()
+            unsent += waits
+            kept += stream.held
+            promised += stream.promised
+        assert outbox.unsent == unsent
+        assert {stream.id for stream in outbox.stuck()} <= streams.keys()
+        assert intake.credit <= limits.connection_window
         if len(held.holders) == 1:
-            assert held.bytes == sum(stream.held + stream.waiting_bytes for stream in streams)
-            assert held.promised == sum(stream.promised for stream in streams)
+            assert (held.bytes, held.promised) == (kept + unsent, promised)
             assert set(held.waiting) == set(intake._waiting.values())
-        assert set(intake._waiting) <= set(connection.streams)
+        assert intake._waiting.keys() <= streams.keys()
         assert held.bytes <= held.most
 
     def close(self) -> None:

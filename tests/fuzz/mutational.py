@@ -73,6 +73,7 @@ def main(name: str, box: str, executions: str, seconds: str, seed: str) -> None:
     quiet()
     target = load(name)
     gc.freeze()
+    gc.set_threshold(50_000)  # an execution makes thousands of objects and leaves few
     begin = corpus.all_of(name, target)
     found = fuzz(target, Box(Path(box)), begin, executions=int(executions), seconds=float(seconds), seed=int(seed))
     corpus.gather(name, found)

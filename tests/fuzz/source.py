@@ -39,7 +39,11 @@ class Source:
 
     def chance(self, of: int) -> bool:
         """True once in `of` times; never when the bytes have run out."""
-        return self.below(of) == of - 1
+        at = self._at
+        if at >= self._size:
+            return of == 1
+        self._at = at + 1
+        return self._data[at] % of == of - 1
 
     def pick(self, options: Sequence[T]) -> T:
         """One of at most 256."""

@@ -20,7 +20,7 @@ from tests.fuzz.source import Source
 from tests.fuzz.target import Target
 
 _MARKS: Final[set[str]] = set()
-_DIGITS: Final = re.compile(r"[0-9]+")
+_VALUE: Final = re.compile(r"[0-9'\"]")
 
 
 class _Polite:
@@ -151,16 +151,20 @@ class _Polite:
             again = False
             for stream in self.streams.values():
                 again = self.write(stream, 16_384) or again
-        given_up = self.server.held.given_up
+        how = "tight" if self.tight else "polite"
+        held = self.server.held
+        _MARKS.add(f"{how} {min(held.given_up, 3)} given up, {min(held.let_on, 3)} waited")
+        given_up = held.given_up
         for stream in self.streams.values():
             seen = self.reader.streams[stream.id]
             if stream.reset:
+                assert stream.began(seen)
                 continue
             over = seen.ended or seen.reset is not None  # whoever is given up may be reset before a byte of an answer
             assert over, f"stream {stream.id} stalls with {len(stream.left)} bytes to send"
             if given_up and stream.gave_up(seen):
                 given_up -= 1
-                _MARKS.add("polite given up")
+                _MARKS.add(f"{how} given up {seen.reset} {bool(seen.body)} {(seen.trailers or {}).get('grpc-status')}")
                 continue
             messages = seen.messages()
             # An answer that waits for its turn is for nobody when the peer breaks the protocol meanwhile.
@@ -168,10 +172,10 @@ class _Polite:
             assert messages == (stream.expected[: len(messages)] if late else stream.expected)
             assert (seen.trailers or {}).get("grpc-status") == stream.status
             assert seen.reset in (None, 0)
-            _MARKS.add(f"polite {stream.status} {len(stream.expected)} answers")
+            _MARKS.add(f"{how} {stream.status} {len(stream.expected)} answers")
         assert len(self.reader.pongs) == self.pings
         assert not self.server.connection.streams
-        assert self.server.held.bytes == self.server.connection.outbox.unsent == 0
+        assert held.bytes == self.server.connection.outbox.unsent == 0
 
 
 def _polite(source: Source, *, tight: bool) -> None:
@@ -184,12 +188,17 @@ def _polite(source: Source, *, tight: bool) -> None:
     peer.server.close()
 
 
-def _play(sent: bytes, pieces: list[bytes], limits: int, outcome: int, actions: Source | None) -> tuple[Server, w.Reader]:
+def _words(message: str) -> str:
+    """What a message says before its first value. With values every input would be like no other."""
+    return _VALUE.split(message, 1)[0][:30]
+
+
+def _play(opened: set[int], pieces: list[bytes], limits: int, outcome: int, actions: Source | None) -> tuple[Server, w.Reader]:
     held = Held(60_000) if actions is not None and limits == 2 else Held()
     server = Server(LIMITS[limits], OUTCOMES[outcome], held=held, turns=actions is not None)
     reader = w.Reader(exact=False)
     reader.largest_frame = 2**16
-    for stream_id in streams_of(sent, w.HEADERS):
+    for stream_id in opened:
         reader.opens(stream_id)
     reader.feed(server.take())
     for piece in pieces:
@@ -198,12 +207,19 @@ def _play(sent: bytes, pieces: list[bytes], limits: int, outcome: int, actions: 
         if actions is not None:
             server.happens(actions)
             reader.feed(server.take())
-    if server.calls.fault is not None:
-        _MARKS.add(f"fault {server.calls.fault.reason} {_DIGITS.sub('', server.calls.fault.message):.30}")
-    for seen in reader.streams.values():
-        _MARKS.add(f"{(seen.trailers or {}).get('grpc-status')} reset={seen.reset} body={bool(seen.body)}")
-        _MARKS.add(f"{(seen.trailers or {}).get('grpc-message', '')[:24]}")
     return server, reader
+
+
+def _leave_marks(how: str, server: Server, reader: w.Reader) -> None:
+    fault = server.calls.fault
+    if fault is not None:
+        _MARKS.add(f"{how} {fault.reason} {_words(fault.message)}")
+    for seen in reader.streams.values():
+        trailers = seen.trailers or {}
+        status, message = trailers.get("grpc-status"), trailers.get("grpc-message")
+        _MARKS.add(f"{how} {status} ended={seen.ended} reset={seen.reset} body={bool(seen.body)}")
+        if message:
+            _MARKS.add(f"{how} {_words(message)}")
 
 
 def _wild(source: Source, *, acts: bool) -> None:
@@ -212,17 +228,20 @@ def _wild(source: Source, *, acts: bool) -> None:
     actions = Source(source.piece(30))
     messages = exchange(Source(source.piece(40)))
     sent = wild(source, messages) if not source.chance(8) else w.PREFACE + w.settings() + source.rest()
+    opened = streams_of(sent, w.HEADERS)
     if acts:
-        server, _ = _play(sent, cuts.cut(sent, 9), limits, outcome, actions)
+        server, reader = _play(opened, cuts.cut(sent, 9), limits, outcome, actions)
+        _leave_marks("acts", server, reader)
         server.close()
         return
-    whole, as_whole = _play(sent, [sent], limits, outcome, None)
-    cut, as_cut = _play(sent, cuts.cut(sent, 9), limits, outcome, None)
+    whole, as_whole = _play(opened, [sent], limits, outcome, None)
+    cut, as_cut = _play(opened, cuts.cut(sent, 9), limits, outcome, None)
     assert whole.calls.fault == cut.calls.fault
     assert as_whole.streams.keys() == as_cut.streams.keys()
     assert whole.connection.outbox.unsent == cut.connection.outbox.unsent
     for stream_id, seen in as_whole.streams.items():
         _same(seen, as_cut.streams[stream_id])
+    _leave_marks("cut", whole, as_whole)
     whole.close()
     cut.close()
 
@@ -261,6 +280,12 @@ TARGET: Final = Target(
             bytes([0, limits, 0, window, 0, 0, *_LARGE, *_LARGE, *([5, 0, 4, 0, 0] * 45)])
             for limits in (3, 4)
             for window in (4, 2)
+        ),
+        *(
+            bytes([1, limits, 0, held, window, 0, 0, *_LARGE, *_LARGE, *([5, 0, 4, 0, 0] * 45)])
+            for limits in (0, 4)
+            for held in (1, 2, 3)
+            for window in (0, 2)
         ),
         bytes([0, 0, 0, 0, 0, 0, 0, 30, *([0] * 12), 0, 3, *range(12), 0, 0, *([5, 0, 4, 0, 0] * 12)]),
         bytes([0, 2, 0, 3, 0, 0, 0, 40, *([0] * 12), 1, 1, *range(26), 0, 0, *([5, 0, 4, 0, 0, 10, 0, 3, 0] * 8)]),
