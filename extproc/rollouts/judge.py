@@ -81,6 +81,11 @@ def begun(metric: Metric, now_s: float, look: Look) -> Progress:
     return progress if metric.compare is None else _marked(progress, metric.compare, look)
 
 
+def recounted(metric: Metric, progress: Progress, look: Look) -> Progress:
+    """Whoever counted until now is gone: another counts from here. What was counted stays."""
+    return progress if metric.compare is None else _marked(progress, metric.compare, look)
+
+
 def measured(metric: Metric, progress: Progress, look: Look, now_s: float, alpha: float, *, novel: bool = False) -> Progress:
     """With what is seen now, if it is time. `novel`: the canary's times do not count yet."""
     if progress.phase in (SUCCESSFUL, FAILED, ERROR) or now_s < progress.next_s:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from extproc.rollouts.judge import ERROR, FAILED, INCONCLUSIVE, PENDING, SUCCESSFUL, Look, Progress, begun, measured
+from extproc.rollouts.judge import ERROR, FAILED, INCONCLUSIVE, PENDING, SUCCESSFUL, Look, Progress, begun, measured, recounted
 from extproc.rollouts.plan import Analysis, Pause, Plan, SetHeaderRoute, SetShadow, SetWeight, Step, Webhook
 
 PROGRESSING: Final = "Progressing"
@@ -75,9 +75,9 @@ class State(NamedTuple):
     """Gates that have opened, each with its step."""
     events: tuple[Event, ...] = ()
     before: Mapping[str, Any] = {}
-    """The endpoint as it was: entities, percentages, rules; for the way back."""
-    config_version: int = 0
-    """Of the endpoint, after what was last done here."""
+    """What is needed for the way back, as `wanted.remembered` gives it."""
+    made: str = ""
+    """Signature of what was last made true; '' before."""
 
     @property
     def over(self) -> bool:
@@ -132,6 +132,8 @@ def tick(plan: Plan, state: State, look: Look, now_s: float, answers: Mapping[st
     if plan.deadline_s is not None and now_s - state.began_s > plan.deadline_s:
         return _rolled_back(state, now_s, f"it is not done after {plan.deadline_s:g} s")
     state = _judged(plan, state, look, now_s)
+    if state.over:
+        return state
     agreed = tuple(_gate(hook, state) for hook in _gates(plan, state) if answers.get(hook.name))
     state = state._replace(agreed=(*state.agreed, *(each for each in agreed if each not in state.agreed)))
     for _ in range(2 * len(plan.steps) + 2):
@@ -339,6 +341,15 @@ def _fresh(state: State) -> State:
             name: each._replace(phase="", inconclusive=0, last=PENDING) if each.phase == INCONCLUSIVE else each
             for name, each in running.items()
         }
+        for field, running in (("background", state.background), ("watched", state.watched))
+    }
+    return state._replace(background=again["background"], watched=again["watched"])
+
+
+def adopted(plan: Plan, state: State, look: Look) -> State:
+    """Driven by another process from now on, which counts for itself, from this look on."""
+    again = {
+        field: {name: recounted(plan.metrics[name], each, look) for name, each in running.items()}
         for field, running in (("background", state.background), ("watched", state.watched))
     }
     return state._replace(background=again["background"], watched=again["watched"])

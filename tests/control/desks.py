@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from extproc.control.desk import Desk
-from extproc.control.store import RevisionStore
+from extproc.control.store import Store
 from extproc.live import LiveWriter
 from extproc.storage.memory import MemoryStore
 from extproc.traffic import Catalog, CatalogEntry, Route, RouteTable, Served, TrafficTable
@@ -24,7 +24,7 @@ def catalog(*models: str) -> Catalog:
 class Bench:
     """A desk and what is around it."""
 
-    def __init__(self, store: RevisionStore | None = None, **words: Any) -> None:
+    def __init__(self, store: Store | None = None, **words: Any) -> None:
         self.store = MemoryStore() if store is None else store
         self.catalog = catalog()
         self.writer: LiveWriter[TrafficTable] = LiveWriter(TrafficTable(), "serving endpoints")

@@ -1,0 +1,123 @@
+"""Rollouts as a part of a service: one of the replicas drives, with the measures that it has taken itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import aiohttp
+
+from extproc.app.component import Component
+from extproc.control.desk import Desk
+from extproc.control.errors import Unavailable
+from extproc.control.lead import Lead
+from extproc.control.rollouts import Rollouts
+from extproc.control.store import KeepingStore, StoreUnavailable
+from extproc.measures import Measures, Timing, Totals
+from extproc.observability.logs import logger
+from extproc.rollouts.judge import Look
+from extproc.rollouts.plan import Plan, Webhook
+from extproc.rollouts.samples import ArmSample, Moments, Pair, Times
+
+_log = logger(__name__)
+
+ROUND_S: Final = 1.0
+_PERCENT: Final = (50, 90, 95, 99)
+
+
+class RolloutDriver(Component):
+    """Looks once a second what is to be done, as long as this replica leads. A store that is away stops rollouts, no requests."""
+
+    def __init__(
+        self, desk: Desk, store: KeepingStore, measures: Measures | None, me: str, *, round_s: float = ROUND_S
+    ) -> None:
+        """`me`: a name that no other process has."""
+        super().__init__("rollouts")
+        self._measures = measures
+        self._round_s = round_s
+        self._desk = desk
+        self._lead = Lead(store, me, time.monotonic)
+        self._session: aiohttp.ClientSession | None = None
+        self.rollouts = Rollouts(desk, store, self._look, self._tell)
+
+    async def run(self, ready: asyncio.Event) -> None:
+        lost = False
+        while True:
+            try:
+                if self._desk.opened and await self._lead.held():
+                    await self.rollouts.round()
+                else:
+                    self.rollouts.lost_lead()
+                lost = False
+            except (StoreUnavailable, Unavailable) as error:
+                self.rollouts.lost_lead()
+                if not lost:
+                    _log.warning("rollouts stand still, their store can't be asked", error=str(error))
+                lost = True
+            await asyncio.sleep(self._round_s)
+
+    async def leave(self) -> None:
+        try:
+            await self._lead.leave()
+        except StoreUnavailable as error:
+            _log.info("another replica drives rollouts after a while", error=str(error))
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def _look(self, endpoint: str, plan: Plan) -> Look:
+        measures = self._measures
+        if measures is None:
+            return Look(Pair())
+        windows = {metric.window_s for metric in plan.metrics.values() if metric.compare is None}
+        arms = (plan.canary, plan.baseline)
+        return Look(
+            Pair(*[_sample(measures.total(endpoint, arm)) for arm in arms]),
+            {each: Pair(*[_sample(measures.of(endpoint, arm, window_s=each)) for arm in arms]) for each in windows},
+        )
+
+    async def _tell(self, hook: Webhook, payload: Mapping[str, Any]) -> bool:
+        """2xx is yes, everything else is no: an answer that does not come opens no gate."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
+        try:
+            timeout = aiohttp.ClientTimeout(total=hook.timeout_s)
+            asking = self._session.post(hook.url, json=dict(payload), timeout=timeout, allow_redirects=False)
+            async with asking as answer:
+                return 200 <= answer.status < 300
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            _log.warning("a webhook of a rollout does not answer", webhook=hook.name, error=type(error).__name__)
+            return False
+
+
+def _sample(totals: Totals | None) -> ArmSample:
+    if totals is None:
+        return ArmSample()
+    return ArmSample(
+        totals.requests,
+        totals.errors,
+        _times(totals.ttft_s),
+        _times(totals.tpot_s),
+        _times(totals.e2e_s),
+        totals.input_tokens,
+        totals.output_tokens,
+        totals.cost,
+        totals.shadow_same,
+        totals.shadow_pairs,
+        totals.feedback_good,
+        totals.feedback_bad,
+        _moments(totals.queue_at_pick),
+        _moments(totals.hit_fraction),
+    )
+
+
+def _times(timing: Timing) -> Times:
+    quantiles = {percent: seconds for percent in _PERCENT if (seconds := timing.quantile_s(percent / 100)) is not None}
+    return Times({"": _moments(timing.log)} if timing.n else {}, quantiles)
+
+
+def _moments(theirs: Any) -> Moments:
+    return Moments(theirs.n, theirs.mean, theirs.m2)
