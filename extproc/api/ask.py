@@ -14,6 +14,7 @@ from extproc.api.auth import Caller, Guard
 from extproc.api.errors import ApiError, invalid, malformed
 from extproc.control.changes import DeskChange
 from extproc.control.desk import Applied, Desk
+from extproc.control.rollouts import Rollouts
 from extproc.files.read import MAX_BYTES
 from extproc.settings.base import SettingsError, shown
 from extproc.settings.document import load_json
@@ -30,6 +31,7 @@ class Inside:
     """What the API shows and changes."""
 
     desk: Desk
+    rollouts: Rollouts
     table: Callable[[], TrafficTable]
     """What is served now."""
     ready: Callable[[str], bool]
@@ -77,9 +79,13 @@ class Ask:
     @property
     def dry_run(self) -> bool:
         """`?dry_run=true`: say what would be, and change nothing."""
-        given = self.request.query_params.get("dry_run", "false").lower()
+        return self.flag("dry_run")
+
+    def flag(self, key: str) -> bool:
+        """`?key=true`. Raises ApiError."""
+        given = self.request.query_params.get(key, "false").lower()
         if given not in ("true", "false", "1", "0"):
-            raise invalid(f"dry_run: got {shown(given)}; expected true or false")
+            raise invalid(f"{key}: got {shown(given)}; expected true or false")
         return given in ("true", "1")
 
     def number(self, key: str) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
 
-from extproc.api import endpoints, pages, parts, rights, shapes, versions
+from extproc.api import endpoints, pages, parts, rights, rollouts, shapes, versions
 from extproc.api.answers import Answer
 from extproc.api.ask import Ask
 from extproc.settings.serving import parts as forms
@@ -72,6 +72,18 @@ CALLS: Final = (
     Call("PATCH", f"{_PERMISSIONS}/{{id}}", _MANAGE, rights.set_permissions, "501: rights stand in the file of tokens"),
     Call("GET", "/api/2.0/preview/scim/v2/Me", _VIEW, rights.me, "Whose token it is"),
     Call("GET", "/.well-known/databricks-config", None, pages.discovery, "`{}`: what each client asks for first"),
+    Call("GET", f"{_ONE}/rollouts", _VIEW, rollouts.status, "Its rollout, or its last one", ours=True),
+    Call(
+        "POST",
+        f"{_ONE}/rollouts",
+        _MANAGE,
+        rollouts.start,
+        "Begin a rollout by this plan, `?force=true` past guards",
+        ours=True,
+    ),
+    Call(
+        "POST", f"{_ONE}/rollouts/{{action}}", _MANAGE, rollouts.command, "promote, pause, resume, abort or undo it", ours=True
+    ),
     Call("GET", f"{_ONE}/history", _VIEW, versions.history, "Its changes, newest first", gives=_HISTORY, ours=True),
     Call("POST", f"{_ONE}/revert", _MANAGE, versions.revert, "Back to a config of before", gives=_DETAILED, ours=True),
     Call("GET", f"{BASE}:export", _VIEW, versions.exports, "Endpoints as documents, `?format=yaml` for a file", ours=True),

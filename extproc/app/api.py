@@ -11,6 +11,7 @@ from extproc.app.component import Component
 from extproc.app.telemetry import Telemetry
 from extproc.app.watching import FileErrors
 from extproc.control.desk import Desk
+from extproc.control.rollouts import Rollouts
 from extproc.files.problems import Unusable
 from extproc.files.watch import FileWatcher
 from extproc.kubernetes.reviews import API, Reviews
@@ -82,6 +83,7 @@ class ApiPort(Component):
         settings: ApiSettings,
         desk: Desk,
         table: Live[TrafficTable],
+        rollouts: Rollouts,
         ready: Callable[[str], bool],
         telemetry: Telemetry,
         *,
@@ -100,7 +102,7 @@ class ApiPort(Component):
         self.port = 0
         """Where it listens, once it does."""
         try:
-            self._server = _server(_guard(settings, telemetry, tokens, cluster), desk, table, ready, telemetry)
+            self._server = _server(_guard(settings, telemetry, tokens, cluster), desk, table, rollouts, ready, telemetry)
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
             if missing not in ("starlette", "uvicorn"):
@@ -131,6 +133,7 @@ def api_parts(
     settings: ApiSettings,
     desk: Desk,
     table: Live[TrafficTable],
+    rollouts: Rollouts,
     ready: Callable[[str], bool],
     telemetry: Telemetry,
     *,
@@ -147,7 +150,7 @@ def api_parts(
         file = TokensFile(settings.api_tokens_file, telemetry.files)
         tokens = file.table
         parts.append(file)
-    port = ApiPort(settings, desk, table, ready, telemetry, tokens=tokens, cluster=cluster, reuse_port=reuse_port)
+    port = ApiPort(settings, desk, table, rollouts, ready, telemetry, tokens=tokens, cluster=cluster, reuse_port=reuse_port)
     return [*parts, port], tokens
 
 
@@ -177,12 +180,17 @@ def _guard(settings: ApiSettings, telemetry: Telemetry, tokens: Live[TokenTable]
 
 
 def _server(
-    guard: Guard, desk: Desk, table: Live[TrafficTable], ready: Callable[[str], bool], telemetry: Telemetry
+    guard: Guard,
+    desk: Desk,
+    table: Live[TrafficTable],
+    rollouts: Rollouts,
+    ready: Callable[[str], bool],
+    telemetry: Telemetry,
 ) -> ApiServer:
     from extproc.api.application import application
     from extproc.api.ask import Inside
     from extproc.api.server import ApiServer
     from extproc.slices import Slices
 
-    inside = Inside(desk, lambda: table.value, ready, telemetry.metrics, guard, Slices())
+    inside = Inside(desk, rollouts, lambda: table.value, ready, telemetry.metrics, guard, Slices())
     return ApiServer(application(inside, telemetry.instruments))

@@ -32,7 +32,7 @@ from extproc.app.service import Service
 from extproc.app.telemetry import Telemetry
 from extproc.app.tls import server_tls
 from extproc.app.upstream import with_parameters
-from extproc.control.store import RevisionStore
+from extproc.control.store import Store
 from extproc.director import Director
 from extproc.domain import HeaderMutation
 from extproc.live import Live
@@ -204,7 +204,7 @@ def _plan_gateway(plan: Plan, settings: GatewaySettings) -> None:
         plan.problems += error.problems
     built = _gateway_parts(config, path.parent, prefix, plan.problems, allow_missing=settings.allow_missing_plugins)
     plan.adapters(None if config.adapters_file is None else str(path.parent / config.adapters_file), prefix + "adaptersFile")
-    store: RevisionStore = MemoryStore()
+    store: Store = MemoryStore()
     try:
         store = open_store(settings.database_url)
     except SettingsError as error:

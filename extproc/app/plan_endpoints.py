@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Sequence
 
 from extproc.app.access import ReviewedTokens
@@ -20,8 +21,10 @@ from extproc.app.endpoints import (
     secret_store,
 )
 from extproc.app.plan import Plan
+from extproc.app.rollouts import RolloutDriver
 from extproc.control.desk import Desk
-from extproc.control.store import RevisionStore
+from extproc.control.rollouts import Rollouts
+from extproc.control.store import Store
 from extproc.live import Live, LiveWriter
 from extproc.measures import Measures
 from extproc.observability.control import ControlMetrics
@@ -44,7 +47,7 @@ def catalog_of(config: GatewayParts, routes: RouteTable, adapters: Live[AdapterM
 def plan_endpoints(
     plan: Plan,
     settings: EndpointSettings,
-    store: RevisionStore,
+    store: Store,
     catalog: Catalog,
     files: tuple[str, str | None],
     *,
@@ -85,7 +88,9 @@ def plan_endpoints(
         )
         plan.components.append(providers)
         plan.components.append(ServingEndpoints(desk, table.live, parts.adapters, _counting(parts)))
-        _plan_api(plan, settings, desk, table.live, reuse_port=reuse_port)
+        driver = RolloutDriver(desk, store, parts.measures, uuid.uuid4().hex)
+        plan.components.append(driver)
+        _plan_api(plan, settings, desk, table.live, driver.rollouts, reuse_port=reuse_port)
         plan.components += endpoint_feeders(desk, *files, plan.files)
         if settings.endpoint_configmaps and plan.cluster is not None:
             plan.components.append(WatchedEndpoints(desk, plan.cluster, settings.endpoint_configmaps_namespace))
@@ -102,7 +107,9 @@ def _counting(parts: Parts) -> Sequence[Counting]:
     return counting
 
 
-def _plan_api(plan: Plan, settings: EndpointSettings, desk: Desk, table: Live[TrafficTable], *, reuse_port: bool) -> None:
+def _plan_api(
+    plan: Plan, settings: EndpointSettings, desk: Desk, table: Live[TrafficTable], rollouts: Rollouts, *, reuse_port: bool
+) -> None:
     """The REST API, and who may ask it; its tokens are the data plane's too. Raises SettingsError."""
     parts = plan.parts
     if not settings.api_port and settings.api_auth_mode == "off":
@@ -110,7 +117,7 @@ def _plan_api(plan: Plan, settings: EndpointSettings, desk: Desk, table: Live[Tr
     if settings.api_auth_mode == "kubernetes":
         plan.needs_cluster("--api-auth=kubernetes")
     components, tokens = api_parts(
-        settings, desk, table, can_serve(plan.stores), parts.telemetry, cluster=plan.cluster, reuse_port=reuse_port
+        settings, desk, table, rollouts, can_serve(plan.stores), parts.telemetry, cluster=plan.cluster, reuse_port=reuse_port
     )
     plan.components += [each for each in components if settings.api_port or not isinstance(each, ApiPort)]
     if settings.data_plane_auth != "off":

@@ -28,7 +28,7 @@ _PERCENT: Final = (50, 90, 95, 99)
 
 
 class RolloutDriver(Component):
-    """Looks once a second what is to be done, as long as this replica leads. A store that is away stops rollouts, no requests."""
+    """Looks once a second what is to be done, while this replica leads. A store that is away stops rollouts, no requests."""
 
     def __init__(
         self, desk: Desk, store: KeepingStore, measures: Measures | None, me: str, *, round_s: float = ROUND_S

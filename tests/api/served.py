@@ -95,6 +95,7 @@ async def served(
     api = Api(bench, Instruments())
     inside = Inside(
         bench.desk,
+        bench.rollouts,
         lambda: bench.table,
         lambda pool: pool not in api.down,
         metrics or api.instruments.pieces,

@@ -251,4 +251,4 @@ async def test_stopping_does_not_wait_for_ever() -> None:
 
 def _inside(guard: Open | None = None) -> Inside:
     bench = Bench()
-    return Inside(bench.desk, lambda: bench.table, lambda _: True, lambda: (), guard or Open(), Slices())
+    return Inside(bench.desk, bench.rollouts, lambda: bench.table, lambda _: True, lambda: (), guard or Open(), Slices())

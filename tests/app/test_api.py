@@ -43,7 +43,7 @@ def parts(bench: Bench, **words: Any) -> list[Component]:
     cluster = words.pop("cluster", None)
     telemetry = words.pop("telemetry", None) or Telemetry()
     settings = ApiSettings(**words)
-    found, _ = api_parts(settings, bench.desk, bench.writer.live, lambda _: True, telemetry, cluster=cluster)
+    found, _ = api_parts(settings, bench.desk, bench.writer.live, bench.rollouts, lambda _: True, telemetry, cluster=cluster)
     return found
 
 

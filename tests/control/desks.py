@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 from extproc.control.desk import Desk
+from extproc.control.rollouts import Rollouts
 from extproc.control.store import Store
 from extproc.live import LiveWriter
+from extproc.rollouts.judge import Look
+from extproc.rollouts.plan import Webhook
+from extproc.rollouts.samples import Pair
 from extproc.storage.memory import MemoryStore
 from extproc.traffic import Catalog, CatalogEntry, Route, RouteTable, Served, TrafficTable
 
@@ -21,6 +26,10 @@ def catalog(*models: str) -> Catalog:
     return Catalog(entries, RouteTable(routes))
 
 
+async def _nobody(hook: Webhook, payload: Mapping[str, Any]) -> bool:
+    return False
+
+
 class Bench:
     """A desk and what is around it."""
 
@@ -31,6 +40,8 @@ class Bench:
         ticks, ids = itertools.count(START_MS), itertools.count(1)
         words.setdefault("new_id", lambda: f"id{next(ids)}")
         self.desk = Desk(self.store, lambda: self.catalog, self.writer, clock=lambda: next(ticks), **words)
+        self.rollouts = Rollouts(self.desk, self.store, lambda endpoint, plan: Look(Pair()), _nobody)
+        """Whose arms have no requests."""
 
     @property
     def table(self) -> TrafficTable:

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from extproc.app.rollouts import RolloutDriver
+from extproc.control.changes import Create
+from extproc.control.store import StoreUnavailable
+from extproc.measures import Measures, Sample
+from tests.app.running import until
+from tests.control.desks import Bench, document
+from tests.control.test_rollouts import PLAN
+
+
+@contextlib.asynccontextmanager
+async def driving(bench: Bench, measures: Measures | None, me: str = "one") -> AsyncIterator[RolloutDriver]:
+    driver = RolloutDriver(bench.desk, bench.store, measures, me, round_s=0.01)
+    running = asyncio.create_task(driver.run(asyncio.Event()))
+    try:
+        yield driver
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await driver.leave()
+        await driver.close()
+
+
+async def made() -> Bench:
+    bench = Bench()
+    await bench.desk.open()
+    await bench.desk.apply(Create(document("chat", a=100, b=0)), "ann")
+    return bench
+
+
+def count(measures: Measures, entity: str, requests: int, error: str = "", ttft_s: float = 0.5) -> None:
+    for number in range(requests):
+        sample = Sample()
+        sample.error = error
+        sample.ttft_s = -1.0 if error else ttft_s * (1 + 0.2 * (number % 5))
+        measures.cell("chat", entity).add(sample)
+
+
+async def test_it_judges_by_the_measures_of_its_process() -> None:
+    bench, measures = await made(), Measures(lambda: 0.0)
+    async with driving(bench, measures) as driver:
+        plan = {**PLAN, "metrics": [{"name": "ttft", "interval": 0.1, "compare": {"measure": "ttft"}}]}
+        await driver.rollouts.start("chat", plan, "ann")
+
+        async def phase(wanted: str) -> bool:
+            return (await driver.rollouts.get("chat")).state.phase == wanted
+
+        async def shares() -> bool:
+            return bench.shares("chat") == {"a": 90, "b": 10}
+
+        async def rolled_back() -> bool:
+            count(measures, "a", 40)
+            count(measures, "b", 40, ttft_s=0.8)
+            return await phase("Degraded")
+
+        await until(shares)
+        await until(rolled_back)
+        assert "it is slower, evidence" in (await driver.rollouts.get("chat")).state.reason
+
+        async def back() -> bool:
+            return bench.shares("chat") == {"a": 100, "b": 0}
+
+        await until(back)
+
+
+async def test_conditions_look_back_on_a_window() -> None:
+    bench, measures = await made(), Measures(lambda: 0.0)
+    count(measures, "a", 10)
+    async with driving(bench, measures) as driver:
+        await driver.rollouts.start("chat", PLAN, "ann")
+
+        async def failed() -> bool:
+            count(measures, "b", 10, error="5xx")
+            return (await driver.rollouts.get("chat")).state.reason == "ok: error_rate > 0.2 holds"
+
+        await until(failed)
+
+
+async def test_webhooks_are_asked_and_2xx_is_yes() -> None:
+    bench = await made()
+    heard: list[tuple[str, str]] = []
+    answers = {"/gate": 403}
+
+    async def answer(request: web.Request) -> web.Response:
+        said = await request.json()
+        heard.append((request.path, said.get("event", said["endpoint"])))
+        return web.Response(status=answers.get(request.path, 200))
+
+    app = web.Application()
+    app.router.add_post("/{name}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    hooks = [
+        {"name": "gate", "type": "confirm-rollout", "url": f"http://127.0.0.1:{port}/gate"},
+        {"name": "news", "type": "event", "url": f"http://127.0.0.1:{port}/news"},
+        {"name": "gone", "type": "rollback", "url": "http://127.0.0.1:1/"},
+    ]
+    try:
+        async with driving(bench, None) as driver:
+            await driver.rollouts.start("chat", {**PLAN, "webhooks": hooks}, "ann")
+
+            async def asked() -> bool:
+                return ("/gate", "chat") in heard
+
+            await until(asked)
+            assert bench.shares("chat") == {"a": 100, "b": 0}
+            answers["/gate"] = 200
+
+            async def told() -> bool:
+                return ("/news", "weight 10 %") in heard
+
+            await until(told)
+    finally:
+        await runner.cleanup()
+
+
+async def test_of_two_one_drives_and_the_other_follows_when_it_leaves() -> None:
+    bench = await made()
+    async with driving(bench, None, "other") as other:
+        await until(other._lead.held)
+        async with driving(bench, None, "one") as one:
+            await one.rollouts.start("chat", PLAN, "ann")
+            assert not await one._lead.held()
+    async with driving(bench, None, "third") as third:
+        await until(third._lead.held)
+
+
+async def test_a_store_that_is_away_stops_rollouts_and_nothing_else() -> None:
+    bench = await made()
+    kept, asked = bench.store.kept, 0
+
+    async def away() -> dict[str, object]:
+        nonlocal asked
+        asked += 1
+        raise StoreUnavailable("gone")
+
+    async with driving(bench, None) as driver:
+        await driver.rollouts.start("chat", PLAN, "ann")
+        bench.store.kept = away  # type: ignore[method-assign, assignment]
+
+        async def often() -> bool:
+            return asked > 3
+
+        await until(often)
+        bench.store.kept = kept  # type: ignore[method-assign]
+
+        async def shares() -> bool:
+            return bench.shares("chat") == {"a": 90, "b": 10}
+
+        await until(shares)
