@@ -17,6 +17,8 @@ _COMMANDS = {
     "gateway": "Both stages on one stream: model to pool to endpoint.",
     "sim": "A simulated vLLM server.",
     "check": "Whether configs and objects are right, and what there will be.",
+    "rollout": "Let one served entity take over from another, step by step.",
+    "split": "Change the split of a serving endpoint.",
     "new-plugin": "A package with a plugin of your own, to begin with.",
     "health": "Ask the server of this container whether it is ready.",
     "demo": "A real Envoy, the gateway and simulated pools, on this machine.",

@@ -1,0 +1,91 @@
+"""Calls of the gateway's REST API from the command line."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+import click
+
+BASE: Final = "/api/2.0/serving-endpoints"
+DEFAULT: Final = "http://127.0.0.1:9080"
+_TIMEOUT_S: Final = 30.0
+_MOST_BYTES: Final = 16 * 2**20
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Goes nowhere else: the token is for this address alone."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_OPENER: Final = urllib.request.build_opener(_Stay)
+
+
+class Api:
+    """One gateway, as this user sees it."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        """Raises click.UsageError for what is no address."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc:
+            raise click.UsageError(f"--api: got {url[:100]!r}; expected an address such as {DEFAULT}")
+        self._url = url.rstrip("/")
+        self._token = token
+
+    def call(self, method: str, name: str, below: str = "", body: Any = None, **query: object) -> Any:
+        """The document that the API answers. Raises click.ClickException when it refuses, with its words, or is away."""
+        path = f"{BASE}/{quote(name, safe='')}{below}"
+        words = {key: str(value).lower() for key, value in query.items() if value not in (None, False)}
+        request = urllib.request.Request(
+            f"{self._url}{path}{'?' + urlencode(words) if words else ''}",
+            None if body is None else json.dumps(body).encode(),
+            {"Content-Type": "application/json", **({"Authorization": f"Bearer {self._token}"} if self._token else {})},
+            method=method,
+        )
+        try:
+            with _OPENER.open(request, timeout=_TIMEOUT_S) as answer:
+                return json.loads(answer.read(_MOST_BYTES))
+        except urllib.error.HTTPError as error:
+            raise click.ClickException(_said(error)) from None
+        except (OSError, ValueError) as error:
+            why = getattr(error, "reason", error)
+            raise click.ClickException(f"{self._url}: {why}; expected the gateway's API there, --api-port") from None
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    with error:
+        try:
+            said: Mapping[str, Any] = json.loads(error.read(_MOST_BYTES))
+            return f"{said['error_code']}: {said['message']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            return f"the API answers {error.code}"
+
+
+def api_options(function: Function) -> Function:
+    """`--api` and `--token-file`."""
+    function = click.option(
+        "--token-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="File with the bearer token. [env: EXTPROC_API_TOKEN has the token itself]",
+    )(function)
+    return click.option("--api", envvar="EXTPROC_API", default=DEFAULT, show_default=True, help="The gateway's REST API.")(
+        function
+    )
+
+
+def api_of(url: str, token_file: Path | None, environ: Mapping[str, str]) -> Api:
+    """Raises click.UsageError."""
+    try:
+        token = environ.get("EXTPROC_API_TOKEN") if token_file is None else token_file.read_text("ascii").strip()
+    except (OSError, UnicodeError):
+        raise click.UsageError(f"--token-file: {token_file} is no file with a token") from None
+    return Api(url, token or None)
