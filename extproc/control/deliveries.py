@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from extproc.rollouts.plan import check_entities, read_plan
+from extproc.settings.base import SettingsError
 from extproc.settings.serving.rules import DAYS, minute_of
 from extproc.traffic import BUCKETS
 from extproc.traffic.conditions import Wanted, Window
@@ -16,6 +18,17 @@ from extproc.traffic.match import MatchSpec, RefusalSpec, RuleSpec
 def rules_of(delivery: Mapping[str, Any]) -> tuple[RuleSpec, ...]:
     """The rules, in order."""
     return tuple([_rule(rule) for rule in delivery.get("rules", ())])
+
+
+def plan_problems(delivery: Mapping[str, Any], entities: Collection[str], path: str) -> list[str]:
+    """What is wrong with the plan of an endpoint that has these entities; nothing when it has none."""
+    if "rollout" not in delivery:
+        return []
+    try:
+        plan = read_plan(delivery["rollout"], path)
+    except SettingsError as error:
+        return error.problems
+    return check_entities(plan, list(entities), path)
 
 
 def match_of(match: Mapping[str, Any]) -> MatchSpec:

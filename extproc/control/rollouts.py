@@ -19,7 +19,7 @@ from extproc.control.changes import UpdateConfig
 from extproc.control.desk import Desk
 from extproc.control.errors import Conflict, DeskError, DoesNotExist, InvalidParameter, Unavailable
 from extproc.control.histories import Entry
-from extproc.control.records import EndpointRecord
+from extproc.control.records import API, EndpointRecord
 from extproc.control.store import KeepingStore, Kept, StoreUnavailable, Superseded
 from extproc.observability.logs import logger
 from extproc.rollouts import machine
@@ -121,6 +121,8 @@ class Rollouts:
     async def start(self, name: str, document: object, actor: str, *, force: bool = False, dry_run: bool = False) -> Rollout:
         """Begin one by this plan. Raises InvalidParameter, Conflict (one goes on, guards), DoesNotExist, Unavailable."""
         record = self._desk.get(name)
+        if record.owner != API:
+            raise Conflict(f"The endpoint {name!r} belongs to {record.owner}, which would change it back")
         served = served_by(record)
         try:
             plan = read_plan(document)

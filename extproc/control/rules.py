@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from extproc.control.deliveries import plan_problems
 from extproc.control.records import API, EndpointRecord
 from extproc.control.sealing import Seal, SealError
 from extproc.control.specs import layout_of
@@ -133,7 +134,8 @@ def _with_config(
         listed_as=form.listed_as,
     )
     path = f"{prefix}{form.listed_as}"
-    if problems := check(record.delivery, config.percentages, outer):
+    problems = check(record.delivery, config.percentages, outer)
+    if problems := problems + plan_problems(record.delivery, config.percentages, f"{outer}rollout"):
         raise SettingsError(few(problems))
     sealed = _sealed(config, {} if before is None else before.sealed, asked, path)
     _check_served(config.entities, config.percentages, before, asked.catalog, path)

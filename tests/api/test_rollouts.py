@@ -50,6 +50,13 @@ async def test_what_is_refused_says_where() -> None:
         assert (await api.post("/nobody/rollouts", PLAN)).status == 404
 
 
+async def test_nothing_in_the_body_is_the_endpoints_own_plan() -> None:
+    async with served() as api:
+        await api.post("", {**document("chat", a=100, b=0), "rollout": PLAN})
+        assert (await api.get("/chat")).json["rollout"] == PLAN
+        assert (await api.post("/chat/rollouts", {})).json["steps"][0] == "setWeight 10"
+
+
 async def test_one_at_a_time() -> None:
     async with served() as api:
         await api.post("", document("chat", a=100, b=0))

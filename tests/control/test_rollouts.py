@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from extproc.control.changes import Create, Delete, UpdateConfig
+from extproc.control.changes import Create, Declare, Delete, UpdateConfig
 from extproc.control.errors import Conflict, DoesNotExist, InvalidParameter, Unavailable
 from extproc.control.rollouts import Rollouts
 from extproc.control.store import StoreUnavailable
@@ -246,6 +246,30 @@ async def test_what_is_refused() -> None:
     await world.bench.desk.apply(Create(document("code")), "ann")
     with pytest.raises(DoesNotExist, match="has no rollout"):
         await world.rollouts.get("code")
+
+
+async def test_what_a_feeder_has_declared_is_the_feeders() -> None:
+    world = World()
+    await world.bench.desk.open()
+    await world.bench.desk.apply(Declare("file:x.yaml", [document("chat", a=100, b=0)]), "file:x.yaml")
+    with pytest.raises(Conflict, match=r"belongs to file:x.yaml, which would change it back"):
+        await world.rollouts.start("chat", PLAN, "ann")
+
+
+async def test_an_endpoint_has_a_plan_of_its_own() -> None:
+    world = World()
+    await world.bench.desk.open()
+    await world.bench.desk.apply(Create({**document("chat", a=100, b=0), "rollout": PLAN}), "ann")
+    assert world.bench.desk.get("chat").delivery["rollout"] == PLAN
+    for bad, said in (
+        ({**PLAN, "canary": "x"}, "rollout.canary: got 'x'; expected one of the endpoint's served entities: a, b"),
+        ({**PLAN, "steps": [{"setWeight": 5}, {"setWeight": 1}]}, "rollout.steps[1].setWeight: got 1 after 5"),
+    ):
+        with pytest.raises(InvalidParameter) as caught:
+            await world.bench.desk.apply(UpdateConfig("chat", {"rollout": bad}), "ann")
+        assert said in caught.value.message
+    await world.bench.desk.apply(UpdateConfig("chat", {"rollout": []}), "ann")
+    assert "rollout" not in world.bench.desk.get("chat").delivery
 
 
 async def test_a_dry_run_starts_nothing() -> None:

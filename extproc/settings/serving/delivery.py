@@ -21,6 +21,8 @@ class Delivery(Form):
     """The fields; a mixin of what is created and of what changes a config."""
 
     rules: Annotated[list[Rule], Field(max_length=MOST_RULES)] | None = None
+    rollout: dict[str, Any] | Annotated[list[Any], Field(max_length=0)] | None = None
+    """The plan by which an entity takes over, when somebody starts it; `rollouts.plan` reads it."""
 
 
 FIELDS: Final = tuple(Delivery.__annotations__)
