@@ -26,7 +26,7 @@ test-compiled: install  ## The default tests again, on what `make compile` made
 check: install  ## Lint, types, import contracts, generated files
 	@scripts/check
 
-evaluation: install  ## Upstream's default picker config against round robin: Envoy, picker, six simulated servers; ten minutes
+evaluation: install  ## Our default picker config and upstream's against round robin: Envoy, picker, six simulated servers; a quarter of an hour
 	@scripts/evaluation
 
 bench: install  ## CPU per request of the compiled package, against a bare grpc.aio server in the same run

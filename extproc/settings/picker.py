@@ -181,22 +181,28 @@ class EndpointPickerConfig(Section):
         return ("flowControl." if self.flow_control.saturation_detector else "") + "saturationDetector.pluginRef"
 
 
+DEFAULT_WEIGHTS: Final = {
+    "queue-scorer": 2,
+    "kv-cache-utilization-scorer": 2,
+    "prefix-cache-scorer": 3,
+    "active-request-scorer": 1,
+    "no-hit-lru-scorer": 1,
+}
+"""Upstream's default is the first three. By them alone a prompt that all have in common stays with whoever had it first, and
+prompts that nobody has seen go where another is still computed (docs/evaluation.md)."""
+
 DEFAULT_PICKER: Final = EndpointPickerConfig.model_validate(
     {
-        "plugins": [{"type": "queue-scorer"}, {"type": "kv-cache-utilization-scorer"}, {"type": "prefix-cache-scorer"}],
+        "plugins": [{"type": name} for name in DEFAULT_WEIGHTS],
         "schedulingProfiles": [
             {
                 "name": "default",
-                "plugins": [
-                    {"pluginRef": "queue-scorer", "weight": 2},
-                    {"pluginRef": "kv-cache-utilization-scorer", "weight": 2},
-                    {"pluginRef": "prefix-cache-scorer", "weight": 3},
-                ],
+                "plugins": [{"pluginRef": name, "weight": weight} for name, weight in DEFAULT_WEIGHTS.items()],
             }
         ],
     }
 )
-"""Upstream's default."""
+"""Of a picker without a config."""
 
 
 _ON_BY_DEFAULT: Final = "haPopulateNonLeaderDatastore"

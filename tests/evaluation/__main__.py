@@ -1,4 +1,4 @@
-"""Upstream's default config against round robin and the load alone: `python -m tests.evaluation [SCENARIO ...] [--virtual]`.
+"""Our default and upstream's against round robin and the load alone: `python -m tests.evaluation [SCENARIO ...] [--virtual]`.
 
 With real parts: Envoy, `extproc epp`, six `extproc sim`, requests over HTTP. `--virtual`: the picker's store and plugins and
 the simulator's engines in virtual time. docs/evaluation.md says how to read it. The exit code is 1 when a bar is missed.

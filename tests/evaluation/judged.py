@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from tests.bench.table import Row
 from tests.evaluation.measured import Measured
-from tests.evaluation.policies import DEFAULT, IN_TURN, LOAD, ROUND_ROBIN, Policy
+from tests.evaluation.policies import DEFAULT, LOAD, ROUND_ROBIN, UPSTREAMS, Policy
 from tests.evaluation.scenarios import Bars, Scenario
 
 Runs: TypeAlias = Mapping[str, Sequence[Measured]]
@@ -24,16 +24,16 @@ def policies_of(scenario: Scenario) -> list[Policy]:
     return [
         ROUND_ROBIN,
         *([LOAD] if scenario.bars.against_load_alone else []),
+        UPSTREAMS,
         DEFAULT,
-        *([IN_TURN] if scenario.in_turn is not None else []),
     ]
 
 
 def rows_of(scenario: Scenario, runs: Runs) -> list[Row]:
     """Medians over the seeds; a ratio is taken of two runs of the same seed before that."""
     rows = [row for name, measured in runs.items() for row in _observed(name, measured)]
-    for subject, bars in ((DEFAULT.name, scenario.bars), (IN_TURN.name, scenario.in_turn)):
-        if bars is None or subject not in runs:
+    for subject, bars in ((UPSTREAMS.name, scenario.upstreams), (DEFAULT.name, scenario.bars)):
+        if subject not in runs:
             continue
         for other in [ROUND_ROBIN, LOAD] if bars.against_load_alone else [ROUND_ROBIN]:
             rows += _compared(subject, runs[subject], other.name, runs[other.name], bars)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from extproc.scheduling import Blueprint, build_scheduler
 from extproc.settings.base import SettingsError
-from extproc.settings.picker import load_picker_config
+from extproc.settings.picker import DEFAULT_WEIGHTS, load_picker_config
 
 
 class Policy(NamedTuple):
@@ -29,8 +30,7 @@ class Policy(NamedTuple):
         return build_scheduler(config)
 
 
-def _weighing(**weights: int) -> str:
-    names = {name.replace("_", "-"): weight for name, weight in weights.items()}
+def _weighing(names: Mapping[str, int]) -> str:
     plugins = "\n".join(f"- type: {name}" for name in names)
     entries = "\n".join(f"  - {{pluginRef: {name}, weight: {weight}}}" for name, weight in names.items())
     return f"""\
@@ -46,13 +46,11 @@ schedulingProfiles:
 
 
 ROUND_ROBIN: Final = Policy("round robin")
-LOAD: Final = Policy("load alone", _weighing(queue_scorer=2, kv_cache_utilization_scorer=2))
+LOAD: Final = Policy("load alone", _weighing({"queue-scorer": 2, "kv-cache-utilization-scorer": 2}))
 """The default of ours before there was a prefix cache."""
-DEFAULT: Final = Policy("upstream's default", _weighing(queue_scorer=2, kv_cache_utilization_scorer=2, prefix_cache_scorer=3))
-"""What this is all about."""
-IN_TURN: Final = Policy(
-    "and no-hit-lru-scorer",
-    _weighing(queue_scorer=2, kv_cache_utilization_scorer=2, prefix_cache_scorer=3, no_hit_lru_scorer=1),
+UPSTREAMS: Final = Policy(
+    "upstream's default", _weighing({"queue-scorer": 2, "kv-cache-utilization-scorer": 2, "prefix-cache-scorer": 3})
 )
-"""Upstream's default, and prompts that nobody has seen go in turn."""
-POLICIES: Final = (ROUND_ROBIN, LOAD, DEFAULT, IN_TURN)
+DEFAULT: Final = Policy("our default", _weighing(DEFAULT_WEIGHTS))
+"""What a picker without a config does."""
+POLICIES: Final = (ROUND_ROBIN, LOAD, UPSTREAMS, DEFAULT)

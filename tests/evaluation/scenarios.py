@@ -25,7 +25,7 @@ class Pages(NamedTuple):
 
 
 class Bars(NamedTuple):
-    """What upstream's default must reach, as ratios."""
+    """What a default must reach, as ratios."""
 
     hits_least: float | None = None
     """Of prompt tokens found in caches, to round robin."""
@@ -43,8 +43,9 @@ class Scenario(NamedTuple):
     workload: Callable[[int], Workload]
     """Takes a seed."""
     bars: Bars
-    in_turn: Bars | None = None
-    """What the same with `no-hit-lru-scorer` must reach; None: it is not asked."""
+    """What our default must reach."""
+    misses: bool = False
+    """Upstream's default does not reach it."""
     slower: float = 1.0
     """How many times as long the first server takes."""
     joins_at_s: float | None = None
@@ -54,6 +55,11 @@ class Scenario(NamedTuple):
     pages: Pages = Pages()
     seeds: int = 1
     """How many loads real parts are given: more where the policies differ by less than two loads do."""
+
+    @property
+    def upstreams(self) -> Bars:
+        """What upstream's default must reach: the same, or nothing."""
+        return Bars() if self.misses else self.bars
 
 
 RESTART_S: Final = 1.5
@@ -71,13 +77,13 @@ SCENARIOS: Final = (
         Bars(None, SAME),
         seeds=2,
     ),
-    Scenario("everybody", "all have one long prompt in common", one_prompt, Bars(None, None)),
+    Scenario("everybody", "all have one long prompt in common", one_prompt, Bars(None, SAME), misses=True),
     Scenario(
         "equal",
         "prompts that share nothing, all of one length",
         partial(nothing_shared, within_s=18.0, shortest=1500, longest=1500),
-        Bars(None, None),
-        in_turn=Bars(None, SAME),
+        Bars(None, SAME),
+        misses=True,
     ),
     Scenario("slow", "one of six takes three times as long", shared_prefixes, Bars(1.0, SAME), slower=3.0),
     Scenario("joins", "the sixth comes midway, empty", shared_prefixes, Bars(1.0, SAME), joins_at_s=7.0),

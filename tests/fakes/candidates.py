@@ -29,6 +29,14 @@ def choose(scheduler: Scheduler, candidates: Candidates, request: InferenceReque
     return scheduler.schedule(Cycle(request), candidates).run.pick
 
 
+def send(scheduler: Scheduler, candidates: Candidates, request: InferenceRequest = REQUEST) -> Pick:
+    """The same, and the decision goes out: plugins hear of it."""
+    cycle = Cycle(request)
+    scheduled = scheduler.schedule(cycle, candidates)
+    scheduler.picked(cycle, scheduled)
+    return scheduled.run.pick
+
+
 def explained(
     scheduler: Scheduler, candidates: Candidates, also: Sequence[str] = (), request: InferenceRequest = REQUEST
 ) -> Explanation:

@@ -12,7 +12,7 @@ from extproc.domain import Endpoint, Load, Reading
 from extproc.pool import MemberView, PoolStore, Ticket
 from extproc.scheduling import build_scheduler
 from extproc.settings.picker import DEFAULT_PICKER
-from tests.fakes.candidates import choose, endpoints
+from tests.fakes.candidates import endpoints, send
 from tests.fakes.chance import seeded
 from tests.fakes.clock import FakeClock
 
@@ -495,7 +495,7 @@ class TestProjection:
         scheduler = build_scheduler(DEFAULT_PICKER).scheduler(seeded())
         for _ in range(number * 5 - (number - 1)):
             candidates = store.candidates()
-            (position,) = choose(scheduler, candidates).positions
+            (position,) = send(scheduler, candidates).positions
             store.picked(candidates.endpoints[position])
         waiting = [view.waiting_projected or 0 for view in store.describe()]
         assert max(waiting) - min(waiting) <= 1
@@ -504,7 +504,7 @@ class TestProjection:
         scheduler = build_scheduler(DEFAULT_PICKER).scheduler(seeded())
         for _ in range(30):
             candidates = store.candidates()
-            (position,) = choose(scheduler, candidates).positions
+            (position,) = send(scheduler, candidates).positions
             store.picked(candidates.endpoints[position])
         assert all(8 <= view.in_flight <= 12 for view in store.describe())
 

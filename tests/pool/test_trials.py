@@ -16,7 +16,7 @@ from extproc.pool import PoolStore, Ticket
 from extproc.scheduling import build_scheduler
 from extproc.scheduling.scheduler import Scheduler
 from extproc.settings.picker import DEFAULT_PICKER
-from tests.fakes.candidates import choose, endpoints, explained
+from tests.fakes.candidates import endpoints, explained, send
 from tests.fakes.clock import FakeClock
 from tests.fakes.fuzz import examples
 
@@ -50,7 +50,7 @@ class Fleet:
 
     def choose(self) -> str:
         candidates = self.store.candidates()
-        endpoint = candidates.endpoints[choose(self.scheduler, candidates).positions[0]]
+        endpoint = candidates.endpoints[send(self.scheduler, candidates).positions[0]]
         self.in_flight[endpoint.key].append(self.store.picked(endpoint))
         self.picks[endpoint.key] += 1
         return endpoint.key

@@ -85,12 +85,14 @@ def test_upstreams_config(version: str) -> None:
     assert len(choose(chooser, candidates(3)).positions) == 2
 
 
-def test_the_default_is_upstreams() -> None:
+def test_the_default_is_upstreams_and_two_more() -> None:
     blueprint = build_scheduler(DEFAULT_PICKER)
     assert list(blueprint.profile.scorers) == [
         ("queue-scorer", 2),
         ("kv-cache-utilization-scorer", 2),
         ("prefix-cache-scorer", 3),
+        ("active-request-scorer", 1),
+        ("no-hit-lru-scorer", 1),
     ]
     assert len(choose(blueprint.scheduler(seeded()), candidates(3)).positions) == 1
 

@@ -7,6 +7,7 @@ import pytest
 
 from extproc.domain import Endpoint, InferenceRequest, Load
 from extproc.errors import ExtProcError, MissingModel, NoEndpoints
+from extproc.settings.picker import DEFAULT_WEIGHTS
 from extproc.stages import Draft
 from tests.fakes.candidates import endpoints
 from tests.fakes.deployment import Deployment, request
@@ -104,7 +105,7 @@ class TestPickEndpoint:
         name, points = draft.metadata[1]
         assert name == "x-gateway-destination-endpoint-scores"
         assert isinstance(points, tuple)
-        assert dict(points) == {A: 1.0, B: 4.0}
+        assert dict(points) == {A: 3.0, B: 5.0}, "none in flight at either; and A was the first in turn"
         assert run(deployment.picker(), request())[0].metadata[1:] == ()
 
     @pytest.mark.parametrize(
@@ -188,15 +189,21 @@ class TestPickEndpoint:
         told = explained(deployment.picker(), request())
         assert (told["pool"], told["profile"], told["fail_open"]) == ("p", "default", False)
         assert told["picked"] == [B]
-        assert told["weights"] == {"queue-scorer": 2, "kv-cache-utilization-scorer": 2, "prefix-cache-scorer": 3}
+        assert told["weights"] == DEFAULT_WEIGHTS
         assert told["left_out"] == ["10.0.0.3:8000"]
         assert [row["endpoint"] for row in told["candidates"]] == [B, A]
         assert told["candidates"][1] == {
             "endpoint": A,
             "name": A,
             "signals": {"waiting": 2, "running": 1, "kv_usage": 0.5, "in_flight": 0},
-            "points": {"queue-scorer": 0, "kv-cache-utilization-scorer": 0.5, "prefix-cache-scorer": 0.0},
-            "total": 1,
+            "points": {
+                "queue-scorer": 0,
+                "kv-cache-utilization-scorer": 0.5,
+                "prefix-cache-scorer": 0.0,
+                "active-request-scorer": 1.0,
+                "no-hit-lru-scorer": 1.0,
+            },
+            "total": 3,
             "trial": False,
         }
         assert [view.in_flight for view in store.describe()] == [0, 0, 0]
