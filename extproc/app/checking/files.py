@@ -12,7 +12,7 @@ from extproc.app.checking.found import Part, Report, Where, split_line, text_in
 from extproc.app.checking.gateways import check_gateway
 from extproc.app.checking.objects import check_object
 from extproc.app.checking.picker import check_picker
-from extproc.app.checking.values import texts_of_map, texts_of_values
+from extproc.app.checking.values import configs_of_values, texts_of_map
 from extproc.control.exchange import KEY
 from extproc.discovery.file import parse_entries
 from extproc.files.problems import Unusable
@@ -192,11 +192,14 @@ class _Checker:
         yield from found or [self._part(kinds.CONFIG_MAP, where, prefix, [], notes=["nothing of ours is in it"])]
 
     def _values(self, where: Where, value: dict[str, Any]) -> Iterator[Part]:
-        texts, problems, warnings = texts_of_values(value)
-        if problems or warnings or not texts:
-            notes = [] if texts else ["no picker config is in it, so the chart's own counts"]
-            yield self._part(kinds.VALUES, where, "", problems, warnings=warnings, notes=notes)
-        for path, text in texts.items():
+        found = configs_of_values(value)
+        some = found.texts or found.maps
+        if found.problems or found.warnings or not some:
+            notes = [] if some else ["no picker config is in it, so the chart's own counts"]
+            yield self._part(kinds.VALUES, where, "", found.problems, warnings=found.warnings, notes=notes)
+        for path, config in found.maps.items():
+            yield self._picker(where, config, f"{path}.")
+        for path, text in found.texts.items():
             yield from self._text(where, path, text, pickers=True)
 
     def _text(self, where: Where, path: str, text: str, *, pickers: bool) -> Iterator[Part]:

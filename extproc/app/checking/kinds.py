@@ -29,6 +29,7 @@ EXPECTED: Final = (
 _PICKER_KEYS: Final = {info.alias or name for name, info in EndpointPickerConfig.model_fields.items()} - {"apiVersion", "kind"}
 _VALUES_KEYS: Final = frozenset({"inferenceExtension", "inferencePool", "router", "inferenceGateway", "endpointPicker", "bbr"})
 CUSTOM: Final = "pluginsCustomConfig"
+STRUCTURED: Final = "pluginsConfig"
 
 
 def kind_of(value: Any) -> str | None:
@@ -57,7 +58,7 @@ def _by_keys(value: dict[Any, Any]) -> str | None:
         return ENDPOINTS
     if {"pools", "routes"} & keys and not keys & _VALUES_KEYS:
         return GATEWAY
-    if keys & _VALUES_KEYS or any(True for _ in customs(value)):
+    if keys & _VALUES_KEYS or any(True for _ in places(value)):
         return VALUES
     if keys & _PICKER_KEYS:
         return PICKER
@@ -79,15 +80,14 @@ def is_adapters(value: Any) -> bool:
     return kind == ADAPTERS or (isinstance(data, dict) and not {"baseModel", "adapters"}.isdisjoint(data))
 
 
-def customs(value: Any, path: str = "") -> Iterator[tuple[str, Any, dict[Any, Any]]]:
-    """Every `pluginsCustomConfig` in a chart's values: its path, itself, and the map that it stands in."""
+def places(value: Any, path: str = "") -> Iterator[tuple[str, dict[Any, Any]]]:
+    """Every map in a chart's values that has picker configs, with the path that its keys begin with."""
     if isinstance(value, dict):
+        if CUSTOM in value or STRUCTURED in value:
+            yield path, value
         for key, each in value.items():
-            inside = f"{path}.{key}" if path else str(key)
-            if key == CUSTOM:
-                yield inside, each, value
-            else:
-                yield from customs(each, inside)
+            if key not in (CUSTOM, STRUCTURED):
+                yield from places(each, f"{path}{key}.")
     elif isinstance(value, list):
         for index, each in enumerate(value):
-            yield from customs(each, f"{path}[{index}]")
+            yield from places(each, f"{path.removesuffix('.')}[{index}].")

@@ -75,6 +75,7 @@ class TestKinds:
             ("endpoints: [{name: a, address: 10.0.0.1, port: 1}]", "file-discovery"),
             ("router: {epp: {}}", "chart values"),
             ("a: {b: [{pluginsCustomConfig: {}}]}", "chart values"),
+            ("router: {modelServers: null}\nhttpRoute: {create: true}", "chart values"),
             ("kind: ConfigMap\ndata: {x: y}", "ConfigMap"),
             ("kind: ConfigMap\ndata: {baseModel: m, adapters: '[a]'}", "adapters"),
             ("x: 1", "unknown"),
@@ -109,7 +110,18 @@ class TestKinds:
                 st.lists(inner, max_size=3)
                 | st.dictionaries(
                     st.sampled_from(
-                        ["kind", "plugins", "data", "items", "pools", "name", "config", "pluginsCustomConfig", "spec", "a"]
+                        [
+                            "kind",
+                            "plugins",
+                            "data",
+                            "items",
+                            "pools",
+                            "name",
+                            "config",
+                            "gateway",
+                            "pluginsConfig",
+                            "pluginsCustomConfig",
+                        ]
                     ),
                     inner
                     | st.sampled_from(["ConfigMap", "List", "InferencePool", "EndpointPickerConfig", "kind: List\nitems: []"]),
@@ -157,6 +169,43 @@ class TestProblems:
         assert report.parts[0].warnings == (
             "line 1: router.epp.pluginsConfigFile: 'b.yaml' is not in pluginsCustomConfig (there is: a.yaml, c.yaml)",
         )
+
+    def test_of_maps_in_values(self) -> None:
+        """As upstream's later charts have them, and as our gateway's are."""
+        text = """\
+router:
+  epp:
+    pluginsConfigFile: mine.yaml
+    pluginsConfig:
+      plugins:
+      - {type: queue-scorrer}
+    pluginsCustomConfig:
+      other.yaml: |
+        plugins: [{type: queue-scorer}]
+gateway:
+  scheduling:
+    plugins: [{type: random-picker, parameters: {maxNumOfEndpoints: none}}]
+  pools:
+  - {name: a, models: [m], scheduling: {plugins: 3}}
+"""
+        assert problems(text) == [
+            "line 6: router.epp.pluginsConfig.plugins[0].type: unknown or not available in this version: 'queue-scorrer', "
+            "did you mean 'queue-scorer'?",
+            "line 14: gateway.pools[0].scheduling.plugins: input should be a valid list (got 3)",
+            "line 12: gateway.scheduling.plugins[0].parameters.maxNumOfEndpoints: input should be a valid integer, "
+            "unable to parse string as an integer (got 'none')",
+        ]
+        assert [warning for part in check(text).parts for warning in part.warnings] == []
+
+    def test_of_a_map_that_is_a_file_that_is_there(self) -> None:
+        text = "inferenceExtension: {pluginsConfig: {plugins: []}, pluginsCustomConfig: {default-plugins.yaml: 'plugins: []'}}"
+        (told,) = problems(text)
+        assert told.startswith(
+            "line 1: inferenceExtension.pluginsConfig: it is the file 'default-plugins.yaml', which is in plu"
+        )
+        assert problems("router: {epp: {pluginsConfig: [1]}}") == [
+            "line 1: router.epp.pluginsConfig: expected a config as a map (got [1])"
+        ]
 
     def test_of_objects(self) -> None:
         text = """
