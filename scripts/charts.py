@@ -2,10 +2,15 @@
 
 `charts/src/CHART.yaml` is the one source of a chart's values: JSON Schema in YAML with a default on every leaf, from which
 come `values.yaml` (commented), `values.schema.json` and the table in `README.md`. Short forms: `use` takes a fragment of
-`common.yaml` and puts what stands beside it on top; an object with `properties` allows no others unless it says so.
+`common.yaml` and puts what stands beside it on top; an object with `properties` allows no others unless it says so; of what is
+`nullable` any key may be empty.
 
-`charts/src/templates/` is what the charts share. It is copied, with the chart's name in place of `CHART`: a library chart needs
-`helm dependency build`, and GitOps tools leave symbolic links out. Every chart is complete as it stands in git.
+Where a value is a picker's config (`$ref: "#/$defs/EndpointPickerConfig"`), `values.schema.json` has its schema too, and
+`files/picker-config.json` is what the templates look at configs with that are text.
+
+`charts/src/templates/` is what the charts share, `charts/src/picker/` what those with a picker do. It is copied, with the
+chart's name in place of `CHART`: a library chart needs `helm dependency build`, and GitOps tools leave symbolic links out.
+Every chart is complete as it stands in git.
 """
 
 from __future__ import annotations
@@ -20,11 +25,15 @@ from typing import Any, Final
 import yaml
 
 from extproc import __version__
+from extproc.app.checking import picker_schema
+from extproc.scheduling.plugins.missing import MISSING
+from extproc.settings.picker import KIND
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 CHARTS: Final = ROOT / "charts"
 SOURCE: Final = CHARTS / "src"
 NAMES: Final = ("body-based-routing", "inferencepool", "standalone")
+PICKERS: Final = ("inferencepool", "standalone")
 _TABLE = re.compile(r"(<!-- generated: values -->\n).*?(<!-- end -->)", re.DOTALL)
 _GENERATED: Final = "made by scripts/charts.py of charts/src"
 
@@ -53,7 +62,26 @@ def expanded(schema: Schema, fragments: dict[str, Schema]) -> Schema:
     for key in ("items", "additionalProperties"):
         if isinstance(schema.get(key), dict):
             result[key] = expanded(schema[key], fragments)
+    return nullable(result) if result.pop("nullable", False) else result
+
+
+def nullable(schema: Schema) -> Schema:
+    """It, where nothing may stand behind any key, as in files whose values are comments. Keys in it have no defaults."""
+    result = dict(schema)
+    if "type" in schema:
+        result["type"] = [*_kinds(schema), "null"]
+    if "enum" in schema:
+        result["enum"] = [*schema["enum"], None]
+    if "properties" in schema:
+        result["properties"] = {key: nullable(value) for key, value in schema["properties"].items()}
+        for value in result["properties"].values():
+            value.pop("default", None)
     return result
+
+
+def _kinds(schema: Schema) -> list[str]:
+    kinds = schema.get("type", [])
+    return [kinds] if isinstance(kinds, str) else kinds
 
 
 def schema_of(chart: str) -> Schema:
@@ -68,7 +96,85 @@ def schema_of(chart: str) -> Schema:
         "type": "object",
         "additionalProperties": False,
         "properties": values,
+        **({"$defs": _loose(picker_definitions())} if chart in PICKERS else {}),
     }
+
+
+def picker_definitions() -> Schema:
+    """The schema of a picker's config, its parts by name.
+
+    Without descriptions, which docs/plugins.md has. A type is any text, as an image may bring types of its own.
+    """
+    whole = picker_schema()
+    definitions = whole.pop("$defs")
+    definitions[KIND] = {key: value for key, value in whole.items() if not key.startswith("$")}
+    definitions["PluginSpec"]["properties"]["type"] = {"type": "string", "minLength": 1}
+    return {name: _bare(definition) for name, definition in sorted(definitions.items())}
+
+
+def _bare(schema: Any) -> Any:
+    if not isinstance(schema, dict):
+        return schema
+    result = {key: value for key, value in schema.items() if key not in ("title", "description", "default")}
+    for key in ("properties", "$defs"):
+        if key in result:
+            result[key] = {name: _bare(each) for name, each in result[key].items()}
+    for key in ("anyOf", "allOf"):
+        if key in result:
+            result[key] = [_bare(each) for each in result[key]]
+    for key in ("items", "additionalProperties", "if", "then"):
+        if key in result:
+            result[key] = _bare(result[key])
+    return result
+
+
+def _loose(value: Any) -> Any:
+    """Numbers may be text, as the picker takes them."""
+    if isinstance(value, list):
+        return [_loose(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    result = {key: _loose(each) for key, each in value.items()}
+    if isinstance(result.get("type"), str | list):
+        kinds = _kinds(result)
+        if {"integer", "number", "boolean"} & set(kinds) and "string" not in kinds:
+            result["type"] = [*kinds, "string"]
+    return result
+
+
+def picker_form() -> Schema:
+    """The same for the templates, which know fewer words: null is always as if the key were not there, and `ref` is a name in
+    `defs`, as those in `parameters` by type are."""
+    definitions = picker_definitions()
+    older = definitions["PluginSpec"].pop("allOf")
+    parameters = {
+        name: choice["then"]["properties"]["parameters"]["anyOf"][0]["$ref"].rpartition("/")[2]
+        for choice in older
+        for name in choice["if"]["properties"]["type"]["enum"]
+    }
+    forms = _form(definitions)
+    for name, form in forms.items():
+        while "ref" in form:
+            forms[name] = form = forms[form["ref"]]
+    return {"defs": forms, "parameters": parameters, "missing": sorted(set(MISSING) - set(parameters))}
+
+
+def _form(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_form(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    result = {key: _form(each) for key, each in value.items()}
+    if isinstance(result.get("$ref"), str):
+        return {"ref": result["$ref"].rpartition("/")[2]}
+    if isinstance(result.get("anyOf"), list):
+        choices = [each for each in result["anyOf"] if each.get("type") != []]
+        return choices[0] if len(choices) == 1 else {"anyOf": choices}
+    if "const" in result and not isinstance(result["const"], dict):
+        result["enum"] = [result.pop("const")]
+    if isinstance(result.get("type"), str | list):
+        result["type"] = [kind for kind in _kinds(result) if kind != "null"]
+    return result
 
 
 def default_of(schema: Schema) -> Any:
@@ -172,9 +278,12 @@ def files_of(chart: str) -> dict[Path, str]:
         files[folder / "templates" / "_envoy.tpl"] = envoy_template("one-hop.yaml", "standalone.envoy")
         serving = envoy_template("serving-endpoints.yaml", "standalone.envoyServing")
         files[folder / "templates" / "_envoy_serving.tpl"] = serving
-    for shared in sorted((SOURCE / "templates").iterdir()):
-        note = f"{{{{- /* This file is {_GENERATED}/templates. */}}}}\n"
-        files[folder / "templates" / shared.name] = note + shared.read_text().replace("CHART.", f"{chart}.")
+    if chart in PICKERS:
+        files[folder / "files" / "picker-config.json"] = json.dumps(picker_form(), ensure_ascii=False) + "\n"
+    for source in ("templates", "picker") if chart in PICKERS else ("templates",):
+        note = f"{{{{- /* This file is {_GENERATED}/{source}. */}}}}\n"
+        for shared in sorted((SOURCE / source).iterdir()):
+            files[folder / "templates" / shared.name] = note + shared.read_text().replace("CHART.", f"{chart}.")
     return files
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import extproc
-from extproc.settings.picker import picker_config
+from extproc.app.checking.picker import check_picker
 
 ROOT = Path(__file__).resolve().parents[2]
 CHARTS = ROOT / "charts"
@@ -81,18 +81,19 @@ def test_templates_are_files_of_their_own(chart: str) -> None:
             assert name.startswith(f"{chart}."), name
 
 
-def test_the_default_picker_config_is_read() -> None:
+@pytest.mark.parametrize("number", [0, 1, 2], ids=["default", "by latency", "payload-agnostic"])
+def test_the_charts_own_picker_configs_are_good(number: int) -> None:
     """For every type of model server that the values name."""
     source = (CHARTS / "src" / "templates" / "_plugins.tpl").read_text()
     engines = next(value["enum"] for path, value in keys(schema_of("inferencepool")) if path.endswith(".modelServerType"))
+    body = re.findall(r"(?ms)^apiVersion:.*?(?=^{{- end }})", source)[number]
+    body = body.replace("{{ .source.scheme }}", "http").replace("{{ .source.path }}", "/metrics")
+    body = body.replace("{{ .source.insecureSkipVerify }}", "true")
     for engine in engines:
-        body = source[source.index("apiVersion:") : source.index("{{- end }}")]
-        body = body.replace("{{ .source.scheme }}", "http").replace("{{ .source.path }}", "/metrics")
-        body = body.replace("{{ .source.insecureSkipVerify }}", "true").replace("{{ index $engines .engine }}", engine)
-        document = yaml.safe_load(body)
-        parsed, warnings = picker_config({key: document[key] for key in ("plugins", "schedulingProfiles")})
-        assert parsed.scheduling_profiles
-        assert warnings == []
+        found = check_picker(yaml.safe_load(body.replace("{{ .engine }}", engine)))
+        assert found.problems == []
+        assert found.described is not None
+        assert found.described["profiles"]
 
 
 def _without_templates(text: str) -> Any:

@@ -48,7 +48,8 @@ def test_values_files_of_upstreams_charts(
     assert len(ports) == len(set(ports))
     if "InferencePool" in kinds(objects):
         numbers = [port["number"] for port in only(objects, "InferencePool")["spec"]["targetPorts"]]
-        assert numbers == [port["number"] for port in values["inferencePool"].get("targetPorts", [{"number": 8000}])]
+        servers = values["router"]["modelServers"] if "router" in values else values["inferencePool"]
+        assert numbers == [port["number"] for port in servers.get("targetPorts", [{"number": 8000}])]
 
 
 class TestLifecycle:

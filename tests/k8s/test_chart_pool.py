@@ -83,8 +83,10 @@ def test_gke() -> None:
         ("inferenceExtension: {failureMode: FailClosed}", "value must be one of 'FailOpen', 'FailClose'"),
         ("inferencePool: {targetPorts: []}", "minItems"),
         ("inferencePool: {targetPorts: [{number: 1}, {number: 1}]}", "every number once"),
-        ("inferenceExtension: {pluginsConfigFile: mine.yaml}", "mine.yaml is neither default-plugins.yaml nor a key"),
-        ("inferenceExtension: {latencyPredictor: {enabled: true}}", "the latency predictor is not there"),
+        (
+            "inferenceExtension: {pluginsConfigFile: mine.yaml}",
+            "mine.yaml is neither default-plugins.yaml nor payload-agnostic.yaml nor a key",
+        ),
         ("inferenceExtension: {replicas: 2, podDisruptionBudget: {enabled: true}}", "it could never be evicted"),
         (
             "inferenceExtension: {highAvailability: leader-election, autoscaling: {enabled: true}}",

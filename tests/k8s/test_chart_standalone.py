@@ -145,7 +145,10 @@ def test_declared_endpoints_need_neither_api_nor_database() -> None:
         ("gateway: {pools: [{name: a, models: [m]}]}", "expected one of matchLabels, inferencePool and static, got 0"),
         ("gateway: {pools: [{name: a, models: []}]}", "minItems"),
         ("gateway: {pools: [{name: a, matchLabels: {a: b}}]}", "missing property 'models'"),
-        ("gateway: {scheduling: {plugins: [{parameters: {maxNumOfEndpoints: 2}}]}}", "takes one address"),
+        (
+            "gateway: {scheduling: {plugins: [{type: max-score-picker, parameters: {maxNumOfEndpoints: 2}}]}}",
+            "takes one address",
+        ),
         ("inferenceExtension: {listenPort: 9901}", "must differ"),
         ("inferenceExtension: {sidecar: {proxyType: agentgateway}}", "value must be 'envoy'"),
     ],

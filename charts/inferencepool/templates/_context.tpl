@@ -1,5 +1,6 @@
 {{/* See _shared.tpl for what the keys mean. */}}
 {{- define "inferencepool.context" -}}
+{{- include "inferencepool.router" . -}}
 {{- $v := .Values.inferenceExtension -}}
 {{- $flags := include "inferencepool.flags" (dict "Values" .Values "path" "inferenceExtension") | fromJson -}}
 {{- $name := printf "%s-epp" (.Release.Name | trunc 40 | trimSuffix "-") -}}
@@ -87,12 +88,9 @@ flags:
 {{- with $v.modelServerMetricsPath }}{{ $_ := set $source "path" . }}{{ end -}}
 {{- if kindIs "bool" $v.modelServerMetricsHttpsInsecureSkipVerify -}}
 {{- $_ := set $source "insecureSkipVerify" $v.modelServerMetricsHttpsInsecureSkipVerify -}}
-{{- end }}
-default-plugins.yaml: |
-  {{- include "inferencepool.defaultPlugins" (dict "source" $source "engine" .Values.inferencePool.modelServerType) | nindent 2 }}
-{{- with $v.pluginsCustomConfig }}
-{{ toYaml . }}
-{{- end }}
+{{- end -}}
+{{- $default := include "inferencepool.defaultPlugins" (dict "source" $source "engine" .Values.inferencePool.modelServerType "latency" $v.latencyPredictor.enabled) -}}
+{{ include "inferencepool.pickerConfigs" (dict "v" $v "default" $default) }}
 {{- end }}
 
 {{/* More containers of the pod: upstream's sidecar. */}}

@@ -44,7 +44,7 @@ meant: values files that were made for its charts have it, and it would not star
 {{- $i := .image -}}
 {{- $path := printf "%s/%s" $i.registry $i.repository -}}
 {{- if $i.hub }}{{ $path = printf "%s/%s" $i.hub ($i.name | default "extproc") }}{{ end -}}
-{{- if regexMatch "gateway-api-inference-extension/(bbr|epp)$" $path -}}
+{{- if regexMatch "(gateway-api-inference-extension/(bbr|epp)|/llm-d-(router-endpoint-picker|inference-scheduler)(-dev)?)$" $path -}}
 ghcr.io/extproc/extproc:{{ .root.Chart.AppVersion }}
 {{- else if $i.digest }}{{ printf "%s@%s" $path $i.digest }}{{ else }}{{ printf "%s:%s" $path ($i.tag | default .root.Chart.AppVersion) }}{{ end -}}
 {{- end }}

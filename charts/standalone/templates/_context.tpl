@@ -1,5 +1,6 @@
 {{/* See _shared.tpl for what the keys mean. */}}
 {{- define "standalone.context" -}}
+{{- include "standalone.router" . -}}
 {{- $v := .Values.inferenceExtension -}}
 {{- $flags := include "standalone.flags" (dict "Values" .Values "path" "inferenceExtension") | fromJson -}}
 {{- $name := printf "%s-epp" (.Release.Name | trunc 40 | trimSuffix "-") -}}
@@ -128,7 +129,7 @@ flags:
 {{/* The config files, as the data of the ConfigMap. */}}
 {{- define "standalone.configData" -}}
 {{- $v := .Values.inferenceExtension -}}
-{{- $default := include "standalone.defaultPlugins" (dict "source" $v.metricsDataSource "engine" (include "standalone.engine" .)) -}}
+{{- $default := include "standalone.defaultPlugins" (dict "source" $v.metricsDataSource "engine" (include "standalone.engine" .) "latency" $v.latencyPredictor.enabled) -}}
 {{- if .Values.gateway.pools }}
 gateway.yaml: |
   {{- include "standalone.gatewayConfig" (dict "root" . "default" $default) | nindent 2 }}
@@ -137,11 +138,7 @@ adapters.yaml: |
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- else }}
-default-plugins.yaml: |
-  {{- $default | nindent 2 }}
-{{- with $v.pluginsCustomConfig }}
-{{ toYaml . }}
-{{- end }}
+{{ include "standalone.pickerConfigs" (dict "v" $v "default" $default) }}
 {{- end }}
 {{- if $v.sidecar.enabled }}
 envoy.yaml: |
