@@ -16,6 +16,7 @@ from extproc.control.changes import DeskChange
 from extproc.control.desk import Applied, Desk
 from extproc.control.rollouts import Rollouts
 from extproc.files.read import MAX_BYTES
+from extproc.measures import Measures
 from extproc.settings.base import SettingsError, shown
 from extproc.settings.document import load_json
 from extproc.slices import Slices
@@ -41,6 +42,10 @@ class Inside:
     guard: Guard
     slices: Slices
     body_timeout_s: float = 10.0
+    measures: Measures | None = None
+    """Of served entities; None: nothing is measured."""
+    feedback: Callable[[str], None] = lambda verdict: None
+    """Counts what became of what was said of an answer."""
 
 
 @dataclass(frozen=True, slots=True)

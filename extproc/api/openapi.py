@@ -50,7 +50,11 @@ def _operation(call: Call, schemas: dict[str, Any]) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
     ]
-    parameters += [_DRY_RUN, _REASON, _VERSION] if changes else []
+    if call.query is not None:
+        text = {"type": "string"}
+        parameters += [{"name": name, "in": "query", "schema": text, "description": it} for name, it in call.query.items()]
+    elif changes:
+        parameters += [_DRY_RUN, _REASON, _VERSION]
     answer = {"schema": {} if call.gives is None else _schema(TypeAdapter(call.gives), "serialization", schemas)}
     operation: dict[str, Any] = {
         "summary": call.what,

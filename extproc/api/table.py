@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
 
-from extproc.api import endpoints, pages, parts, rights, rollouts, shapes, versions
+from extproc.api import endpoints, measured, measures, pages, parts, rights, rollouts, shapes, versions
 from extproc.api.answers import Answer
 from extproc.api.ask import Ask
 from extproc.settings.serving import parts as forms
+from extproc.settings.serving.feedback import Feedback
 from extproc.settings.tokens import Role
 
 Handler = Callable[[Ask], Awaitable[Answer]]
@@ -39,6 +40,8 @@ class Call(NamedTuple):
     """The type of the answer; None: any JSON."""
     ours: bool = False
     """Not in Databricks' API."""
+    query: Mapping[str, str] | None = None
+    """The words of its query, and what each means; None: those of a change, where the method makes one."""
 
     @property
     def name(self) -> str:
@@ -83,6 +86,19 @@ CALLS: Final = (
     ),
     Call(
         "POST", f"{_ONE}/rollouts/{{action}}", _MANAGE, rollouts.command, "promote, pause, resume, abort or undo it", ours=True
+    ),
+    Call(
+        "GET",
+        f"{_ONE}/measures",
+        _VIEW,
+        measures.shown,
+        "How its entities and arms are doing",
+        gives=measured.Answer,
+        ours=True,
+        query={"window": measures.WINDOW},
+    ),
+    Call(
+        "POST", f"{_ONE}/feedback", Role.QUERY, measures.feedback, "How good an answer was", Feedback, measured.Said, True, {}
     ),
     Call("GET", f"{_ONE}/history", _VIEW, versions.history, "Its changes, newest first", gives=_HISTORY, ours=True),
     Call("POST", f"{_ONE}/revert", _MANAGE, versions.revert, "Back to a config of before", gives=_DETAILED, ours=True),

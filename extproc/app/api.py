@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from extproc.app.cluster import Cluster
 from extproc.app.component import Component
@@ -16,7 +17,9 @@ from extproc.files.problems import Unusable
 from extproc.files.watch import FileWatcher
 from extproc.kubernetes.reviews import API, Reviews
 from extproc.live import Live, LiveWriter
+from extproc.measures import Measures
 from extproc.observability.logs import logger
+from extproc.observability.measures import FeedbackMetrics
 from extproc.pool import PoolStore
 from extproc.settings.api import ApiSettings
 from extproc.settings.base import SettingsError
@@ -32,6 +35,13 @@ _log = logger(__name__)
 
 _MISSING_EXTRA: Final = "--api-port is given, and {} is not installed: pip install 'extproc[serving]'"
 _FLAG: Final = "--api-tokens-file"
+
+
+class Measured(NamedTuple):
+    """What the API shows of served entities, and what is said of their answers."""
+
+    measures: Measures
+    feedback: FeedbackMetrics
 
 
 class TokensFile(Component):
@@ -89,6 +99,7 @@ class ApiPort(Component):
         *,
         tokens: Live[TokenTable] | None = None,
         cluster: Cluster | None = None,
+        measured: Measured | None = None,
         reuse_port: bool = False,
     ) -> None:
         """`ready` says whether a pool can serve; `tokens` and `cluster` are what the settings' way to tell callers apart needs.
@@ -102,7 +113,9 @@ class ApiPort(Component):
         self.port = 0
         """Where it listens, once it does."""
         try:
-            self._server = _server(_guard(settings, telemetry, tokens, cluster), desk, table, rollouts, ready, telemetry)
+            self._server = _server(
+                _guard(settings, telemetry, tokens, cluster), desk, table, rollouts, ready, telemetry, measured
+            )
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
             if missing not in ("starlette", "uvicorn"):
@@ -138,6 +151,7 @@ def api_parts(
     telemetry: Telemetry,
     *,
     cluster: Cluster | None = None,
+    measured: Measured | None = None,
     reuse_port: bool = False,
 ) -> tuple[list[Component], Live[TokenTable] | None]:
     """The components of the API, in their order, and the tokens that the data plane may check too; None: there are none.
@@ -150,7 +164,18 @@ def api_parts(
         file = TokensFile(settings.api_tokens_file, telemetry.files)
         tokens = file.table
         parts.append(file)
-    port = ApiPort(settings, desk, table, rollouts, ready, telemetry, tokens=tokens, cluster=cluster, reuse_port=reuse_port)
+    port = ApiPort(
+        settings,
+        desk,
+        table,
+        rollouts,
+        ready,
+        telemetry,
+        tokens=tokens,
+        cluster=cluster,
+        measured=measured,
+        reuse_port=reuse_port,
+    )
     return [*parts, port], tokens
 
 
@@ -186,6 +211,7 @@ def _server(
     rollouts: Rollouts,
     ready: Callable[[str], bool],
     telemetry: Telemetry,
+    measured: Measured | None,
 ) -> ApiServer:
     from extproc.api.application import application
     from extproc.api.ask import Inside
@@ -193,4 +219,6 @@ def _server(
     from extproc.slices import Slices
 
     inside = Inside(desk, rollouts, lambda: table.value, ready, telemetry.metrics, guard, Slices())
+    if measured is not None:
+        inside = replace(inside, measures=measured.measures, feedback=measured.feedback.said)
     return ApiServer(application(inside, telemetry.instruments))

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Sequence
 
 from extproc.app.access import ReviewedTokens
-from extproc.app.api import ApiPort, api_parts, can_serve
+from extproc.app.api import ApiPort, Measured, api_parts, can_serve
 from extproc.app.deployment import Parts
 from extproc.app.endpoints import (
     Counting,
@@ -117,7 +117,15 @@ def _plan_api(
     if settings.api_auth_mode == "kubernetes":
         plan.needs_cluster("--api-auth=kubernetes")
     components, tokens = api_parts(
-        settings, desk, table, rollouts, can_serve(plan.stores), parts.telemetry, cluster=plan.cluster, reuse_port=reuse_port
+        settings,
+        desk,
+        table,
+        rollouts,
+        can_serve(plan.stores),
+        parts.telemetry,
+        cluster=plan.cluster,
+        measured=None if parts.measures is None else Measured(parts.measures, parts.feedback_metrics),
+        reuse_port=reuse_port,
     )
     plan.components += [each for each in components if settings.api_port or not isinstance(each, ApiPort)]
     if settings.data_plane_auth != "off":

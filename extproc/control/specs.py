@@ -12,6 +12,7 @@ from extproc.traffic import (
     EntitySpec,
     ExternalSpec,
     NamedLayout,
+    Price,
     RateLimit,
     in_order,
     positioned,
@@ -48,11 +49,16 @@ def layout_of(record: EndpointRecord) -> NamedLayout:
 def _entity(entity: Mapping[str, Any]) -> EntitySpec:
     external = entity.get("external_model")
     if external is None:
-        return EntitySpec(entity["name"], entity["entity_name"], entity.get("entity_version", ""))
+        return EntitySpec(entity["name"], entity["entity_name"], entity.get("entity_version", ""), price=_price(entity))
     options = {key: value for key, value in external.items() if key not in _NOT_OPTIONS}
     (config,) = options.values() or ({},)
     spec = ExternalSpec(external["name"], external["provider"], external["task"], tuple(sorted(_flat(config))))
-    return EntitySpec(entity["name"], external=spec)
+    return EntitySpec(entity["name"], external=spec, price=_price(entity))
+
+
+def _price(entity: Mapping[str, Any]) -> Price | None:
+    price = entity.get("price")
+    return None if price is None else Price(**{field: price[field] for field in Price._fields if price.get(field) is not None})
 
 
 def _flat(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:

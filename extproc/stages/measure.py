@@ -81,6 +81,8 @@ class MeasureEntities:
         measurement = draft.measurement
         if measurement is not None and draft.committed:
             _read(sample, measurement, now_s)
+        if entity.price is not None and not sample.error:
+            sample.cost = entity.price.of(sample.input_tokens, sample.output_tokens)
         for cell in draft.cells or self._cells(draft):
             cell.add(sample)
 

@@ -45,6 +45,24 @@ class ExternalSpec(NamedTuple):
     """The provider's own settings by their field's name; of a secret the reference, never the value."""
 
 
+class Price(NamedTuple):
+    """What requests cost, in one currency."""
+
+    input_per_million: float = 0.0
+    output_per_million: float = 0.0
+    per_request: float = 0.0
+    currency: str = "USD"
+
+    def of(self, input_tokens: int, output_tokens: int) -> float:
+        """Of one request; below 0 when its tokens have a price and nobody said how many they are (-1)."""
+        if self.input_per_million and input_tokens < 0:
+            return -1.0
+        if self.output_per_million and output_tokens < 0:
+            return -1.0
+        tokens = max(input_tokens, 0) * self.input_per_million + max(output_tokens, 0) * self.output_per_million
+        return self.per_request + tokens / 1e6
+
+
 class EntitySpec(NamedTuple):
     """One served entity as it was asked for."""
 
@@ -53,6 +71,7 @@ class EntitySpec(NamedTuple):
     """What it serves, as the catalog or a route knows it; '' for an external model."""
     entity_version: str = ""
     external: ExternalSpec | None = None
+    price: Price | None = None
 
 
 class RateLimit(NamedTuple):
@@ -87,13 +106,14 @@ class EndpointSpec(NamedTuple):
 class ServedEntity:
     """One entity of an endpoint, ready to be served. Immutable by convention."""
 
-    __slots__ = ("endpoint", "external", "model", "name", "path", "percentage", "pool", "problem", "response_headers")
+    __slots__ = ("endpoint", "external", "model", "name", "path", "percentage", "pool", "price", "problem", "response_headers")
 
     def __init__(self, endpoint: str, spec: EntitySpec, percentage: int, catalog: Catalog) -> None:
         self.endpoint = endpoint
         self.name = spec.name
         self.percentage = percentage
         self.external = spec.external
+        self.price = spec.price
         self.model = ""
         """The name that the model server, or the provider, knows."""
         self.pool = ""

@@ -16,6 +16,7 @@ from extproc.api.application import application
 from extproc.api.ask import Inside
 from extproc.api.auth import Guard, Open
 from extproc.api.server import ApiServer
+from extproc.measures import Measures
 from extproc.observability.instruments import Instruments
 from extproc.slices import Slices
 from extproc.sockets.bounds import Bounds
@@ -89,6 +90,7 @@ async def served(
     bounds: Bounds = Bounds(),
     body_timeout_s: float = 10.0,
     metrics: Callable[[], Iterable[Metric | None]] | None = None,
+    measures: Measures | None = None,
 ) -> AsyncIterator[Api]:
     """The API of a desk whose store is in memory; without a guard everybody may everything."""
     bench = bench or Bench()
@@ -102,6 +104,7 @@ async def served(
         guard or Open(),
         Slices(),
         body_timeout_s,
+        measures,
     )
     if opened:
         await bench.desk.open()

@@ -10,11 +10,15 @@ from pydantic import TypeAdapter
 
 from extproc.api.openapi import document as openapi_document
 from extproc.api.table import CALLS
+from extproc.measures import Measures
 from extproc.observability.serving import ServingMetrics
 from tests.api.served import BASE, served
 from tests.api.tokens import VICTOR, Door
 from tests.control.desks import document, split
+from tests.fakes.clock import FakeClock
 from tests.settings.serving.documents import external, openai
+
+FEEDBACK = {"request_id": "one", "good": True}
 
 
 async def test_metrics_are_those_of_the_endpoint() -> None:
@@ -71,7 +75,9 @@ def _references(value: Any) -> list[str]:
 
 
 async def test_answers_are_what_the_document_says() -> None:
-    async with served() as api:
+    measures = Measures(FakeClock(), remembered=2)
+    measures.remembered.add(b"one", (measures.cell("chat", "a"),))
+    async with served(measures=measures) as api:
         answers = {
             ("POST", BASE): (await api.post("", document())).json,
             ("GET", BASE): (await api.get()).json,
@@ -79,6 +85,8 @@ async def test_answers_are_what_the_document_says() -> None:
             ("PUT", f"{BASE}/{{name}}/config"): (await api.put("/chat/config", split(a=1, b=99))).json,
             ("POST", f"{BASE}/{{name}}/revert"): (await api.post("/chat/revert", {"config_version": 1})).json,
             ("POST", f"{BASE}/pt"): (await api.post("/pt", document("two"))).json,
+            ("GET", f"{BASE}/{{name}}/measures"): (await api.get("/chat/measures")).json,
+            ("POST", f"{BASE}/{{name}}/feedback"): (await api.post("/chat/feedback", FEEDBACK)).json,
         }
         history = (await api.get("/chat/history")).json["history"]
     told = {(call.method, call.path): call.gives for call in CALLS if call.gives is not None}

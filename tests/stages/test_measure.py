@@ -14,7 +14,7 @@ from extproc.observability.responses import ResponseMetrics
 from extproc.protocol import Answered, Decide, Finished
 from extproc.stages import HearFeedback, MeasureEntities
 from extproc.stages.draft import Assigned, Draft
-from extproc.traffic import EndpointSpec, EntitySpec
+from extproc.traffic import EndpointSpec, EntitySpec, Price
 from tests.fakes.deployment import Deployment
 from tests.stages.running import counts
 
@@ -35,12 +35,12 @@ schedulingProfiles: [{name: default, plugins: [{pluginRef: prefix-cache-scorer}]
 class Measured:
     """A gateway of one endpoint, with measures."""
 
-    def __init__(self, *, responses: bool = False, config: str = "", members: int = 1) -> None:
+    def __init__(self, *, responses: bool = False, config: str = "", members: int = 1, price: Price | None = None) -> None:
         self.deployment = deployment = Deployment()
         self.store = deployment.add_pool("p", members, config=config)
         self.measures = Measures(deployment.clock, remembered=100)
         metrics = ResponseMetrics(deployment.instruments) if responses else None
-        find, limit, serve = deployment.serving(SPEC, p=["m"])
+        find, limit, serve = deployment.serving(SPEC._replace(entities=(EntitySpec("a", "m", price=price),)), p=["m"])
         self.director = deployment.director(
             find,
             limit,
@@ -95,6 +95,29 @@ def test_a_stream_that_passes_by(responses: bool) -> None:
     assert (totals.input_tokens, totals.output_tokens, totals.cached_tokens, totals.usage) == (7, 5, 4, 1)
     assert totals.finish_reasons == {"length": 1}
     assert totals.queue_at_pick == (1, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("price", "pieces", "cost"),
+    [
+        (Price(1.0, 10.0, 0.001), [FIRST, LAST], 0.001 + 7e-6 + 5e-5),
+        (Price(per_request=0.25), [FIRST], 0.25),
+        (Price(input_per_million=3.0), [FIRST], None),
+        (Price(), [FIRST, LAST], 0.0),
+    ],
+    ids=["by tokens", "by request", "tokens that nobody stated", "free"],
+)
+def test_what_a_request_costs(price: Price, pieces: list[bytes], cost: float | None) -> None:
+    measured = Measured(price=price)
+    measured.answer(measured.decide(), pieces)
+    assert measured.totals.priced == (cost is not None)
+    assert measured.totals.cost == pytest.approx(cost or 0.0)
+
+
+def test_what_fails_costs_nothing() -> None:
+    measured = Measured(price=Price(per_request=1.0))
+    measured.end(measured.decide(), 500)
+    assert (measured.totals.priced, measured.totals.cost) == (0, 0.0)
 
 
 def test_a_document_has_no_first_token() -> None:

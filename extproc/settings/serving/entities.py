@@ -13,6 +13,7 @@ from pydantic import model_validator
 
 from extproc.credentials import Reference, Secret
 from extproc.settings.serving.fields import Count, Flag, Form, Label, Name, Text, Variables, Version
+from extproc.settings.serving.price import Price
 from extproc.settings.serving.providers import TWIN, ExternalModel
 
 PLAINTEXT_SCOPE: Final = "@plaintext"
@@ -57,6 +58,8 @@ class Entity(Form):
     max_provisioned_concurrency: Count | None = None
     provisioned_model_units: Count | None = None
     burst_scaling_enabled: Flag | None = None
+    price: Price | None = None
+    """Ours: what its requests cost."""
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> Entity:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from extproc.settings.base import SettingsError, few
 from extproc.settings.serving.delivery import FIELDS, delivery_of
 from extproc.settings.serving.entities import canonical
+from extproc.settings.serving.feedback import Feedback
 from extproc.settings.serving.fields import MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_NODES, Form, explained, kind_of, path_of, said
 from extproc.settings.serving.parts import (
     ConfigChange,
@@ -174,6 +175,12 @@ def read_telemetry(document: object) -> dict[str, Any]:
     """`PATCH .../telemetry-config`: the config, nothing when it is to go."""
     kept: dict[str, Any] = _kept(_read(Telemetry, document, "")).get("telemetry_config") or {}
     return kept
+
+
+def read_feedback(document: object) -> tuple[str, float]:
+    """What somebody says of an answer: the request's id, and a score from 0 to 1. Raises SettingsError."""
+    form = _read(Feedback, document, "")
+    return form.request_id, form.said
 
 
 def _kept(form: Form) -> dict[str, Any]:
