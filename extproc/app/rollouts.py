@@ -16,6 +16,7 @@ from extproc.control.lead import Lead
 from extproc.control.rollouts import Rollouts
 from extproc.control.store import KeepingStore, StoreUnavailable
 from extproc.measures import Measures, Timing, Totals
+from extproc.measures import Moments as TheirMoments
 from extproc.observability.logs import logger
 from extproc.rollouts.judge import Look
 from extproc.rollouts.plan import Plan, Webhook
@@ -99,9 +100,9 @@ def _sample(totals: Totals | None) -> ArmSample:
     return ArmSample(
         totals.requests,
         totals.errors,
-        _times(totals.ttft_s),
-        _times(totals.tpot_s),
-        _times(totals.e2e_s),
+        _times(totals.ttft_s, {kind: times.ttft for kind, times in totals.alike.items()}),
+        _times(totals.tpot_s, {kind: times.tpot for kind, times in totals.alike.items()}),
+        _times(totals.e2e_s, {kind: times.e2e for kind, times in totals.alike.items()}),
         totals.input_tokens,
         totals.output_tokens,
         totals.cost,
@@ -114,10 +115,10 @@ def _sample(totals: Totals | None) -> ArmSample:
     )
 
 
-def _times(timing: Timing) -> Times:
+def _times(timing: Timing, alike: Mapping[str, TheirMoments]) -> Times:
     quantiles = {percent: seconds for percent in _PERCENT if (seconds := timing.quantile_s(percent / 100)) is not None}
-    return Times({"": _moments(timing.log)} if timing.n else {}, quantiles)
+    return Times({kind: _moments(each) for kind, each in alike.items() if each.n}, quantiles)
 
 
-def _moments(theirs: Any) -> Moments:
+def _moments(theirs: TheirMoments) -> Moments:
     return Moments(theirs.n, theirs.mean, theirs.m2)

@@ -8,6 +8,7 @@ Pure: times are handed in. What is kept can be added up and subtracted, so that 
 This package may not import asyncio, grpc, protobuf, logging or any room beside it.
 """
 
+from extproc.measures.alike import LogTimes, kind_of
 from extproc.measures.cell import Cell
 from extproc.measures.documents import document_of, totals_of
 from extproc.measures.feedback import COUNTED, RATED, UNKNOWN, Remembered
@@ -28,6 +29,7 @@ __all__ = [
     "RATED",
     "UNKNOWN",
     "Cell",
+    "LogTimes",
     "Mark",
     "Measures",
     "Moments",
@@ -38,5 +40,6 @@ __all__ = [
     "Totals",
     "document_of",
     "error_kind",
+    "kind_of",
     "totals_of",
 ]

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Mapping
 from typing import Any, Final
 
+from extproc.measures.alike import LogTimes
 from extproc.measures.moments import Moments
 from extproc.measures.sketch import Sketch
 from extproc.measures.timing import Timing
@@ -13,6 +14,7 @@ from extproc.measures.totals import Totals
 
 _TIMINGS: Final = frozenset({"headers_s", "ttft_s", "tpot_s", "e2e_s"})
 _MOMENTS: Final = frozenset({"feedback_score", "queue_at_pick", "hit_fraction"})
+_ALIKE: Final = "alike"
 _COUNTS: Final = frozenset({"errors_by_kind", "finish_reasons"})
 
 
@@ -24,6 +26,9 @@ def document_of(totals: Totals) -> dict[str, Any]:
             if value.n:
                 bins = [[number, count] for number, count in zip(value.sketch.bins, value.sketch.counts, strict=True)]
                 document[field] = {"log": list(value.log), "bins": bins, "sum_s": value.sum_s}
+        elif field == _ALIKE:
+            if value:
+                document[field] = {kind: [list(each) for each in times] for kind, times in value.items()}
         elif isinstance(value, Moments):
             if value.n:
                 document[field] = list(value)
@@ -48,6 +53,8 @@ def _read(field: str, value: Any) -> Any:
         return Timing(_moments(value["log"]), sketch, float(value["sum_s"]))
     if field in _MOMENTS:
         return _moments(value)
+    if field == _ALIKE:
+        return {str(kind): LogTimes(*map(_moments, each)) for kind, each in value.items()}
     if field in _COUNTS:
         return {str(kind): int(count) for kind, count in value.items()}
     return float(value) if field == "cost" else int(value)

@@ -57,14 +57,15 @@ class Times:
         self._bins: dict[int, int] = {}
         self._sum_s = 0.0
 
-    def add(self, seconds: float) -> None:
-        """One more."""
+    def add(self, seconds: float) -> float:
+        """One more; its logarithm."""
         logarithm = log(seconds if seconds > LEAST else LEAST)
         self._log.add(logarithm)
         self._sum_s += seconds
         number = bin_of(logarithm)
         bins = self._bins
         bins[number] = bins.get(number, 0) + 1
+        return logarithm
 
     def absorb(self, other: Timing) -> None:
         """All of the others' more."""

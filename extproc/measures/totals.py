@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from extproc.measures.alike import LogTally, LogTimes, apart, kind_of, together
 from extproc.measures.moments import NO_MOMENTS, Moments, Spread
 from extproc.measures.sample import REJECTED, Sample
 from extproc.measures.timing import NO_TIMING, Times, Timing
@@ -54,6 +55,8 @@ class Totals(NamedTuple):
     """From 0 to 1."""
     queue_at_pick: Moments = NO_MOMENTS
     hit_fraction: Moments = NO_MOMENTS
+    alike: Mapping[str, LogTimes] = {}
+    """Times of the requests that are alike, by kind."""
 
     @property
     def error_rate(self) -> float | None:
@@ -85,6 +88,7 @@ class Totals(NamedTuple):
             self.feedback_score.plus(other.feedback_score),
             self.queue_at_pick.plus(other.queue_at_pick),
             self.hit_fraction.plus(other.hit_fraction),
+            together(self.alike, other.alike),
         )
 
     def minus(self, earlier: Totals) -> Totals:
@@ -112,6 +116,7 @@ class Totals(NamedTuple):
             self.feedback_score.minus(earlier.feedback_score),
             self.queue_at_pick.minus(earlier.queue_at_pick),
             self.hit_fraction.minus(earlier.hit_fraction),
+            apart(self.alike, earlier.alike),
         )
 
 
@@ -129,6 +134,7 @@ class Tally:
     """Totals while samples come."""
 
     __slots__ = (
+        "_alike",
         "_cached_tokens",
         "_cost",
         "_e2e",
@@ -176,6 +182,7 @@ class Tally:
         self._feedback_score = Spread()
         self._queue_at_pick = Spread()
         self._hit_fraction = Spread()
+        self._alike: dict[str, LogTally] = {}
 
     def add(self, sample: Sample) -> None:
         """One request more."""
@@ -209,12 +216,16 @@ class Tally:
     def _add_times(self, sample: Sample) -> None:
         if sample.headers_s >= 0:
             self._headers.add(sample.headers_s)
+        kind = kind_of(sample.hit_fraction, sample.queue_at_pick)
+        alike = self._alike.get(kind)
+        if alike is None:
+            alike = self._alike[kind] = LogTally()
         if sample.ttft_s >= 0:
-            self._ttft.add(sample.ttft_s)
+            alike.ttft.add(self._ttft.add(sample.ttft_s))
         if sample.tpot_s >= 0:
-            self._tpot.add(sample.tpot_s)
+            alike.tpot.add(self._tpot.add(sample.tpot_s))
         if sample.e2e_s >= 0:
-            self._e2e.add(sample.e2e_s)
+            alike.e2e.add(self._e2e.add(sample.e2e_s))
 
     def rate(self, score: float) -> None:
         """Somebody said how good an answer was, from 0 to 1; from 0.5 on it was good."""
@@ -258,6 +269,8 @@ class Tally:
         self._feedback_score.absorb(other.feedback_score)
         self._queue_at_pick.absorb(other.queue_at_pick)
         self._hit_fraction.absorb(other.hit_fraction)
+        for kind, times in other.alike.items():
+            self._alike.setdefault(kind, LogTally()).absorb(times)
 
     def totals(self) -> Totals:
         """As they are now."""
@@ -284,4 +297,5 @@ class Tally:
             self._feedback_score.moments(),
             self._queue_at_pick.moments(),
             self._hit_fraction.moments(),
+            {kind: times for kind, each in self._alike.items() if not (times := each.times()).is_empty},
         )

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import pytest
 from aiohttp import web
 
 from extproc.app.rollouts import RolloutDriver
 from extproc.control.changes import Create
 from extproc.control.store import StoreUnavailable
 from extproc.measures import Measures, Sample
+from extproc.rollouts.plan import read_plan
 from tests.app.running import until
 from tests.control.desks import Bench, document
 from tests.control.test_rollouts import PLAN
@@ -68,6 +70,22 @@ async def test_it_judges_by_the_measures_of_its_process() -> None:
             return bench.shares("chat") == {"a": 100, "b": 0}
 
         await until(back)
+
+
+async def test_requests_are_sorted_by_what_they_met() -> None:
+    bench, measures = await made(), Measures(lambda: 0.0)
+    for entity, hits in (("a", (1.0, 1.0, 0.0)), ("b", (1.0, 0.0, 0.0))):
+        for hit in hits:
+            sample = Sample()
+            sample.hit_fraction, sample.queue_at_pick, sample.ttft_s = hit, 0.0, 0.1 if hit else 1.0
+            measures.cell("chat", entity).add(sample)
+    async with driving(bench, measures) as driver:
+        looked = driver._look("chat", read_plan(PLAN))
+    assert {kind: each.n for kind, each in looked.totals.canary.ttft.cells.items()} == {"2|0": 1, "0|0": 2}
+    assert {kind: each.n for kind, each in looked.totals.baseline.ttft.cells.items()} == {"2|0": 2, "0|0": 1}
+    assert looked.totals.canary.hit_fraction.mean == pytest.approx(1 / 3)
+    window = looked.windows[60.0].baseline
+    assert (window.requests, set(window.ttft.quantiles)) == (3, {50, 90, 95, 99})
 
 
 async def test_conditions_look_back_on_a_window() -> None:

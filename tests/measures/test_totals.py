@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.measures import NO_TOTALS, Moments, Sample, Timing, Totals, document_of, error_kind, totals_of
+from extproc.measures import NO_TOTALS, Moments, Sample, Timing, Totals, document_of, error_kind, kind_of, totals_of
 from extproc.measures.totals import Tally
 
 NAN = float("nan")
@@ -49,7 +49,11 @@ def flat(totals: Totals) -> dict[str, float]:
             bins = zip(value.sketch.bins, value.sketch.counts, strict=True)
             told |= {f"{field}[{number}]": count for number, count in bins} | {f"{field}.sum": value.sum_s}
             value = value.log
-        if isinstance(value, Moments):
+        if field == "alike":
+            for kind, times in value.items():
+                for name, moments in times._asdict().items():
+                    told |= {f"{field}.{kind}.{name}.{key}": number for key, number in moments._asdict().items()}
+        elif isinstance(value, Moments):
             told |= {f"{field}.{name}": number for name, number in value._asdict().items()}
         elif isinstance(value, dict):
             told |= {f"{field}.{key}": count for key, count in value.items()}
@@ -93,6 +97,7 @@ def test_documents(some: list[Sample], scores: list[float], verdicts: list[bool]
         {"ttft_s": {"log": [1, 2]}},
         {"e2e_s": {"log": [1, 0.0, 0.0], "bins": [[1e9, 1]], "sum_s": 1}},
         {"hit_fraction": 3},
+        {"alike": {"0|0": [[1, 0.0]]}},
         {"errors_by_kind": [1]},
     ],
 )
@@ -118,6 +123,20 @@ def test_what_a_field_is_of() -> None:
     assert (totals.usage, totals.input_tokens, totals.output_tokens) == (1, 100, 20)
     assert totals.finish_reasons == {"length": 1}
     assert NO_TOTALS.error_rate is None
+
+
+@pytest.mark.parametrize(
+    ("hit", "queue", "kind"),
+    [(NAN, NAN, "-|-"), (0.0, 0.0, "0|0"), (0.3, 4.0, "1|1"), (0.75, 5.0, "2|2"), (1.0, 17.0, "2|3"), (NAN, 1.0, "-|1")],
+)
+def test_times_are_kept_by_what_requests_met(hit: float, queue: float, kind: str) -> None:
+    sample = Sample()
+    sample.hit_fraction, sample.queue_at_pick, sample.ttft_s = hit, queue, 0.5
+    totals = of([sample, sample])
+    ((found, times),) = totals.alike.items()
+    assert found == kind == kind_of(hit, queue)
+    assert (times.ttft.n, times.e2e.n) == (2, 0)
+    assert math.exp(times.ttft.mean) == pytest.approx(0.5)
 
 
 def test_reasons_are_bounded() -> None:
