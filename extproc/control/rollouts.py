@@ -78,6 +78,8 @@ class Rollouts:
         self._tell = tell
         self._clock = clock
         self._new_id = new_id
+        self._read: dict[str, tuple[Kept, Rollout | None]] = {}
+        """What was read last: most of it is over, and never changes again."""
         self._known: set[str] = set()
         """Ids of rollouts whose samples this process has counted from."""
 
@@ -89,16 +91,14 @@ class Rollouts:
 
     async def all(self) -> dict[str, Standing]:
         """By endpoint. What can't be read is left out, and said in the log. Raises Unavailable."""
-        found: dict[str, Standing] = {}
+        read: dict[str, tuple[Kept, Rollout | None]] = {}
         for key, kept in (await self._kept()).items():
             if key.startswith(_KEY):
-                try:
-                    found[key.removeprefix(_KEY)] = Standing(kept.version, of_document(kept.document))
-                except Unreadable as error:
-                    _log.error(
-                        "a rollout can't be read: nobody drives it here", endpoint=key.removeprefix(_KEY), why=str(error)
-                    )
-        return found
+                name = key.removeprefix(_KEY)
+                before = self._read.get(name)
+                read[name] = before if before is not None and before[0] == kept else (kept, _readable(name, kept))
+        self._read = read
+        return {name: Standing(kept.version, rollout) for name, (kept, rollout) in read.items() if rollout is not None}
 
     async def _kept(self) -> Mapping[str, Kept]:
         try:
@@ -275,6 +275,14 @@ class Rollouts:
             _log.info("rollout", endpoint=after.endpoint, phase=after.phase, what=event.words, who=event.who)
             for hook in plan.hooks("event"):
                 await self._tell(hook, {**self._payload(plan, after, hook), "event": event.words, "at": event.at_s})
+
+
+def _readable(name: str, kept: Kept) -> Rollout | None:
+    try:
+        return of_document(kept.document)
+    except Unreadable as error:
+        _log.error("a rollout can't be read: nobody drives it here", endpoint=name, why=str(error))
+        return None
 
 
 def _waits(state: State) -> bool:

@@ -288,6 +288,14 @@ async def test_an_endpoint_that_goes_takes_its_rollout_along() -> None:
     assert await world.rollouts.all() == {}
 
 
+async def test_one_that_can_not_be_read_is_nobodys_and_does_not_stop_others() -> None:
+    world = await World().begun()
+    await world.bench.store.keep("rollout/code", 0, b'{"format":9}')
+    await world.round()
+    assert set(await world.rollouts.all()) == {"chat"}
+    assert world.bench.shares("chat") == {"a": 90, "b": 10}
+
+
 async def test_a_store_that_is_away_is_said() -> None:
     world = await World().begun()
 
