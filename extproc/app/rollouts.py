@@ -45,19 +45,29 @@ class RolloutDriver(Component):
 
     async def run(self, ready: asyncio.Event) -> None:
         lost = False
-        while True:
-            try:
-                if self._desk.opened and await self._lead.held():
-                    await self.rollouts.round()
-                else:
+        under_way: dict[str, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                try:
+                    await self._begin(tasks, under_way)
+                    lost = False
+                except (StoreUnavailable, Unavailable) as error:
                     self.rollouts.lost_lead()
-                lost = False
-            except (StoreUnavailable, Unavailable) as error:
-                self.rollouts.lost_lead()
-                if not lost:
-                    _log.warning("rollouts stand still, their store can't be asked", error=str(error))
-                lost = True
-            await asyncio.sleep(self._round_s)
+                    if not lost:
+                        _log.warning("rollouts stand still, their store can't be asked", error=str(error))
+                    lost = True
+                await asyncio.sleep(self._round_s)
+
+    async def _begin(self, tasks: asyncio.TaskGroup, under_way: dict[str, asyncio.Task[None]]) -> None:
+        """A step of each rollout that is not at one, as its webhooks may take long, and others must not wait for them."""
+        if not self._desk.opened or not await self._lead.held():
+            self.rollouts.lost_lead()
+            return
+        for name, standing in (await self.rollouts.all()).items():
+            if name not in under_way or under_way[name].done():
+                under_way[name] = tasks.create_task(self.rollouts.drive(name, standing), name=f"rollout of {name}")
+        for name in [name for name, task in under_way.items() if task.done()]:
+            del under_way[name]
 
     async def leave(self) -> None:
         try:

@@ -191,12 +191,16 @@ class Rollouts:
     async def round(self) -> None:
         """Drive each rollout that goes on by a step. Raises Unavailable."""
         for name, standing in (await self.all()).items():
-            try:
-                await self._driven(name, standing)
-            except Superseded:
-                continue  # somebody has said something meanwhile: next round
-            except (DeskError, Refused) as error:
-                _log.warning("a rollout does not get on", endpoint=name, error=str(error))
+            await self.drive(name, standing)
+
+    async def drive(self, name: str, standing: Standing) -> None:
+        """One rollout by a step, as long as its webhooks take. What stands in its way is said in the log."""
+        try:
+            await self._driven(name, standing)
+        except Superseded:
+            return  # somebody has said something meanwhile: next round
+        except (DeskError, StoreUnavailable, Refused) as error:
+            _log.warning("a rollout does not get on", endpoint=name, error=str(error))
 
     async def _driven(self, name: str, standing: Standing) -> None:
         version, (plan, state) = standing

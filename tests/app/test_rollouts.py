@@ -142,6 +142,31 @@ async def test_webhooks_are_asked_and_2xx_is_yes() -> None:
         await runner.cleanup()
 
 
+async def test_a_webhook_that_does_not_answer_stops_nobody_else() -> None:
+    bench = await made()
+    await bench.desk.apply(Create(document("code", a=100, b=0)), "ann")
+    silent = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        silent.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    hook = {"name": "gate", "type": "confirm-rollout", "url": f"http://127.0.0.1:{port}/", "timeout": 30}
+    async with server, driving(bench, None) as driver:
+        await driver.rollouts.start("chat", {**PLAN, "webhooks": [hook]}, "ann")
+        await silent.wait()
+        await driver.rollouts.start("code", PLAN, "ann")
+
+        async def shares() -> bool:
+            return bench.shares("code") == {"a": 90, "b": 10}
+
+        await until(shares)
+        assert bench.shares("chat") == {"a": 100, "b": 0}
+
+
 async def test_of_two_one_drives_and_the_other_follows_when_it_leaves() -> None:
     bench = await made()
     async with driving(bench, None, "other") as other:

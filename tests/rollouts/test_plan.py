@@ -105,6 +105,10 @@ def test_what_is_read_reads_the_same() -> None:
             "rollout.metrics[0].compare: got an object with 3 keys; expected a margin above the tolerance, which is 0.2",
         ),
         (document(webhooks=[{"name": "a", "type": "event", "url": "ftp://x"}]), "rollout.webhooks[0].url"),
+        (
+            document(webhooks=[{"name": "a", "type": "event", "url": "http://x", "timeout": "1m"}]),
+            "rollout.webhooks[0]: got an object with 4 keys; expected a timeout of at most 30s",
+        ),
         ([], "rollout: got a list of 0; expected an object"),
     ],
 )

@@ -162,6 +162,12 @@ class Webhook(_Strict):
     url: Url
     timeout: Duration = 5.0
 
+    @model_validator(mode="after")
+    def _soon(self) -> Webhook:
+        if not 0 < self.timeout <= 30:
+            raise ValueError("expected a timeout of at most 30s")
+        return self
+
 
 class Rollout(_Strict):
     """The plan."""
