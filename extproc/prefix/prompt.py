@@ -83,6 +83,8 @@ class Prompt(NamedTuple):
     length_bytes: int
     """Of the whole prompt, as if `data` had not been cut."""
     media: tuple[Media, ...] = ()
+    ids: bool = False
+    """It was given as token ids."""
 
     @property
     def tokens(self) -> int:
@@ -146,7 +148,7 @@ def _alone(writer: _Writer, value: object) -> Prompt:
     if isinstance(value, list):
         ids = _token_ids(value[: writer.most_bytes // TOKEN_ID_BYTES])
         if ids is not None:
-            return Prompt(ids, TOKEN_ID_BYTES, len(value) * TOKEN_ID_BYTES)
+            return Prompt(ids, TOKEN_ID_BYTES, len(value) * TOKEN_ID_BYTES, ids=True)
     writer.content(value, 0)
     return writer.prompt()
 

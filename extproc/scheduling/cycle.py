@@ -14,6 +14,8 @@ class Measured(NamedTuple):
     """From the choice to the first piece of its body."""
     tpot_s: float | None
     """From one token to the next, on average."""
+    prompt_tokens: int | None = None
+    """How many the answer says that the prompt had."""
 
 
 class Cycle:

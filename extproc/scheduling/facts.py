@@ -37,6 +37,8 @@ class Prompt(NamedTuple):
     """As bytes, each of a batch for itself."""
     salt: str = ""
     """The tenant's: what has another salt is not shared."""
+    scale: float = 1.0
+    """How many tokens stand behind each that its bytes were counted as, by what was learned of the model."""
 
 
 class PrefixMatch(NamedTuple):
@@ -46,8 +48,8 @@ class PrefixMatch(NamedTuple):
     """Blocks from the front, 0..`total`; never NaN."""
     total: int
     """Blocks in all, the last one that is not full among them; 0 when nothing could be read."""
-    block_tokens: int
-    """Tokens in a block, at least 1."""
+    block_tokens: float
+    """Tokens in a block, as many as the prompt's are counted: what is known of the model's tokens counts here, too."""
     chains: tuple[bytes, ...] = ()
     """The blocks' hashes, of each prompt of a batch (`prefix.hashing.chain`)."""
 

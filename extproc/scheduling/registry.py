@@ -32,6 +32,7 @@ from extproc.scheduling.plugins import (
     session_ids,
     sessions,
     token_load,
+    tokens,
     topology,
     tree,
 )
@@ -59,6 +60,7 @@ _MODULES: Final[Sequence[ModuleType]] = (
     attributes,
     conformance,
     pickers,
+    tokens,
     prefix,
     handlers,
     disagg,

@@ -284,8 +284,9 @@ def _measured(measurement: Measurement | None, cycle: Cycle, now_s: float) -> Me
     if measurement is None or measurement.times.first_s is None:
         return None
     times = measurement.times
-    tpot_s = times.tpot_s(now_s, measurement.usage.completion) if measurement.streaming else None
-    return Measured(max(0.0, measurement.times.first_s - cycle.decided_s), tpot_s)
+    usage = measurement.usage
+    tpot_s = times.tpot_s(now_s, usage.completion) if measurement.streaming else None
+    return Measured(max(0.0, measurement.times.first_s - cycle.decided_s), tpot_s, usage.prompt)
 
 
 def _let_go(booking: Booking) -> None:

@@ -138,6 +138,17 @@ class TestTokensInFlight:
         assert told == [100, 100, 100, 0]
         end(picker, draft, 200)
 
+    def test_are_counted_by_what_answers_say_of_earlier_prompts(self, deployment: Deployment) -> None:
+        deployment.add_pool("p", 1, config="plugins: [{type: token-load-scorer}]")
+        picker = deployment.picker(responses=ResponseMetrics(deployment.instruments))
+        draft, _ = run(picker, request(payload={"prompt": "x" * 4000}))
+        reader = AnswerReader(draft.measurement, first=draft.first)
+        reader.headers(200, {"content-type": b"application/json"}, BodyPath.FREE)
+        reader.body(b'{"usage": {"prompt_tokens": 3000, "completion_tokens": 1}}', True)
+        end(picker, draft, 200)
+        told = deployment.pools["p"].scheduler.dump()["token-producer"]
+        assert told["bytes_per_token"]["m"] == {"value": 2.0, "prompts": 1}, "(4 × 1,000 + 4,000) / (1,000 + 3,000)"
+
     def test_who_does_not_count_them_does_not_read_answers(self, deployment: Deployment) -> None:
         deployment.add_pool("p", 1)
         assert not run(deployment.picker(), request())[0].reads_answer

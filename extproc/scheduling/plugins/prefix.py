@@ -14,7 +14,7 @@ from extproc.candidates import Candidates, Column
 from extproc.domain import Endpoint, Load
 from extproc.prefix.hashing import HASH_BYTES, block_bytes_of, chain, seed_of
 from extproc.prefix.index import PrefixIndex
-from extproc.prefix.prompt import BYTES_PER_TOKEN, prompts_of, salt_of
+from extproc.prefix.prompt import BYTES_PER_TOKEN
 from extproc.prefix.snapshot import SnapshotError, SnapshotWriter, read_snapshot
 from extproc.scheduling import columns
 from extproc.scheduling.cycle import Cycle
@@ -27,33 +27,12 @@ from extproc.scheduling.plugins.parameters_prefix import (
     PreciseParameters,
     PreciseScorerParameters,
     PrefixScorerParameters,
-    TokenParameters,
 )
 
 MAX_SNAPSHOT_AGE_S: Final = 3600.0
 """A snapshot that is older is not used: engines have other blocks by then."""
 PREFILL: Final = "prefill"
 """The profile whose endpoint computes the prompt as well, beside the one that serves: upstream's name for it."""
-
-
-class TokenProducer:
-    """`token-producer`. Text counts four bytes a token, token ids as many as they are, an image 64."""
-
-    def __init__(self, most_bytes: int = 4 * 2**20) -> None:
-        """Of a prompt that is longer than `most_bytes` the beginning is kept."""
-        self._most_bytes = most_bytes
-
-    def produce(self, cycle: Cycle, candidates: Candidates) -> object:
-        payload = cycle.asked.payload
-        prompts = prompts_of(payload, most_bytes=self._most_bytes)
-        if not prompts:
-            return _NO_PROMPT
-        tokens = sum([prompt.tokens for prompt in prompts])
-        multimodal = any(prompt.multimodal for prompt in prompts)
-        return Prompt(tokens, multimodal, tuple(prompts), salt_of(payload))
-
-
-_NO_PROMPT: Final = Prompt(0, False)
 
 
 class ApproximatePrefixes:
@@ -92,7 +71,7 @@ class ApproximatePrefixes:
         block_tokens = self._tokens_of_a_block(candidates)
         endpoints = candidates.endpoints
         if not prompt.prompts:
-            return PrefixMatch(columns.zeros_like(candidates.in_flight), 0, block_tokens)
+            return PrefixMatch(columns.zeros_like(candidates.in_flight), 0, float(block_tokens))
         seed = self._seed_of(cycle.asked.model or "", prompt.salt)
         most = max(1, self._most_tokens // block_tokens)
         chains = []
@@ -106,15 +85,16 @@ class ApproximatePrefixes:
             matched = columns.zeros_like(candidates.in_flight)
             for made in chains:
                 matched = columns.add_weighted(matched, self._index.match(made, endpoints), 1.0)
-        return PrefixMatch(matched, sum([len(made) for made in chains]) // HASH_BYTES, block_tokens, tuple(chains))
+        total = sum([len(made) for made in chains]) // HASH_BYTES
+        return PrefixMatch(matched, total, block_tokens * prompt.scale, tuple(chains))
 
     def picked(self, cycle: Cycle, scheduled: Scheduled) -> None:
         match = cycle.facts.get(self._name)
         if not isinstance(match, PrefixMatch) or not match.chains:
             return
         run = scheduled.run
-        self._queried_tokens += match.total * match.block_tokens
-        self._matched_tokens += int(match.matched[run.place]) * match.block_tokens
+        self._queried_tokens += round(match.total * match.block_tokens)
+        self._matched_tokens += round(float(match.matched[run.place]) * match.block_tokens)
         self._insert(run, match)
         prefill = scheduled.runs.get(PREFILL)
         if prefill is not None and scheduled.primary != PREFILL:
@@ -191,7 +171,7 @@ class ApproximatePrefixes:
         key = candidates.endpoints[position].key
         index = self._index
         if self._tuned and candidates.loads:
-            capacity = _blocks_of(candidates.loads[position], match.block_tokens) or self._capacity
+            capacity = _blocks_of(candidates.loads[position], self._block_size) or self._capacity
             if capacity != index.capacity(key):
                 index.set_capacity(key, capacity)
         for made in match.chains:
@@ -207,6 +187,11 @@ class ApproximatePrefixes:
             if sizes:
                 self._learned = max(LEAST_BLOCK_TOKENS, *sizes)
                 self._endpoints = candidates.endpoints
+        return self._block_size
+
+    @property
+    def _block_size(self) -> int:
+        """Where it is tuned, and as a tokenizer of four bytes a token would count."""
         return self._learned or max(LEAST_BLOCK_TOKENS, self._block_tokens)
 
 
@@ -292,12 +277,6 @@ def _scorer_note(parameters: PrefixScorerParameters) -> str:
     )
 
 
-def _token_note(parameters: TokenParameters) -> str:
-    if parameters.vllm is None and parameters.uds_tokenizer_config is None:
-        return ""
-    return "tokens are estimated, at four bytes of text each: no service is asked to render prompts"
-
-
 _BY_EVENTS: Final = (
     "stands on the approximate index, of what was sent where: events of KV caches are not read, so what engines evict early, "
     "or got from elsewhere, is not known"
@@ -308,16 +287,6 @@ _FORMULA: Final = "w · min(1, matched tokens / `matchLengthScaleTokens`)² + (1
 _PROMPT_NEEDS: Final = (Need(PROMPT),)
 
 TYPES: Final = (
-    PluginType(
-        "token-producer",
-        PRODUCER,
-        "the prompt, and how long it is: text at four bytes a token, token ids exactly",
-        TokenParameters,
-        lambda parameters, kit: TokenProducer(),
-        provides=PROMPT,
-        older=("tokenizer",),
-        note=_token_note,
-    ),
     PluginType(
         "approx-prefix-cache-producer",
         PRODUCER,
