@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from extproc.app.checking import check_file
+from extproc.scheduling.plugins.missing import MISSING
 from extproc.scheduling.registry import PLUGIN_TYPES
 from tests.fakes.public import public_configs
 from tests.k8s.helm import only, refusal, rendered
@@ -42,6 +43,8 @@ def pools_off(values: Any) -> str:
     return yaml.safe_dump(values)
 
 
+GONE: Final = sorted(set(MISSING) - set(PLUGIN_TYPES))
+"""Types that can't be had."""
 WRONG: Final = [
     ("plugins: [{type: queue-scorrer}]", "plugins[0].type: unknown: queue-scorrer"),
     ("plugins: [{name: q}]", "plugins[0].type: field required"),
@@ -55,7 +58,7 @@ WRONG: Final = [
      "schedulingProfiles[0].plugins[0].pluginRef: no plugin is called q (there are: queue-scorer)"),
     ("plugins: [{type: queue-scorer}]\nschedulingProfiles: [{name: p, plugins: [{pluginRef: queue-scorer, weight: -1}]}]",
      "schedulingProfiles[0].plugins[0].weight: expected at least 0 (got -1)"),
-    ("plugins: [{type: dcgm-data-source}]", "plugins[0].type: dcgm-data-source can't be had"),
+    *((f"plugins: [{{type: {name}}}]", f"plugins[0].type: {name} can't be had") for name in GONE),
 ]  # fmt: skip
 
 
@@ -114,7 +117,9 @@ def test_types_of_ones_own(chart: str) -> None:
     "more", [{"flags": {"allow-missing-plugins": True}}, {"env": [{"name": "ALLOW_MISSING_PLUGINS", "value": "true"}]}]
 )
 def test_types_that_cannot_be_had_where_that_is_allowed(chart: str, more: dict[str, Any]) -> None:
-    assert rendered(chart, as_text(f"{HEAD}plugins: [{{type: dcgm-data-source}}]", **more), least=False)
+    assert rendered(
+        chart, as_text(f"{HEAD}{yaml.safe_dump({'plugins': [{'type': name} for name in GONE]})}", **more), least=False
+    )
 
 
 @PICKERS

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from tests.e2e.parts import call, until
-from tests.k8s.api import Object
+from tests.k8s.api import Object, documents
 from tests.k8s.cluster import Cluster
-from tests.k8s.helm import CHARTS, container, flags, helm, kinds, only, refusal, rendered
+from tests.k8s.helm import CHARTS, container, flags, helm, kinds, only, refusal, rendered, values_of
 from tests.k8s.objects import Pods
 from tests.k8s.picks import Members
 from tests.k8s.releases import deployed
@@ -89,6 +89,16 @@ def test_what_is_empty_is_left_as_it_is_here(chart: str) -> None:
     empty = "epp: {env: [], podAnnotations: {}, podSecurityContext: {}, replicas: , image: , resources: }"
     text = f"{ours[:-1]}, {empty}, tracing: , monitoring: {{prometheus: {{auth: }}}}, proxy: , inferencePool: }}"
     assert rendered(chart, text, least=False) == rendered(chart, ours, least=False)
+
+
+@PICKERS
+def test_nothing_may_stand_behind_the_key(chart: str, tmp_path: Path) -> None:
+    """As in a file whose values are all comments; Helm then takes the key away."""
+    path = tmp_path / "values.yaml"
+    path.write_text(yaml.safe_dump({**values_of(chart), "router": None}))
+    more = ("--namespace", "ai", "--kube-version", "1.35.0")
+    objects = documents(helm("template", "models", str(CHARTS / chart), *more, "--values", str(path)))
+    assert objects == rendered(chart)
 
 
 @PICKERS

@@ -5,6 +5,7 @@ and must be before anything else reads values. Afterwards `router` has two lists
 were given below it.
 */}}
 {{- define "CHART.router" -}}
+{{- if not .Values.router }}{{ $_ := set .Values "router" dict }}{{ end -}}
 {{- if and .Values.router (not (hasKey .Values.router "ignored")) -}}
 {{- $ignored := list -}}
 {{- range $part := list "routerPicker" "routerMonitoring" "routerPool" "routerProxy" -}}
