@@ -33,22 +33,29 @@ class Lead:
     def __repr__(self) -> str:
         return f"<Lead {'ours' if self._mine else 'not ours'}>"
 
+    @property
+    def ours(self) -> bool:
+        """Whether this process drives, as far as it knows."""
+        return self._mine != 0 and self._clock() - self._written_s < self._lease_s
+
     async def held(self) -> bool:
         """Whether this process drives now. Raises StoreUnavailable: then it does not."""
         now_s = self._clock()
         if self._mine and now_s - self._written_s < self._lease_s / 3:
             return True
-        mine, self._mine = self._mine, 0
         row = (await self._store.kept()).get(_KEY)
         seen = None if row is None else (row.version, row.document)
         if seen != self._seen:
             self._seen, self._since_s = seen, now_s
-        ours = seen is not None and seen == (mine, self._me)
+        ours = seen is not None and seen == (self._mine, self._me)
+        if not ours:
+            self._mine = 0
         if not (seen is None or ours or now_s - self._since_s >= self._lease_s):
             return False
         try:
             self._mine = await self._store.keep(_KEY, 0 if seen is None else seen[0], self._me)
         except Superseded:
+            self._mine = 0
             return False
         self._seen, self._written_s = (self._mine, self._me), now_s
         return True

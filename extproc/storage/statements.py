@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from extproc.control.store import Change, Forgotten, Kept, Revision, State, Superseded
 from extproc.storage.keep import Keep
@@ -85,9 +86,14 @@ def keep(connection: Connection, name: str, expected: int, document: bytes | Non
         there = connection.execute(select(KEPT.c.version).where(KEPT.c.name == name)).scalar_one_or_none()
         if there is not None:
             raise Superseded(there)
-        if document is not None:
-            connection.execute(insert(KEPT).values(name=name, version=1, document=document))
-        return 0 if document is None else 1
+        if document is None:
+            return 0
+        try:
+            with connection.begin_nested():
+                connection.execute(insert(KEPT).values(name=name, version=1, document=document))
+        except IntegrityError:  # another transaction was first, and is seen only now
+            raise Superseded(1) from None
+        return 1
     writing = update(KEPT).where(mine).values(version=expected + 1, document=document)
     if connection.execute(delete(KEPT).where(mine) if document is None else writing).rowcount != 1:
         raise Superseded(connection.execute(select(KEPT.c.version).where(KEPT.c.name == name)).scalar_one_or_none() or 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from extproc.control.store import Kept, Superseded
@@ -27,6 +29,13 @@ async def test_who_comes_second_is_told(stores: Replicas) -> None:
         await other.keep("nobody", 3, b"2")
     assert caught.value.current == 0
     assert await one.kept() == {"chat": Kept(1, b"1")}
+
+
+async def test_of_two_who_begin_at_once_one_is_told(stores: Replicas) -> None:
+    both = await stores.two()
+    for number in range(20):
+        done = await asyncio.gather(*[store.keep(f"n{number}", 0, b"x") for store in both], return_exceptions=True)
+        assert sorted(isinstance(each, Superseded) for each in done) == [False, True], done
 
 
 async def test_what_is_forgotten_is_gone_and_may_come_again(stores: Replicas) -> None:
