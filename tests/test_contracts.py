@@ -167,6 +167,7 @@ OPTIONAL = {
     "kubernetes": {"kubernetes-asyncio"},
     "serving": {"alembic", "sqlalchemy", "starlette", "typing-extensions", "uvicorn"},
     "postgres": {"psycopg"},
+    "shadow": {"rapidfuzz"},
 }
 """What an extra gives to the package itself; the rest of an extra is not imported."""
 
