@@ -5,13 +5,17 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 from extproc import compiled
 from extproc.director import Director
 from extproc.live import Live
+from extproc.measures import Measures, Sample
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.instruments import Instruments
+from extproc.observability.measures import FeedbackMetrics
 from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics, StreamMetrics
+from extproc.observability.responses import ResponseMetrics
 from extproc.observability.serving import LimitMetrics, ServingMetrics
 from extproc.request import KeyFinder
 from extproc.scheduling import build_scheduler
@@ -19,7 +23,9 @@ from extproc.settings.picker import EndpointPickerConfig
 from extproc.stages import (
     AdmitByPriority,
     FindEndpoint,
+    HearFeedback,
     LimitRate,
+    MeasureEntities,
     ModelHeaders,
     PickEndpoint,
     PoolOfEndpoints,
@@ -40,11 +46,13 @@ from extproc.traffic import (
 )
 from tests.bench.configs import LOAD_ONLY
 from tests.bench.core import make_store, measure_us, stream_runner
-from tests.bench.recorded import MODEL, STREAMS
+from tests.bench.recorded import MODEL, STREAMS, TOKENS, answer_messages
 from tests.bench.table import Row
 
 _MORE_US, _MANY_US, _POINTS = 8.0, 2.0, 0.2
+_MEASURED_US = 3.0
 _KEYS = 1_000_000
+_SHORT = [*STREAMS["1 KB"], *answer_messages(2)]
 _KEY_HEADER = "user-agent"
 """A header that the recorded streams have: the key of the split."""
 _ROUTES = RouteTable([Route((MODEL, *[f"model-{i}" for i in range(10)]), "bench")])
@@ -57,9 +65,11 @@ def _endpoint(name: str, entities: int) -> ServingEndpoint:
     return ServingEndpoint(EndpointSpec(name, specs, (*[each] * (entities - 1), 100 - each * (entities - 1))), _CATALOG)
 
 
-def _gateway(table: TrafficTable) -> Director:
+def _gateway(table: TrafficTable, *, answers: bool = False, measures: Measures | None = None) -> Director:
+    """`answers`: they are measured by model, as they are by default."""
     instruments = Instruments()
     router, picker = RouterMetrics(instruments), PickerMetrics(instruments)
+    responses = ResponseMetrics(instruments, always=False) if answers else None
     blueprint = build_scheduler(EndpointPickerConfig.model_validate(LOAD_ONLY))
     pool = PoolOfEndpoints(make_store(10), *blueprint.pool(random.random, time.monotonic), PoolTables().traffic)
     pools, live, keys = {"bench": pool}, Live(table), KeyFinder([_KEY_HEADER])
@@ -71,8 +81,11 @@ def _gateway(table: TrafficTable) -> Director:
         RouteToPool(Live(_ROUTES), 0),
         RewriteModel(pools, RewriteMetrics(instruments), random.random, default_pool="bench"),
         AdmitByPriority(pools, AdmissionMetrics(instruments), picker, default_pool="bench"),
-        PickEndpoint(pools, picker, DecisionLog(), default_pool="bench", model_required=False),
+        PickEndpoint(pools, picker, DecisionLog(), default_pool="bench", model_required=False, responses=responses),
     ]
+    if measures is not None:
+        stages.insert(3, HearFeedback(measures, FeedbackMetrics(instruments)))
+        stages.append(MeasureEntities(measures))
     return Director(stages, StreamMetrics(instruments), router_metrics=router)
 
 
@@ -81,6 +94,26 @@ def _cost_us(*tables: TrafficTable) -> list[float]:
     runs = [stream_runner(_gateway(table), STREAMS["1 KB"]) for table in tables]
     rounds = [[measure_us(run, 2000, 3) for run in runs] for _ in range(5)]
     return [min(each) for each in zip(*rounds, strict=True)]
+
+
+def _measured_us(messages: Sequence[bytes]) -> float:
+    """What it costs more to measure entities, of one stream whose answer comes by here; the least of nine rounds of either."""
+    table = TrafficTable([_endpoint(MODEL, 10)])
+    measures = Measures(time.monotonic, remembered=10_000)
+    without, with_ = [stream_runner(_gateway(table, answers=True, measures=given), messages) for given in (None, measures)]
+    rounds = [(measure_us(without, 1000, 3), measure_us(with_, 1000, 3)) for _ in range(9)]
+    return min(after for _, after in rounds) - min(before for before, _ in rounds)
+
+
+def _tallied_us() -> float:
+    """One sample into one tally."""
+    measures = Measures(time.monotonic)
+    sample = Sample()
+    sample.headers_s, sample.ttft_s, sample.tpot_s, sample.e2e_s = 0.1, 0.2, 0.01, 3.0
+    sample.input_tokens, sample.output_tokens, sample.finish_reason = 100, 200, "stop"
+    sample.queue_at_pick, sample.hit_fraction = 1.0, 0.5
+    cell = measures.cell("chat", "current")
+    return measure_us(lambda: cell.add(sample), 20_000)
 
 
 def _largest_deviation() -> float:
@@ -97,10 +130,13 @@ def serving_rows() -> list[Row]:
     plain_us, ten_us, four_us, many_us = _cost_us(
         TrafficTable(), TrafficTable([ten]), TrafficTable([_endpoint(MODEL, 4)]), many
     )
-    more, most = (_MORE_US, _MANY_US) if compiled() else (None, None)
+    more, most, measured = (_MORE_US, _MANY_US, _MEASURED_US) if compiled() else (None, None, None)
     return [
         Row("a pool's model, 1 KB", plain_us, "µs"),
         Row("through an endpoint of 10 entities, by a key, rewritten: more", ten_us - plain_us, "µs", more),
         Row("with 1,000 endpoints of 4 there: more than with that one", many_us - four_us, "µs", most),
+        Row("measured by entity, an answer of 2 events: more", _measured_us(_SHORT), "µs", measured),
+        Row("measured by entity, an answer of 100 events: more", _measured_us(TOKENS), "µs"),
+        Row("one sample into one tally", _tallied_us(), "µs"),
         Row(f"{_KEYS:,} keys: the share that is farthest from its percentage", _largest_deviation(), "points", _POINTS),
     ]

@@ -82,7 +82,8 @@ def until(look: Callable[[], T], *, within_s: float = 10.0, what: str = "") -> T
 class Endpoints:
     """Six simulated model servers, each a process; killed ones can be revived on their port."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, more: Mapping[str, Sequence[str]] = {}) -> None:
+        """`more`: further flags of a pool's servers."""
         usual = [port for pool in POOLS for port in pool.ports]
         self.ports = dict(zip(usual, free_ports(len(usual)), strict=True))
         self.children: dict[str, Child] = {}
@@ -91,7 +92,7 @@ class Endpoints:
             for number, port in enumerate(pool.ports, start=1):
                 name = f"{pool.name}-{number}"
                 self.port_of[name] = self.ports[port]
-                flags = ("--name", name, "--model", pool.model, "--port", str(self.ports[port]))
+                flags = ("--name", name, "--model", pool.model, "--port", str(self.ports[port]), *more.get(pool.name, ()))
                 self.children[name] = Child(name, [sys.executable, "-m", "extproc", "sim", *flags], directory)
 
     def start(self) -> None:
