@@ -27,9 +27,10 @@ from extproc.rollouts.documents import Rollout, Unreadable, of_document, to_docu
 from extproc.rollouts.guards import Moved, PoolLoad, moved, too_much, too_soon
 from extproc.rollouts.judge import Look
 from extproc.rollouts.machine import Refused, State
-from extproc.rollouts.plan import Plan, SetWeight, Webhook, check_entities, read_plan
+from extproc.rollouts.plan import Plan, SetShadow, SetWeight, Webhook, check_entities, read_plan
 from extproc.rollouts.wanted import Served, change, impossible, remembered, signature
 from extproc.settings.base import SettingsError
+from extproc.settings.serving.delivery import FIELDS
 
 _log = logger(__name__)
 
@@ -129,7 +130,7 @@ class Rollouts:
         except SettingsError as error:
             raise InvalidParameter(error.problems) from None
         problems = check_entities(plan, list(served.percentages))
-        if problems := problems or impossible(plan, served):
+        if problems := problems or impossible(plan, served) or _unknown_here(plan):
             raise InvalidParameter(problems)
         now_s = self._clock()
         before = (await self._kept()).get(f"{_KEY}{name}")
@@ -292,6 +293,16 @@ def _readable(name: str, kept: Kept) -> Rollout | None:
 def _waits(state: State) -> bool:
     """Paused by somebody, or held back, with something that is not true yet: it is made true when somebody resumes it."""
     return state.phase == machine.PAUSED and state.manual and state.made != signature(state)
+
+
+def _unknown_here(plan: Plan) -> list[str]:
+    """Steps that need what endpoints of this release have no field for."""
+    words = "got it, and endpoints have no shadows in this release; expected other steps"
+    return [
+        f"rollout.steps[{index}].shadow: {words}"
+        for index, step in enumerate(plan.steps)
+        if isinstance(step, SetShadow) and "shadows" not in FIELDS
+    ]
 
 
 def _over(kept: Kept) -> bool:

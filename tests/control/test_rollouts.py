@@ -248,6 +248,15 @@ async def test_what_is_refused() -> None:
         await world.rollouts.get("code")
 
 
+async def test_a_step_that_nobody_here_can_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extproc.control.rollouts.FIELDS", ("rules",))
+    world = World()
+    await world.bench.desk.open()
+    await world.bench.desk.apply(Create(document("chat", a=100, b=0)), "ann")
+    with pytest.raises(InvalidParameter, match=r"rollout\.steps\[0\]\.shadow: got it, and endpoints have no shadows"):
+        await world.rollouts.start("chat", {**PLAN, "steps": [{"shadow": {"percentage": 5}}, {"setWeight": 10}]}, "ann")
+
+
 async def test_what_a_feeder_has_declared_is_the_feeders() -> None:
     world = World()
     await world.bench.desk.open()
