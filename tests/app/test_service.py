@@ -310,7 +310,13 @@ async def test_gateway_routes_models_to_pools(pages: list[Page], tmp_path: Path)
         assert told["RouteToPool"] == {"pool": "phi4"}
         (row,) = told["PickEndpoint"]["candidates"]
         assert row["signals"]["kv_usage"] == 0.5
-        assert row["points"] == {"queue-scorer": 1.0, "kv-cache-utilization-scorer": 0.5, "prefix-cache-scorer": 0.0}
+        assert row["points"] == {
+            "queue-scorer": 1.0,
+            "kv-cache-utilization-scorer": 0.5,
+            "prefix-cache-scorer": 0.0,
+            "active-request-scorer": 1.0,
+            "no-hit-lru-scorer": 1.0,
+        }
 
 
 async def test_everything_stale_fails_open_and_says_so() -> None:
