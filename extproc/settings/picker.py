@@ -6,7 +6,7 @@ because a picker that silently ignores a plugin makes other choices than its own
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import Field
@@ -181,15 +181,18 @@ class EndpointPickerConfig(Section):
         return ("flowControl." if self.flow_control.saturation_detector else "") + "saturationDetector.pluginRef"
 
 
-DEFAULT_WEIGHTS: Final = {
+DEFAULT_WEIGHTS: Final[Mapping[str, float]] = {
     "queue-scorer": 2,
     "kv-cache-utilization-scorer": 2,
     "prefix-cache-scorer": 3,
-    "active-request-scorer": 1,
+    "active-request-scorer": 0.7,
     "no-hit-lru-scorer": 1,
 }
 """Upstream's default is the first three. By them alone a prompt that all have in common stays with whoever had it first, and
-prompts that nobody has seen go where another is still computed (docs/evaluation.md)."""
+prompts that nobody has seen go where another is still computed (docs/evaluation.md).
+
+The last two read no page, and give points to who hangs, too: together they must be less than the first, which who is known and
+waits least always has (tests/app/test_hanging.py)."""
 
 DEFAULT_PICKER: Final = EndpointPickerConfig.model_validate(
     {

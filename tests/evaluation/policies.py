@@ -30,7 +30,7 @@ class Policy(NamedTuple):
         return build_scheduler(config)
 
 
-def _weighing(names: Mapping[str, int]) -> str:
+def _weighing(names: Mapping[str, float]) -> str:
     plugins = "\n".join(f"- type: {name}" for name in names)
     entries = "\n".join(f"  - {{pluginRef: {name}, weight: {weight}}}" for name, weight in names.items())
     return f"""\

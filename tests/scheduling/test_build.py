@@ -9,7 +9,7 @@ from extproc.scheduling.plugins.base import PluginType
 from extproc.scheduling.plugins.parameters import NoParameters, Parameters
 from extproc.scheduling.registry import PLUGIN_TYPES
 from extproc.settings.base import SettingsError
-from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
+from extproc.settings.picker import DEFAULT_PICKER, DEFAULT_WEIGHTS, load_picker_config
 from tests.fakes.candidates import candidates, choose, explained
 from tests.fakes.chance import seeded
 from tests.fakes.plugins import scheduler_of
@@ -91,10 +91,16 @@ def test_the_default_is_upstreams_and_two_more() -> None:
         ("queue-scorer", 2),
         ("kv-cache-utilization-scorer", 2),
         ("prefix-cache-scorer", 3),
-        ("active-request-scorer", 1),
+        ("active-request-scorer", 0.7),
         ("no-hit-lru-scorer", 1),
     ]
     assert len(choose(blueprint.scheduler(seeded()), candidates(3)).positions) == 1
+
+
+def test_of_the_default_what_reads_no_page_makes_up_for_no_queue() -> None:
+    """Or who hangs, and has nothing in flight, would be picked before who is known and idle."""
+    weights = DEFAULT_WEIGHTS
+    assert weights["active-request-scorer"] + weights["no-hit-lru-scorer"] < weights["queue-scorer"]
 
 
 def test_without_a_profile_every_scorer_and_the_picker_count() -> None:

@@ -105,7 +105,7 @@ class TestPickEndpoint:
         name, points = draft.metadata[1]
         assert name == "x-gateway-destination-endpoint-scores"
         assert isinstance(points, tuple)
-        assert dict(points) == {A: 3.0, B: 5.0}, "none in flight at either; and A was the first in turn"
+        assert dict(points) == {A: 2.7, B: 4.7}, "none in flight at either; and A was the first in turn"
         assert run(deployment.picker(), request())[0].metadata[1:] == ()
 
     @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ class TestPickEndpoint:
                 "active-request-scorer": 1.0,
                 "no-hit-lru-scorer": 1.0,
             },
-            "total": 3,
+            "total": 2.7,
             "trial": False,
         }
         assert [view.in_flight for view in store.describe()] == [0, 0, 0]
