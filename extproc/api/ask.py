@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from extproc.api.auth import Caller, Guard
 from extproc.api.errors import ApiError, invalid, malformed
-from extproc.control.changes import DeskChange
+from extproc.control.changes import DeskChange, Origin
 from extproc.control.desk import Applied, Desk
 from extproc.control.rollouts import Rollouts
 from extproc.files.read import MAX_BYTES
@@ -108,8 +108,14 @@ class Ask:
             self.caller.subject,
             expected=self.number("config_version") if expected is None else expected,
             reason=self.request.query_params.get("reason", "") if reason is None else reason,
+            origin=Origin("" if self.request.client is None else self.request.client.host, self.approved_by),
             dry_run=self.dry_run,
         )
+
+    @property
+    def approved_by(self) -> str:
+        """`?approved_by=NAME`: who has said yes to the change, in the caller's words; for the record."""
+        return self.request.query_params.get("approved_by", "")
 
 
 def whole(field: str, value: object, least: int) -> int:

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from extproc import names
 from extproc.app.adapters.configmaps import WatchedAdapters
+from extproc.app.audit import journal_of
 from extproc.app.cluster import Cluster
 from extproc.app.config_file import ConfigFile, read_document
 from extproc.app.deployment import STAGES, MakeStage, Parts
@@ -126,6 +127,7 @@ def _plan_bbr(plan: Plan, settings: BbrSettings) -> None:
 
 def _plan_epp(plan: Plan, settings: EppSettings) -> None:
     """The endpoint picker of one pool."""
+    plan.audit(settings)
     plan.document, plan.prefix = document, prefix = _picker_document(settings, plan.problems)
     config, warnings = _picker_config(settings, document, prefix, plan.problems)
     built = None
@@ -192,6 +194,7 @@ def _picker_config(
 
 def _plan_gateway(plan: Plan, settings: GatewaySettings) -> None:
     """Router and picker on one stream."""
+    plan.audit(settings)
     path = Path(settings.config_file)
     prefix = f"{settings.config_file}: "
     plan.prefix = prefix
@@ -206,7 +209,7 @@ def _plan_gateway(plan: Plan, settings: GatewaySettings) -> None:
     plan.adapters(None if config.adapters_file is None else str(path.parent / config.adapters_file), prefix + "adaptersFile")
     store: Store = MemoryStore()
     try:
-        store = open_store(settings.database_url)
+        store = open_store(settings.database_url, journal=journal_of(settings))
     except SettingsError as error:
         plan.problems += error.problems
     plan.check()

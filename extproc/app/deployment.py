@@ -30,7 +30,9 @@ from extproc.settings.tokens import TokenTable
 from extproc.stages import (
     AdmitByPriority,
     AskProvider,
+    AuditDecisions,
     CheckAccess,
+    DecisionSink,
     FindEndpoint,
     FindStored,
     HearFeedback,
@@ -82,6 +84,9 @@ class Parts:
     """There is one pool and no route to it: an endpoint picker."""
     picking: PickingSettings = field(default_factory=PickingSettings)
     decisions: DecisionLog = field(default_factory=DecisionLog)
+    audit: DecisionSink | None = None
+    """Where a row of each decision goes; None: they are not kept."""
+    audit_sample: float = 1.0
 
     @property
     def router_metrics(self) -> RouterMetrics:
@@ -113,6 +118,11 @@ class Parts:
 
 MakeStage: TypeAlias = Callable[[Parts], Stage | None]
 """None where there is nothing to do for the stage."""
+
+
+def audit_decisions(parts: Parts) -> Stage | None:
+    """Decisions that are kept."""
+    return None if parts.audit is None else AuditDecisions(parts.audit, sample=parts.audit_sample)
 
 
 def model_headers(parts: Parts) -> Stage:
@@ -210,11 +220,11 @@ _PICKING: Final = (rewrite_model, admit_by_priority, wait_for_room, pick_endpoin
 _SERVING: Final = (find_endpoint, check_access, limit_rate, hear_feedback, serve_endpoint, ask_provider)
 STAGES: Final[Mapping[str, Sequence[MakeStage]]] = {
     "bbr": (model_headers,),
-    "epp": (find_stored, *_PICKING),
-    "gateway": (model_headers, find_stored, *_SERVING, route_to_pool, *_PICKING, measure_entities),
+    "epp": (audit_decisions, find_stored, *_PICKING),
+    "gateway": (audit_decisions, model_headers, find_stored, *_SERVING, route_to_pool, *_PICKING, measure_entities),
 }
 """By command. Rewrites and objectives belong to a pool, so they come behind the route to it; the route and the headers go by
-the model that the client named."""
+the model that the client named. The audit stands first, as it hears of all."""
 
 
 def _responses(settings: PickingSettings, telemetry: Telemetry) -> ResponseMetrics | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from extproc.admin.plugins import PluginsOfPool
 from extproc.app.adapters.file import AdaptersFile
+from extproc.app.audit import audit_of
 from extproc.app.cluster import Cluster
 from extproc.app.component import Component
 from extproc.app.deployment import Parts
@@ -24,6 +25,7 @@ from extproc.observability.instruments import Instruments
 from extproc.observability.plugins import PluginMetrics
 from extproc.pool import PoolStore
 from extproc.scheduling.plugins.base import Keeper
+from extproc.settings.audit import AuditSettings
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import ScrapingSettings, SnapshotSettings
 from extproc.settings.document import Document
@@ -79,6 +81,18 @@ class Plan:
             except SettingsError as error:
                 self.problems += error.problems
         return adapters
+
+    def audit(self, settings: AuditSettings) -> None:
+        """Decisions are kept, where that is asked for."""
+        try:
+            audit = audit_of(settings, self.instruments)
+        except SettingsError as error:
+            self.problems += error.problems
+            return
+        if audit is not None:
+            self.components.append(audit)
+            self.parts.audit = audit.writer
+            self.parts.audit_sample = settings.audit_sample
 
     def pools(self, built: Mapping[str, PoolParts], settings: ScrapingSettings, kept: SnapshotSettings) -> None:
         """Pools that run, and what the stages see of them."""

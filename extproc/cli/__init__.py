@@ -16,6 +16,7 @@ _COMMANDS = {
     "epp": "Endpoint picker of one pool, behind an InferencePool or a standalone Envoy.",
     "gateway": "Both stages on one stream: model to pool to endpoint.",
     "sim": "A simulated vLLM server.",
+    "audit": "What was decided and changed, by whom and why; and whether that record is whole.",
     "check": "Whether configs and objects are right, and what there will be.",
     "rollout": "Let one served entity take over from another, step by step.",
     "split": "Change the split of a serving endpoint.",

@@ -8,6 +8,15 @@ from typing import NamedTuple, TypeAlias
 from extproc.control.records import API
 
 
+class Origin(NamedTuple):
+    """Who stands behind a change, beside who makes it; for the record."""
+
+    address: str = ""
+    """From where: the address that asked, or the host that has the file. At most 256 characters."""
+    approved_by: str = ""
+    """Who has said yes, in the words of who makes the change. At most 256 characters."""
+
+
 class Create(NamedTuple):
     """A new endpoint; its document is the body of the REST call."""
 

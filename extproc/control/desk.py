@@ -17,12 +17,13 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from extproc.control.changes import Create, Declare, DeskChange, Revert
+from extproc.control.changes import Create, Declare, DeskChange, Origin, Revert
 from extproc.control.desired import Desired, Learnt
 from extproc.control.effects import Effect, LoadOf, effect_of, with_loads
 from extproc.control.errors import Conflict, DeskError, DoesNotExist, InvalidParameter, Unavailable
 from extproc.control.histories import Entry, entries, version
 from extproc.control.plans import Step, existing, planned
+from extproc.control.recording import Said
 from extproc.control.records import EndpointRecord
 from extproc.control.replica import MANY, Replica, aside
 from extproc.control.rules import Asked
@@ -192,16 +193,25 @@ class Desk:
     # -- changing --------------------------------------------------------------------------------------------------------
 
     async def apply(
-        self, change: DeskChange, actor: str, expected: int | None = None, reason: str = "", *, dry_run: bool = False
+        self,
+        change: DeskChange,
+        actor: str,
+        expected: int | None = None,
+        reason: str = "",
+        *,
+        origin: Origin = Origin(),
+        dry_run: bool = False,
     ) -> Applied:
         """Make a change. When this returns it is on disk, and in force in this process.
 
-        `expected` is the config version that the actor has seen, None for any. Raises DeskError; then nothing is changed, but
-        for Unavailable: then it may have been, and will be seen if it was. Who stops waiting for it does not stop it.
+        `expected` is the config version that the actor has seen, None for any; `origin` is for the record. Raises DeskError;
+        then nothing is changed, but for Unavailable: then it may have been, and will be seen if it was. Who stops waiting for
+        it does not stop it.
         """
         if len(reason) > _MAX_REASON or "\0" in reason:
             raise InvalidParameter([f"reason: got {len(reason)} characters; expected at most {_MAX_REASON}, without NUL"])
-        task = asyncio.ensure_future(self._applied(change, actor[:_MAX_ACTOR].replace("\0", ""), expected, reason, dry_run))
+        said = Said(_short(actor), reason, 0, Origin(*map(_short, origin)))
+        task = asyncio.ensure_future(self._applied(change, said, expected, dry_run))
         self._under_way.add(task)
         task.add_done_callback(self._over)
         return await asyncio.shield(task)
@@ -211,12 +221,12 @@ class Desk:
         if not task.cancelled():
             task.exception()  # who asked may be gone
 
-    async def _applied(self, change: DeskChange, actor: str, expected: int | None, reason: str, dry_run: bool) -> Applied:
+    async def _applied(self, change: DeskChange, said: Said, expected: int | None, dry_run: bool) -> Applied:
         kind = type(change).__name__
         outcome = "made"
         try:
             async with self._replica.lock:
-                return await self._made(change, actor, expected, reason, dry_run)
+                return await self._made(change, said, expected, dry_run)
         except DeskError as error:
             outcome = error.code
             raise
@@ -227,12 +237,12 @@ class Desk:
             if not dry_run:
                 self._metrics.changes.child(kind, outcome).value += 1
 
-    async def _made(self, change: DeskChange, actor: str, expected: int | None, reason: str, dry_run: bool) -> Applied:
+    async def _made(self, change: DeskChange, said: Said, expected: int | None, dry_run: bool) -> Applied:
         if not self._replica.opened:
             raise Unavailable("The serving endpoints are not loaded yet: their store can't be asked")
         await self._replica.learn()  # so that nobody is told what was true a moment ago, at another replica
         for _ in range(_TURNS):
-            asked = Asked(actor, self._clock(), self._new_id, self._seal, self._catalog(), self._most_entities)
+            asked = Asked(said.actor, self._clock(), self._new_id, self._seal, self._catalog(), self._most_entities)
             steps, to_be, effects = await self._prepared(change, asked, expected)
             await self._check(change, steps)
             applied = Applied(None if isinstance(change, Declare) or not steps else steps[0].after, self.number, effects)
@@ -240,11 +250,11 @@ class Desk:
                 return applied
             try:
                 kinds = {step.name: step.kind for step in steps}
-                number = await self._replica.commit(to_be, kinds, actor, reason, asked.now_ms)
+                number = await self._replica.commit(to_be, kinds, said._replace(at_ms=asked.now_ms))
             except Superseded as error:
                 await self._replica.learn(error.current)
                 continue
-            _tell(steps, number, reason)
+            _tell(steps, number, said.reason)
             return applied._replace(revision=number)
         raise Conflict("Others change serving endpoints all the time, and this change never came first: try again")
 
@@ -312,6 +322,11 @@ class Desk:
         """Wait for changes that are under way, and close the store."""
         await asyncio.gather(*self._under_way, return_exceptions=True)
         await self._replica.store.close()
+
+
+def _short(who: str) -> str:
+    """As records take it; half a surrogate pair, which no database holds, is told as such."""
+    return who[:_MAX_ACTOR].replace("\0", "").encode("utf-8", "backslashreplace").decode()
 
 
 def _weight(change: DeskChange) -> int:

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from extproc.control.desired import Desired, Learnt
 from extproc.control.errors import Unavailable
+from extproc.control.recording import Said, recorded
 from extproc.control.store import Change, Forgotten, Revision, RevisionStore, StoreUnavailable
 from extproc.observability.control import ControlMetrics
 from extproc.observability.logs import logger
@@ -64,16 +65,21 @@ class Replica:
             self.opened = True
             self.seen()
 
-    async def commit(self, to_be: Learnt, kinds: Mapping[str, str], actor: str, reason: str, at_ms: int) -> int:
+    async def commit(self, to_be: Learnt, kinds: Mapping[str, str], said: Said) -> int:
         """Store records with the kind of their change, serve them, and give the new number. The lock is held.
 
         Raises Superseded when others were first, and Unavailable; then nothing that is served has changed.
         """
-        changes = [
-            Change(name, None if record is None else record.to_document(), kinds[name])
-            for name, record in to_be.records.items()
-        ]
-        number = await self.asking(self.store.commit(self.desired.number, changes, actor, reason, at_ms))
+        desired = self.desired
+
+        def written() -> list[Change]:
+            return [
+                recorded(number, name, desired.records.get(name), record, kinds[name], said)
+                for number, (name, record) in enumerate(to_be.records.items(), desired.number + 1)
+            ]
+
+        changes = await aside(len(to_be.records), written)
+        number = await self.asking(self.store.commit(desired.number, changes, said.actor, said.reason, said.at_ms))
         self.desired.take(to_be, number)
         self.seen()
         return number

@@ -34,6 +34,7 @@ def spec_of(record: EndpointRecord) -> EndpointSpec:
         rate_limits=_limits(record),
         usage_tracking=bool(gateway.get("usage_tracking_config", {}).get("enabled")),
         task=record.task,
+        config_version=record.config_version,
         rules=rules_of(record.delivery),
     )
 

@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from extproc.audit.changes import Link
+
 
 class StoreError(Exception):
     """A store did not do what it was asked. Its text is shown to people: no address with a password in it."""
@@ -55,6 +57,8 @@ class Change(NamedTuple):
     """JSON of the endpoint's record after the change; None when it is deleted."""
     kind: str
     """What was done, in a word: `create`, `update`, `delete`, `tags`, `revert` ..."""
+    record: bytes = b""
+    """For the audit: what `audit.ChangeRecord.to_bytes` gives. Empty: none is kept."""
 
 
 class Revision(NamedTuple):
@@ -117,7 +121,7 @@ class RevisionStore(Protocol):
         """State and number as they were at one moment."""
 
     async def commit(self, expected: int, changes: Sequence[Change], actor: str, reason: str, at_ms: int) -> int:
-        """Store all of them or none, and give the new number. It is on disk when this returns.
+        """Store all of them or none, with their records, and give the new number. It is on disk when this returns.
 
         Raises Superseded when the state's number is not `expected`: then nothing is stored. No changes change nothing.
         """
@@ -130,6 +134,11 @@ class RevisionStore(Protocol):
 
     async def history(self, endpoint: str, before: int | None = None, limit: int = 50) -> Sequence[Revision]:
         """The endpoint's last revisions, newest first, of those numbered below `before`; deleted endpoints keep theirs."""
+
+    async def changes(self, after: int = 0, endpoint: str = "", limit: int = 1000) -> Sequence[Link]:
+        """Records of changes with a higher number than `after`, oldest first, with their place in the chain; of one endpoint
+        when it is given. They are never forgotten. A store whose state ends with the process has none.
+        """
 
     async def watch(self, changed: Callable[[int], None]) -> None:
         """Runs until it is cancelled and calls `changed` with the state's number when others may have committed.

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from extproc.settings.api import ApiSettings
+from extproc.settings.audit import AuditSettings
 from extproc.settings.base import Duration, Port, Settings, setting
 from extproc.settings.endpoints import DataPlaneSettings, ExternalSettings, MeasureSettings, ServingEndpointsSettings
 from extproc.settings.picker import check_gates
@@ -164,7 +165,7 @@ class SnapshotSettings(Settings):
     )
 
 
-class PickerSettings(SnapshotSettings, PickingSettings, ScrapingSettings, ServerSettings):
+class PickerSettings(AuditSettings, SnapshotSettings, PickingSettings, ScrapingSettings, ServerSettings):
     """What every server with a picker has."""
 
 

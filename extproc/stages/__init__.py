@@ -5,7 +5,8 @@
     gateway   ModelHeaders, FindStored, FindEndpoint, CheckAccess, LimitRate, HearFeedback, ServeEndpoint, AskProvider,
               RouteToPool, RewriteModel, AdmitByPriority, WaitForRoom, PickEndpoint, MeasureEntities
 
-WaitForRoom is there where a pool has flow control, HearFeedback and MeasureEntities unless --measures=off.
+WaitForRoom is there where a pool has flow control, HearFeedback and MeasureEntities unless --measures=off, AuditDecisions before
+all others where decisions are kept.
 
 Rewrites and objectives belong to a pool, so they come behind the route to it; the route and the headers go by the model that
 the client named.
@@ -17,6 +18,7 @@ and counts nothing; that is what its hooks are for (`stage.py`).
 from extproc.stages.access import Bearer, CheckAccess, Reviewers
 from extproc.stages.admit import AdmitByPriority
 from extproc.stages.ask import AskProvider, Providers
+from extproc.stages.audit import AuditDecisions, DecisionSink
 from extproc.stages.draft import Booking, Choice, Draft, Reasons
 from extproc.stages.feedback import HearFeedback
 from extproc.stages.find import FindEndpoint
@@ -37,10 +39,12 @@ __all__ = [
     "NO_HOOKS",
     "AdmitByPriority",
     "AskProvider",
+    "AuditDecisions",
     "Bearer",
     "Booking",
     "CheckAccess",
     "Choice",
+    "DecisionSink",
     "Draft",
     "Ending",
     "Enough",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from extproc.audit.row import Row
 from extproc.domain import HeaderMutation, ResponseReader, Splice
 from extproc.flow import Gate
 from extproc.measures import Cell, Sample
@@ -140,6 +141,7 @@ class Draft:
         "answer_is_seen",
         "append_response_headers",
         "assigned",
+        "audited",
         "body",
         "booking",
         "cells",
@@ -224,6 +226,8 @@ class Draft:
         """Why it was, in a few words: which kind of key decided, never the key."""
         self.assigned: Assigned | None = None
         """What decided on that; None where no endpoint was asked."""
+        self.audited: Row | None = None
+        """What will be kept of the decision, where it is to be."""
         self.choice: Choice | None = None
         self.booking: Booking | None = None
         """Made when the decision goes out."""

@@ -7,15 +7,20 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice, takewhile
 
-from extproc.control.store import Change, Forgotten, Kept, Revision, State, Superseded
+from extproc.audit.changes import Link
+from extproc.audit.journal import Journal
+from extproc.control.store import Change, Forgotten, Kept, Revision, State, StoreUnavailable, Superseded
 from extproc.storage.keep import Keep, check
 
 
 class MemoryStore:
     """A RevisionStore of one process and one event loop. Closing it forgets nothing."""
 
-    def __init__(self, keep: Keep = Keep()) -> None:
+    def __init__(self, keep: Keep = Keep(), journal: Journal | None = None) -> None:
+        """With a `journal` each change is recorded in that file before it is made; what can't be recorded is refused."""
         self._keep = keep
+        self._journal = journal
+        self._committing = asyncio.Lock()
         self._number = 0
         self._forgotten = 0
         self._documents: dict[str, bytes] = {}
@@ -36,18 +41,27 @@ class MemoryStore:
 
     async def commit(self, expected: int, changes: Sequence[Change], actor: str, reason: str, at_ms: int) -> int:
         check(changes, actor, reason, at_ms)
+        if self._journal is None:
+            return self._made(expected, changes, actor, reason, at_ms)
+        async with self._committing:
+            if expected != self._number:
+                raise Superseded(self._number)
+            await _recorded(self._journal, [change.record for change in changes if change.record])
+            return self._made(expected, changes, actor, reason, at_ms)
+
+    def _made(self, expected: int, changes: Sequence[Change], actor: str, reason: str, at_ms: int) -> int:
         if expected != self._number:
             raise Superseded(self._number)
         for change in changes:
             self._number += 1
-            self._store(Revision(self._number, change, actor, reason, at_ms))
+            self._store(Revision(self._number, change._replace(record=b""), actor, reason, at_ms))
         if changes:
             for watcher in self._watchers:
                 watcher.set()
         return self._number
 
     def _store(self, revision: Revision) -> None:
-        _, (name, document, _), *_ = revision
+        name, document = revision.change.endpoint, revision.change.document
         self._deleted.pop(name, None)
         if document is None:
             self._documents.pop(name, None)
@@ -88,6 +102,10 @@ class MemoryStore:
         self._kept[name] = Kept(expected + 1, document)
         return expected + 1
 
+    async def changes(self, after: int = 0, endpoint: str = "", limit: int = 1000) -> Sequence[Link]:
+        """None: they are in the journal, of this process and of those before it, whose numbers are their own."""
+        return []
+
     async def watch(self, changed: Callable[[int], None]) -> None:
         committed = asyncio.Event()
         self._watchers.add(committed)
@@ -101,3 +119,14 @@ class MemoryStore:
 
     async def close(self) -> None:
         """Nothing to do."""
+
+
+async def _recorded(journal: Journal, records: Sequence[bytes]) -> None:
+    """Raises StoreUnavailable. It is waited for to its end, whoever stops waiting: nobody else is to write meanwhile."""
+    if not records:
+        return
+    try:
+        await asyncio.shield(asyncio.to_thread(journal.append, records))
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise StoreUnavailable(f"the change can't be recorded in {journal.path}: {why}") from None

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from extproc.audit.journal import Journal
 from extproc.control.store import Store
 from extproc.settings.base import SettingsError
 from extproc.storage.keep import Keep
@@ -18,8 +19,9 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}):")
 _PORTS: Final = re.compile(r"[0-9]*(,[0-9]*)*")
 
 
-def open_store(url: str, keep: Keep = Keep()) -> Store:
-    """The store of this address; `Store.open` connects it. A SQLite file is made when it is not there.
+def open_store(url: str, keep: Keep = Keep(), journal: Journal | None = None) -> Store:
+    """The store of this address; `Store.open` connects it. A SQLite file is made when it is not there. `journal`: where changes
+    are recorded when there is no database to do that.
 
     Raises SettingsError, which never has more of the address in it than is no secret.
     """
@@ -30,7 +32,7 @@ def open_store(url: str, keep: Keep = Keep()) -> Store:
         case "memory":
             if url.partition(":")[2]:
                 raise _problem("has something after memory:, which takes nothing; a file is sqlite:///PATH")
-            return MemoryStore(keep)
+            return MemoryStore(keep, journal)
         case "sqlite":
             return _sqlite(url, keep)
         case "postgresql" | "postgres":

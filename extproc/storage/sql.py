@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from extproc.audit.changes import Link
 from extproc.control.store import Change, Kept, Revision, State, StoreUnavailable
 from extproc.storage import statements
 from extproc.storage.dialect import Dialect, Limits
@@ -78,6 +79,9 @@ class SqlStore:
 
     async def keep(self, name: str, expected: int, document: bytes | None) -> int:
         return await self._write(lambda connection: statements.keep(connection, name, expected, document))
+
+    async def changes(self, after: int = 0, endpoint: str = "", limit: int = 1000) -> Sequence[Link]:
+        return await self._read(lambda connection: statements.recorded(connection, after, endpoint, limit))
 
     async def watch(self, changed: Callable[[int], None]) -> None:
         await self._dialect.watch(self._number, changed, self._gate.worked)

@@ -9,9 +9,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from extproc.audit.changes import FIRST, Link, chained
 from extproc.control.store import Change, Forgotten, Kept, Revision, State, Superseded
 from extproc.storage.keep import Keep
-from extproc.storage.tables import ENDPOINTS, KEPT, REVISIONS, STATE
+from extproc.storage.tables import CHANGES, ENDPOINTS, KEPT, REVISIONS, STATE
 
 NAMES_AT_ONCE: Final = 1_000
 """In one statement: SQLite takes 32,766 values, PostgreSQL 65,535."""
@@ -54,11 +55,20 @@ def commit(connection: Connection, keep: Keep, expected: int, changes: Sequence[
         return number
     actor, reason, at_ms = said
     rows = [
-        {"number": n, **change._asdict(), "actor": actor, "reason": reason, "at_ms": at_ms}
+        {
+            "number": n,
+            "endpoint": change.endpoint,
+            "document": change.document,
+            "kind": change.kind,
+            "actor": actor,
+            "reason": reason,
+            "at_ms": at_ms,
+        }
         for n, change in enumerate(changes, expected + 1)
     ]
     connection.execute(insert(REVISIONS), rows)
-    last = {row["endpoint"]: row for row in rows}
+    _record(connection, expected, changes)
+    last = {change.endpoint: row for change, row in zip(changes, rows, strict=True)}
     connection.execute(delete(ENDPOINTS).where(ENDPOINTS.c.name == bindparam("gone")), [{"gone": name} for name in last])
     kept = [
         {"name": name, "document": row["document"], "number": row["number"]}
@@ -72,6 +82,27 @@ def commit(connection: Connection, keep: Keep, expected: int, changes: Sequence[
         ends += _deleted_too_long_ago(connection, keep.deleted)
     _forget(connection, ends)
     return number
+
+
+def _record(connection: Connection, expected: int, changes: Sequence[Change]) -> None:
+    """Chain the records. The state's row is locked, so nobody else's come in between."""
+    last = connection.execute(select(CHANGES.c.hash).order_by(CHANGES.c.number.desc()).limit(1)).scalar_one_or_none()
+    previous = FIRST if last is None else last
+    links = []
+    for number, change in enumerate(changes, expected + 1):
+        if change.record:
+            previous = chained(previous, change.record)
+            links.append({"number": number, "endpoint": change.endpoint, "body": change.record, "hash": previous})
+    if links:
+        connection.execute(insert(CHANGES), links)
+
+
+def recorded(connection: Connection, after: int, endpoint: str, limit: int) -> list[Link]:
+    """As RevisionStore.changes."""
+    wanted = select(CHANGES).where(CHANGES.c.number > after).order_by(CHANGES.c.number).limit(max(0, limit))
+    if endpoint:
+        wanted = wanted.where(CHANGES.c.endpoint == endpoint)
+    return [Link(row.number, row.body, row.hash) for row in connection.execute(wanted)]
 
 
 def kept(connection: Connection) -> dict[str, Kept]:

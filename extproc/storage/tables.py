@@ -56,6 +56,17 @@ KEPT: Final = Table(
 )
 """What goes on beside the desired state, such as rollouts. It has no history."""
 
+CHANGES: Final = Table(
+    "extproc_changes",
+    METADATA,
+    Column("number", _NUMBER, primary_key=True, autoincrement=False),
+    Column("endpoint", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+"""The audit: a record of each change, chained by hashes. Never changed and never dropped."""
+
+Index("extproc_changes_of_endpoint", CHANGES.c.endpoint, CHANGES.c.number)
 Index("extproc_revisions_of_endpoint", REVISIONS.c.endpoint, REVISIONS.c.number)
 Index(
     "extproc_revisions_deleting",

@@ -6,7 +6,7 @@ This package may not import asyncio, grpc, protobuf, logging or any room beside 
 
 from extproc.traffic.adapters import AdapterMap
 from extproc.traffic.catalog import Catalog, CatalogEntry, Served, UnknownEntity
-from extproc.traffic.layout import BUCKETS, Layout, NamedLayout, in_order, laid_out, moved, positioned
+from extproc.traffic.layout import BUCKETS, Layout, NamedLayout, in_order, laid_out, moved, moves, positioned
 from extproc.traffic.objectives import ObjectiveTable
 from extproc.traffic.objects import PoolTables, PoolTraffic
 from extproc.traffic.rewrites import ModelRewrite, RewriteRule, RewriteTable, RewriteTarget, Split
@@ -55,5 +55,6 @@ __all__ = [
     "in_order",
     "laid_out",
     "moved",
+    "moves",
     "positioned",
 ]

@@ -97,19 +97,31 @@ def positioned(layout: NamedLayout, names: Sequence[str]) -> Layout:
     return tuple([(position_of[name], size) for name, size in layout])
 
 
-def moved(before: NamedLayout, after: NamedLayout) -> int:
-    """How many of the 10,000 buckets have another owner; all of them where there was no layout before."""
+def moves(before: NamedLayout, after: NamedLayout) -> tuple[tuple[int, int, str, str], ...]:
+    """Runs of buckets that have another owner: first, last, the owner before and after. None where there was no layout."""
     if not before or not after:
-        return BUCKETS
-    count = 0
+        return ()
+    found: list[tuple[int, int, str, str]] = []
+    at = 0
     mine, theirs = list(reversed(before)), list(reversed(after))
     while mine and theirs:
         (name, size), (other, others) = mine.pop(), theirs.pop()
         both = min(size, others)
-        if name != other:
-            count += both
+        if name != other and both:
+            first = at
+            if found and found[-1][1] == at - 1 and found[-1][2:] == (name, other):
+                first = found.pop()[0]
+            found.append((first, at + both - 1, name, other))
+        at += both
         if size > both:
             mine.append((name, size - both))
         if others > both:
             theirs.append((other, others - both))
-    return count
+    return tuple(found)
+
+
+def moved(before: NamedLayout, after: NamedLayout) -> int:
+    """How many of the 10,000 buckets have another owner; all of them where there was no layout before."""
+    if not before or not after:
+        return BUCKETS
+    return sum([last - first + 1 for first, last, _, _ in moves(before, after)])

@@ -100,6 +100,8 @@ class EndpointSpec(NamedTuple):
     rate_limits: tuple[RateLimit, ...] = ()
     usage_tracking: bool = False
     task: str = ""
+    config_version: int = 0
+    """Which config of the endpoint this is, for the record."""
     rules: tuple[RuleSpec, ...] = ()
 
 

@@ -79,7 +79,7 @@ async def test_the_steps_make_the_tables_that_the_code_knows(url: str) -> None:
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE, "compare_type": True})
         assert compare_metadata(context, METADATA) == []
         indexes = {index.name for table in METADATA.tables.values() for index in table.indexes}
-        assert len(indexes) == 2
+        assert len(indexes) == 3
     engine.dispose()
 
 

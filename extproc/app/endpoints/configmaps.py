@@ -8,6 +8,7 @@ while nobody looked is noticed by the first list.
 from __future__ import annotations
 
 import asyncio
+import platform
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -15,7 +16,7 @@ from extproc.app.cluster import Cluster
 from extproc.app.component import Component
 from extproc.app.endpoints.pausing import rest
 from extproc.app.endpoints.written import Written, located
-from extproc.control.changes import Declare
+from extproc.control.changes import Declare, Origin
 from extproc.control.desk import Desk
 from extproc.control.errors import DeskError, Unavailable
 from extproc.control.exchange import KEY, found_in
@@ -144,7 +145,8 @@ class EndpointConfigMaps:
         for key, written in sorted(self._wanted.items(), key=lambda item: (bool(item[1]), item[0])):
             owner = f"configmap:{key[0]}/{key[1]}"
             try:
-                applied = await self._desk.apply(Declare(owner, [each.found.value for each in written], KEY), owner)
+                declared = Declare(owner, [each.found.value for each in written], KEY)
+                applied = await self._desk.apply(declared, owner, origin=Origin(platform.node()))
             except Unavailable:
                 raise
             except DeskError as error:

@@ -8,6 +8,7 @@ good before stays in force.
 from __future__ import annotations
 
 import asyncio
+import platform
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from extproc.app.component import Component
 from extproc.app.endpoints.pausing import rest
 from extproc.app.endpoints.written import Written, located
 from extproc.app.watching import FileErrors
-from extproc.control.changes import Declare
+from extproc.control.changes import Declare, Origin
 from extproc.control.desk import Desk
 from extproc.control.errors import DeskError, Unavailable
 from extproc.control.exchange import KEY, Found, found_in
@@ -119,7 +120,7 @@ class EndpointsFile(Component):
 
     async def _declare(self) -> None:
         documents = [each.found.value for each in self._written]
-        applied = await self._desk.apply(Declare(self._owner, documents, KEY), self._owner)
+        applied = await self._desk.apply(Declare(self._owner, documents, KEY), self._owner, origin=Origin(platform.node()))
         self._told = ()
         self._files.good(self._label)
         if applied.effects:
