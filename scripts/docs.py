@@ -19,6 +19,7 @@ from pydantic_core import PydanticUndefined
 from extproc.api.application import ALL
 from extproc.app.checking import picker_schema
 from extproc.app.pool_parts import ELSEWHERE_TYPES
+from extproc.audit.row import FIELDS
 from extproc.cli.options import env_of, flag_of, is_hidden, shown_default
 from extproc.domain import SIGNALS
 from extproc.external.providers import PROVIDERS, Auth
@@ -110,6 +111,12 @@ def _plugins() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _audit_fields() -> str:
+    lines = ["| field | kind | what it is |", "|---|---|---|"]
+    lines += [f"| `{field.name}` | {field.kind} | {field.doc} |" for field in FIELDS]
+    return "\n".join(lines) + "\n"
+
+
 def _api_calls() -> str:
     lines = ["| call | role | what | Databricks' |", "|---|---|---|---|"]
     for call in ALL:
@@ -141,6 +148,7 @@ def _default(info: FieldInfo) -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "api-calls": _api_calls,
+    "audit-fields": _audit_fields,
     "request-states": lambda: _diagram("request"),
     "response-states": lambda: _diagram("response"),
     "h2-states": lambda: f"```mermaid\n{h2_table.mermaid()}\n```\n",

@@ -222,5 +222,5 @@ def _makers(records: Sequence[ChangeRecord]) -> Makers:
 def _maker(row: Decision, makers: Makers) -> ChangeRecord | None:
     """The last before the decision."""
     made = makers.get((row.get("endpoint", ""), row.get("version", 0)), [])
-    before = [each for each in made if each.at_ms <= row["at"] + _APART_MS]
+    before = [each for each in made if each.at_ms <= row["at_ms"] + _APART_MS]
     return before[-1] if before else None

@@ -45,8 +45,8 @@ class Wanted:
             and (not self.endpoint or row.get("endpoint") == self.endpoint)
             and (not self.entity or row.get("entity") == self.entity)
             and (self.bucket is None or row.get("bucket") == self.bucket)
-            and (self.since_ms is None or row["at"] >= self.since_ms)
-            and (self.until_ms is None or row["at"] < self.until_ms)
+            and (self.since_ms is None or row["at_ms"] >= self.since_ms)
+            and (self.until_ms is None or row["at_ms"] < self.until_ms)
         )
 
 
@@ -140,7 +140,7 @@ def row_of(line: bytes) -> Decision | None:
     row = {name: value for name, value in values.items() if name in _FIELDS and value is not None}
     if any(isinstance(value, bool) or not isinstance(value, _FIELDS[name]) for name, value in row.items()):
         return None
-    return row if "at" in row and "id" in row else None
+    return row if "at_ms" in row and "id" in row else None
 
 
 def _parquet_rows(path: Path, wanted: Wanted) -> Iterator[Decision]:
@@ -154,8 +154,8 @@ def _parquet_rows(path: Path, wanted: Wanted) -> Iterator[Decision]:
         ("endpoint", "==", wanted.endpoint),
         ("entity", "==", wanted.entity),
         ("bucket", "==", wanted.bucket),
-        ("at", ">=", wanted.since_ms),
-        ("at", "<", wanted.until_ms),
+        ("at_ms", ">=", wanted.since_ms),
+        ("at_ms", "<", wanted.until_ms),
     ):
         if value not in ("", None):
             asked.append((name, op, value))
@@ -174,4 +174,4 @@ def filtered(rows: Iterator[Decision], limit: int) -> list[Decision]:
 
 
 def _at(row: Decision) -> int:
-    return int(row["at"])
+    return int(row["at_ms"])

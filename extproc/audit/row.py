@@ -23,7 +23,7 @@ class Field(NamedTuple):
 
 
 FIELDS: Final = (
-    Field("at", "whole", "When it was decided, in Unix milliseconds."),
+    Field("at_ms", "whole", "When it was decided, in Unix milliseconds."),
     Field("id", "text", "The request's id (`x-request-id`)."),
     Field("attempt", "whole", "Which attempt at the request it is, where the proxy makes several; from 1."),
     Field("endpoint", "text", "The serving endpoint."),
@@ -55,8 +55,8 @@ FIELDS: Final = (
     Field("ms", "number", "From the whole request to the end of the answer, in milliseconds."),
     Field("ttft_ms", "number", "To the first piece of the answer, in milliseconds, where answers are seen."),
     Field("tpot_ms", "number", "For each token after the first, in milliseconds, of streams."),
-    Field("in", "whole", "Tokens of the prompt, as the answer says."),
-    Field("out", "whole", "Tokens of the answer, as it says."),
+    Field("in_tokens", "whole", "Tokens of the prompt, as the answer says."),
+    Field("out_tokens", "whole", "Tokens of the answer, as it says."),
 )
 
 
@@ -122,7 +122,7 @@ class Row:
 
     def line(self) -> bytes:
         """JSON, with the newline behind it."""
-        row: dict[str, object] = {"at": self.at_ms, "id": self.request_id}
+        row: dict[str, object] = {"at_ms": self.at_ms, "id": self.request_id}
         if self.attempt > 0:
             row["attempt"] = self.attempt
         if self.endpoint:
@@ -171,6 +171,6 @@ class Row:
         if self.tpot_s is not None:
             row["tpot_ms"] = round(self.tpot_s * 1000, 2)
         if self.in_tokens is not None:
-            row["in"] = self.in_tokens
+            row["in_tokens"] = self.in_tokens
         if self.out_tokens is not None:
-            row["out"] = self.out_tokens
+            row["out_tokens"] = self.out_tokens

@@ -108,7 +108,7 @@ def decision_line(told: Told) -> str:
     version = f" v{row['version']}" if row.get("version") else ""
     attempt = f" (attempt {row['attempt']})" if row.get("attempt", 0) > 1 else ""
     at = " ".join(filter(None, (row.get("pool"), row.get("server"))))
-    return f"{_time(row['at'])}  {row['id'] or '-'}{attempt}  {who}{version}  {_outcome(row)}{'  ' + at if at else ''}"
+    return f"{_time(row['at_ms'])}  {row['id'] or '-'}{attempt}  {who}{version}  {_outcome(row)}{'  ' + at if at else ''}"
 
 
 def _outcome(row: Any) -> str:
@@ -137,8 +137,8 @@ def decision_reasons(told: Told) -> Iterator[str]:
         for name, text in (
             ("ttft_ms", "first token after {:g} ms"),
             ("tpot_ms", "{:g} ms a token"),
-            ("in", "{} tokens in"),
-            ("out", "{} tokens out"),
+            ("in_tokens", "{} tokens in"),
+            ("out_tokens", "{} tokens out"),
         )
         if row.get(name) is not None
     ]

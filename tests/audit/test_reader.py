@@ -73,11 +73,11 @@ def test_a_line_has_every_field_of_the_table_in_its_order_and_no_others() -> Non
     assert list(values) == [field.name for field in FIELDS]
     assert values["ttft_ms"] == 12.3
     assert values["tpot_ms"] == 1.23
-    assert values["in"] == 0
+    assert values["in_tokens"] == 0
 
 
 def test_what_has_nothing_to_say_is_left_out() -> None:
-    assert orjson.loads(row().line()) == {"at": AT_S * 1000, "id": "r-1", "ms": 0.0}
+    assert orjson.loads(row().line()) == {"at_ms": AT_S * 1000, "id": "r-1", "ms": 0.0}
 
 
 @pytest.mark.parametrize("suffix", ["", PACKED, PARQUET])
@@ -145,7 +145,7 @@ def test_a_packed_file_that_is_cut_gives_what_is_before_the_cut(tmp_path: Path) 
 def test_lines_that_are_none_are_counted_and_passed_over(tmp_path: Path) -> None:
     path = written(tmp_path, row("a"))
     with path.open("ab") as file:
-        file.write(b'hello\n[]\n{"at":1}\n{"at":true,"id":"x"}\n' + b"x" * 3_000_000 + b"\n" + row("b").line())
+        file.write(b'hello\n[]\n{"at_ms":1}\n{"at_ms":true,"id":"x"}\n' + b"x" * 3_000_000 + b"\n" + row("b").line())
 
     rows, notes = found(tmp_path)
 
@@ -247,5 +247,5 @@ def test_any_object_is_a_row_of_the_right_kinds_or_none(values: dict[str, Any]) 
 
     if found is not None:
         assert isinstance(found["id"], str)
-        assert isinstance(found["at"], int)
+        assert isinstance(found["at_ms"], int)
         assert None not in found.values()

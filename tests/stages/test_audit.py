@@ -84,7 +84,7 @@ def test_a_decision_says_what_was_chosen_and_how_it_went(deployment: Deployment,
     assert draft.endpoint is not None
     assert row.pop("score") >= row.pop("second")
     assert row == {
-        "at": 1_790_000_000_500,
+        "at_ms": 1_790_000_000_500,
         "id": "r-1",
         "endpoint": "chat",
         "entity": draft.entity.name,
@@ -116,7 +116,7 @@ def test_an_answer_that_is_seen_says_its_times_and_tokens(deployment: Deployment
     stages[0].hooks.ended(draft, Ending(200, True))
 
     (row,) = sink.rows
-    assert [row[key] for key in ("in", "out", "ttft_ms", "tpot_ms", "ms")] == [11, 3, 500.0, 500.0, 1500.0]
+    assert [row[key] for key in ("in_tokens", "out_tokens", "ttft_ms", "tpot_ms", "ms")] == [11, 3, 500.0, 500.0, 1500.0]
 
 
 def _free() -> Any:
