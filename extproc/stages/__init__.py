@@ -5,8 +5,8 @@
     gateway   ModelHeaders, FindStored, FindEndpoint, CheckAccess, LimitRate, HearFeedback, ServeEndpoint, AskProvider,
               RouteToPool, RewriteModel, AdmitByPriority, WaitForRoom, PickEndpoint, MeasureEntities
 
-WaitForRoom is there where a pool has flow control, HearFeedback and MeasureEntities unless --measures=off, AuditDecisions before
-all others where decisions are kept.
+WaitForRoom is there where a pool has flow control, HearFeedback and MeasureEntities unless --measures=off, AuditDecisions
+before all others where decisions are kept.
 
 Rewrites and objectives belong to a pool, so they come behind the route to it; the route and the headers go by the model that
 the client named.

@@ -27,8 +27,8 @@ NEXT = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 
 def upgrade() -> None:
@@ -44,7 +44,7 @@ def newer(tmp_path: Path) -> Callable[..., Path]:
     def make(fails: str = "") -> Path:
         folder = tmp_path / "50% newer"
         shutil.copytree(MIGRATIONS, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / "versions/v0003_plans.py").write_text(NEXT.format(fails=fails))
+        (folder / "versions/v0004_plans.py").write_text(NEXT.format(fails=fails))
         return folder
 
     return make
@@ -100,7 +100,7 @@ async def test_a_newer_schema_is_refused_and_both_versions_are_named(url: str, n
     assert await commit(store, 0, created("a")) == 1, "who is running goes on: a step only adds"
     await store.close()
     with pytest.raises(
-        SchemaTooNew, match=r"its schema has version 0003, and this release of extproc knows versions up to 0002; run the newer"
+        SchemaTooNew, match=r"its schema has version 0004, and this release of extproc knows versions up to 0003; run the newer"
     ):
         await store_again(url)
 
