@@ -162,6 +162,7 @@ def test_who_uses_settings_names_the_part_that_it_may_touch() -> None:
 
 
 OPTIONAL = {
+    "audit": {"pyarrow"},
     "cel": {"cel-expr-python"},
     "demo": {"rich"},
     "kubernetes": {"kubernetes-asyncio"},

@@ -102,7 +102,12 @@ def recorded(connection: Connection, after: int, endpoint: str, limit: int) -> l
     wanted = select(CHANGES).where(CHANGES.c.number > after).order_by(CHANGES.c.number).limit(max(0, limit))
     if endpoint:
         wanted = wanted.where(CHANGES.c.endpoint == endpoint)
-    return [Link(row.number, row.body, row.hash) for row in connection.execute(wanted)]
+    return [Link(row.number, _bytes(row.body), _bytes(row.hash)) for row in connection.execute(wanted)]
+
+
+def _bytes(value: object) -> bytes:
+    """SQLite keeps what somebody has put there by hand, whatever the column says."""
+    return value if isinstance(value, bytes) else str(value).encode()
 
 
 def kept(connection: Connection) -> dict[str, Kept]:
