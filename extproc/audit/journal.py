@@ -8,6 +8,7 @@ so revisions begin again with each of them, and the chain goes on.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -57,7 +58,8 @@ class Journal:
                 if not size:
                     _sync_name(self.path)
             except OSError:
-                os.ftruncate(fd, size)
+                with contextlib.suppress(OSError):  # the next one cuts it off
+                    os.ftruncate(fd, size)
                 raise
         finally:
             os.close(fd)

@@ -188,7 +188,8 @@ class DecisionWriter:
                 written += os.write(self._fd, view[written:])
         except OSError:
             if written:
-                os.ftruncate(self._fd, self._size)
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._fd, self._size)
             raise
         self._size += len(data)
 

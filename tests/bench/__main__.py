@@ -11,6 +11,7 @@ import sys
 
 from extproc import __version__, compiled
 from tests.bench.attack import attack_rows
+from tests.bench.audit import audit_rows
 from tests.bench.bodies import bodies_rows
 from tests.bench.control import control_rows
 from tests.bench.core import core_rows, pick_rows
@@ -25,7 +26,7 @@ from tests.bench.serving import serving_rows
 from tests.bench.table import Row, show, verdict
 from tests.bench.transport import memory_rows, tls_rows, transport_rows
 
-_PARTS = "transport,rust,tls,envoy,core,pick,prefix,external,flow,memory,serving,control,scrape,reach,attack,bodies"
+_PARTS = "transport,rust,tls,envoy,core,pick,prefix,external,flow,memory,serving,audit,control,scrape,reach,attack,bodies"
 
 
 def main() -> int:
@@ -66,6 +67,8 @@ def main() -> int:
         part("Memory", memory_rows())
     if "serving" in wanted:
         part("Serving endpoints: CPU per stream, without a socket", serving_rows())
+    if "audit" in wanted:
+        part("The audit: all decisions kept", audit_rows(arguments.rounds))
     if "control" in wanted:
         part("Changes of serving endpoints, on a store in memory", control_rows())
     if "scrape" in wanted:
