@@ -40,7 +40,7 @@ def kept(*flags: str, count: int = 1) -> dict[str, Any]:
     return found
 
 
-def moved(at: Behind, **shares: int) -> None:
+def moved(at: Behind, **shares: Any) -> None:
     words = "reason=challenger%20is%20good&approved_by=cy"
     at.api("PUT", f"/chat/config?{words}", {"traffic_config": split(**shares)})
 
