@@ -1,6 +1,6 @@
 # What a user or CI runs; each target is a script, so that a laptop's run is CI's run.
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-compiled compile check evaluation bench bench-compare fuzz soak rollouts-truth test-vllm test-k8s protos lock clean
+.PHONY: help install demo up test test-compiled compile check evaluation bench bench-compare experiments-truth fuzz soak rollouts-truth test-vllm test-k8s protos lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ check: install  ## Lint, types, import contracts, generated files
 
 evaluation: install  ## Our default picker config and upstream's against round robin: Envoy, picker, six simulated servers; a quarter of an hour
 	@scripts/evaluation
+
+experiments-truth: install  ## A million keys: shares of arms, and that experiments are independent of each other
+	@EXTPROC_KEYS=1000000 .venv/bin/python -m pytest -q tests/traffic/test_experiments.py
 
 bench: install  ## CPU per request of the compiled package, against a bare grpc.aio server in the same run
 	@scripts/bench

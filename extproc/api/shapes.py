@@ -55,6 +55,7 @@ class Endpoint(TypedDict):
     description: str
     sticky: str
     rules: NotRequired[list[dict[str, Any]]]
+    experiments: NotRequired[list[dict[str, Any]]]
     gateway_owner: str
     gateway_problems: NotRequired[list[str]]
     task: NotRequired[str]

@@ -223,7 +223,7 @@ def _plan_gateway(plan: Plan, settings: GatewaySettings) -> None:
     parts.routes = routes = Live(RouteTable(served, config.default_pool), "routes")
     files = settings.config_file, config.serving_endpoints_file
     catalog = catalog_of(config, routes.value, parts.adapters)
-    plan_endpoints(plan, settings, store, catalog, files, reuse_port=settings.reuse_port)
+    plan_endpoints(plan, settings, store, catalog, files, config.segments, reuse_port=settings.reuse_port)
     plan.pools(built, settings, settings)
     plan.components.append(ConfigFile(settings.config_file, load_gateway_config, plan.files, {"servingEndpoints"}))
     parts.telemetry.models.configured.append(lambda model: routes.value.has(model))

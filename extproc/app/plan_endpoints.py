@@ -6,6 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 
 from extproc.app.access import ReviewedTokens
 from extproc.app.api import ApiPort, Measured, api_parts, can_serve
@@ -22,6 +23,7 @@ from extproc.app.endpoints import (
 )
 from extproc.app.plan import Plan
 from extproc.app.rollouts import RolloutDriver
+from extproc.app.segments import WatchedSegments
 from extproc.control.desk import Desk
 from extproc.control.rollouts import Rollouts
 from extproc.control.store import Store
@@ -31,7 +33,9 @@ from extproc.observability.control import ControlMetrics
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import EndpointSettings
 from extproc.settings.gateway import GatewayParts
+from extproc.settings.segments import SegmentSettings
 from extproc.traffic import AdapterMap, Catalog, CatalogEntry, RouteTable, Served, TrafficTable
+from extproc.traffic.segments import Segments
 
 
 def catalog_of(config: GatewayParts, routes: RouteTable, adapters: Live[AdapterMap]) -> Catalog:
@@ -50,6 +54,7 @@ def plan_endpoints(
     store: Store,
     catalog: Catalog,
     files: tuple[str, str | None],
+    segments: Sequence[SegmentSettings] = (),
     *,
     reuse_port: bool,
 ) -> None:
@@ -72,10 +77,14 @@ def plan_endpoints(
         environ=os.environ,
     )
     parts.providers = providers
+    named = LiveWriter(Segments(), "segments")
     parts.external_patience_s = settings.external_timeout
     if settings.measures != "off":
         parts.measures = Measures(time.monotonic, window_s=settings.measures_window, remembered=settings.feedback_requests)
     try:
+        if segments:
+            folder = Path(files[0]).parent
+            plan.components.append(WatchedSegments(segments, folder, parts.telemetry.tables.watch(named), plan.files))
         desk = Desk(
             store,
             lambda: catalog,
@@ -85,9 +94,10 @@ def plan_endpoints(
             verify=providers.verify,
             load_of=lambda pool: load_of(plan.stores.get(pool)),
             most_entities=settings.max_served_entities,
+            segments=lambda: named.live.value,
         )
         plan.components.append(providers)
-        plan.components.append(ServingEndpoints(desk, table.live, parts.adapters, _counting(parts)))
+        plan.components.append(ServingEndpoints(desk, table.live, (parts.adapters, named.live), _counting(parts)))
         driver = RolloutDriver(desk, store, parts.measures, uuid.uuid4().hex)
         plan.components.append(driver)
         _plan_api(plan, settings, desk, table.live, driver.rollouts, reuse_port=reuse_port)
@@ -95,7 +105,7 @@ def plan_endpoints(
         if settings.endpoint_configmaps and plan.cluster is not None:
             plan.components.append(WatchedEndpoints(desk, plan.cluster, settings.endpoint_configmaps_namespace))
     except SettingsError as error:
-        plan.problems += error.problems
+        plan.problems += [plan.prefix + line if line.startswith("segments[") else line for line in error.problems]
         plan.check()
 
 

@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 from extproc.rollouts.plan import check_entities, read_plan
 from extproc.settings.base import SettingsError
 from extproc.settings.serving.rules import DAYS, minute_of
-from extproc.traffic import BUCKETS
+from extproc.traffic import BUCKETS, NamedLayout
 from extproc.traffic.conditions import Wanted, Window
+from extproc.traffic.experiments import ArmSpec, ExperimentSpec, changed_layout, weights_of
 from extproc.traffic.match import MatchSpec, RefusalSpec, RuleSpec
 
 
@@ -31,6 +32,29 @@ def plan_problems(delivery: Mapping[str, Any], entities: Collection[str], path: 
     return check_entities(plan, list(entities), path)
 
 
+def experiments_of(delivery: Mapping[str, Any], layouts: Mapping[str, NamedLayout] = {}) -> tuple[ExperimentSpec, ...]:
+    """The experiments; `layouts` are those that are kept, by the experiment's name."""
+    return tuple([_experiment(each, layouts.get(each["name"], ())) for each in delivery.get("experiments", ())])
+
+
+def layouts_of(delivery: Mapping[str, Any], previous: Mapping[str, NamedLayout]) -> dict[str, NamedLayout]:
+    """Whose buckets are whose in each experiment, so that who is in an arm stays there."""
+    return {spec.name: changed_layout(weights_of(spec.arms), previous.get(spec.name, ())) for spec in experiments_of(delivery)}
+
+
+def _experiment(each: Mapping[str, Any], layout: NamedLayout) -> ExperimentSpec:
+    return ExperimentSpec(
+        each["name"],
+        tuple([ArmSpec(arm["name"], arm["weight"], arm.get("entity", "")) for arm in each["arms"]]),
+        tuple([match_of(match) for match in each.get("match", ())]),
+        each.get("salt", ""),
+        _seconds(each.get("start")),
+        _seconds(each.get("end")),
+        tuple(each.get("overrides", {}).items()),
+        layout,
+    )
+
+
 def match_of(match: Mapping[str, Any]) -> MatchSpec:
     """One alternative."""
     return MatchSpec(
@@ -39,6 +63,7 @@ def match_of(match: Mapping[str, Any]) -> MatchSpec:
         model=_test(match["model"]) if "model" in match else None,
         body=tuple([(path, _test(test)) for path, test in match.get("body", {}).items()]),
         regions=tuple(match.get("regions", ())),
+        segments=tuple(match.get("segments", ())),
         window=_window(match["time"]) if "time" in match else None,
         buckets=buckets_of(match["percentage"]) if "percentage" in match else None,
         expression=match.get("expression", ""),

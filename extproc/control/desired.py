@@ -10,6 +10,7 @@ from extproc.control.specs import spec_of
 from extproc.control.store import State
 from extproc.live import LiveWriter
 from extproc.traffic import Catalog, ServingEndpoint, TrafficTable
+from extproc.traffic.segments import NO_SEGMENTS, Segments
 
 
 class Learnt(NamedTuple):
@@ -24,8 +25,14 @@ class Learnt(NamedTuple):
 class Desired:
     """Records by name, and the one writer of the table."""
 
-    def __init__(self, catalog: Callable[[], Catalog], writer: LiveWriter[TrafficTable]) -> None:
+    def __init__(
+        self,
+        catalog: Callable[[], Catalog],
+        writer: LiveWriter[TrafficTable],
+        segments: Callable[[], Segments] = lambda: NO_SEGMENTS,
+    ) -> None:
         self._catalog = catalog
+        self._segments = segments
         self._writer = writer
         self.number = 0
         """Of the state in the store that this is."""
@@ -39,7 +46,7 @@ class Desired:
 
     def compiled(self, record: EndpointRecord) -> ServingEndpoint:
         """The endpoint as it would be served now. Raises ValueError for a record that holds no split."""
-        return ServingEndpoint(spec_of(record), self._catalog())
+        return ServingEndpoint(spec_of(record), self._catalog(), self._segments())
 
     def serving(self, name: str) -> ServingEndpoint | None:
         """The endpoint as it is served."""
@@ -86,6 +93,7 @@ class Desired:
         found = {name: [f"its record can't be read: {why}"] for name, why in self.unreadable.items()}
         for endpoint in self._writer.live.value:
             unserved = [f"{entity.name}: {entity.problem}" for entity in endpoint.entities if entity.problem]
+            unserved += endpoint.problems
             if unserved:
                 found.setdefault(endpoint.name, []).extend(unserved)
         return found

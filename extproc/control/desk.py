@@ -38,6 +38,7 @@ from extproc.observability.logs import logger
 from extproc.settings.base import few
 from extproc.settings.serving import MOST_ENTITIES
 from extproc.traffic import Catalog, EndpointSpec, ServingEndpoint, TrafficTable
+from extproc.traffic.segments import NO_SEGMENTS, Segments
 
 _log = logger(__name__)
 
@@ -116,13 +117,16 @@ class Desk:
         verify: Verify = _content,
         load_of: Callable[[str], LoadOf] | None = None,
         most_entities: int = MOST_ENTITIES,
+        segments: Callable[[], Segments] = lambda: NO_SEGMENTS,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`catalog` gives what pools serve now; `clock` is in Unix milliseconds; `verify` looks at entities that are new or
-        changed, where rules need to ask somebody (secrets, providers); `load_of` says how busy a pool is, for effects.
+        """`catalog` gives what pools serve now, `segments` the gateway's; `clock` is in Unix milliseconds; `verify` looks at
+        entities that are new or changed, where rules need to ask somebody (secrets, providers); `load_of` says how busy a pool
+        is, for effects.
         """
         self._catalog = catalog
-        self._desired = Desired(catalog, writer)
+        self._segments = segments
+        self._desired = Desired(catalog, writer, segments)
         self._metrics = ControlMetrics(Instruments()) if metrics is None else metrics
         self._replica = Replica(store, self._desired, self._metrics, sleep)
         self._clock = clock
@@ -242,7 +246,9 @@ class Desk:
             raise Unavailable("The serving endpoints are not loaded yet: their store can't be asked")
         await self._replica.learn()  # so that nobody is told what was true a moment ago, at another replica
         for _ in range(_TURNS):
-            asked = Asked(said.actor, self._clock(), self._new_id, self._seal, self._catalog(), self._most_entities)
+            known = self._segments().names
+            now_ms, most = self._clock(), self._most_entities
+            asked = Asked(said.actor, now_ms, self._new_id, self._seal, self._catalog(), most, known)
             steps, to_be, effects = await self._prepared(change, asked, expected)
             await self._check(change, steps)
             applied = Applied(None if isinstance(change, Declare) or not steps else steps[0].after, self.number, effects)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from extproc.control.advice import advice_on
 from extproc.control.records import EndpointRecord
-from extproc.control.specs import layout_of
+from extproc.control.specs import arm_layouts, layout_of
 from extproc.traffic import ServingEndpoint, moved
 
 LoadOf = Mapping[str, float]
@@ -55,7 +56,7 @@ def effect_of(
         _buckets(to_be),
         moved(old, new) if old and new else 0,
         pools,
-        () if to_be is None else tuple(_notes(to_be)),
+        () if to_be is None else (*_notes(to_be), *_moved_in_arms(was, to_be)),
     )
 
 
@@ -85,6 +86,17 @@ def _pools(endpoint: ServingEndpoint | None) -> dict[str, int]:
     return shares
 
 
+def _moved_in_arms(was: EndpointRecord | None, to_be: EndpointRecord) -> list[str]:
+    """Of experiments that there were before: how many keys change their arm."""
+    before = {} if was is None else arm_layouts(was)
+    told = []
+    for name, layout in arm_layouts(to_be).items():
+        number = moved(before[name], layout) if name in before else 0
+        if number:
+            told.append(f"experiment {name!r}: {number} of 10000 keys change their arm, or whether they are in one")
+    return told
+
+
 def _notes(record: EndpointRecord) -> list[str]:
     idle = {
         "ai_gateway.inference_table_config": record.ai_gateway.get("inference_table_config"),
@@ -92,4 +104,4 @@ def _notes(record: EndpointRecord) -> list[str]:
         "telemetry_config": record.telemetry,
         "email_notifications": record.notifications,
     }
-    return [f"{field} is kept and has no effect here" for field, value in idle.items() if value]
+    return [*(f"{field} is kept and has no effect here" for field, value in idle.items() if value), *advice_on(record.delivery)]

@@ -49,6 +49,8 @@ class EndpointRecord:
     """What else the config holds: `auto_capture_config` ..."""
     delivery: Mapping[str, Any] = field(default_factory=dict)
     """What else requests are decided by, as it was given, by the field's name: `rules` ..."""
+    layouts: Mapping[str, NamedLayout] = field(default_factory=dict)
+    """Of experiments by name, as `layout` of the split; without one, it follows from the weights."""
     born: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     """Of each entity: who made it what it is, and when in Unix milliseconds."""
     tags: Mapping[str, str | None] = field(default_factory=dict)
@@ -101,6 +103,8 @@ def of_document(document: bytes) -> EndpointRecord:
         known["entities"] = tuple(known["entities"])
         known["rate_limits"] = tuple(known["rate_limits"])
         known["layout"] = tuple([(str(name), int(size)) for name, size in known["layout"]])
+        layouts = known.get("layouts", {})
+        known["layouts"] = {name: tuple([(str(arm), int(size)) for arm, size in each]) for name, each in layouts.items()}
         known["born"] = {name: (str(who), int(at_ms)) for name, (who, at_ms) in known["born"].items()}
         # Sorted keys are for comparing bytes; the split is in the order of the entities.
         known["percentages"] = {entity["name"]: int(known["percentages"][entity["name"]]) for entity in known["entities"]}

@@ -7,17 +7,17 @@ is what needs to know the endpoint as it was, who asks, and what pools serve.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from extproc.control.deliveries import plan_problems
+from extproc.control.deliveries import layouts_of, plan_problems
 from extproc.control.records import API, EndpointRecord
 from extproc.control.sealing import Seal, SealError
 from extproc.control.specs import layout_of
 from extproc.credentials import Secret
 from extproc.settings.base import SettingsError, few, shown
 from extproc.settings.serving import Config, ConfigForm, EndpointForm, is_plaintext, lifted, plaintext_reference, settled
-from extproc.settings.serving.delivery import changed, check
+from extproc.settings.serving.delivery import changed, check, unknown_segments
 from extproc.traffic import Catalog, NamedLayout, UnknownEntity, laid_out
 
 
@@ -30,6 +30,8 @@ class Asked(NamedTuple):
     seal: Seal
     catalog: Catalog
     most_entities: int
+    segments: Collection[str] = ()
+    """What the gateway's segments are called."""
 
 
 def created(form: EndpointForm, owner: str, record_id: str, asked: Asked, prefix: str = "") -> EndpointRecord:
@@ -84,6 +86,7 @@ def reverted(record: EndpointRecord, old: EndpointRecord, asked: Asked) -> Endpo
         sticky=old.sticky,
         core=old.core,
         delivery=old.delivery,
+        layouts=old.layouts,
         sealed=old.sealed,
         born=_born(old.entities, record, asked),
         config_version=record.config_version + 1,
@@ -135,7 +138,9 @@ def _with_config(
     )
     path = f"{prefix}{form.listed_as}"
     problems = check(record.delivery, config.percentages, outer)
-    if problems := problems + plan_problems(record.delivery, config.percentages, f"{outer}rollout"):
+    problems += plan_problems(record.delivery, config.percentages, f"{outer}rollout")
+    problems += unknown_segments(record.delivery, asked.segments, outer, {} if before is None else before.delivery)
+    if problems:
         raise SettingsError(few(problems))
     sealed = _sealed(config, {} if before is None else before.sealed, asked, path)
     _check_served(config.entities, config.percentages, before, asked.catalog, path)
@@ -144,6 +149,7 @@ def _with_config(
         entities=config.entities,
         percentages=config.percentages,
         layout=_layout(record.owner, config, before),
+        layouts=layouts_of(record.delivery, {} if before is None else before.layouts) if record.owner == API else {},
         sealed=sealed,
         born=_born(config.entities, before, asked),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from extproc.control.deliveries import rules_of
+from extproc.control.deliveries import experiments_of, rules_of
 from extproc.control.records import EndpointRecord
 from extproc.traffic import (
     EndpointSpec,
@@ -17,6 +17,7 @@ from extproc.traffic import (
     in_order,
     positioned,
 )
+from extproc.traffic.experiments import spread, weights_of
 
 _NOT_OPTIONS: Final = frozenset({"name", "provider", "task"})
 
@@ -36,6 +37,7 @@ def spec_of(record: EndpointRecord) -> EndpointSpec:
         task=record.task,
         config_version=record.config_version,
         rules=rules_of(record.delivery),
+        experiments=experiments_of(record.delivery, record.layouts),
     )
 
 
@@ -45,6 +47,12 @@ def layout_of(record: EndpointRecord) -> NamedLayout:
         return record.layout
     names = list(record.percentages)
     return tuple([(names[position], size) for position, size in in_order(tuple(record.percentages.values()))])
+
+
+def arm_layouts(record: EndpointRecord) -> dict[str, NamedLayout]:
+    """The layout of each experiment, also where it follows from the weights."""
+    specs = experiments_of(record.delivery, record.layouts)
+    return {spec.name: spec.layout or spread(weights_of(spec.arms)) for spec in specs}
 
 
 def _entity(entity: Mapping[str, Any]) -> EntitySpec:

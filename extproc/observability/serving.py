@@ -7,6 +7,8 @@ from typing import Final
 
 from extproc.observability.instruments import UNBOUNDED, Instruments
 
+ASSIGNED: Final = "assigned"
+OVERRIDE: Final = "override"
 _CLASSES: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
@@ -60,6 +62,13 @@ class ServingMetrics:
             ["serving_endpoint"],
             most=UNBOUNDED,
         )
+        self._exposures = instruments.counter(
+            "extproc_experiment_exposures_total",
+            "Requests that took part in an experiment, by arm, and how they came to it: assigned, or override (the list of "
+            "testers).",
+            ["serving_endpoint", "experiment", "arm", "how"],
+            most=UNBOUNDED,
+        )
         self._responses = instruments.counter(
             "extproc_serving_responses_total",
             "Requests to serving endpoints that ended, by the class of their status; none: there was no answer.",
@@ -75,6 +84,10 @@ class ServingMetrics:
         """Expressions gave no answer for a request."""
         self._unanswered.child(endpoint).value += number
 
+    def exposed(self, endpoint: str, experiment: str, arm: str, how: str) -> None:
+        """A request took part in an experiment; `how` is `ASSIGNED` or `OVERRIDE`."""
+        self._exposures.child(endpoint, experiment, arm, how).value += 1
+
     def ended(self, endpoint: str, entity: str, status: int) -> None:
         """The request is over; `status` is 0 when it had no answer."""
         group = status // 100 if 100 <= status < 600 else 0
@@ -83,6 +96,7 @@ class ServingMetrics:
     def keep(self, entities: Collection[tuple[str, str]]) -> None:
         """Forget what was counted of all entities but these (endpoint, entity)."""
         endpoints = {endpoint for endpoint, _ in entities}
+        self._exposures.keep(lambda labels: labels[0] in endpoints)
         self._unanswered.keep(lambda labels: labels[0] in endpoints)
         self._requests.keep(lambda labels: labels[:2] in entities)
         self._responses.keep(lambda labels: labels[:2] in entities)

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar
@@ -36,6 +37,7 @@ from extproc.names import INVOCATIONS
 from extproc.settings.base import Section, SettingsError, shown, validate
 from extproc.settings.document import Document, load_document
 from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, picker_config
+from extproc.settings.segments import SegmentSettings
 from extproc.settings.selection import check_labels, check_ports
 from extproc.settings.serving.read import read_all
 
@@ -162,6 +164,8 @@ class GatewayConfig(Section):
     """Where requests go that name no model and need none, when there are several pools."""
     adapters_file: str | None = Field(None, alias="adaptersFile")
     scheduling: dict[str, Any] | None = None
+    segments: list[SegmentSettings] = Field([], max_length=1000)
+    """Named sets of users and requests, which rules of serving endpoints go by; their files are watched."""
     serving_endpoints: list[Any] | None = Field(None, alias="servingEndpoints")
     """As `settings.serving` reads each; watched."""
     serving_endpoints_file: str | None = Field(None, alias="servingEndpointsFile")
@@ -178,6 +182,7 @@ class GatewayParts:
     adapters_file: str | None = None
     scheduling: dict[str, Any] | None = None
     serving_endpoints_file: str | None = None
+    segments: tuple[SegmentSettings, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -211,6 +216,10 @@ def gateway_parts(document: Document) -> GatewayParts:
         problems.append(f"defaultPool: no pool is called {shown(default)} (there are: {there})")
     declared, common = value.get("servingEndpoints"), value.get("scheduling")
     problems += read_all(declared if isinstance(declared, list) else (), "servingEndpoints")[1]
+    segments = _right(SegmentSettings, value.get("segments"))
+    for name, number in Counter(segment.name for segment in segments.values()).items():
+        if number > 1:
+            problems.append(f"segments: {shown(name)} is there {number} times; expected a name of its own for each")
     return GatewayParts(
         pools,
         routes,
@@ -218,6 +227,7 @@ def gateway_parts(document: Document) -> GatewayParts:
         _file(value.get("adaptersFile")),
         common if isinstance(common, dict) else None,
         _file(value.get("servingEndpointsFile")),
+        tuple(segments.values()),
         tuple(problems),
     )
 

@@ -123,6 +123,8 @@ class Assigned(NamedTuple):
     """The kind of key that decided, never the key; '' when none did."""
     bucket: int = -1
     """Of 10,000, by that key; -1 when none decided."""
+    overrides: tuple[str, ...] = ()
+    """Of the experiments those whose list of testers decided on the arm."""
     failed: int = 0
     """Expressions that gave no answer for the request."""
 

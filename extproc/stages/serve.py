@@ -5,19 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NoReturn
 
 from extproc import names
 from extproc.domain import InferenceRequest
 from extproc.errors import EntityNotServed, RefusedByRule
-from extproc.observability.serving import ServingMetrics
+from extproc.observability.serving import ASSIGNED, OVERRIDE, ServingMetrics
 from extproc.request import KeyFinder, address_of
 from extproc.request.keys import Key
-from extproc.stages.draft import Assigned, Draft
+from extproc.stages.draft import UNASSIGNED, Assigned, Draft
 from extproc.stages.stage import ENOUGH, Ending, Hooks, Step
 from extproc.traffic import ServedEntity, ServingEndpoint
 from extproc.traffic.conditions import Asking
-from extproc.traffic.serving import BY_RULE, DIRECT, FALLBACK, HANDED_OVER, NAMED, Rule
+from extproc.traffic.match import RefusalSpec
+from extproc.traffic.serving import BY_EXPERIMENT, BY_RULE, DIRECT, FALLBACK, HANDED_OVER, NAMED, Rule, Shares
 
 _DRAW_BYTES: Final = 6
 """A float holds 48 bits exactly, and 1 is never drawn."""
@@ -83,30 +84,12 @@ class ServeEndpoint:
 
     def _choose(self, request: InferenceRequest, endpoint: ServingEndpoint, draft: Draft) -> tuple[ServedEntity, str, Assigned]:
         named = self._named(request, endpoint, draft.entity)
-        key = self._keys.find(request) if endpoint.needs_key or (endpoint.sticky and named is None) else None
-        rule, failed = self._rule(request, endpoint, draft, key) if endpoint.rules else (None, 0)
-        if rule is not None and rule.refusal is not None:
-            draft.assigned = Assigned(rule.name, failed=failed)
-            if draft.reasons is not None:
-                draft.reasons.of(self, {"rule": rule.name})
-            message = rule.refusal.message or f"The endpoint `{endpoint.name}` does not serve this request"
-            raise RefusedByRule(f"{message} (rule `{rule.name}`)", rule.refusal.status)
-        if named is not None:  # who asks for one entity gets no other
-            return (*named, Assigned(failed=failed))
-        name = "" if rule is None else rule.name
-        shares = endpoint.shares if rule is None or rule.shares is None else rule.shares
-        by_rule = f"{BY_RULE}: {name}" if name else ""
-        if key is None or not endpoint.sticky or shares.only is not None:
-            entity, reason = endpoint.choose(None, self._draw_of(request), shares)
-            return entity, by_rule or reason, Assigned(name, failed=failed)
-        entity, reason = endpoint.choose(key.value, self._draw, shares)
-        bucket = endpoint.bucket_of(key.value)
-        return entity, by_rule or f"{reason}: {key.kind}", Assigned(name, (), key.kind, bucket, failed)
-
-    def _rule(
-        self, request: InferenceRequest, endpoint: ServingEndpoint, draft: Draft, key: Key | None
-    ) -> tuple[Rule | None, int]:
-        """The rule that decides, and how many expressions gave no answer."""
+        wants_key = endpoint.needs_key or (
+            endpoint.sticky and named is None and (endpoint.only is None or bool(endpoint.rules))
+        )
+        key = self._keys.find(request) if wants_key else None
+        if not endpoint.rules and not endpoint.experiments:
+            return (*named, UNASSIGNED) if named is not None else self._by_split(request, endpoint, key, UNASSIGNED)
         asking = Asking(
             request,
             draft.model,
@@ -116,7 +99,58 @@ class ServeEndpoint:
             draft.subject,
             draft.groups,
         )
-        return endpoint.rule_for(asking), asking.failed
+        rule = endpoint.rule_for(asking)
+        if rule is not None and rule.refusal is not None:
+            self._refuse(endpoint, rule, rule.refusal, draft, asking.failed)
+        if named is not None:  # who asks for one entity gets no other, and is in no experiment
+            return (*named, Assigned(failed=asking.failed))
+        if rule is not None:
+            assigned = Assigned(rule.name, failed=asking.failed)
+            entity, _, assigned = self._by_split(request, endpoint, key, assigned, rule.shares)
+            return entity, f"{BY_RULE}: {rule.name}", assigned
+        return self._by_experiment(request, endpoint, key, asking)
+
+    def _refuse(self, endpoint: ServingEndpoint, rule: Rule, refusal: RefusalSpec, draft: Draft, failed: int) -> NoReturn:
+        draft.assigned = Assigned(rule.name, failed=failed)
+        if draft.reasons is not None:
+            draft.reasons.of(self, {"rule": rule.name})
+        message = refusal.message or f"The endpoint `{endpoint.name}` does not serve this request"
+        raise RefusedByRule(f"{message} (rule `{rule.name}`)", refusal.status)
+
+    def _by_experiment(
+        self, request: InferenceRequest, endpoint: ServingEndpoint, key: Key | None, asking: Asking
+    ) -> tuple[ServedEntity, str, Assigned]:
+        """By the arm that says who serves, where there is one; else by the split."""
+        arms = endpoint.arms_for(asking) if key is not None else []
+        if not arms or key is None:
+            return self._by_split(request, endpoint, key, Assigned(failed=asking.failed))
+        assigned = Assigned(
+            "",
+            tuple([(experiment.name, arm.name) for experiment, arm in arms]),
+            overrides=tuple([experiment.name for experiment, arm in arms if arm.bucket < 0]),
+            failed=asking.failed,
+        )
+        for experiment, arm in arms:
+            if arm.entity:
+                assigned = assigned._replace(key_kind=key.kind, bucket=arm.bucket)
+                return endpoint.entity(arm.entity), f"{BY_EXPERIMENT}: {experiment.name}/{arm.name}", assigned
+        return self._by_split(request, endpoint, key, assigned)
+
+    def _by_split(
+        self,
+        request: InferenceRequest,
+        endpoint: ServingEndpoint,
+        key: Key | None,
+        assigned: Assigned,
+        by_rule: Shares | None = None,
+    ) -> tuple[ServedEntity, str, Assigned]:
+        """By the endpoint's split, or by the one of a rule."""
+        shares = endpoint.shares if by_rule is None else by_rule
+        if key is None or not endpoint.sticky or shares.only is not None:
+            return (*endpoint.choose(None, self._draw_of(request), shares), assigned)
+        entity, reason = endpoint.choose(key.value, self._draw, shares)
+        bucket = endpoint.bucket_of(key.value)
+        return entity, f"{reason}: {key.kind}", assigned._replace(key_kind=key.kind, bucket=bucket)
 
     def _named(
         self, request: InferenceRequest, endpoint: ServingEndpoint, named: ServedEntity | None
@@ -142,8 +176,13 @@ class ServeEndpoint:
         if entity is not None:
             reason = draft.entity_reason
             self._metrics.decided(entity.endpoint, entity.name, reason.partition(": ")[0])
-            if draft.assigned is not None and draft.assigned.failed:
-                self._metrics.unanswered(entity.endpoint, draft.assigned.failed)
+            assigned = draft.assigned
+            if assigned is not None and assigned.failed:
+                self._metrics.unanswered(entity.endpoint, assigned.failed)
+            if assigned is not None and draft.counted:  # a further attempt is the same exposure
+                for experiment, arm in assigned.experiments:
+                    how = OVERRIDE if experiment in assigned.overrides else ASSIGNED
+                    self._metrics.exposed(entity.endpoint, experiment, arm, how)
 
     def _ended(self, draft: Draft, ending: Ending) -> None:
         entity = draft.entity
@@ -160,6 +199,10 @@ def _explained(endpoint: ServingEndpoint, entity: ServedEntity, reason: str, ass
     }
     if assigned.rule:
         told["rule"] = assigned.rule
+    if assigned.experiments:
+        told["experiments"] = dict(assigned.experiments)
+    if assigned.overrides:
+        told["overrides"] = list(assigned.overrides)
     if assigned.bucket >= 0:
         told["bucket"] = assigned.bucket
     return told

@@ -23,6 +23,7 @@ from extproc.traffic.conditions import (
     Wanted,
     Window,
 )
+from extproc.traffic.segments import NO_SEGMENTS, InSegment, Segments
 
 
 class MatchSpec(NamedTuple):
@@ -37,6 +38,8 @@ class MatchSpec(NamedTuple):
     """By the field's path in a JSON body: `metadata.tier`."""
     regions: tuple[str, ...] = ()
     """Of which the request comes from one."""
+    segments: tuple[str, ...] = ()
+    """The same."""
     window: Window | None = None
     buckets: int | None = None
     """Of 10,000, by a salt that is the rule's own."""
@@ -62,7 +65,7 @@ class RuleSpec(NamedTuple):
     refusal: RefusalSpec | None = None
 
 
-def conditions_of(spec: MatchSpec, salt: str) -> tuple[Condition, ...]:
+def conditions_of(spec: MatchSpec, salt: str, segments: Segments = NO_SEGMENTS) -> tuple[Condition, ...]:
     """The conditions of a match, cheapest first. Raises BadExpression."""
     found: list[Condition] = []
     if spec.model is not None:
@@ -72,6 +75,8 @@ def conditions_of(spec: MatchSpec, salt: str) -> tuple[Condition, ...]:
     found += [HeaderIs(name, test) for name, test in spec.headers]
     if spec.regions:
         found.append(RegionIs(spec.regions))
+    if spec.segments:
+        found.append(InSegment(spec.segments, segments))
     found += [FieldIs(path, test) for path, test in spec.body]
     if spec.buckets is not None:
         found.append(IsAmong(salt, spec.buckets))
@@ -87,14 +92,18 @@ class Matcher:
 
     __slots__ = ("alternatives",)
 
-    def __init__(self, specs: Sequence[MatchSpec], salt: str = "") -> None:
+    def __init__(self, specs: Sequence[MatchSpec], salt: str = "", segments: Segments = NO_SEGMENTS) -> None:
         """`salt` is of shares of keys, so that two rules do not choose the same ones. Raises BadExpression."""
-        self.alternatives = tuple([conditions_of(spec, salt) for spec in specs]) or ((),)
+        self.alternatives = tuple([conditions_of(spec, salt, segments) for spec in specs]) or ((),)
 
     @property
     def needs_key(self) -> bool:
         """Whether it asks who is asking."""
-        return any(isinstance(each, IsAmong) for conditions in self.alternatives for each in conditions)
+        for conditions in self.alternatives:
+            for each in conditions:
+                if isinstance(each, IsAmong) or (isinstance(each, InSegment) and each.needs_key):
+                    return True
+        return False
 
     def matches(self, asking: Asking) -> bool:
         for conditions in self.alternatives:

@@ -16,9 +16,11 @@ from extproc.errors import AmbiguousModel, UnknownServedEntity
 from extproc.names import INVOCATIONS
 from extproc.traffic.catalog import Catalog, UnknownEntity
 from extproc.traffic.conditions import Asking
+from extproc.traffic.experiments import Arm, Experiment, ExperimentSpec
 from extproc.traffic.hashing import Hashed
 from extproc.traffic.layout import BUCKETS, Layout, in_order
 from extproc.traffic.match import Matcher, RefusalSpec, RuleSpec
+from extproc.traffic.segments import NO_SEGMENTS, Segments
 
 SERVED_MODEL_NAME: Final = "served-model-name"
 """The response header that says which entity answered."""
@@ -31,6 +33,7 @@ DIRECT: Final = "asked directly"
 FALLBACK: Final = "fallback"
 HANDED_OVER: Final = "handed over"
 BY_RULE: Final = "rule"
+BY_EXPERIMENT: Final = "experiment"
 
 
 class ExternalSpec(NamedTuple):
@@ -103,6 +106,7 @@ class EndpointSpec(NamedTuple):
     config_version: int = 0
     """Which config of the endpoint this is, for the record."""
     rules: tuple[RuleSpec, ...] = ()
+    experiments: tuple[ExperimentSpec, ...] = ()
 
 
 class ServedEntity:
@@ -160,12 +164,14 @@ class Rule:
 
     __slots__ = ("matcher", "name", "refusal", "shares")
 
-    def __init__(self, spec: RuleSpec, entities: Mapping[str, ServedEntity], endpoint: str) -> None:
+    def __init__(
+        self, spec: RuleSpec, entities: Mapping[str, ServedEntity], endpoint: str, segments: Segments = NO_SEGMENTS
+    ) -> None:
         """Raise ValueError when an expression does not compile, or it names entities that the endpoint has not, or splits to
         other than 100.
         """
         self.name = spec.name
-        self.matcher = Matcher(spec.matches, f"{endpoint}/{spec.name}")
+        self.matcher = Matcher(spec.matches, f"{endpoint}/{spec.name}", segments)
         self.refusal: RefusalSpec | None = spec.refusal
         self.shares: Shares | None = None
         if spec.refusal is None:
@@ -178,9 +184,21 @@ class Rule:
 class ServingEndpoint:
     """An endpoint, compiled. Immutable: a change is another one."""
 
-    __slots__ = ("_by_name", "_hashed", "entities", "name", "needs_key", "rules", "shares", "spec", "sticky")
+    __slots__ = (
+        "_by_name",
+        "_hashed",
+        "entities",
+        "experiments",
+        "name",
+        "needs_key",
+        "problems",
+        "rules",
+        "shares",
+        "spec",
+        "sticky",
+    )
 
-    def __init__(self, spec: EndpointSpec, catalog: Catalog) -> None:
+    def __init__(self, spec: EndpointSpec, catalog: Catalog, segments: Segments = NO_SEGMENTS) -> None:
         """Raise ValueError when the split is none: no entity, other percentages than entities or than 100 in all, a layout with
         others than 10,000 buckets. An entity that nothing serves stays, with its `problem`.
         """
@@ -202,9 +220,16 @@ class ServingEndpoint:
         )
         self._by_name = {entity.name: entity for entity in self.entities}
         self.shares = Shares(self.entities, layout)
-        self.rules = tuple([Rule(rule, self._by_name, spec.name) for rule in spec.rules])
-        self.needs_key = any(rule.matcher.needs_key for rule in self.rules)
-        """Whether rules ask who is asking."""
+        self.rules = tuple([Rule(rule, self._by_name, spec.name, segments) for rule in spec.rules])
+        self.experiments = tuple([Experiment(each, spec.name, segments) for each in spec.experiments])
+        for experiment in self.experiments:
+            for entity_name in experiment.entities:
+                if entity_name not in self._by_name:
+                    raise ValueError(f"endpoint {spec.name!r}: an arm of {experiment.name!r} is served by {entity_name!r}")
+        self.needs_key = bool(self.experiments) or any(rule.matcher.needs_key for rule in self.rules)
+        """Whether rules or experiments ask who is asking."""
+        self.problems = tuple(_missing(spec, segments))
+        """What rules and experiments name that is not there."""
         self._hashed = Hashed(spec.salt or spec.name)
 
     @property
@@ -218,6 +243,22 @@ class ServingEndpoint:
             if rule.matcher.matches(asking):
                 return rule
         return None
+
+    def arms_for(self, asking: Asking) -> list[tuple[Experiment, Arm]]:
+        """The experiments that a request takes part in, each with its arm.
+
+        Of those that say who serves, the first that has the request is the only one: it would not be an experiment else.
+        """
+        found: list[tuple[Experiment, Arm]] = []
+        decided = False
+        for experiment in self.experiments:
+            if decided and experiment.decides:
+                continue
+            arm = experiment.arm_of(asking)
+            if arm is not None:
+                found.append((experiment, arm))
+                decided = decided or experiment.decides
+        return found
 
     def bucket_of(self, key: bytes) -> int:
         """0 to 9,999, the same for the same key on every replica."""
@@ -259,6 +300,16 @@ class ServingEndpoint:
 
     def __repr__(self) -> str:
         return f"<ServingEndpoint {self.name} {', '.join(f'{e.name} {e.percentage} %' for e in self.entities)}>"
+
+
+def _missing(spec: EndpointSpec, segments: Segments) -> Iterator[str]:
+    named = [("rule", rule.name, rule.matches) for rule in spec.rules]
+    named += [("experiment", each.name, each.matches) for each in spec.experiments]
+    for kind, name, matches in named:
+        for match in matches:
+            for segment in match.segments:
+                if segments.get(segment) is None:
+                    yield f"{kind} {name}: there is no segment {segment!r}, so nobody is in it"
 
 
 class TrafficTable:

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from extproc.control.advice import advice_on
 from extproc.control.changes import Create, Declare, Revert, UpdateConfig
 from extproc.control.differences import differences
 from extproc.control.errors import InvalidParameter
@@ -14,6 +15,8 @@ from extproc.control.exchange import exported, of_yaml, to_yaml
 from extproc.control.records import of_document
 from extproc.control.specs import spec_of
 from extproc.traffic.conditions import Window
+from extproc.traffic.layout import moved
+from extproc.traffic.segments import Segments, SegmentSpec
 from tests.control.desks import Bench, document
 
 RULES: list[dict[str, Any]] = [{"name": "gold", "match": {"headers": {"x-tier": "gold"}}, "entity": "b"}]
@@ -81,3 +84,81 @@ async def test_times_and_shares_become_what_is_compared() -> None:
     (match,) = spec_of(bench.desk.get("chat")).rules[0].matches
     assert match.window == Window(None, 60.0, (0, 4), 570, 1020, ZoneInfo("Europe/Berlin"))
     assert (match.buckets, match.expression) == (50, "size(model) > 1")
+
+
+AB: list[dict[str, Any]] = [
+    {"name": "control", "weight": 10, "entity": "a"},
+    {"name": "treatment", "weight": 10, "entity": "b"},
+]
+
+
+def experiment(control: int, treatment: int) -> list[dict[str, Any]]:
+    return [{"name": "e", "arms": [{**AB[0], "weight": control}, {**AB[1], "weight": treatment}, {"name": "c", "weight": 10}]}]
+
+
+async def test_who_is_in_an_arm_stays_there_and_a_revert_brings_everybody_back() -> None:
+    bench = await opened()
+    first = await bench.desk.apply(Create({**document(), "experiments": experiment(10, 10)}), "me")
+    assert first.record is not None
+    last = first.record
+    for weights, need in (((60, 10), 5000), ((60, 30), 2000), ((20, 70), 4000)):
+        before = last
+        await bench.desk.apply(UpdateConfig("chat", {"experiments": experiment(*weights)}), "me")
+        last = bench.desk.get("chat")
+        assert moved(before.layouts["e"], last.layouts["e"]) == need
+    assert of_document(last.to_document()) == last
+    (served,) = spec_of(last).experiments
+    assert served.layout == last.layouts["e"]
+    back = await bench.desk.apply(Revert("chat", 1), "me")
+    assert back.record is not None
+    assert back.record.layouts == first.record.layouts
+    gone = await bench.desk.apply(UpdateConfig("chat", {"experiments": []}), "me")
+    assert gone.record is not None
+    assert gone.record.layouts == {}
+
+
+async def test_a_change_says_how_many_change_their_arm_and_what_never_gets_a_request() -> None:
+    bench = await opened()
+    await bench.desk.apply(Create({**document(), "experiments": experiment(10, 10)}), "me")
+    rules = [{"name": "all", "entity": "a"}, {"name": "late", "match": {"path": "/x"}, "entity": "b"}]
+    change = UpdateConfig("chat", {"experiments": experiment(10, 15), "rules": rules})
+    effect = (await bench.desk.apply(change, "me", dry_run=True)).effect
+    assert effect is not None
+    assert effect.notes == (
+        "rules[1]: 'late' never matches, as rules[0], 'all', has all of its requests",
+        "experiments[0]: 'e' never gets a request, as rules[0], 'all', decides on all of them",
+        "experiment 'e': 500 of 10000 keys change their arm, or whether they are in one",
+    )
+
+
+async def test_what_is_declared_is_laid_out_alike_everywhere() -> None:
+    one, other = await opened(), await opened()
+    await one.desk.apply(Declare("f", [{**document(), "experiments": experiment(10, 10)}]), "f")
+    await one.desk.apply(Declare("f", [{**document(), "experiments": experiment(30, 20)}]), "f")
+    await other.desk.apply(Declare("f", [{**document(), "experiments": experiment(30, 20)}]), "f")
+    assert spec_of(one.desk.get("chat")).experiments == spec_of(other.desk.get("chat")).experiments
+
+
+async def test_a_segment_must_be_there_when_it_is_named_and_may_go() -> None:
+    segments = [Segments([SegmentSpec("beta", keys=frozenset({b"ann"}))])]
+    bench = Bench(segments=lambda: segments[0])
+    await bench.desk.open()
+    rule = {"name": "r", "match": {"segments": ["beta"]}, "entity": "b"}
+    with pytest.raises(InvalidParameter, match=r"segments: got 'gamma'; expected one of the gateway's segments: beta"):
+        await bench.desk.apply(Create({**document(), "rules": [{**rule, "match": {"segments": ["gamma"]}}]}), "me")
+    await bench.desk.apply(Create({**document(), "rules": [rule]}), "me")
+    assert bench.desk.problems() == {}
+    segments[0] = Segments()
+    bench.desk.recompile()
+    assert bench.desk.problems() == {"chat": ["rule r: there is no segment 'beta', so nobody is in it"]}
+    await bench.desk.apply(UpdateConfig("chat", {"rules": [rule, {"name": "s", "entity": "a"}]}), "me")
+
+
+async def test_an_experiment_that_another_one_leaves_nothing() -> None:
+    whole = [{"name": "all", "weight": 100, "entity": "b"}]
+    delivery = {
+        "experiments": [{"name": "one", "arms": whole}, {"name": "two", "arms": whole}, {"name": "label", "arms": AB[:0]}]
+    }
+    assert advice_on(delivery, "x.") == [
+        "x.experiments[1]: 'two' never gets a request, as experiments[0], 'one', decides on all of them"
+    ]

@@ -13,6 +13,7 @@ from extproc.app.checking.gateways import check_gateway
 from extproc.app.checking.objects import check_object
 from extproc.app.checking.picker import check_picker
 from extproc.app.checking.values import configs_of_values, texts_of_map
+from extproc.control.advice import advice_on
 from extproc.control.exchange import KEY
 from extproc.discovery.file import parse_entries
 from extproc.files.problems import Unusable
@@ -22,6 +23,7 @@ from extproc.settings.base import SettingsError, few, shown
 from extproc.settings.document import Document, load_documents
 from extproc.settings.picker import KIND as PICKER
 from extproc.settings.serving import MOST_ENTITIES, read_create, settled
+from extproc.settings.serving.delivery import changed, check
 
 
 def check_file(path: str, *, allow_missing: bool = False) -> Report:
@@ -153,13 +155,14 @@ class _Checker:
         elif KEY in value:
             documents, path = value[KEY], f"{prefix}{KEY}[{{}}]."
         problems: list[str] = []
+        warnings: list[str] = []
         names: set[str] = set()
         for index, document in enumerate(documents if isinstance(documents, list) else ()):
             at = path.format(index)
             try:
                 form = read_create(document, at)
                 config = form.config
-                settled(
+                whole = settled(
                     config.entities or [],
                     config.shares,
                     prefix=f"{at}config.",
@@ -167,6 +170,9 @@ class _Checker:
                     most=MOST_ENTITIES,
                     listed_as=config.listed_as,
                 )
+                delivery = changed({}, config.delivery)
+                problems += check(delivery, whole.percentages, at)
+                warnings += [] if problems else advice_on(delivery, at)
             except SettingsError as error:
                 problems += error.problems
                 continue
@@ -176,7 +182,7 @@ class _Checker:
         if not isinstance(documents, list):
             problems.append(f"{prefix}{KEY}: expected a list of serving endpoints (got {shown(documents)})")
         notes = [] if problems else [f"{len(names)} endpoints; whether a pool serves their models is not known here"]
-        return self._part(kinds.ENDPOINTS, where, prefix, problems, notes=notes)
+        return self._part(kinds.ENDPOINTS, where, prefix, problems, warnings=warnings, notes=notes)
 
     # -- texts in texts --------------------------------------------------------------------------------------------
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from extproc.app.checking.picker import Checked, check_config
+from extproc.control.advice import advice_on
 from extproc.discovery.static import parse_targets
 from extproc.settings.base import SettingsError
 from extproc.settings.document import Document
 from extproc.settings.gateway import GatewayParts, gateway_parts, scheduling_of
+from extproc.settings.serving import read_all
+from extproc.settings.serving.delivery import changed, check, unknown_segments
+from extproc.settings.serving.entities import default_name
 
 
 def check_gateway(document: Document, *, allow_missing: bool = False) -> Checked:
@@ -32,9 +36,27 @@ def check_gateway(document: Document, *, allow_missing: bool = False) -> Checked
     for index, spec in config.pools.items():
         if spec.name not in routed:
             warnings.append(f"pools[{index}]: no route leads to pool {spec.name!r}")
+    _endpoints(document, config, problems, warnings)
     return Checked(problems, warnings, _notes(config), None if problems else {"pools": pools})
 
 
+def _endpoints(document: Document, config: GatewayParts, problems: list[str], warnings: list[str]) -> None:
+    """What rules and experiments of the file's own endpoints name, and which of them never get a request."""
+    listed = document.value.get("servingEndpoints") if isinstance(document.value, dict) else None
+    segments = [segment.name for segment in config.segments]
+    for prefix, form in read_all(listed if isinstance(listed, list) else (), "servingEndpoints")[0]:
+        delivery = changed({}, form.config.delivery)
+        names = [str(entity.get("name") or default_name(entity)) for entity in form.config.entities or ()]
+        problems += [*check(delivery, names, prefix), *unknown_segments(delivery, segments, prefix)]
+        warnings += advice_on(delivery, prefix)
+
+
 def _notes(config: GatewayParts) -> list[str]:
-    files = [config.adapters_file, config.serving_endpoints_file, *(pool.endpoints.file for pool in config.pools.values())]
+    lists = [segment.file for segment in config.segments]
+    files = [
+        config.adapters_file,
+        *lists,
+        config.serving_endpoints_file,
+        *(pool.endpoints.file for pool in config.pools.values()),
+    ]
     return [f"the file {file} is not read here" for file in files if file is not None]

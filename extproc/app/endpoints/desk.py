@@ -14,11 +14,13 @@ from extproc.live import Live
 from extproc.observability.logs import logger
 from extproc.settings.base import SettingsError
 from extproc.traffic import AdapterMap, TrafficTable
+from extproc.traffic.segments import Segments
 
 _log = logger(__name__)
 
 _LOOK_S: Final = 1.0
-"""How often it is looked whether adapters have changed, which entities may name, and endpoints, of which is counted."""
+"""How often it is looked whether adapters and segments have changed, which endpoints may name, and endpoints, of which is
+counted."""
 
 
 class Counting(Protocol):
@@ -30,7 +32,7 @@ class Counting(Protocol):
 
 
 class ServingEndpoints(Component):
-    """Opens the desk, follows the store, and compiles anew when what entities may name has changed.
+    """Opens the desk, follows the store, and compiles anew when what entities and rules may name has changed.
 
     A store that can't be asked at the start keeps the service unready, as nothing is known of its endpoints; one that is lost
     later does not: the last that was known is served.
@@ -40,7 +42,7 @@ class ServingEndpoints(Component):
         self,
         desk: Desk,
         table: Live[TrafficTable],
-        adapters: Live[AdapterMap],
+        named: tuple[Live[AdapterMap], Live[Segments]],
         counted: Sequence[Counting],
         *,
         look_s: float = _LOOK_S,
@@ -48,7 +50,7 @@ class ServingEndpoints(Component):
         super().__init__("serving endpoints")
         self.desk = desk
         self._table = table
-        self._adapters = adapters
+        self._named = named
         self._counted = counted
         self._look_s = look_s
         self._opened = False
@@ -76,11 +78,11 @@ class ServingEndpoints(Component):
         await self.desk.close()
 
     async def _look(self) -> None:
-        seen, known = self._adapters.revision, self._table.revision
+        seen, known = [each.revision for each in self._named], self._table.revision
         while True:
             await asyncio.sleep(self._look_s)
-            if self._adapters.revision != seen:
-                seen = self._adapters.revision
+            if (now := [each.revision for each in self._named]) != seen:
+                seen = now
                 self.desk.recompile()
             if self._table.revision != known:
                 known = self._table.revision

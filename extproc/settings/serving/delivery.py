@@ -11,16 +11,21 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
-from extproc.settings.serving.fields import Form
+from extproc.errors import listed
+from extproc.settings.base import shown
+from extproc.settings.serving.experiments import Experiment, check_experiments
+from extproc.settings.serving.fields import Form, said
 from extproc.settings.serving.rules import Rule, check_rules
 
 MOST_RULES: Final = 100
+MOST_EXPERIMENTS: Final = 50
 
 
 class Delivery(Form):
     """The fields; a mixin of what is created and of what changes a config."""
 
     rules: Annotated[list[Rule], Field(max_length=MOST_RULES)] | None = None
+    experiments: Annotated[list[Experiment], Field(max_length=MOST_EXPERIMENTS)] | None = None
     rollout: dict[str, Any] | Annotated[list[Any], Field(max_length=0)] | None = None
     """The plan by which an entity takes over, when somebody starts it; `rollouts.plan` reads it."""
 
@@ -40,4 +45,25 @@ def changed(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, An
 
 def check(delivery: Mapping[str, Any], entities: Collection[str], prefix: str) -> list[str]:
     """What is wrong with the fields as a whole: names that are used twice, entities that the endpoint has not."""
-    return check_rules(delivery.get("rules", ()), entities, prefix)
+    return [
+        *check_rules(delivery.get("rules", ()), entities, prefix),
+        *check_experiments(delivery.get("experiments", ()), entities, prefix),
+    ]
+
+
+def unknown_segments(
+    delivery: Mapping[str, Any], known: Collection[str], prefix: str, before: Mapping[str, Any] = {}
+) -> list[str]:
+    """What names a segment that the gateway has not. What was there before as it is stays, as segments may go."""
+    problems = []
+    for field in ("rules", "experiments"):
+        same = before.get(field, ())
+        for index, each in enumerate(delivery.get(field, ())):
+            if each in same:
+                continue
+            for place, match in enumerate(each.get("match", ())):
+                for name in match.get("segments", ()):
+                    if name not in known:
+                        words = f"got {shown(name)}; expected one of the gateway's segments: {listed(known)}"
+                        problems.append(said(f"{prefix}{field}[{index}].match[{place}].segments", words))
+    return problems

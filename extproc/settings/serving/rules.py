@@ -42,8 +42,9 @@ class TextTest(Closed):
 
     @model_validator(mode="after")
     def _one(self) -> TextTest:
-        if len(self.model_fields_set) != 1:
-            raise ValueError(f"expected one of {', '.join(type(self).model_fields)}")
+        ways = [field for field in type(self).model_fields if field != "name"]
+        if len(self.model_fields_set.intersection(ways)) != 1:
+            raise ValueError(f"expected one of {', '.join(ways)}")
         return self
 
 
@@ -146,10 +147,18 @@ class Match(Closed):
     path: TextTest | None = None
     model: TextTest | None = None
     body: Annotated[dict[FieldPath, FieldTest], Field(min_length=1, max_length=20)] | None = None
+    segments: Annotated[list[Name], Field(min_length=1, max_length=MOST_VALUES)] | None = None
     regions: Annotated[list[Label], Field(min_length=1, max_length=MOST_VALUES)] | None = None
     time: Time | None = None
     percentage: Share | None = None
     expression: Annotated[str, BeforeValidator(_expression)] | None = None
+
+
+def one_or_more(values: object) -> object:
+    """What has a `match`, which may be one by itself or a list."""
+    if isinstance(values, dict) and isinstance(values.get("match"), dict):
+        return {**values, "match": [values["match"]]}
+    return values
 
 
 class Refusal(Closed):
@@ -171,9 +180,7 @@ class Rule(Closed):
     @model_validator(mode="before")
     @classmethod
     def _one_match(cls, values: object) -> object:
-        if isinstance(values, dict) and isinstance(values.get("match"), dict):
-            return {**values, "match": [values["match"]]}
-        return values
+        return one_or_more(values)
 
     @model_validator(mode="after")
     def _one_action(self) -> Rule:
