@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,7 +70,11 @@ def spec(*, fallback: bool = True, sticky: bool = True, calls: int = 0, **shares
 
 @contextlib.asynccontextmanager
 async def gateway(
-    binary: Path, directory: Path, endpoint: dict[str, Any], does: Mapping[str, Do] = {}
+    binary: Path,
+    directory: Path,
+    endpoint: dict[str, Any],
+    does: Mapping[str, Do] = {},
+    segments: Sequence[dict[str, Any]] = (),
 ) -> AsyncIterator[Running]:
     """Pools a, b and c with an endpoint each, and `gone` without; the serving endpoint `chat` is over them."""
     servers = Servers({f"model-{name}": do for name, do in does.items()})
@@ -87,6 +91,7 @@ async def gateway(
                 "kind": "Gateway",
                 "pools": [{"name": name, "endpoints": {"static": [f"127.0.0.1:{port}"]}} for name, port in at.items()],
                 "routes": [{"models": [f"model-{name}"], "pool": name} for name in at],
+                "segments": list(segments),
             }
         )
     )
