@@ -44,12 +44,16 @@ from extproc.traffic import (
     ServingEndpoint,
     TrafficTable,
 )
+from extproc.traffic.conditions import Wanted
+from extproc.traffic.experiments import ArmSpec, ExperimentSpec
+from extproc.traffic.match import MatchSpec, RuleSpec
+from extproc.traffic.segments import Segments, SegmentSpec
 from tests.bench.configs import LOAD_ONLY
 from tests.bench.core import make_store, measure_us, stream_runner
 from tests.bench.recorded import MODEL, STREAMS, TOKENS, answer_messages
 from tests.bench.table import Row
 
-_MORE_US, _MANY_US, _POINTS = 8.0, 2.0, 0.2
+_MORE_US, _MANY_US, _RULES_US, _POINTS = 8.0, 2.0, 12.0, 0.2
 _MEASURED_US = 3.0
 _KEYS = 1_000_000
 _SHORT = [*STREAMS["1 KB"], *answer_messages(2)]
@@ -63,6 +67,34 @@ def _endpoint(name: str, entities: int) -> ServingEndpoint:
     specs = tuple(EntitySpec(f"entity-{i}", f"model-{i}") for i in range(entities))
     each = 100 // entities
     return ServingEndpoint(EndpointSpec(name, specs, (*[each] * (entities - 1), 100 - each * (entities - 1))), _CATALOG)
+
+
+def _ruled() -> ServingEndpoint:
+    """Twenty rules that do not match, five experiments that the user is in, segments of 100,000 users."""
+    lists = [frozenset(b"%d-%d" % (segment, user) for user in range(100_000)) for segment in range(5)]
+    segments = Segments(
+        [
+            *(SegmentSpec(f"list-{index}", keys=keys) for index, keys in enumerate(lists)),
+            SegmentSpec("tenth", buckets=1000),
+        ]
+    )
+    matches = [
+        MatchSpec(headers=(("x-tier", Wanted("one_of", ("gold", "platinum"))),)),
+        MatchSpec(path=Wanted("prefix", ("/serving-endpoints/",)), body=(("metadata.tier", Wanted("exact", ("gold",))),)),
+        MatchSpec(model=Wanted("suffix", ("-old",))),
+        MatchSpec(segments=("list-0", "list-1"), headers=(("x-beta", Wanted("present", (False,))),)),
+        MatchSpec(body=(("user", Wanted("prefix", ("test-",))),), regions=("eu",)),
+    ]
+    rules = [RuleSpec(f"rule-{index}", (matches[index % len(matches)],), "entity-1") for index in range(20)]
+    arms = (ArmSpec("control", 50), ArmSpec("treatment", 50))
+    outside = (
+        MatchSpec(segments=("list-2", "list-3", "list-4")),
+        MatchSpec(headers=(("x-tier", Wanted("present", (False,))),)),
+    )
+    experiments = [ExperimentSpec(f"experiment-{index}", arms, outside) for index in range(4)]
+    experiments.append(ExperimentSpec("decides", (ArmSpec("control", 50, "entity-0"), ArmSpec("treatment", 50, "entity-2"))))
+    spec = _endpoint(MODEL, 10).spec
+    return ServingEndpoint(spec._replace(rules=tuple(rules), experiments=tuple(experiments)), _CATALOG, segments)
 
 
 def _gateway(table: TrafficTable, *, answers: bool = False, measures: Measures | None = None) -> Director:
@@ -127,13 +159,20 @@ def serving_rows() -> list[Row]:
     """The costs have bars where the hot path is compiled."""
     ten = _endpoint(MODEL, 10)
     many = TrafficTable([_endpoint(MODEL, 4), *[_endpoint(f"endpoint-{i}", 4) for i in range(999)]])
-    plain_us, ten_us, four_us, many_us = _cost_us(
-        TrafficTable(), TrafficTable([ten]), TrafficTable([_endpoint(MODEL, 4)]), many
+    plain_us, ten_us, ruled_us, four_us, many_us = _cost_us(
+        TrafficTable(), TrafficTable([ten]), TrafficTable([_ruled()]), TrafficTable([_endpoint(MODEL, 4)]), many
     )
-    more, most, measured = (_MORE_US, _MANY_US, _MEASURED_US) if compiled() else (None, None, None)
+    bars = (_MORE_US, _MANY_US, _MEASURED_US, _RULES_US) if compiled() else (None, None, None, None)
+    more, most, measured, rules = bars
     return [
         Row("a pool's model, 1 KB", plain_us, "µs"),
         Row("through an endpoint of 10 entities, by a key, rewritten: more", ten_us - plain_us, "µs", more),
+        Row(
+            "with 20 rules, 5 experiments and segments of 100,000 users: more than with that one",
+            ruled_us - ten_us,
+            "µs",
+            rules,
+        ),
         Row("with 1,000 endpoints of 4 there: more than with that one", many_us - four_us, "µs", most),
         Row("measured by entity, an answer of 2 events: more", _measured_us(_SHORT), "µs", measured),
         Row("measured by entity, an answer of 100 events: more", _measured_us(TOKENS), "µs"),
