@@ -81,6 +81,8 @@ class _Checker:
             )
             yield self._part("unknown", where, prefix, [f"{prefix}expected {kinds.EXPECTED} (got {got})".strip()])
         elif kind == kinds.LIST:
+            if not value["items"]:
+                yield self._part(kinds.LIST, where, prefix, [], notes=["there is nothing in it"])
             for index, item in enumerate(value["items"]):
                 yield from self._value(where, item, f"{prefix}items[{index}].")
         elif kind == kinds.CONFIG_MAP:

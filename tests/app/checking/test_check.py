@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from extproc.app.checking import Report, check_file, check_text
@@ -131,6 +131,7 @@ class TestKinds:
             max_leaves=12,
         )
     )
+    @example({"kind": "List", "items": []})
     def test_any_document_gets_an_answer(self, value: object) -> None:
         report = check_text("f", json.dumps(value).encode())
         assert report.number or report.parts
