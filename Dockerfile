@@ -10,7 +10,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 COPY requirements.lock pyproject.toml ./
 # The names are what pyproject.toml needs to run, on Kubernetes and with endpoints in a database too; versions and hashes are the lock's.
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *(each for extra in ('cel', 'kubernetes', 'serving', 'postgres') for each in p['optional-dependencies'][extra]), sep='\n')" > runtime.txt \
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *(each for extra in ('cel', 'kubernetes', 'serving', 'postgres', 'shadow') for each in p['optional-dependencies'][extra]), sep='\n')" > runtime.txt \
  && python -m venv --without-pip /opt/extproc \
  && python -m pip --python /opt/extproc install --no-compile --require-hashes --only-binary :all: -c requirements.lock -r runtime.txt \
  && python -m pip install --require-hashes --only-binary :all: -c requirements.lock -r runtime.txt hatchling hatch-mypyc \

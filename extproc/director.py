@@ -151,7 +151,7 @@ class Director:
         if draft.make_reader is not None:
             reader = draft.make_reader(draft.measurement)
         elif draft.reads_answer:
-            reader = AnswerReader(draft.measurement, draft.restore_model, draft.response_id, draft.first)
+            reader = AnswerReader(draft.measurement, draft.restore_model, draft.response_id, draft.first, draft.shadow)
         decision = Decision(
             draft.set_headers,
             draft.remove_headers,

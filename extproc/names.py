@@ -47,6 +47,8 @@ NEXT_ENTITY_HEADER: Final = "x-extproc-next-entity"
 
 # On a request, of a client: how good earlier answers were (`request/feedback.py`). Taken off before it goes on.
 FEEDBACK_HEADER: Final = "x-extproc-feedback"
+# Ours, on a copy of a request: whose shadow it is for, `endpoint/entity`.
+SHADOW_HEADER: Final = "x-extproc-shadow"
 
 # Of the inference extension's conformance tests: who may be picked, and what is to say who answered (its pkg/lwepp).
 TEST_SELECTION_HEADER: Final = "test-epp-endpoint-selection"

@@ -8,6 +8,7 @@
 | GET /debug/endpoints | every endpoint with its signals and their age |
 | GET /debug/decisions?request_id=&limit= | the last decisions, newest first |
 | GET /debug/plugins | the plugins of each pool: who they are, whom they need, and what those say that keep something |
+| GET /debug/shadows | the shadows of serving endpoints: what was copied, and how their answers differ; no bodies |
 | POST /debug/explain | a request in, the decision with the candidates' signals and points out; nothing is sent or counted |
 
 With a guard, /metrics and /debug need a bearer token. Whoever asks, and for whatever: picks wait for a slice of a page, not for
@@ -19,9 +20,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import orjson
 from aiohttp import web
@@ -59,6 +60,10 @@ _EXPLAIN_HELP: Final = (
 _JSON: Final = "application/json; charset=utf-8"
 
 
+ShadowShapes: TypeAlias = Callable[[], Sequence[object]]
+"""The shadows of all endpoints, in shapes for JSON."""
+
+
 @dataclass(frozen=True, slots=True)
 class Inside:
     """What the pages show. `explain` is the director's; None where there is nothing to explain."""
@@ -72,6 +77,8 @@ class Inside:
     explain: Callable[[RequestHead, bytes | None], dict[str, Any]] | None = None
     plugins: Mapping[str, PluginsOfPool] = field(default_factory=dict)
     """By pool."""
+    shadows: ShadowShapes | None = None
+    """None where there can be none."""
 
 
 class Refused(Protocol):
@@ -117,6 +124,7 @@ class AdminServer:
                 web.get("/debug/endpoints", self._endpoints),
                 web.get("/debug/decisions", self._decisions),
                 web.get("/debug/plugins", self._plugins),
+                web.get("/debug/shadows", self._shadows),
                 web.post("/debug/explain", self._explain),
             ]
         )
@@ -160,7 +168,7 @@ class AdminServer:
 
     async def _index(self, _: web.Request) -> web.Response:
         pages = ["/metrics", "/healthz", "/readyz"]
-        pages += ["/debug/endpoints", "/debug/decisions", "/debug/plugins", "POST /debug/explain"]
+        pages += ["/debug/endpoints", "/debug/decisions", "/debug/plugins", "/debug/shadows", "POST /debug/explain"]
         return web.Response(text="extproc\n\n" + "\n".join(pages) + "\n")
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
@@ -181,6 +189,10 @@ class AdminServer:
     async def _plugins(self, request: web.Request) -> web.StreamResponse:
         pools = {name: pool.shapes() for name, pool in self._inside.plugins.items()}
         return await self._slices.respond(request, self._by_pool("plugins", pools), _JSON)
+
+    async def _shadows(self, request: web.Request) -> web.StreamResponse:
+        shadows = self._inside.shadows
+        return await self._slices.respond(request, self._list("shadows", [] if shadows is None else shadows()), _JSON)
 
     def _pools(self) -> Iterator[bytes]:
         return self._by_pool(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from prometheus_client import Metric
 from starlette.requests import ClientDisconnect, Request
@@ -27,6 +27,14 @@ _AT_ONCE_BYTES: Final = 32 * 2**10
 _LARGEST: Final = 2**63 - 1
 
 
+class ShadowsOf(Protocol):
+    """Tells of an endpoint's shadows, in shapes for JSON."""
+
+    def __call__(self, endpoint: str, *, limit: int, bodies: bool) -> Sequence[object]:
+        """With so many of the last pairs of each, and their bodies where these are kept."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Inside:
     """What the API shows and changes."""
@@ -46,6 +54,8 @@ class Inside:
     """Of served entities; None: nothing is measured."""
     feedback: Callable[[str], None] = lambda verdict: None
     """Counts what became of what was said of an answer."""
+    shadows: ShadowsOf | None = None
+    """None where there can be none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +96,17 @@ class Ask:
         """`?dry_run=true`: say what would be, and change nothing."""
         return self.flag("dry_run")
 
-    def flag(self, key: str) -> bool:
-        """`?key=true`. Raises ApiError."""
-        given = self.request.query_params.get(key, "false").lower()
-        if given not in ("true", "false", "1", "0"):
-            raise invalid(f"{key}: got {shown(given)}; expected true or false")
-        return given in ("true", "1")
-
     def number(self, key: str) -> int | None:
         """A whole number of the query, None when it is not there."""
         given = self.request.query_params.get(key)
         return None if given is None else whole(key, given, 0)
+
+    def flag(self, key: str) -> bool:
+        """Whether the query says so. Raises ApiError."""
+        given = self.request.query_params.get(key, "false").lower()
+        if given not in ("true", "false", "1", "0"):
+            raise invalid(f"{key}: got {shown(given)}; expected true or false")
+        return given in ("true", "1")
 
     async def change(self, change: DeskChange, *, expected: int | None = None, reason: str | None = None) -> Applied:
         """Make the change, in the caller's name; or look what it would be. Raises DeskError.

@@ -56,6 +56,7 @@ class Endpoint(TypedDict):
     sticky: str
     rules: NotRequired[list[dict[str, Any]]]
     experiments: NotRequired[list[dict[str, Any]]]
+    shadows: NotRequired[list[dict[str, Any]]]
     gateway_owner: str
     gateway_problems: NotRequired[list[str]]
     task: NotRequired[str]

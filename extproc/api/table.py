@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
 
-from extproc.api import endpoints, measured, measures, pages, parts, rights, rollouts, shapes, versions
+from extproc.api import endpoints, measured, measures, pages, parts, rights, rollouts, shadows, shapes, versions
 from extproc.api.answers import Answer
 from extproc.api.ask import Ask
 from extproc.settings.serving import parts as forms
@@ -101,6 +101,7 @@ CALLS: Final = (
         "POST", f"{_ONE}/feedback", Role.QUERY, measures.feedback, "How good an answer was", Feedback, measured.Said, True, {}
     ),
     Call("GET", f"{_ONE}/history", _VIEW, versions.history, "Its changes, newest first", gives=_HISTORY, ours=True),
+    Call("GET", f"{_ONE}/shadows", _VIEW, shadows.shadows, "What its shadows showed; `?bodies=true` to manage", ours=True),
     Call("POST", f"{_ONE}/revert", _MANAGE, versions.revert, "Back to a config of before", gives=_DETAILED, ours=True),
     Call("GET", f"{BASE}:export", _VIEW, versions.exports, "Endpoints as documents, `?format=yaml` for a file", ours=True),
     Call("POST", f"{BASE}:import", _MANAGE, versions.imports, "Create and change from documents, all or none", ours=True),

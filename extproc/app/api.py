@@ -28,6 +28,7 @@ from extproc.sockets.listen import BindError
 from extproc.traffic import TrafficTable
 
 if TYPE_CHECKING:
+    from extproc.api.ask import ShadowsOf
     from extproc.api.auth import Guard
     from extproc.api.server import ApiServer
 
@@ -97,6 +98,7 @@ class ApiPort(Component):
         ready: Callable[[str], bool],
         telemetry: Telemetry,
         *,
+        shadows: ShadowsOf | None = None,
         tokens: Live[TokenTable] | None = None,
         cluster: Cluster | None = None,
         measured: Measured | None = None,
@@ -114,7 +116,7 @@ class ApiPort(Component):
         """Where it listens, once it does."""
         try:
             self._server = _server(
-                _guard(settings, telemetry, tokens, cluster), desk, table, rollouts, ready, telemetry, measured
+                _guard(settings, telemetry, tokens, cluster), desk, table, rollouts, ready, telemetry, measured, shadows
             )
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
@@ -150,6 +152,7 @@ def api_parts(
     ready: Callable[[str], bool],
     telemetry: Telemetry,
     *,
+    shadows: ShadowsOf | None = None,
     cluster: Cluster | None = None,
     measured: Measured | None = None,
     reuse_port: bool = False,
@@ -171,6 +174,7 @@ def api_parts(
         rollouts,
         ready,
         telemetry,
+        shadows=shadows,
         tokens=tokens,
         cluster=cluster,
         measured=measured,
@@ -212,13 +216,14 @@ def _server(
     ready: Callable[[str], bool],
     telemetry: Telemetry,
     measured: Measured | None,
+    shadows: ShadowsOf | None,
 ) -> ApiServer:
     from extproc.api.application import application
     from extproc.api.ask import Inside
     from extproc.api.server import ApiServer
     from extproc.slices import Slices
 
-    inside = Inside(desk, rollouts, lambda: table.value, ready, telemetry.metrics, guard, Slices())
+    inside = Inside(desk, rollouts, lambda: table.value, ready, telemetry.metrics, guard, Slices(), shadows=shadows)
     if measured is not None:
         inside = replace(inside, measures=measured.measures, feedback=measured.feedback.said)
     return ApiServer(application(inside, telemetry.instruments))

@@ -30,6 +30,7 @@ from extproc.app.plan_endpoints import catalog_of, plan_endpoints
 from extproc.app.pool_parts import PoolParts, pool_parts
 from extproc.app.servers import Serving
 from extproc.app.service import Service
+from extproc.app.shadow import Shadows
 from extproc.app.telemetry import Telemetry
 from extproc.app.tls import server_tls
 from extproc.app.upstream import with_parameters
@@ -109,6 +110,7 @@ def build(settings: Buildable, stages: Sequence[MakeStage] | None = None) -> Ser
     guard = metrics_guard(settings, plan.cluster, telemetry.instruments)
     decisions = None if name == "bbr" else parts.decisions
     serving = Serving(settings, director, limits, tls, admin_tls, guard, plan.stores, decisions, plan.plugins)
+    serving.shadows = next((each.shapes for each in plan.components if isinstance(each, Shadows)), None)
     around = [part for part in (guard, tls, admin_tls) if part is not None]
     return Service(name, serving, telemetry, [*around, *plan.components])
 
@@ -223,7 +225,16 @@ def _plan_gateway(plan: Plan, settings: GatewaySettings) -> None:
     parts.routes = routes = Live(RouteTable(served, config.default_pool), "routes")
     files = settings.config_file, config.serving_endpoints_file
     catalog = catalog_of(config, routes.value, parts.adapters)
-    plan_endpoints(plan, settings, store, catalog, files, config.segments, reuse_port=settings.reuse_port)
+    plan_endpoints(
+        plan,
+        settings,
+        store,
+        catalog,
+        files,
+        config.segments,
+        reuse_port=settings.reuse_port,
+        drain_timeout_s=settings.drain_timeout,
+    )
     plan.pools(built, settings, settings)
     plan.components.append(ConfigFile(settings.config_file, load_gateway_config, plan.files, {"servingEndpoints"}))
     parts.telemetry.models.configured.append(lambda model: routes.value.has(model))

@@ -32,6 +32,8 @@ from extproc.stages import (
     AskProvider,
     AuditDecisions,
     CheckAccess,
+    Copier,
+    CopyToShadows,
     DecisionSink,
     FindEndpoint,
     FindStored,
@@ -82,6 +84,8 @@ class Parts:
     """By pool, where agents say who they are."""
     only_pool: str | None = None
     """There is one pool and no route to it: an endpoint picker."""
+    shadows: Copier | None = None
+    """Sends copies of requests to shadows; None: there are none."""
     picking: PickingSettings = field(default_factory=PickingSettings)
     decisions: DecisionLog = field(default_factory=DecisionLog)
     audit: DecisionSink | None = None
@@ -211,6 +215,11 @@ def pick_endpoint(parts: Parts) -> Stage:
     )
 
 
+def copy_to_shadows(parts: Parts) -> Stage | None:
+    """Shadows of serving endpoints."""
+    return None if parts.shadows is None else CopyToShadows(parts.shadows, random.random)
+
+
 def ask_provider(parts: Parts) -> Stage:
     """External models."""
     return AskProvider(parts.providers, parts.decisions, patience_s=parts.external_patience_s)
@@ -221,7 +230,16 @@ _SERVING: Final = (find_endpoint, check_access, limit_rate, hear_feedback, serve
 STAGES: Final[Mapping[str, Sequence[MakeStage]]] = {
     "bbr": (model_headers,),
     "epp": (audit_decisions, find_stored, *_PICKING),
-    "gateway": (audit_decisions, model_headers, find_stored, *_SERVING, route_to_pool, *_PICKING, measure_entities),
+    "gateway": (
+        audit_decisions,
+        model_headers,
+        find_stored,
+        *_SERVING,
+        route_to_pool,
+        *_PICKING,
+        copy_to_shadows,
+        measure_entities,
+    ),
 }
 """By command. Rewrites and objectives belong to a pool, so they come behind the route to it; the route and the headers go by
 the model that the client named. The audit stands first, as it hears of all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from extproc.app.access import ReviewedTokens
@@ -24,12 +24,14 @@ from extproc.app.endpoints import (
 from extproc.app.plan import Plan
 from extproc.app.rollouts import RolloutDriver
 from extproc.app.segments import WatchedSegments
+from extproc.app.shadow import Shadows
 from extproc.control.desk import Desk
 from extproc.control.rollouts import Rollouts
 from extproc.control.store import Store
 from extproc.live import Live, LiveWriter
 from extproc.measures import Measures
 from extproc.observability.control import ControlMetrics
+from extproc.observability.shadow import ShadowMetrics
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import EndpointSettings
 from extproc.settings.gateway import GatewayParts
@@ -57,6 +59,7 @@ def plan_endpoints(
     segments: Sequence[SegmentSettings] = (),
     *,
     reuse_port: bool,
+    drain_timeout_s: float,
 ) -> None:
     """Serving endpoints, where they are kept, and what files declare of them: the gateway's config, and the file or folder that
     it names, as it names it.
@@ -66,6 +69,16 @@ def plan_endpoints(
     parts.serving = table.live
     parts.key_headers = settings.serving_key_headers
     parts.telemetry.models.configured.append(lambda model: table.live.value.get(model) is not None)
+    shadows = Shadows(
+        table.live,
+        lambda: parts.pools,
+        lambda: parts.gates,
+        ShadowMetrics(parts.telemetry.instruments),
+        options=parts.options,
+        drain_timeout_s=drain_timeout_s,
+        verdict=_measuring(parts),
+    )
+    parts.shadows = shadows
     metrics = ControlMetrics(parts.telemetry.instruments)
     if settings.secrets_namespace is not None:
         plan.needs_cluster("--secrets-namespace")
@@ -97,10 +110,11 @@ def plan_endpoints(
             segments=lambda: named.live.value,
         )
         plan.components.append(providers)
+        plan.components.append(shadows)
         plan.components.append(ServingEndpoints(desk, table.live, (parts.adapters, named.live), _counting(parts)))
         driver = RolloutDriver(desk, store, parts.measures, uuid.uuid4().hex)
         plan.components.append(driver)
-        _plan_api(plan, settings, desk, table.live, driver.rollouts, reuse_port=reuse_port)
+        _plan_api(plan, settings, desk, table.live, driver.rollouts, shadows, reuse_port=reuse_port)
         plan.components += endpoint_feeders(desk, *files, plan.files)
         if settings.endpoint_configmaps and plan.cluster is not None:
             plan.components.append(WatchedEndpoints(desk, plan.cluster, settings.endpoint_configmaps_namespace))
@@ -117,8 +131,25 @@ def _counting(parts: Parts) -> Sequence[Counting]:
     return counting
 
 
+def _measuring(parts: Parts) -> Callable[[str, str, bool | None], None]:
+    """What shadows' verdicts are measured by."""
+
+    def compared(endpoint: str, entity: str, same: bool | None) -> None:
+        if parts.measures is not None and same is not None:
+            parts.measures.cell(endpoint, entity).compare(same)
+
+    return compared
+
+
 def _plan_api(
-    plan: Plan, settings: EndpointSettings, desk: Desk, table: Live[TrafficTable], rollouts: Rollouts, *, reuse_port: bool
+    plan: Plan,
+    settings: EndpointSettings,
+    desk: Desk,
+    table: Live[TrafficTable],
+    rollouts: Rollouts,
+    shadows: Shadows,
+    *,
+    reuse_port: bool,
 ) -> None:
     """The REST API, and who may ask it; its tokens are the data plane's too. Raises SettingsError."""
     parts = plan.parts
@@ -133,6 +164,7 @@ def _plan_api(
         rollouts,
         can_serve(plan.stores),
         parts.telemetry,
+        shadows=shadows.shapes,
         cluster=plan.cluster,
         measured=None if parts.measures is None else Measured(parts.measures, parts.feedback_metrics),
         reuse_port=reuse_port,

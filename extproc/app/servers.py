@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from extproc.admin import AdminServer, Inside
+from extproc.admin import AdminServer, Inside, ShadowShapes
 from extproc.admin.plugins import PluginsOfPool
 from extproc.app.guard import MetricsGuard, debug_pages
 from extproc.app.metrics_tls import MetricsTls
@@ -57,6 +57,7 @@ class Serving:
     """What the pages show of each pool."""
     decisions: DecisionLog | None = None
     plugins: dict[str, PluginsOfPool] = field(default_factory=dict)
+    shadows: ShadowShapes | None = None
 
 
 class Servers:
@@ -69,7 +70,13 @@ class Servers:
             settings, serving.tls, serving.director, serving.limits, telemetry.streams, telemetry.transport, health
         )
         inside = Inside(
-            telemetry.metrics, unready, serving.stores, serving.decisions, serving.director.explain, serving.plugins
+            telemetry.metrics,
+            unready,
+            serving.stores,
+            serving.decisions,
+            serving.director.explain,
+            serving.plugins,
+            serving.shadows,
         )
         self._admin = AdminServer(inside, serving.guard, debug=debug_pages(settings, guarded=serving.guard is not None))
 

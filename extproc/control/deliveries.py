@@ -10,15 +10,22 @@ from zoneinfo import ZoneInfo
 from extproc.rollouts.plan import check_entities, read_plan
 from extproc.settings.base import SettingsError
 from extproc.settings.serving.rules import DAYS, minute_of
+from extproc.settings.serving.shadows import Shadow
 from extproc.traffic import BUCKETS, NamedLayout
 from extproc.traffic.conditions import Wanted, Window
 from extproc.traffic.experiments import ArmSpec, ExperimentSpec, changed_layout, weights_of
 from extproc.traffic.match import MatchSpec, RefusalSpec, RuleSpec
+from extproc.traffic.shadows import ShadowSpec
 
 
 def rules_of(delivery: Mapping[str, Any]) -> tuple[RuleSpec, ...]:
     """The rules, in order."""
     return tuple([_rule(rule) for rule in delivery.get("rules", ())])
+
+
+def shadows_of(delivery: Mapping[str, Any]) -> tuple[ShadowSpec, ...]:
+    """The shadows, with what their form says where nothing was given."""
+    return tuple([_shadow(Shadow.model_validate(shadow)) for shadow in delivery.get("shadows", ())])
 
 
 def plan_problems(delivery: Mapping[str, Any], entities: Collection[str], path: str) -> list[str]:
@@ -99,6 +106,26 @@ def _rule(rule: Mapping[str, Any]) -> RuleSpec:
         rule.get("entity", ""),
         tuple(rule.get("split", {}).items()),
         None if refuse is None else RefusalSpec(refuse.get("status", 403), refuse.get("message", "")),
+    )
+
+
+def _shadow(form: Shadow) -> ShadowSpec:
+    kept = form.keep_bodies
+    return ShadowSpec(
+        entity=form.entity,
+        share=form.percentage / 100,
+        salt=form.salt or "",
+        max_in_flight=form.max_in_flight,
+        max_bytes=form.max_bytes,
+        max_per_second=form.max_per_second,
+        timeout_s=form.timeout_seconds,
+        max_answer_bytes=form.max_answer_bytes,
+        max_saturation=form.max_saturation,
+        min_similarity=form.min_similarity,
+        max_difference=form.max_difference,
+        copy_headers=tuple(form.copy_headers),
+        kept_body_bytes=0 if kept is None else kept.max_bytes,
+        kept_body_s=0.0 if kept is None else kept.max_age_seconds,
     )
 
 

@@ -46,9 +46,12 @@ def _view(record: EndpointRecord | None) -> dict[str, Any]:
 
 def _by_name(value: Any) -> Any:
     """A list of what has names, by them, and their order, which may be all that is different."""
-    if not isinstance(value, list) or not all(isinstance(each, Mapping) and "name" in each for each in value):
+    if not isinstance(value, list) or not all(isinstance(each, Mapping) for each in value):
         return value
-    named = {str(each["name"]): {key: inner for key, inner in each.items() if key != "name"} for each in value}
+    own = next((key for key in ("name", "entity") if all(key in each for each in value)), None)
+    if own is None:
+        return value
+    named = {str(each[own]): {key: inner for key, inner in each.items() if key != own} for each in value}
     return {**named, "(order)": list(named)}
 
 

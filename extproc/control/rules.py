@@ -137,7 +137,7 @@ def _with_config(
         listed_as=form.listed_as,
     )
     path = f"{prefix}{form.listed_as}"
-    problems = check(record.delivery, config.percentages, outer)
+    problems = check(record.delivery, config.entities, outer)
     problems += plan_problems(record.delivery, config.percentages, f"{outer}rollout")
     problems += unknown_segments(record.delivery, asked.segments, outer, {} if before is None else before.delivery)
     if problems:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from extproc.control.deliveries import experiments_of, rules_of
+from extproc.control.deliveries import experiments_of, rules_of, shadows_of
 from extproc.control.records import EndpointRecord
 from extproc.traffic import (
     EndpointSpec,
@@ -38,6 +38,7 @@ def spec_of(record: EndpointRecord) -> EndpointSpec:
         config_version=record.config_version,
         rules=rules_of(record.delivery),
         experiments=experiments_of(record.delivery, record.layouts),
+        shadows=shadows_of(record.delivery),
     )
 
 

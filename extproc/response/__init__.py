@@ -5,7 +5,7 @@ Pure: bytes and times in, facts and bytes out. Nothing here knows Envoy, metrics
 
 from extproc.response.first import FirstPiece
 from extproc.response.ids import ResponseId
-from extproc.response.reader import AnswerReader, Measurement
+from extproc.response.reader import AnswerReader, Measurement, Tap
 from extproc.response.restore import ModelRestorer
 from extproc.response.sse import EventStream, ServerSentEvent
 from extproc.response.timing import Times
@@ -21,6 +21,7 @@ __all__ = [
     "ResponseId",
     "ServerSentEvent",
     "StreamUsage",
+    "Tap",
     "Times",
     "Usage",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from extproc.domain import NO_MUTATION, BodyPath, HeaderMutation
 from extproc.media import DIGEST_HEADERS, NDJSON, is_json, media_type
@@ -95,10 +95,22 @@ class Measurement:
             self._usage.end()
 
 
+class Tap(Protocol):
+    """Somebody who wants the body itself, as the model server sent it. Raises nothing."""
+
+    def headers(self, status: int, headers: Mapping[str, bytes], path: BodyPath) -> bool:
+        """Whether `piece` is to be told of the body."""
+        ...
+
+    def piece(self, piece: bytes) -> None:
+        """A piece of the body came."""
+        ...
+
+
 class AnswerReader:
     """A `ResponseReader` of the domain. `restore_model`: the served name, and the name that the client used."""
 
-    __slots__ = ("_first", "_heard", "_measurement", "_response_id", "_restore_model", "_restorer", "unrestored")
+    __slots__ = ("_first", "_heard", "_measurement", "_response_id", "_restore_model", "_restorer", "_tap", "unrestored")
 
     def __init__(
         self,
@@ -106,8 +118,10 @@ class AnswerReader:
         restore_model: tuple[str, str] | None = None,
         response_id: ResponseId | None = None,
         first: FirstPiece | None = None,
+        tap: Tap | None = None,
     ) -> None:
         self._first = first
+        self._tap = tap
         self._measurement = measurement
         self._response_id = response_id
         self._restore_model = restore_model
@@ -124,6 +138,9 @@ class AnswerReader:
         first = self._first
         if first is not None and not first.headers(status, headers, path):
             self._first = None
+        tap = self._tap
+        if tap is not None and not tap.headers(status, headers, path):
+            self._tap = None
         if path not in _SEEN or not 200 <= status < 300 or is_encoded(headers):
             self._response_id = None
         if self._restore_model is None or path is BodyPath.EMPTY or status == 206:
@@ -143,8 +160,9 @@ class AnswerReader:
 
     @property
     def wants_body(self) -> bool:
-        """Somebody measures, waits for the first piece, looks for the id, or the model's name may have to be put back."""
-        if self._heard is not None or self._first is not None:
+        """Somebody measures, waits for the first piece, listens, looks for the id, or the model's name may have to be put
+        back."""
+        if self._heard is not None or self._first is not None or self._tap is not None:
             return True
         return self._response_id is not None or self._restorer is not None
 
@@ -163,6 +181,8 @@ class AnswerReader:
             heard.piece(piece)
             if last:
                 heard.end()
+        if self._tap is not None:
+            self._tap.piece(piece)
         if self._response_id is not None:
             self._response_id.piece(piece)
             if not self._response_id.searches:

@@ -3,7 +3,7 @@
     bbr       ModelHeaders
     epp       FindStored, RewriteModel, AdmitByPriority, WaitForRoom, PickEndpoint
     gateway   ModelHeaders, FindStored, FindEndpoint, CheckAccess, LimitRate, HearFeedback, ServeEndpoint, AskProvider,
-              RouteToPool, RewriteModel, AdmitByPriority, WaitForRoom, PickEndpoint, MeasureEntities
+              RouteToPool, RewriteModel, AdmitByPriority, WaitForRoom, PickEndpoint, CopyToShadows, MeasureEntities
 
 WaitForRoom is there where a pool has flow control, HearFeedback and MeasureEntities unless --measures=off, AuditDecisions
 before all others where decisions are kept.
@@ -31,6 +31,7 @@ from extproc.stages.queue import WaitForRoom
 from extproc.stages.rewrite import RewriteModel
 from extproc.stages.route import RouteToPool
 from extproc.stages.serve import ServeEndpoint
+from extproc.stages.shadow import Copier, Copy, CopyToShadows
 from extproc.stages.stage import ENOUGH, NO_HOOKS, Ending, Enough, Hooks, Pending, Stage, Step
 from extproc.stages.stored import FindStored
 
@@ -44,6 +45,9 @@ __all__ = [
     "Booking",
     "CheckAccess",
     "Choice",
+    "Copier",
+    "Copy",
+    "CopyToShadows",
     "DecisionSink",
     "Draft",
     "Ending",

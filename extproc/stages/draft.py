@@ -14,6 +14,7 @@ from extproc.observability.metrics import ModelMetrics
 from extproc.pool import PoolStore, Ticket
 from extproc.response import FirstPiece, Measurement, ResponseId
 from extproc.scheduling import Cycle, Scheduled, Scheduler
+from extproc.shadow.live import LiveAnswer
 from extproc.traffic import MadeAt, ServedEntity, ServingEndpoint
 from extproc.traffic.limits import Asker, EndpointLimits
 
@@ -180,6 +181,7 @@ class Draft:
         "served_header",
         "set_headers",
         "set_response_headers",
+        "shadow",
         "splices",
         "started_s",
         "subject",
@@ -269,6 +271,8 @@ class Draft:
         """What the request costs, where somebody counts."""
         self.limited: tuple[str, str] | None = None
         """Whose limit of what it was refused for."""
+        self.shadow: LiveAnswer | None = None
+        """Listens to the answer, as a copy of the request goes to another entity."""
         self.priority = 0
         """More is more important; below 0 may be shed."""
 
@@ -283,7 +287,7 @@ class Draft:
         """Somebody wants to hear of the answer, or changes it."""
         if self.measurement is not None or self.restore_model is not None:
             return True
-        return self.response_id is not None or self.first is not None
+        return self.response_id is not None or self.first is not None or self.shadow is not None
 
     def let_go(self) -> None:
         """Keep only what is needed until the request ends."""

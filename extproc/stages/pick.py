@@ -126,7 +126,7 @@ class PickEndpoint:
         draft.booking = booking = Booking(choice.pool, store, store.picked(endpoint), bound, outcome, choice.scheduler)
         scheduled = choice.scheduled
         if len(scheduled.runs) > 1:
-            booking.also = _also(scheduled, store)
+            booking.also = booked_beside(scheduled, store)
         if choice.scheduler.listens:
             booking.cycle = choice.cycle
             choice.cycle.decided_s = choice.made_s
@@ -273,7 +273,7 @@ def _why_none(store: PoolStore, pool: str, request: InferenceRequest) -> str:
     return f"pool {pool!r} has no endpoint in the subset that the proxy allows ({allowed})"
 
 
-def _also(scheduled: Scheduled, store: PoolStore) -> tuple[Ticket, ...]:
+def booked_beside(scheduled: Scheduled, store: PoolStore) -> tuple[Ticket, ...]:
     """Requests in flight at those that have a part in it, beside who serves it."""
     primary = scheduled.run.endpoint
     others = [run for name, run in scheduled.runs.items() if name != scheduled.primary]

@@ -21,6 +21,7 @@ from extproc.traffic.hashing import Hashed
 from extproc.traffic.layout import BUCKETS, Layout, in_order
 from extproc.traffic.match import Matcher, RefusalSpec, RuleSpec
 from extproc.traffic.segments import NO_SEGMENTS, Segments
+from extproc.traffic.shadows import ShadowSpec
 
 SERVED_MODEL_NAME: Final = "served-model-name"
 """The response header that says which entity answered."""
@@ -107,6 +108,7 @@ class EndpointSpec(NamedTuple):
     """Which config of the endpoint this is, for the record."""
     rules: tuple[RuleSpec, ...] = ()
     experiments: tuple[ExperimentSpec, ...] = ()
+    shadows: tuple[ShadowSpec, ...] = ()
 
 
 class ServedEntity:

@@ -13,7 +13,7 @@ import aiohttp
 from prometheus_client import Metric
 
 from extproc.api.application import application
-from extproc.api.ask import Inside
+from extproc.api.ask import Inside, ShadowsOf
 from extproc.api.auth import Guard, Open
 from extproc.api.server import ApiServer
 from extproc.measures import Measures
@@ -91,6 +91,7 @@ async def served(
     body_timeout_s: float = 10.0,
     metrics: Callable[[], Iterable[Metric | None]] | None = None,
     measures: Measures | None = None,
+    shadows: ShadowsOf | None = None,
 ) -> AsyncIterator[Api]:
     """The API of a desk whose store is in memory; without a guard everybody may everything."""
     bench = bench or Bench()
@@ -105,6 +106,7 @@ async def served(
         Slices(),
         body_timeout_s,
         measures,
+        shadows=shadows,
     )
     if opened:
         await bench.desk.open()

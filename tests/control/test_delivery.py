@@ -162,3 +162,18 @@ async def test_an_experiment_that_another_one_leaves_nothing() -> None:
     assert advice_on(delivery, "x.") == [
         "x.experiments[1]: 'two' never gets a request, as experiments[0], 'one', decides on all of them"
     ]
+
+
+async def test_shadows_are_part_of_a_config_and_differ_by_entity() -> None:
+    bench = await opened()
+    shadows = [{"entity": "b", "percentage": 10}]
+    one = await bench.desk.apply(Create({**document(), "shadows": shadows}), "me")
+    other = await bench.desk.apply(UpdateConfig("chat", {"shadows": [{"entity": "b", "percentage": 20}]}), "me")
+    assert other.record is not None
+    assert [each.path for each in differences(one.record, other.record)] == ["shadows.b.percentage"]
+    served = bench.table.get("chat")
+    assert served is not None
+    assert [(shadow.entity, shadow.share) for shadow in served.spec.shadows] == [("b", 0.2)]
+    without = {key: value for key, value in document(a=100)["config"].items() if key == "served_entities"}
+    with pytest.raises(InvalidParameter, match=r"shadows\[0\].entity: got 'b'; expected one of the endpoint's"):
+        await bench.desk.apply(UpdateConfig("chat", without), "me")

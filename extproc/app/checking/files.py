@@ -173,7 +173,7 @@ class _Checker:
                     listed_as=config.listed_as,
                 )
                 delivery = changed({}, config.delivery)
-                problems += check(delivery, whole.percentages, at)
+                problems += check(delivery, whole.entities, at)
                 warnings += [] if problems else advice_on(delivery, at)
             except SettingsError as error:
                 problems += error.problems

@@ -46,8 +46,10 @@ def _endpoints(document: Document, config: GatewayParts, problems: list[str], wa
     segments = [segment.name for segment in config.segments]
     for prefix, form in read_all(listed if isinstance(listed, list) else (), "servingEndpoints")[0]:
         delivery = changed({}, form.config.delivery)
-        names = [str(entity.get("name") or default_name(entity)) for entity in form.config.entities or ()]
-        problems += [*check(delivery, names, prefix), *unknown_segments(delivery, segments, prefix)]
+        entities = [
+            {**entity, "name": str(entity.get("name") or default_name(entity))} for entity in form.config.entities or ()
+        ]
+        problems += [*check(delivery, entities, prefix), *unknown_segments(delivery, segments, prefix)]
         warnings += advice_on(delivery, prefix)
 
 

@@ -6,7 +6,7 @@ removes, what is not given stays.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from pydantic import Field
@@ -16,6 +16,7 @@ from extproc.settings.base import shown
 from extproc.settings.serving.experiments import Experiment, check_experiments
 from extproc.settings.serving.fields import Form, said
 from extproc.settings.serving.rules import Rule, check_rules
+from extproc.settings.serving.shadows import MOST_SHADOWS, Shadow, check_shadows
 
 MOST_RULES: Final = 100
 MOST_EXPERIMENTS: Final = 50
@@ -26,6 +27,7 @@ class Delivery(Form):
 
     rules: Annotated[list[Rule], Field(max_length=MOST_RULES)] | None = None
     experiments: Annotated[list[Experiment], Field(max_length=MOST_EXPERIMENTS)] | None = None
+    shadows: Annotated[list[Shadow], Field(max_length=MOST_SHADOWS)] | None = None
     rollout: dict[str, Any] | Annotated[list[Any], Field(max_length=0)] | None = None
     """The plan by which an entity takes over, when somebody starts it; `rollouts.plan` reads it."""
 
@@ -43,11 +45,13 @@ def changed(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, An
     return {field: value for field, value in {**before, **given}.items() if value}
 
 
-def check(delivery: Mapping[str, Any], entities: Collection[str], prefix: str) -> list[str]:
+def check(delivery: Mapping[str, Any], entities: Sequence[Mapping[str, Any]], prefix: str) -> list[str]:
     """What is wrong with the fields as a whole: names that are used twice, entities that the endpoint has not."""
+    names = [entity["name"] for entity in entities]
     return [
-        *check_rules(delivery.get("rules", ()), entities, prefix),
-        *check_experiments(delivery.get("experiments", ()), entities, prefix),
+        *check_rules(delivery.get("rules", ()), names, prefix),
+        *check_experiments(delivery.get("experiments", ()), names, prefix),
+        *check_shadows(delivery.get("shadows", ()), entities, prefix),
     ]
 
 

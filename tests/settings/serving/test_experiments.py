@@ -60,11 +60,13 @@ def test_what_is_wrong_is_said(experiment: dict[str, Any], problem: str) -> None
 
 def test_entities_are_the_endpoints_and_names_their_own() -> None:
     delivery = read_create(document()).config.delivery
-    assert check(delivery, ["a"], "") == [
+    assert check(delivery, [{"name": "a"}], "") == [
         "experiments[0].arms[1].entity: got 'b'; expected one of the endpoint's served entities: a"
     ]
     twice = {"experiments": [*delivery["experiments"], *delivery["experiments"]]}
-    assert "experiments[1].name: got 'e' 2 times; expected a name of its own" in check(twice, ["a", "b"], "")
+    assert "experiments[1].name: got 'e' 2 times; expected a name of its own" in check(
+        twice, [{"name": "a"}, {"name": "b"}], ""
+    )
 
 
 def test_segments_are_the_gateways() -> None:

@@ -121,7 +121,7 @@ def test_a_change_of_the_config_may_be_of_rules_alone() -> None:
 
 def test_names_are_those_of_the_endpoint_and_each_once() -> None:
     rules = kept({"name": "r", "entity": "z"}, {"name": "r", "split": {"a": 50, "y": 50}})
-    assert check({"rules": rules}, ["a", "b"], "x.") == [
+    assert check({"rules": rules}, [{"name": "a"}, {"name": "b"}], "x.") == [
         "x.rules[0].name: got 'r' 2 times; expected a name of its own for each rule",
         "x.rules[0].entity: got 'z'; expected one of the endpoint's served entities: a, b",
         "x.rules[1].name: got 'r' 2 times; expected a name of its own for each rule",
