@@ -27,6 +27,7 @@ MOST_COMPARED_BYTES: Final = 256 * 2**10
 _MOST_CHOICES: Final = 64
 _MANY: Final = 512
 """Pieces of text that are joined when so many came, as each has its overhead."""
+_USAGE: Final = b'"usage"'
 _EVENT_STREAM: Final = b"text/event-stream"
 _WITHOUT_NUMBERS: Final[tuple[tuple[float, ...], int]] = ((), 0)
 
@@ -93,7 +94,8 @@ class AnswerText:
             return  # `[DONE]`, and what is broken
         if not isinstance(event, dict):
             return
-        self.usage = self.usage.then(usage_of(event))
+        if _USAGE in data:
+            self.usage = self.usage.then(usage_of(event))
         reason = _reason_of_event(event)
         if reason is not None:
             self._finish_reason = reason

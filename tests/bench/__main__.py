@@ -23,10 +23,13 @@ from tests.bench.reach import reach_rows
 from tests.bench.rust import rust_rows
 from tests.bench.scrape import scrape_rows
 from tests.bench.serving import serving_rows
+from tests.bench.shadow import shadow_rows
 from tests.bench.table import Row, show, verdict
 from tests.bench.transport import memory_rows, tls_rows, transport_rows
 
-_PARTS = "transport,rust,tls,envoy,core,pick,prefix,external,flow,memory,serving,audit,control,scrape,reach,attack,bodies"
+_PARTS = (
+    "transport,rust,tls,envoy,core,pick,prefix,external,flow,memory,serving,audit,control,scrape,reach,attack,bodies,shadow"
+)
 
 
 def main() -> int:
@@ -79,6 +82,8 @@ def main() -> int:
         part("A picker of 10,000 endpoints while four strangers are at its metrics port: best of three", attack_rows())
     if "bodies" in wanted:
         part("50 bodies of 64 MiB at once over 4 connections", bodies_rows())
+    if "shadow" in wanted:
+        part("A shadow at 10 %, through an Envoy that sends every answer to us: live requests", shadow_rows(arguments.rounds))
     print(f"\n{verdict(rows)}")
     return 0 if all(row.met for row in rows) else 1
 

@@ -1,7 +1,8 @@
 """A model server that is all answer: `python -m tests.bench.backend`.
 
-`POST /answer` gets a small JSON body; `POST /stream` gets a hundred SSE chunks, each written by itself as soon as the one
-before is out; `POST /paced` gets them a millisecond apart, so that a proxy passes each on alone.
+A page of metrics says that it is idle. `POST /answer` gets a small JSON body; `POST /stream` gets a hundred SSE chunks, each
+written by itself as soon as the one before is out; `POST /paced` gets them a millisecond apart, so that a proxy passes each on
+alone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ _EVENT = (
     b'data: {"id": "chatcmpl-123", "object": "chat.completion.chunk", "created": 1700000000, "model": "m", '
     b'"choices": [{"index": 0, "delta": {"content": " word"}, "finish_reason": null}]}\n\n'
 )
+_IDLE = b"".join(
+    b"# TYPE vllm:%s gauge\nvllm:%s 0.0\n" % (name, name) for name in (b"num_requests_waiting", b"kv_cache_usage_perc")
+)
+_PAGE = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n%s" % (len(_IDLE), _IDLE)
 _CHUNK = b"%x\r\n%s\r\n" % (len(_EVENT), _EVENT)
 _PAUSE_S = 0.001
 
@@ -46,7 +51,9 @@ class _Backend(asyncio.Protocol):
         elif fields.get(b"transfer-encoding") == b"chunked" and not rest.endswith(b"0\r\n\r\n"):
             return
         self._buffer = b""
-        if head.startswith((b"POST /stream", b"POST /paced")):
+        if head.startswith(b"GET"):
+            self._transport.write(_PAGE)
+        elif head.startswith((b"POST /stream", b"POST /paced")):
             self._transport.write(_STREAM)
             self._pause_s = _PAUSE_S if head.startswith(b"POST /paced") else 0.0
             self._loop.call_later(self._pause_s, self._chunk, CHUNKS)

@@ -20,7 +20,7 @@ from extproc.demo.envoy import find_envoy
 from extproc.demo.ports import free_ports
 from tests.bench.backend import CHUNKS
 from tests.bench.processes import Server, server
-from tests.bench.recorded import chat_body
+from tests.bench.recorded import MODEL, chat_body
 from tests.bench.table import Row
 
 _TIMEOUT_S = 120.0
@@ -148,13 +148,14 @@ class Seen(NamedTuple):
     p50_us: float
     cpu_us: float
     """Of the ext_proc server, per request."""
+    p99_us: float
 
 
-def drive(port: int, path: str, *, requests: int, connections: int, of: Server | None = None) -> Seen:
+def drive(port: int, path: str, *, requests: int, connections: int, of: Server | None = None, model: str = MODEL) -> Seen:
     """Chat requests of 1 KB over HTTP/1.1; every one must succeed."""
     with tempfile.TemporaryDirectory() as folder:
         body, log = Path(folder) / "body", Path(folder) / "log"
-        body.write_bytes(chat_body(800))
+        body.write_bytes(chat_body(800, model))
         before = of.cpu_s() if of else 0.0
         done = subprocess.run(
             [
@@ -175,7 +176,8 @@ def drive(port: int, path: str, *, requests: int, connections: int, of: Server |
     assert codes is not None, done.stdout
     assert rate is not None, done.stdout
     assert int(good[1]) == int(codes[1]) == requests, done.stdout
-    return Seen(float(rate[1]), statistics.median(times), used_s / requests * 1e6)
+    p99_us = statistics.quantiles(times, n=100)[98]
+    return Seen(float(rate[1]), statistics.median(times), used_s / requests * 1e6, p99_us)
 
 
 def envoy_rows(rounds: int) -> list[Row]:

@@ -18,11 +18,11 @@ _EVENT = (
 )
 
 
-def chat_body(prompt_bytes: int) -> bytes:
+def chat_body(prompt_bytes: int, model: str = MODEL) -> bytes:
     """A chat request whose user message has about `prompt_bytes` bytes."""
     text = ("The quick brown fox jumps. " * (prompt_bytes // 26 + 1))[:prompt_bytes]
     messages = [{"role": "system", "content": "You are helpful."}, {"role": "user", "content": text}]
-    return json.dumps({"model": MODEL, "messages": messages, "max_tokens": 100}).encode()
+    return json.dumps({"model": model, "messages": messages, "max_tokens": 100}).encode()
 
 
 def request_messages(body: bytes) -> list[bytes]:
