@@ -211,7 +211,7 @@ def _check_type(found: str, gives: str) -> None:
 @lru_cache(maxsize=16)
 def _environment(variables: Variables) -> Any:
     try:
-        from cel_expr_python import cel  # type: ignore[import-untyped]  # its types are in the package, without the mark of it
+        from cel_expr_python import cel
     except ImportError:
         raise BadExpression(HINT) from None
     kind = cel.Type
