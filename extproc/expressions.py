@@ -6,7 +6,7 @@ of a body are named by it, so that no others are handed over. What a request hol
 answer.
 
 The library is Google's `cel-expr-python` over cel-cpp, which checks types and names when it compiles, and takes 4 to 10 µs for
-an evaluation. (`common-expression-language`, in Rust, checks no types and takes 40 µs; `cel-python` is some ten times slower.)
+an evaluation. (`common-expression-language`, in Rust, checks no types and takes 40 µs. `cel-python` was not measured.)
 """
 
 from __future__ import annotations

@@ -69,16 +69,7 @@ def plan_endpoints(
     parts.serving = table.live
     parts.key_headers = settings.serving_key_headers
     parts.telemetry.models.configured.append(lambda model: table.live.value.get(model) is not None)
-    shadows = Shadows(
-        table.live,
-        lambda: parts.pools,
-        lambda: parts.gates,
-        ShadowMetrics(parts.telemetry.instruments),
-        options=parts.options,
-        drain_timeout_s=drain_timeout_s,
-        verdict=_measuring(parts),
-    )
-    parts.shadows = shadows
+    parts.shadows = shadows = _shadows(parts, table.live, drain_timeout_s)
     metrics = ControlMetrics(parts.telemetry.instruments)
     if settings.secrets_namespace is not None:
         plan.needs_cluster("--secrets-namespace")
@@ -109,11 +100,9 @@ def plan_endpoints(
             most_entities=settings.max_served_entities,
             segments=lambda: named.live.value,
         )
-        plan.components.append(providers)
-        plan.components.append(shadows)
-        plan.components.append(ServingEndpoints(desk, table.live, (parts.adapters, named.live), _counting(parts)))
+        endpoints = ServingEndpoints(desk, table.live, (parts.adapters, named.live), _counting(parts))
         driver = RolloutDriver(desk, store, parts.measures, uuid.uuid4().hex)
-        plan.components.append(driver)
+        plan.components += [providers, shadows, endpoints, driver]
         _plan_api(plan, settings, desk, table.live, driver.rollouts, shadows, reuse_port=reuse_port)
         plan.components += endpoint_feeders(desk, *files, plan.files)
         if settings.endpoint_configmaps and plan.cluster is not None:
@@ -129,6 +118,19 @@ def _counting(parts: Parts) -> Sequence[Counting]:
     if parts.measures is not None:
         counting.append(parts.measure_metrics(parts.measures))
     return counting
+
+
+def _shadows(parts: Parts, table: Live[TrafficTable], drain_timeout_s: float) -> Shadows:
+    """Who sends copies; pools, gates and measures are there only later."""
+    return Shadows(
+        table,
+        lambda: parts.pools,
+        lambda: parts.gates,
+        ShadowMetrics(parts.telemetry.instruments),
+        options=parts.options,
+        drain_timeout_s=drain_timeout_s,
+        verdict=_measuring(parts),
+    )
 
 
 def _measuring(parts: Parts) -> Callable[[str, str, bool | None], None]:
