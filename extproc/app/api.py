@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from extproc.app.cluster import Cluster
@@ -38,11 +37,19 @@ _MISSING_EXTRA: Final = "--api-port is given, and {} is not installed: pip insta
 _FLAG: Final = "--api-tokens-file"
 
 
-class Measured(NamedTuple):
-    """What the API shows of served entities, and what is said of their answers."""
+class Behind(NamedTuple):
+    """What stands behind the API: what it shows and changes, as a service has it."""
 
-    measures: Measures
-    feedback: FeedbackMetrics
+    desk: Desk
+    rollouts: Rollouts
+    table: Live[TrafficTable]
+    ready: Callable[[str], bool]
+    """Whether a pool can serve."""
+    telemetry: Telemetry
+    shadows: ShadowsOf | None = None
+    measures: Measures | None = None
+    feedback: FeedbackMetrics | None = None
+    """Counts what is said of answers, where there are measures."""
 
 
 class TokensFile(Component):
@@ -92,19 +99,13 @@ class ApiPort(Component):
     def __init__(
         self,
         settings: ApiSettings,
-        desk: Desk,
-        table: Live[TrafficTable],
-        rollouts: Rollouts,
-        ready: Callable[[str], bool],
-        telemetry: Telemetry,
+        behind: Behind,
         *,
-        shadows: ShadowsOf | None = None,
         tokens: Live[TokenTable] | None = None,
         cluster: Cluster | None = None,
-        measured: Measured | None = None,
         reuse_port: bool = False,
     ) -> None:
-        """`ready` says whether a pool can serve; `tokens` and `cluster` are what the settings' way to tell callers apart needs.
+        """`tokens` and `cluster`: what the settings' way to tell callers apart needs.
 
         Raises SettingsError when the extra `serving` is not installed.
         """
@@ -115,9 +116,7 @@ class ApiPort(Component):
         self.port = 0
         """Where it listens, once it does."""
         try:
-            self._server = _server(
-                _guard(settings, telemetry, tokens, cluster), desk, table, rollouts, ready, telemetry, measured, shadows
-            )
+            self._server = _server(_guard(settings, behind.telemetry, tokens, cluster), behind)
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
             if missing not in ("starlette", "uvicorn"):
@@ -145,17 +144,7 @@ class ApiPort(Component):
 
 
 def api_parts(
-    settings: ApiSettings,
-    desk: Desk,
-    table: Live[TrafficTable],
-    rollouts: Rollouts,
-    ready: Callable[[str], bool],
-    telemetry: Telemetry,
-    *,
-    shadows: ShadowsOf | None = None,
-    cluster: Cluster | None = None,
-    measured: Measured | None = None,
-    reuse_port: bool = False,
+    settings: ApiSettings, behind: Behind, *, cluster: Cluster | None = None, reuse_port: bool = False
 ) -> tuple[list[Component], Live[TokenTable] | None]:
     """The components of the API, in their order, and the tokens that the data plane may check too; None: there are none.
 
@@ -164,23 +153,10 @@ def api_parts(
     parts: list[Component] = []
     tokens: Live[TokenTable] | None = None
     if settings.api_tokens_file is not None:
-        file = TokensFile(settings.api_tokens_file, telemetry.files)
+        file = TokensFile(settings.api_tokens_file, behind.telemetry.files)
         tokens = file.table
         parts.append(file)
-    port = ApiPort(
-        settings,
-        desk,
-        table,
-        rollouts,
-        ready,
-        telemetry,
-        shadows=shadows,
-        tokens=tokens,
-        cluster=cluster,
-        measured=measured,
-        reuse_port=reuse_port,
-    )
-    return [*parts, port], tokens
+    return [*parts, ApiPort(settings, behind, tokens=tokens, cluster=cluster, reuse_port=reuse_port)], tokens
 
 
 def can_serve(stores: Mapping[str, PoolStore]) -> Callable[[str], bool]:
@@ -208,22 +184,27 @@ def _guard(settings: ApiSettings, telemetry: Telemetry, tokens: Live[TokenTable]
     return Reviewed(Reviews(cluster.client, telemetry.instruments, API))
 
 
-def _server(
-    guard: Guard,
-    desk: Desk,
-    table: Live[TrafficTable],
-    rollouts: Rollouts,
-    ready: Callable[[str], bool],
-    telemetry: Telemetry,
-    measured: Measured | None,
-    shadows: ShadowsOf | None,
-) -> ApiServer:
+def _server(guard: Guard, behind: Behind) -> ApiServer:
     from extproc.api.application import application
     from extproc.api.ask import Inside
     from extproc.api.server import ApiServer
     from extproc.slices import Slices
 
-    inside = Inside(desk, rollouts, lambda: table.value, ready, telemetry.metrics, guard, Slices(), shadows=shadows)
-    if measured is not None:
-        inside = replace(inside, measures=measured.measures, feedback=measured.feedback.said)
+    desk, rollouts, table, ready, telemetry, shadows, measures, feedback = behind
+    inside = Inside(
+        desk,
+        rollouts,
+        lambda: table.value,
+        ready,
+        telemetry.metrics,
+        guard,
+        Slices(),
+        measures=measures,
+        feedback=_unheard if feedback is None else feedback.said,
+        shadows=shadows,
+    )
     return ApiServer(application(inside, telemetry.instruments))
+
+
+def _unheard(verdict: str) -> None:
+    """What is said of answers counts nowhere."""

@@ -26,7 +26,7 @@ from extproc.app.kubernetes import (
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import metrics_tls
 from extproc.app.plan import Plan
-from extproc.app.plan_endpoints import catalog_of, plan_endpoints
+from extproc.app.plan_endpoints import Declared, catalog_of, plan_endpoints
 from extproc.app.pool_parts import PoolParts, pool_parts
 from extproc.app.servers import Serving
 from extproc.app.service import Service
@@ -223,15 +223,13 @@ def _plan_gateway(plan: Plan, settings: GatewaySettings) -> None:
     parts.picking = settings
     served = [Route(tuple(route.models), route.pool) for route in config.routes.values()]
     parts.routes = routes = Live(RouteTable(served, config.default_pool), "routes")
-    files = settings.config_file, config.serving_endpoints_file
     catalog = catalog_of(config, routes.value, parts.adapters)
     plan_endpoints(
         plan,
         settings,
         store,
         catalog,
-        files,
-        config.segments,
+        Declared(settings.config_file, config.serving_endpoints_file, config.segments),
         reuse_port=settings.reuse_port,
         drain_timeout_s=settings.drain_timeout,
     )

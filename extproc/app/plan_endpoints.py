@@ -7,9 +7,10 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from extproc.app.access import ReviewedTokens
-from extproc.app.api import ApiPort, Measured, api_parts, can_serve
+from extproc.app.api import ApiPort, Behind, api_parts, can_serve
 from extproc.app.deployment import Parts
 from extproc.app.endpoints import (
     Counting,
@@ -26,7 +27,6 @@ from extproc.app.rollouts import RolloutDriver
 from extproc.app.segments import WatchedSegments
 from extproc.app.shadow import Shadows
 from extproc.control.desk import Desk
-from extproc.control.rollouts import Rollouts
 from extproc.control.store import Store
 from extproc.live import Live, LiveWriter
 from extproc.measures import Measures
@@ -50,66 +50,86 @@ def catalog_of(config: GatewayParts, routes: RouteTable, adapters: Live[AdapterM
     return Catalog(entries, routes, lambda model: adapters.value.base_of(model))
 
 
+class Declared(NamedTuple):
+    """What the gateway's config says of serving endpoints, and where it lies."""
+
+    file: str
+    """The config itself: it may declare endpoints."""
+    endpoints: str | None = None
+    """The file or folder of endpoints that it names, as it names it."""
+    segments: Sequence[SegmentSettings] = ()
+
+
 def plan_endpoints(
     plan: Plan,
     settings: EndpointSettings,
     store: Store,
     catalog: Catalog,
-    files: tuple[str, str | None],
-    segments: Sequence[SegmentSettings] = (),
+    declared: Declared,
     *,
     reuse_port: bool,
     drain_timeout_s: float,
 ) -> None:
-    """Serving endpoints, where they are kept, and what files declare of them: the gateway's config, and the file or folder that
-    it names, as it names it.
-    """
+    """Serving endpoints, where they are kept, and what files declare of them. Raises SettingsError."""
     parts = plan.parts
     table = parts.telemetry.tables.watch(LiveWriter(TrafficTable(), "serving endpoints"))
-    parts.serving = table.live
-    parts.key_headers = settings.serving_key_headers
-    parts.telemetry.models.configured.append(lambda model: table.live.value.get(model) is not None)
+    _tell(parts, settings, table.live)
     parts.shadows = shadows = _shadows(parts, table.live, drain_timeout_s)
-    metrics = ControlMetrics(parts.telemetry.instruments)
     if settings.secrets_namespace is not None:
         plan.needs_cluster("--secrets-namespace")
-    providers = ExternalProviders(
+    parts.providers = providers = ExternalProviders(
         table.live,
         secret_store(settings, plan.cluster, os.environ),
         lambda handle: desk.secret(handle),
         allowed=settings.external_allow,
         environ=os.environ,
     )
-    parts.providers = providers
-    named = LiveWriter(Segments(), "segments")
-    parts.external_patience_s = settings.external_timeout
-    if settings.measures != "off":
-        parts.measures = Measures(time.monotonic, window_s=settings.measures_window, remembered=settings.feedback_requests)
     try:
-        if segments:
-            folder = Path(files[0]).parent
-            plan.components.append(WatchedSegments(segments, folder, parts.telemetry.tables.watch(named), plan.files))
+        named = _segments(plan, declared)
         desk = Desk(
             store,
             lambda: catalog,
             table,
-            metrics=metrics,
+            metrics=ControlMetrics(parts.telemetry.instruments),
             seal=read_seal(settings.plaintext_key_file),
             verify=providers.verify,
             load_of=lambda pool: load_of(plan.stores.get(pool)),
             most_entities=settings.max_served_entities,
-            segments=lambda: named.live.value,
+            segments=lambda: named.value,
         )
-        endpoints = ServingEndpoints(desk, table.live, (parts.adapters, named.live), _counting(parts))
+        endpoints = ServingEndpoints(desk, table.live, (parts.adapters, named), _counting(parts))
         driver = RolloutDriver(desk, store, parts.measures, uuid.uuid4().hex)
         plan.components += [providers, shadows, endpoints, driver]
-        _plan_api(plan, settings, desk, table.live, driver.rollouts, shadows, reuse_port=reuse_port)
-        plan.components += endpoint_feeders(desk, *files, plan.files)
+        behind = Behind(desk, driver.rollouts, table.live, can_serve(plan.stores), parts.telemetry, shadows.shapes)
+        if parts.measures is not None:
+            behind = behind._replace(measures=parts.measures, feedback=parts.feedback_metrics)
+        _plan_api(plan, settings, behind, reuse_port=reuse_port)
+        plan.components += endpoint_feeders(desk, declared.file, declared.endpoints, plan.files)
         if settings.endpoint_configmaps and plan.cluster is not None:
             plan.components.append(WatchedEndpoints(desk, plan.cluster, settings.endpoint_configmaps_namespace))
     except SettingsError as error:
         plan.problems += [plan.prefix + line if line.startswith("segments[") else line for line in error.problems]
         plan.check()
+
+
+def _tell(parts: Parts, settings: EndpointSettings, table: Live[TrafficTable]) -> None:
+    """What stages must know of serving endpoints."""
+    parts.serving = table
+    parts.key_headers = settings.serving_key_headers
+    parts.external_patience_s = settings.external_timeout
+    parts.telemetry.models.configured.append(lambda model: table.value.get(model) is not None)
+    if settings.measures != "off":
+        parts.measures = Measures(time.monotonic, window_s=settings.measures_window, remembered=settings.feedback_requests)
+
+
+def _segments(plan: Plan, declared: Declared) -> Live[Segments]:
+    """Named sets of users. Raises SettingsError."""
+    named = LiveWriter(Segments(), "segments")
+    if declared.segments:
+        folder = Path(declared.file).parent
+        tables = plan.parts.telemetry.tables
+        plan.components.append(WatchedSegments(declared.segments, folder, tables.watch(named), plan.files))
+    return named.live
 
 
 def _counting(parts: Parts) -> Sequence[Counting]:
@@ -143,34 +163,14 @@ def _measuring(parts: Parts) -> Callable[[str, str, bool | None], None]:
     return compared
 
 
-def _plan_api(
-    plan: Plan,
-    settings: EndpointSettings,
-    desk: Desk,
-    table: Live[TrafficTable],
-    rollouts: Rollouts,
-    shadows: Shadows,
-    *,
-    reuse_port: bool,
-) -> None:
+def _plan_api(plan: Plan, settings: EndpointSettings, behind: Behind, *, reuse_port: bool) -> None:
     """The REST API, and who may ask it; its tokens are the data plane's too. Raises SettingsError."""
     parts = plan.parts
     if not settings.api_port and settings.api_auth_mode == "off":
         return
     if settings.api_auth_mode == "kubernetes":
         plan.needs_cluster("--api-auth=kubernetes")
-    components, tokens = api_parts(
-        settings,
-        desk,
-        table,
-        rollouts,
-        can_serve(plan.stores),
-        parts.telemetry,
-        shadows=shadows.shapes,
-        cluster=plan.cluster,
-        measured=None if parts.measures is None else Measured(parts.measures, parts.feedback_metrics),
-        reuse_port=reuse_port,
-    )
+    components, tokens = api_parts(settings, behind, cluster=plan.cluster, reuse_port=reuse_port)
     plan.components += [each for each in components if settings.api_port or not isinstance(each, ApiPort)]
     if settings.data_plane_auth != "off":
         parts.tokens = tokens

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from extproc.app.api import ApiPort, TokensFile, api_parts, can_serve
+from extproc.app.api import ApiPort, Behind, TokensFile, api_parts, can_serve
 from extproc.app.cluster import Cluster
 from extproc.app.component import Component
 from extproc.app.telemetry import Telemetry
@@ -43,7 +43,8 @@ def parts(bench: Bench, **words: Any) -> list[Component]:
     cluster = words.pop("cluster", None)
     telemetry = words.pop("telemetry", None) or Telemetry()
     settings = ApiSettings(**words)
-    found, _ = api_parts(settings, bench.desk, bench.writer.live, bench.rollouts, lambda _: True, telemetry, cluster=cluster)
+    behind = Behind(bench.desk, bench.rollouts, bench.writer.live, lambda _: True, telemetry)
+    found, _ = api_parts(settings, behind, cluster=cluster)
     return found
 
 
