@@ -20,7 +20,7 @@ from extproc.demo.envoy import envoy_child, find_envoy
 from extproc.demo.processes import Child
 
 from .conftest import MODEL_A, MODEL_B, Fleet
-from .servers import LETTER_IDS, Server, free_port
+from .servers import BLOCK_TOKENS, LETTER_IDS, Server, free_port
 
 _USUAL = (10000, 9901, 9002, 9012, 9003, 9013, 9004, 9005, 9090, 9091, 9092, 8101, 8102, 8103, 8201, 8202, 8203)
 
@@ -159,6 +159,39 @@ def test_completions_too(gateway: Gateway) -> None:
         reply = client.completions.create(model=MODEL_B, prompt="one two", max_tokens=5)
     assert reply.usage is not None
     assert reply.usage.completion_tokens == 5
+
+
+@pytest.mark.parametrize("subject", ["rivers", "bridges", "lighthouses"])
+def test_a_conversation_goes_on_where_its_prefix_is(gateway: Gateway, fleet: Fleet, subject: str) -> None:
+    """vLLM itself counts the tokens that its prefix cache had: on the server that the first turn went to, and only there."""
+    twins = {server.address: server for server in (fleet.a, fleet.a_twin)}
+    kind = gateway.url.rpartition(":")[2]
+    instructions = " ".join(f"{kind}: {subject} of the county number {index}." for index in range(20))[:600]
+    with gateway.client() as client:
+
+        def turn(number: int) -> str:
+            client.chat.completions.create(
+                model=MODEL_A,
+                messages=[{"role": "system", "content": instructions}, {"role": "user", "content": f"{number}: and then?"}],
+                max_tokens=2,
+                extra_headers={"x-request-id": f"{subject}-{number}"},
+            )
+            return str(gateway.decision(MODEL_A, f"{subject}-{number}")["endpoint"])
+
+        home = turn(0)
+        before = {address: prefix_hits(server) for address, server in twins.items()}
+        assert [turn(number) for number in range(1, 5)] == [home] * 4
+    hits = {address: prefix_hits(server) - before[address] for address, server in twins.items()}
+    blocks = len(instructions) // BLOCK_TOKENS
+    assert hits.pop(home) >= 4 * (blocks - 1) * BLOCK_TOKENS  # a byte is a token
+    assert list(hits.values()) == [0]
+
+
+def prefix_hits(server: Server) -> float:
+    """Tokens that the server did not have to compute, as its page says."""
+    family = "vllm:prefix_cache_hits_total"
+    samples = [line for line in server.metrics(family).splitlines() if line.startswith(family)]
+    return sum(float(line.rpartition(" ")[2]) for line in samples)
 
 
 def test_load_moves_when_one_is_busy(gateway: Gateway, fleet: Fleet) -> None:
