@@ -23,7 +23,9 @@ import xxhash
 from extproc.prefix.hashing import HASH_BYTES
 
 MAGIC: Final = b"extprefx"
-VERSION: Final = 1
+VERSION: Final = 2
+"""2: hashes behind the first 64 blocks of a prompt are made in another way (`digests`). One of another version is refused, and
+its blocks are learned anew as prompts come."""
 _HEAD: Final = struct.Struct("<8sIdH")
 _LENGTH: Final = struct.Struct("<H")
 _FACTS: Final = struct.Struct("<qdI")

@@ -67,3 +67,47 @@ def test_the_values_stay() -> None:
 
 def test_bytes_of_a_block() -> None:
     assert (block_bytes_of(64, 4.0), block_bytes_of(16, 3.6), block_bytes_of(1, 0.1)) == (256, 58, 1)
+
+
+@given(
+    same=st.integers(0, 90 * 16),
+    one=st.integers(1, 400),
+    other=st.integers(1, 400),
+    block=st.sampled_from([8, 12, 16]),
+    seed=st.integers(0, 2**64 - 1),
+)
+def test_large_prompts_share_the_blocks_that_they_share(same: int, one: int, other: int, block: int, seed: int) -> None:
+    """On both sides of the head's end, whatever comes behind and however long it is."""
+    first, second = b"s" * same + b"1" * one, b"s" * same + b"2" * other
+    chains = chain(first, seed, block, 1000), chain(second, seed, block, 1000)
+    assert common(*chains) == same // block
+    assert len(chains[0]) == -(-len(first) // block) * HASH_BYTES
+    hashes = [each[at : at + HASH_BYTES] for each in chains for at in range(0, len(each), HASH_BYTES)]
+    assert len(set(hashes)) == len(hashes) - same // block
+
+
+@given(length=st.integers(1, 100 * 8), most=st.integers(0, 110))
+def test_a_large_prompt_is_cut_where_it_is_asked_to_be(length: int, most: int) -> None:
+    data = bytes(at % 251 for at in range(length))
+    assert chain(data, 1, 8, most) == chain(data, 1, 8, 1000)[: most * HASH_BYTES]
+
+
+@given(length=st.integers(1, 100 * 8), less=st.integers(0, 100 * 8))
+def test_a_prompt_that_goes_on_has_all_full_blocks_of_the_one_before(length: int, less: int) -> None:
+    data = bytes(at % 251 for at in range(length))
+    before, after = chain(data[: min(less, length)], 1, 8, 1000), chain(data, 1, 8, 1000)
+    full = min(less, length) // 8 * HASH_BYTES
+    assert before[:full] == after[:full]
+
+
+def test_seeds_have_nothing_in_common_in_large_prompts_either() -> None:
+    data = b"a" * 16 * 200
+    chains = [chain(data, seed, 16, 1000) for seed in (1, 2, 3)]
+    hashes = {each[at : at + HASH_BYTES] for each in chains for at in range(0, len(each), HASH_BYTES)}
+    assert len(hashes) == 600
+
+
+def test_blocks_of_odd_sizes_are_hashed_one_by_one() -> None:
+    data = bytes(range(256)) * 3
+    assert chain(data, 1, 7, 1000)[-HASH_BYTES:] == xxhash.xxh3_64_digest(data, 1)
+    assert chain(data, 1, 8, 1000)[64 * HASH_BYTES - HASH_BYTES : 64 * HASH_BYTES] == xxhash.xxh3_64_digest(data[:512], 1)

@@ -11,6 +11,7 @@ from math import log
 from typing import Final
 
 from extproc.candidates import Candidates, Column
+from extproc.scheduling import columns
 from extproc.scheduling.plugins.base import PluginType, Random
 from extproc.scheduling.plugins.parameters import PickerParameters
 
@@ -46,7 +47,7 @@ class MaxScorePicker:
 def _best(totals: Column, in_flight: Column, random: Random) -> int:
     equals: Sequence[int]
     if isinstance(totals, list):
-        least = max(totals) - _SAME
+        least = columns.highest(totals) - _SAME
         equals = [position for position, total in enumerate(totals) if total >= least]
     else:
         equals = (totals >= totals.max() - _SAME).nonzero()[0].tolist()
