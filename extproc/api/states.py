@@ -47,9 +47,10 @@ class States:
             return CREATING, "it is not served yet"
         if entity.problem:
             return FAILED, entity.problem
-        if entity.external is not None or self._pool(entity.pool):
+        if entity.external is not None or any(self._pool(pool) for pool in entity.pools):
             return READY, ""
-        return RECOVERING, f"no endpoint of the pool {entity.pool!r} can serve it now"
+        pools = f"pool {entity.pool!r}" if len(entity.pools) == 1 else f"pools {', '.join(entity.pools)}"
+        return RECOVERING, f"no endpoint of the {pools} can serve it now"
 
     def _pool(self, pool: str) -> bool:
         known = self._pools.get(pool)

@@ -221,7 +221,7 @@ def _plan_gateway(plan: Plan, settings: GatewaySettings) -> None:
         plan.needs_cluster(why)
     parts = plan.parts
     parts.picking = settings
-    served = [Route(tuple(route.models), route.pool) for route in config.routes.values()]
+    served = [Route(tuple(route.models), route.pool, route.beside) for route in config.routes.values()]
     parts.routes = routes = Live(RouteTable(served, config.default_pool), "routes")
     catalog = catalog_of(config, routes.value, parts.adapters)
     plan_endpoints(
@@ -249,7 +249,7 @@ def _reads_no_body(config: EndpointPickerConfig | None, parts: PoolParts) -> boo
 def _gateway_parts(
     config: GatewayParts, base: Path, prefix: str, problems: list[str], *, allow_missing: bool
 ) -> dict[str, PoolParts]:
-    routed = {route.pool for route in config.routes.values()}
+    routed = {pool for route in config.routes.values() for pool in (route.pool, *route.beside)}
     parts = {}
     for index, spec in config.pools.items():
         try:

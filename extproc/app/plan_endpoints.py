@@ -43,11 +43,14 @@ from extproc.traffic.segments import Segments
 def catalog_of(config: GatewayParts, routes: RouteTable, adapters: Live[AdapterMap]) -> Catalog:
     """What serving endpoints may name."""
     entries = [
-        CatalogEntry(entity.name, entity.version, Served(entity.model or route.models[0], route.pool, entity.path))
+        CatalogEntry(
+            entity.name, entity.version, Served(entity.model or route.models[0], route.pool, entity.path, route.beside)
+        )
         for route in config.routes.values()
         for entity in route.entities
     ]
-    return Catalog(entries, routes, lambda model: adapters.value.base_of(model))
+    regions = () if config.regions is None else tuple(config.regions.names)
+    return Catalog(entries, routes, lambda model: adapters.value.base_of(model), regions)
 
 
 class Declared(NamedTuple):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from extproc.rollouts.plan import check_entities, read_plan
 from extproc.settings.base import SettingsError
+from extproc.settings.serving.residency import Residency
 from extproc.settings.serving.rules import DAYS, minute_of
 from extproc.settings.serving.shadows import Shadow
 from extproc.traffic import BUCKETS, NamedLayout
 from extproc.traffic.conditions import Wanted, Window
 from extproc.traffic.experiments import ArmSpec, ExperimentSpec, changed_layout, weights_of
 from extproc.traffic.match import MatchSpec, RefusalSpec, RuleSpec
+from extproc.traffic.residency import ResidencySpec
 from extproc.traffic.shadows import ShadowSpec
 
 
@@ -26,6 +28,11 @@ def rules_of(delivery: Mapping[str, Any]) -> tuple[RuleSpec, ...]:
 def shadows_of(delivery: Mapping[str, Any]) -> tuple[ShadowSpec, ...]:
     """The shadows, with what their form says where nothing was given."""
     return tuple([_shadow(Shadow.model_validate(shadow)) for shadow in delivery.get("shadows", ())])
+
+
+def residency_of(rules: Sequence[Mapping[str, Any]]) -> tuple[ResidencySpec, ...]:
+    """Rules of residency, an endpoint's or the gateway's."""
+    return tuple([_residency(Residency.model_validate(rule), rule) for rule in rules])
 
 
 def plan_problems(delivery: Mapping[str, Any], entities: Collection[str], path: str) -> list[str]:
@@ -91,6 +98,16 @@ def _window(time: Mapping[str, Any]) -> Window:
         from_minute=minute_of(begin),
         to_minute=minute_of(end),
         zone=ZoneInfo(time.get("timezone", "UTC")),
+    )
+
+
+def _residency(form: Residency, rule: Mapping[str, Any]) -> ResidencySpec:
+    matches = rule.get("match", ())
+    return ResidencySpec(
+        form.name,
+        form.regions,
+        tuple([match_of(match) for match in ([matches] if isinstance(matches, Mapping) else matches)]),
+        tuple(form.entities or ()),
     )
 
 

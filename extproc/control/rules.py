@@ -18,6 +18,7 @@ from extproc.credentials import Secret
 from extproc.settings.base import SettingsError, few, shown
 from extproc.settings.serving import Config, ConfigForm, EndpointForm, is_plaintext, lifted, plaintext_reference, settled
 from extproc.settings.serving.delivery import changed, check, unknown_segments
+from extproc.settings.serving.residency import regions_of_entities, unknown_regions
 from extproc.traffic import Catalog, NamedLayout, UnknownEntity, laid_out
 
 
@@ -139,7 +140,13 @@ def _with_config(
     path = f"{prefix}{form.listed_as}"
     problems = check(record.delivery, config.entities, outer)
     problems += plan_problems(record.delivery, config.percentages, f"{outer}rollout")
-    problems += unknown_segments(record.delivery, asked.segments, outer, {} if before is None else before.delivery)
+    was = {} if before is None else before.delivery
+    problems += unknown_segments(record.delivery, asked.segments, outer, was)
+    known = [] if before is None else [dict(each) for each in before.entities]
+    problems += [
+        *unknown_regions(record.delivery.get("residency", ()), asked.catalog.regions, outer, was.get("residency", ())),
+        *regions_of_entities(config.entities, asked.catalog.regions, path, known),
+    ]
     if problems:
         raise SettingsError(few(problems))
     sealed = _sealed(config, {} if before is None else before.sealed, asked, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from extproc.control.deliveries import experiments_of, rules_of, shadows_of
+from extproc.control.deliveries import experiments_of, residency_of, rules_of, shadows_of
 from extproc.control.records import EndpointRecord
 from extproc.traffic import (
     EndpointSpec,
@@ -39,6 +39,7 @@ def spec_of(record: EndpointRecord) -> EndpointSpec:
         rules=rules_of(record.delivery),
         experiments=experiments_of(record.delivery, record.layouts),
         shadows=shadows_of(record.delivery),
+        residency=residency_of(record.delivery.get("residency", ())),
     )
 
 
@@ -63,7 +64,7 @@ def _entity(entity: Mapping[str, Any]) -> EntitySpec:
     options = {key: value for key, value in external.items() if key not in _NOT_OPTIONS}
     (config,) = options.values() or ({},)
     spec = ExternalSpec(external["name"], external["provider"], external["task"], tuple(sorted(_flat(config))))
-    return EntitySpec(entity["name"], external=spec, price=_price(entity))
+    return EntitySpec(entity["name"], external=spec, price=_price(entity), region=entity.get("region", ""))
 
 
 def _price(entity: Mapping[str, Any]) -> Price | None:

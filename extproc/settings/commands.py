@@ -11,6 +11,7 @@ from extproc.settings.audit import AuditSettings
 from extproc.settings.base import Duration, Port, Settings, setting
 from extproc.settings.endpoints import DataPlaneSettings, ExternalSettings, MeasureSettings, ServingEndpointsSettings
 from extproc.settings.picker import check_gates
+from extproc.settings.regions import RegionSettings
 from extproc.settings.router import HeaderRules, parse_plugins
 from extproc.settings.selection import check_ports, parse_selector
 from extproc.settings.server import ServerSettings, grpc_health_port, grpc_port
@@ -281,7 +282,7 @@ class EndpointSettings(ServingEndpointsSettings, MeasureSettings, ExternalSettin
     """All of serving endpoints."""
 
 
-class GatewaySettings(EarlySettings, EndpointSettings, PickerSettings):
+class GatewaySettings(EarlySettings, RegionSettings, EndpointSettings, PickerSettings):
     """Gateway: both stages on one ExtProc stream: the model from the body, its pool, and the endpoint in the pool."""
 
     config_file: str = setting(None, "Gateway config, YAML (apiVersion extproc.dev/v1alpha1, kind Gateway).", required=True)

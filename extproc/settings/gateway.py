@@ -19,6 +19,7 @@ routes:
 adaptersFile: adapters.yaml   # optional
 servingEndpoints: []          # optional: endpoints as the REST API takes them, also in servingEndpointsFile, a file or folder
 scheduling: {}                # optional: the body of an EndpointPickerConfig, for all pools; a pool may have its own
+regions: {}                   # optional: settings.regions; then pools have a region, and routes may have several pools
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -37,8 +38,11 @@ from extproc.names import INVOCATIONS
 from extproc.settings.base import Section, SettingsError, shown, validate
 from extproc.settings.document import Document, load_document
 from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, picker_config
+from extproc.settings.regions import MOST_REGIONS, PoolInRegion, RegionsSettings, check_pools
 from extproc.settings.segments import SegmentSettings
 from extproc.settings.selection import check_labels, check_ports
+from extproc.settings.serving.delivery import unknown_segments
+from extproc.settings.serving.fields import Label, Name
 from extproc.settings.serving.read import read_all
 
 API_VERSION: Final = "extproc.dev/v1alpha1"
@@ -103,6 +107,10 @@ class PoolSpec(Section):
     name: str = Field(min_length=1)
     endpoints: EndpointsSpec
     scheduling: dict[str, Any] | None = None
+    region: Name | None = None
+    """Where it is: one of `regions.names`."""
+    zone: Label | None = None
+    """In the region."""
 
 
 class EntityOfRoute(Section):
@@ -131,11 +139,30 @@ class EntityOfRoute(Section):
 
 
 class RouteSpec(Section):
-    """Models that a pool serves."""
+    """Models that a pool serves, or the same models in pools of several regions."""
 
     models: list[str] = Field(min_length=1)
     pool: str
+    """The first of `pools`, where those are given instead."""
+    pools: Annotated[list[str], Field(min_length=1, max_length=MOST_REGIONS)] | None = None
+    """Of the same cost, and in the same region, the first is preferred."""
     entities: list[EntityOfRoute] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pool_or_pools(cls, values: object) -> object:
+        if not isinstance(values, dict) or "pools" not in values:
+            return values
+        if "pool" in values:
+            raise ValueError("expected one of pool and pools")
+        pools = values["pools"]
+        first = pools[0] if isinstance(pools, list) and pools else ""
+        return {**values, "pool": first if isinstance(first, str) else ""}
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The pools behind the first."""
+        return tuple((self.pools or ())[1:])
 
     @field_validator("models")
     @classmethod
@@ -166,6 +193,8 @@ class GatewayConfig(Section):
     scheduling: dict[str, Any] | None = None
     segments: list[SegmentSettings] = Field([], max_length=1000)
     """Named sets of users and requests, which rules of serving endpoints go by; their files are watched."""
+    regions: RegionsSettings | None = None
+    """Where pools are, and which of several serves a request."""
     serving_endpoints: list[Any] | None = Field(None, alias="servingEndpoints")
     """As `settings.serving` reads each; watched."""
     serving_endpoints_file: str | None = Field(None, alias="servingEndpointsFile")
@@ -183,6 +212,7 @@ class GatewayParts:
     scheduling: dict[str, Any] | None = None
     serving_endpoints_file: str | None = None
     segments: tuple[SegmentSettings, ...] = ()
+    regions: RegionsSettings | None = None
     problems: tuple[str, ...] = ()
 
 
@@ -220,6 +250,7 @@ def gateway_parts(document: Document) -> GatewayParts:
     for name, number in Counter(segment.name for segment in segments.values()).items():
         if number > 1:
             problems.append(f"segments: {shown(name)} is there {number} times; expected a name of its own for each")
+    regions = _regions(value, pools, routes, [segment.name for segment in segments.values()], problems)
     return GatewayParts(
         pools,
         routes,
@@ -228,8 +259,36 @@ def gateway_parts(document: Document) -> GatewayParts:
         common if isinstance(common, dict) else None,
         _file(value.get("servingEndpointsFile")),
         tuple(segments.values()),
+        regions,
         tuple(problems),
     )
+
+
+def _regions(
+    value: Mapping[str, Any],
+    pools: Mapping[int, PoolSpec],
+    routes: Mapping[int, RouteSpec],
+    segments: Sequence[str],
+    problems: list[str],
+) -> RegionsSettings | None:
+    """The regions, when their form is right; what does not fit goes to `problems`."""
+    given = value.get("regions")
+    regions = None
+    if given not in (None, "", {}):
+        try:
+            regions = validate(RegionsSettings, given) if isinstance(given, dict) else None
+        except SettingsError:
+            return None  # their form is told already
+        if regions is None:
+            return None
+        problems += regions.problems()
+        rules = [rule.model_dump(mode="json", exclude_unset=True) for rule in regions.residency]
+        problems += unknown_segments({"residency": rules}, segments, "regions.")
+    places = {index: PoolInRegion(pool.name, pool.region, pool.zone) for index, pool in pools.items()}
+    problems += check_pools(
+        regions, places, {index: route.pools for index, route in routes.items() if route.beside and route.pools}
+    )
+    return regions
 
 
 def _file(value: object) -> str | None:
@@ -276,9 +335,15 @@ def _references(pools: Mapping[int, PoolSpec], routes: Mapping[int, RouteSpec], 
     owner: dict[str, str] = {}
     entities: dict[tuple[str, str], str] = {}
     for index, route in routes.items():
-        if names is not None and route.pool not in names:
-            there = listed(sorted(names))
-            problems.append(f"routes[{index}].pool: no pool is called {shown(route.pool)} (there are: {there})")
+        listing = (
+            [("pool", route.pool)] if route.pools is None else [(f"pools[{at}]", name) for at, name in enumerate(route.pools)]
+        )
+        for field_name, name in listing:
+            if names is not None and name not in names:
+                there = listed(sorted(names))
+                problems.append(f"routes[{index}].{field_name}: no pool is called {shown(name)} (there are: {there})")
+        if route.pools is not None and len(set(route.pools)) < len(route.pools):
+            problems.append(f"routes[{index}].pools: expected each pool once (got {shown(route.pools)})")
         for at, model in enumerate(route.models):
             path = f"routes[{index}].models[{at}]"
             if model in owner:

@@ -26,6 +26,8 @@ class Served(NamedTuple):
     pool: str
     path: str = INVOCATIONS
     """Of the model server, for bodies that are in no shape of OpenAI's."""
+    beside: tuple[str, ...] = ()
+    """Pools of other regions that serve it as well."""
 
 
 class CatalogEntry(NamedTuple):
@@ -45,9 +47,14 @@ class Catalog:
     """Entities by their names. Immutable: a change is a new catalog."""
 
     def __init__(
-        self, entries: Iterable[CatalogEntry] = (), routes: RouteTable | None = None, base_of: Callable[[str], str] = _no_base
+        self,
+        entries: Iterable[CatalogEntry] = (),
+        routes: RouteTable | None = None,
+        base_of: Callable[[str], str] = _no_base,
+        regions: tuple[str, ...] = (),
     ) -> None:
-        """`routes` serve the names that no entry has; `base_of` is the adapters' (`RouteTable.pool_of`).
+        """`routes` serve the names that no entry has; `base_of` is the adapters' (`RouteTable.pool_of`); `regions` are the
+        gateway's, () when it has none.
 
         Raise ValueError when two entries have the same name and version.
         """
@@ -60,6 +67,7 @@ class Catalog:
             versions[entry.version] = entry.served
         self._routes = RouteTable([]) if routes is None else routes
         self._base_of = base_of
+        self.regions = regions
 
     def resolve(self, name: str, version: str = "") -> Served:
         """What serves the entity. Raises UnknownEntity, which lists what there is instead."""
@@ -72,7 +80,8 @@ class Catalog:
                 raise UnknownEntity(f"entity {name!r} has versions {there}, and {asked} was asked for")
             return served
         try:
-            return Served(name, self._routes.pool_of(name, self._base_of))
+            pool = self._routes.pool_of(name, self._base_of)
+            return Served(name, pool, beside=self._routes.beside(name, self._base_of))
         except UnknownModel:
             raise UnknownEntity(f"no pool serves {name!r}; there are: {self.listed()}") from None
 

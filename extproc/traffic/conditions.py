@@ -73,7 +73,7 @@ class Window(NamedTuple):
 class Asking:
     """One request, as conditions ask about it."""
 
-    __slots__ = ("_clock", "_now_s", "draw", "failed", "groups", "key", "model", "request", "subject")
+    __slots__ = ("_clock", "_now_s", "_region", "draw", "failed", "groups", "key", "model", "request", "subject")
 
     def __init__(
         self,
@@ -84,8 +84,11 @@ class Asking:
         key: bytes | None = None,
         subject: str = "",
         groups: tuple[str, ...] = (),
+        region: bytes | None = None,
     ) -> None:
-        """`clock` gives seconds since 1970, and is asked once when somebody needs it; `draw` gives numbers in [0, 1)."""
+        """`clock` gives seconds since 1970, and is asked once when somebody needs it; `draw` gives numbers in [0, 1). `region`
+        is where the request comes from, where somebody found that out; None: what its header says.
+        """
         self.request = request
         self.model = model
         """As the client names it."""
@@ -99,6 +102,7 @@ class Asking:
         """Expressions that gave no answer for it."""
         self._clock = clock
         self._now_s = -1.0
+        self._region = region
 
     @property
     def now_s(self) -> float:
@@ -109,7 +113,8 @@ class Asking:
     @property
     def region(self) -> bytes:
         """Where the request comes from, b'' when nothing says so."""
-        return self.request.head.headers.get(names.REGION_HEADER, b"")
+        region = self._region
+        return self.request.head.headers.get(names.REGION_HEADER, b"") if region is None else region
 
 
 class Condition:

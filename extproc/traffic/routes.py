@@ -1,4 +1,4 @@
-"""Models to pools: exact names, one pool each."""
+"""Models to pools: exact names, and one pool each, or one in each of several regions."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ class Route(NamedTuple):
 
     models: tuple[str, ...]
     pool: str
+    beside: tuple[str, ...] = ()
+    """Pools of other regions, or zones, that serve them as well."""
 
 
 def _no_base(_: str) -> str:
@@ -25,6 +27,8 @@ class RouteTable:
     def __init__(self, routes: Sequence[Route], default_pool: str | None = None) -> None:
         """`default_pool`: of requests that name no model, when there are several pools; None where none was chosen."""
         self._pool_of = {model: route.pool for route in routes for model in route.models}
+        self._beside = {model: route.beside for route in routes if route.beside for model in route.models}
+        self._beside_pool = {route.pool: route.beside for route in reversed(routes)}
         self.models: tuple[str, ...] = tuple(self._pool_of)
         pools = {route.pool for route in routes}
         self.only_pool: str | None = next(iter(pools)) if len(pools) == 1 else None
@@ -41,6 +45,16 @@ class RouteTable:
         if pool is None:
             raise UnknownModel(f"The model `{model}` does not exist. Available models: {self.listed()}", param="model")
         return pool
+
+    def beside(self, model: str, base_of: Callable[[str], str] = _no_base) -> tuple[str, ...]:
+        """The pools that serve the model as well as `pool_of` does: those of other regions."""
+        if not self._beside:
+            return ()
+        return self._beside.get(model if model in self._pool_of else base_of(model), ())
+
+    def beside_pool(self, pool: str) -> tuple[str, ...]:
+        """The same for what names no model, and goes to this pool: of the first route that leads there."""
+        return self._beside_pool.get(pool, ())
 
     def has(self, model: str) -> bool:
         """Whether a route names the model."""

@@ -20,6 +20,7 @@ from extproc.traffic.experiments import Arm, Experiment, ExperimentSpec
 from extproc.traffic.hashing import Hashed
 from extproc.traffic.layout import BUCKETS, Layout, in_order
 from extproc.traffic.match import Matcher, RefusalSpec, RuleSpec
+from extproc.traffic.residency import Residency, ResidencySpec
 from extproc.traffic.segments import NO_SEGMENTS, Segments
 from extproc.traffic.shadows import ShadowSpec
 
@@ -33,6 +34,7 @@ NAMED: Final = "asked by model"
 DIRECT: Final = "asked directly"
 FALLBACK: Final = "fallback"
 HANDED_OVER: Final = "handed over"
+NOT_KEPT: Final = "the gateway's config has no regions, so where its requests stay can't be kept"
 BY_RULE: Final = "rule"
 BY_EXPERIMENT: Final = "experiment"
 
@@ -76,6 +78,8 @@ class EntitySpec(NamedTuple):
     entity_version: str = ""
     external: ExternalSpec | None = None
     price: Price | None = None
+    region: str = ""
+    """Where a provider serves it; '' when nobody said so, or pools say."""
 
 
 class RateLimit(NamedTuple):
@@ -109,12 +113,26 @@ class EndpointSpec(NamedTuple):
     rules: tuple[RuleSpec, ...] = ()
     experiments: tuple[ExperimentSpec, ...] = ()
     shadows: tuple[ShadowSpec, ...] = ()
+    residency: tuple[ResidencySpec, ...] = ()
 
 
 class ServedEntity:
     """One entity of an endpoint, ready to be served. Immutable by convention."""
 
-    __slots__ = ("endpoint", "external", "model", "name", "path", "percentage", "pool", "price", "problem", "response_headers")
+    __slots__ = (
+        "endpoint",
+        "external",
+        "model",
+        "name",
+        "path",
+        "percentage",
+        "pool",
+        "pools",
+        "price",
+        "problem",
+        "region",
+        "response_headers",
+    )
 
     def __init__(self, endpoint: str, spec: EntitySpec, percentage: int, catalog: Catalog) -> None:
         self.endpoint = endpoint
@@ -126,6 +144,10 @@ class ServedEntity:
         """The name that the model server, or the provider, knows."""
         self.pool = ""
         """'' when a provider serves it."""
+        self.pools: tuple[str, ...] = ()
+        """That pool, and those of other regions that serve it as well."""
+        self.region = spec.region
+        """Of the provider."""
         self.path = INVOCATIONS
         self.problem = ""
         """Why it can't be served: what it names is gone."""
@@ -134,7 +156,8 @@ class ServedEntity:
             self.model = spec.external.name
             return
         try:
-            self.model, self.pool, self.path = catalog.resolve(spec.entity_name, spec.entity_version)
+            self.model, self.pool, self.path, beside = catalog.resolve(spec.entity_name, spec.entity_version)
+            self.pools = (self.pool, *beside)
         except UnknownEntity as error:
             self.problem = str(error)
 
@@ -194,6 +217,7 @@ class ServingEndpoint:
         "name",
         "needs_key",
         "problems",
+        "residency",
         "rules",
         "shares",
         "spec",
@@ -230,8 +254,12 @@ class ServingEndpoint:
                     raise ValueError(f"endpoint {spec.name!r}: an arm of {experiment.name!r} is served by {entity_name!r}")
         self.needs_key = bool(self.experiments) or any(rule.matcher.needs_key for rule in self.rules)
         """Whether rules or experiments ask who is asking."""
-        self.problems = tuple(_missing(spec, segments))
+        self.residency = Residency(spec.residency, spec.name, segments)
+        self.problems = (*_missing(spec, segments), *_elsewhere(spec, catalog.regions))
         """What rules and experiments name that is not there."""
+        if spec.residency and not catalog.regions:
+            for entity in self.entities:
+                entity.problem = entity.problem or NOT_KEPT
         self._hashed = Hashed(spec.salt or spec.name)
 
     @property
@@ -304,9 +332,20 @@ class ServingEndpoint:
         return f"<ServingEndpoint {self.name} {', '.join(f'{e.name} {e.percentage} %' for e in self.entities)}>"
 
 
+def _elsewhere(spec: EndpointSpec, regions: tuple[str, ...]) -> Iterator[str]:
+    """Regions that the gateway has not: nobody is there, and so nobody may serve what has to stay there."""
+    for rule in spec.residency:
+        if not regions:
+            yield f"residency {rule.name}: {NOT_KEPT}"
+        for region in rule.regions:
+            if regions and region not in regions:
+                yield f"residency {rule.name}: there is no region {region!r}, so nothing is served there"
+
+
 def _missing(spec: EndpointSpec, segments: Segments) -> Iterator[str]:
     named = [("rule", rule.name, rule.matches) for rule in spec.rules]
     named += [("experiment", each.name, each.matches) for each in spec.experiments]
+    named += [("residency", each.name, each.matches) for each in spec.residency]
     for kind, name, matches in named:
         for match in matches:
             for segment in match.segments:

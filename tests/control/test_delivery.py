@@ -14,10 +14,11 @@ from extproc.control.errors import InvalidParameter
 from extproc.control.exchange import exported, of_yaml, to_yaml
 from extproc.control.records import of_document
 from extproc.control.specs import spec_of
+from extproc.traffic import Catalog
 from extproc.traffic.conditions import Window
 from extproc.traffic.layout import moved
 from extproc.traffic.segments import Segments, SegmentSpec
-from tests.control.desks import Bench, document
+from tests.control.desks import Bench, catalog, document
 
 RULES: list[dict[str, Any]] = [{"name": "gold", "match": {"headers": {"x-tier": "gold"}}, "entity": "b"}]
 
@@ -177,3 +178,46 @@ async def test_shadows_are_part_of_a_config_and_differ_by_entity() -> None:
     without = {key: value for key, value in document(a=100)["config"].items() if key == "served_entities"}
     with pytest.raises(InvalidParameter, match=r"shadows\[0\].entity: got 'b'; expected one of the endpoint's"):
         await bench.desk.apply(UpdateConfig("chat", without), "me")
+
+
+async def test_residency_is_part_of_a_config_and_needs_regions() -> None:
+    bench = Bench()
+    await bench.desk.open()
+    rules = [{"name": "eu", "stay_in": ["west", "north"]}, {"name": "own", "stay_in": "own", "entities": ["b"]}]
+    with pytest.raises(
+        InvalidParameter, match=r"residency\[0\]: got the rule 'eu'; expected none, as the gateway's config has"
+    ):
+        await bench.desk.apply(Create({**document(), "residency": rules}), "me")
+    bench.catalog = with_regions("west", "north")
+    with pytest.raises(
+        InvalidParameter, match=r"residency\[0\].stay_in: got 'mars'; expected one of the gateway's regions: west"
+    ):
+        await bench.desk.apply(Create({**document(), "residency": [{"name": "eu", "stay_in": ["mars"]}]}), "me")
+    made = await bench.desk.apply(Create({**document(), "residency": rules}), "me")
+    assert made.record is not None
+    assert [(rule.name, rule.regions, rule.entities) for rule in spec_of(made.record).residency] == [
+        ("eu", ("west", "north"), ()),
+        ("own", (), ("b",)),
+    ]
+    assert spec_of(of_document(made.record.to_document())) == spec_of(made.record)
+    await bench.desk.apply(UpdateConfig("chat", {"residency": []}), "me")
+    back = await bench.desk.apply(Revert("chat", 1), "me")
+    assert back.record is not None
+    assert back.record.delivery["residency"] == made.record.delivery["residency"]
+
+
+async def test_regions_that_went_leave_an_endpoint_unserved_and_not_elsewhere() -> None:
+    bench = Bench()
+    await bench.desk.open()
+    bench.catalog = with_regions("west")
+    await bench.desk.apply(Create({**document(), "residency": [{"name": "eu", "stay_in": ["west"]}]}), "me")
+    assert bench.desk.problems() == {}
+    bench.catalog = with_regions()
+    bench.desk.recompile()
+    served = bench.table.get("chat")
+    assert served is not None
+    assert all("has no regions" in entity.problem for entity in served.entities)
+
+
+def with_regions(*names: str) -> Catalog:
+    return Catalog([], catalog()._routes, regions=names)

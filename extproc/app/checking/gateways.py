@@ -13,6 +13,7 @@ from extproc.settings.gateway import GatewayParts, gateway_parts, scheduling_of
 from extproc.settings.serving import read_all
 from extproc.settings.serving.delivery import changed, check, unknown_segments
 from extproc.settings.serving.entities import default_name
+from extproc.settings.serving.residency import unknown_regions
 
 
 def check_gateway(document: Document, *, allow_missing: bool = False) -> Checked:
@@ -32,7 +33,7 @@ def check_gateway(document: Document, *, allow_missing: bool = False) -> Checked
         problems += [problem for problem in found.problems if problem not in problems]
         warnings += [warning for warning in found.warnings if warning not in warnings]
         pools[spec.name] = found.described
-    routed = {route.pool for route in config.routes.values()}
+    routed = {pool for route in config.routes.values() for pool in (route.pool, *route.beside)}
     for index, spec in config.pools.items():
         if spec.name not in routed:
             warnings.append(f"pools[{index}]: no route leads to pool {spec.name!r}")
@@ -50,6 +51,8 @@ def _endpoints(document: Document, config: GatewayParts, problems: list[str], wa
             {**entity, "name": str(entity.get("name") or default_name(entity))} for entity in form.config.entities or ()
         ]
         problems += [*check(delivery, entities, prefix), *unknown_segments(delivery, segments, prefix)]
+        regions = () if config.regions is None else config.regions.names
+        problems += unknown_regions(delivery.get("residency", ()), regions, prefix)
         warnings += advice_on(delivery, prefix)
 
 

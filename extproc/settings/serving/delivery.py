@@ -15,6 +15,7 @@ from extproc.errors import listed
 from extproc.settings.base import shown
 from extproc.settings.serving.experiments import Experiment, check_experiments
 from extproc.settings.serving.fields import Form, said
+from extproc.settings.serving.residency import MOST_RESIDENCY, Residency, check_residency
 from extproc.settings.serving.rules import Rule, check_rules
 from extproc.settings.serving.shadows import MOST_SHADOWS, Shadow, check_shadows
 
@@ -30,6 +31,7 @@ class Delivery(Form):
     shadows: Annotated[list[Shadow], Field(max_length=MOST_SHADOWS)] | None = None
     rollout: dict[str, Any] | Annotated[list[Any], Field(max_length=0)] | None = None
     """The plan by which an entity takes over, when somebody starts it; `rollouts.plan` reads it."""
+    residency: Annotated[list[Residency], Field(max_length=MOST_RESIDENCY)] | None = None
 
 
 FIELDS: Final = tuple(Delivery.__annotations__)
@@ -52,6 +54,7 @@ def check(delivery: Mapping[str, Any], entities: Sequence[Mapping[str, Any]], pr
         *check_rules(delivery.get("rules", ()), names, prefix),
         *check_experiments(delivery.get("experiments", ()), names, prefix),
         *check_shadows(delivery.get("shadows", ()), entities, prefix),
+        *check_residency(delivery.get("residency", ()), names, prefix),
     ]
 
 
@@ -60,7 +63,7 @@ def unknown_segments(
 ) -> list[str]:
     """What names a segment that the gateway has not. What was there before as it is stays, as segments may go."""
     problems = []
-    for field in ("rules", "experiments"):
+    for field in ("rules", "experiments", "residency"):
         same = before.get(field, ())
         for index, each in enumerate(delivery.get(field, ())):
             if each in same:

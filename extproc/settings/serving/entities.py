@@ -60,12 +60,16 @@ class Entity(Form):
     burst_scaling_enabled: Flag | None = None
     price: Price | None = None
     """Ours: what its requests cost."""
+    region: Name | None = None
+    """Ours: where a provider serves it. Where own models are served, pools say."""
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> Entity:
         if self.external_model is None:
             if self.entity_name is None:
                 raise ValueError("expected entity_name or external_model")
+            if self.region is not None:
+                raise ValueError("region belongs to external_model; expected none, as the gateway's pools say where they are")
             return self
         for field in ("entity_name", "entity_version", "workload_size", "workload_type", "scale_to_zero_enabled"):
             if getattr(self, field) not in (None, False):

@@ -75,8 +75,13 @@ def header_name(value: object) -> str:
     return value.lower()
 
 
+def is_name(value: object) -> bool:
+    """Whether it may be a `Name`."""
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
 def _name(value: object) -> str:
-    if not isinstance(value, str) or _NAME.fullmatch(value) is None:
+    if not isinstance(value, str) or not is_name(value):
         raise ValueError("expected a name of 1 to 128 letters, digits, dashes and underscores")
     return value
 
