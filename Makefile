@@ -8,7 +8,7 @@ help:  ## Show this list
 install:  ## Make .venv with the locked dependencies and `extproc` in it
 	@scripts/install
 
-demo: install  ## A real Envoy, the gateway and six simulated model servers; half a minute
+demo: install  ## A real Envoy, the gateway and six simulated model servers; 45 seconds, with a canary
 	@.venv/bin/extproc demo
 
 up: install  ## The same, left running, with curl lines to try

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +23,14 @@ class Show(Protocol):
 
     def request(self, outcome: Outcome) -> None:
         """A request is over."""
+        ...
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Something in columns."""
+        ...
+
+    def aside(self) -> AbstractContextManager[bool]:
+        """Another program may write to the terminal meanwhile; False: there is none."""
         ...
 
 

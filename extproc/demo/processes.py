@@ -28,6 +28,11 @@ os.execv(sys.argv[2], sys.argv[2:])
 _LOG_LINES: Final = 15
 
 
+def launched(argv: Sequence[str]) -> list[str]:
+    """The command line of a program that ends when this process does."""
+    return [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *argv]
+
+
 class Child:
     """A program with its output in files of `directory`. Has a session of its own: Ctrl-C in the terminal is ours alone."""
 
@@ -50,7 +55,7 @@ class Child:
         """Start it; the files are continued when it ran before."""
         with self.output.open("ab") as output, self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *self.argv],
+                launched(self.argv),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=log,

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from extproc.demo.canary import told_of_a_canary
 from extproc.demo.errors import DemoError
 from extproc.demo.parts import Check, Show
 from extproc.demo.split import told_of_a_split
@@ -49,6 +50,7 @@ class Story:
         await self._endpoint_stops()
         await self._endpoint_returns()
         self.checks += await told_of_a_split(self.client, self.show)
+        self.checks += await told_of_a_canary(self.stack, self.client, self.show)
         wrong = [f"{o.request_id}: {problem}" for o in self.outcomes if (problem := o.problem)]
         failed = sum(1 for o in self.outcomes if o.status != o.ask.expect)
         self.checks[:0] = [

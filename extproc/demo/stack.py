@@ -83,12 +83,13 @@ class Stack:
     def __init__(self, envoy: Path, directory: Path, *, port: int | None = None) -> None:
         self.ports = _ports(port)
         self.sims: dict[str, Simulator] = {}
-        self._directory = directory
+        self.directory = directory
         config = directory / "gateway.yaml"
         config.write_text(yaml.safe_dump(gateway_config(self.ports), sort_keys=False), encoding="utf-8")
         arguments = ["--config-file", str(config), "--host", "127.0.0.1"]
         for flag, usual in (("grpc-port", GRPC), ("grpc-health-port", HEALTH), ("metrics-port", METRICS), ("api-port", API)):
             arguments += [f"--{flag}", str(self.ports[usual])]
+        arguments += ["--measures-window", "2m"]  # kept second by second, so that a rollout's measures are its own
         self.gateway = Child("gateway", [sys.executable, "-m", "extproc", "gateway", *arguments], directory)
         self.gateway_command = shlex.join(["extproc", "gateway", *arguments])
         self.envoy = envoy_child(envoy, ENVOY_CONFIG, self.ports, directory)
@@ -120,27 +121,34 @@ class Stack:
         """Stop a model server in the middle of what it does."""
         await self.sims[name].stop()
 
-    async def replace_endpoint(self, name: str) -> None:
-        """Start a model server where a stopped one was, as a restarted pod: nothing of its past is left."""
-        settings = self.sims[name].settings
-        await self._start_sim(name, settings.model[0], settings.port)
+    async def replace_endpoint(self, name: str, *, first_token_s: float = 0.0) -> None:
+        """Start a model server where a stopped one was, as a restarted pod: nothing of its past is left. `first_token_s`: least
+        time to the first token."""
+        settings = self.sims[name].settings.model_copy(update={"time_to_first_token": first_token_s})
+        await self._start_sim(name, settings)
+
+    def names(self, pool: PoolPlan) -> list[str]:
+        """Of a pool's model servers."""
+        return [name for name, sim in self.sims.items() if sim.settings.model[0] == pool.model]
 
     async def _start(self) -> None:
         self.gateway.start()  # first, because Python takes longest to load; it waits for its endpoints
         for pool in POOLS:
             for number, port in enumerate(pool.ports, start=1):
-                await self._start_sim(f"{pool.name}-{number}", pool.model, self.ports[port])
+                name = f"{pool.name}-{number}"
+                settings = SimSettings(name=name, model=(pool.model,), port=self.ports[port], output_tokens=24)
+                await self._start_sim(name, settings)
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as http:
             await self._wait(http, f"{self.pages}/readyz", self.gateway)
             self.envoy.start()
             await self._wait(http, f"http://127.0.0.1:{self.ports[ENVOY_ADMIN]}/ready", self.envoy)
 
-    async def _start_sim(self, name: str, model: str, port: int) -> None:
-        sim = Simulator(SimSettings(name=name, model=(model,), port=port, output_tokens=24))
+    async def _start_sim(self, name: str, settings: SimSettings) -> None:
+        sim = Simulator(settings)
         try:
             await sim.start()
         except OSError as error:
-            raise DemoError(f"{name} can't listen on port {port}: {error.strerror or error}") from None
+            raise DemoError(f"{name} can't listen on port {settings.port}: {error.strerror or error}") from None
         self.sims[name] = sim
 
     async def _wait(self, http: aiohttp.ClientSession, url: str, child: Child) -> None:

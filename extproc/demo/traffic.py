@@ -96,6 +96,8 @@ class Reply(NamedTuple):
     served: str
     """The served entity that answered, '' where none did."""
     body: bytes
+    endpoint: str = ""
+    """The model server that answered, by its own word."""
 
 
 class AccessLog:
@@ -157,15 +159,17 @@ class Client:
         await self._look_up(outcome)
         return outcome
 
-    async def call(self, method: str, path: str, body: dict[str, Any]) -> Reply:
+    async def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Reply:
         """Any other call, as JSON. Raises DemoError when there is no answer."""
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
-        data = orjson.dumps(body)
+        data = None if body is None else orjson.dumps(body)
         try:
             async with self._http.request(
                 method, self._url + path, data=data, headers={"content-type": "application/json"}, timeout=timeout
             ) as response:
-                return Reply(response.status, response.headers.get("served-model-name", ""), await response.read())
+                headers = response.headers
+                endpoint = headers.get("x-sim-endpoint", "")
+                return Reply(response.status, headers.get("served-model-name", ""), await response.read(), endpoint)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise DemoError(f"no answer to {method} {path}: {type(error).__name__}: {error}") from error
 

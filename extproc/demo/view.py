@@ -6,7 +6,7 @@ import contextlib
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
@@ -73,6 +73,15 @@ class PlainShow:
     def request(self, outcome: Outcome) -> None:
         click.echo("   " + _columns(row_of(outcome)))
 
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+        for row in (headings, *rows):
+            click.echo("   " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[bool]:
+        yield False
+
 
 class LiveShow:
     """A table that grows at its end; what does not fit on the screen is printed above it."""
@@ -96,6 +105,24 @@ class LiveShow:
             self._table = _table()
         self._table.add_row(*row_of(outcome), style="red" if outcome.problem else None)
         self._live.update(self._table, refresh=True)
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self.flush()
+        table = _plain_table()
+        for heading in headings:
+            table.add_column(heading)
+        for row in rows:
+            table.add_row(*row)
+        self._console.print(table)
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[bool]:
+        self.flush()
+        self._live.stop()
+        try:
+            yield True
+        finally:
+            self._live.start()
 
     def flush(self) -> None:
         """Print the table for good and begin a new one."""
@@ -144,10 +171,14 @@ def summary(outcomes: list[Outcome], checks: list[Check]) -> None:
         click.echo(f"   {'ok    ' if check.holds else 'FAILED'} {check.claim}: {check.detail}")
 
 
-def _table() -> Table:
+def _plain_table() -> Table:
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    return Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+
+
+def _table() -> Table:
+    table = _plain_table()
     for heading, width in zip(_HEADINGS, _WIDTHS, strict=True):
         narrow = heading == _HEADINGS.reason  # what gives way when the terminal is small
         table.add_column(heading, min_width=None if narrow else int(width), no_wrap=True, overflow="ellipsis")
