@@ -24,7 +24,7 @@ Everything between a message's bytes and the answer's bytes is one synchronous c
     protocol | request | response | traffic | scheduling | pool | measures | rollouts
     prefix
     settings
-    audit | files
+    audit | files | registry
     candidates
     domain | credentials
     backoff | errors | expressions | names | live | media | slices
