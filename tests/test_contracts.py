@@ -166,7 +166,7 @@ OPTIONAL = {
     "cel": {"cel-expr-python"},
     "demo": {"rich"},
     "kubernetes": {"kubernetes-asyncio"},
-    "serving": {"alembic", "sqlalchemy", "starlette", "typing-extensions", "uvicorn"},
+    "serving": {"alembic", "jinja2", "sqlalchemy", "starlette", "typing-extensions", "uvicorn"},
     "postgres": {"psycopg"},
     "shadow": {"rapidfuzz"},
 }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, Protocol
 
 import orjson
 from starlette.responses import Response
@@ -27,15 +27,24 @@ class Json(Response):
 class Sliced:
     """An answer in pieces, each of which takes less than a slice. With a length if it comes in one slice."""
 
-    def __init__(self, slices: Slices, pieces: Iterator[bytes], content_type: str = JSON) -> None:
-        self.status_code = 200
+    def __init__(
+        self,
+        slices: Slices,
+        pieces: Iterator[bytes],
+        content_type: str = JSON,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] = {},
+    ) -> None:
+        """`headers`: more of them, in Latin-1."""
+        self.status_code = status
         self._slices = slices
         self._pieces = pieces
-        self._content_type = content_type
+        self._headers = {"content-type": content_type, **headers}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         piece, more = await self._slices.next(self._pieces)
-        headers = [(b"content-type", self._content_type.encode())]
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self._headers.items()]
         if not more:
             headers.append((b"content-length", b"%d" % len(piece)))
         await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
@@ -46,7 +55,13 @@ class Sliced:
             piece, more = await self._slices.next(self._pieces)
 
 
-Answer = Response | Sliced
+class Answer(Protocol):
+    """Whatever answers a call: a Response of starlette's, or what comes in pieces."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
 
 def refusal(error: ApiError) -> Response:

@@ -21,6 +21,8 @@ from extproc.api.answers import JSON, Answer, refusal
 from extproc.api.ask import Ask, Inside
 from extproc.api.auth import Caller, Open, require
 from extproc.api.errors import ApiError, internal, told, unavailable
+from extproc.api.page.rendering import warm
+from extproc.api.page.site import BASE, site
 from extproc.api.table import CALLS, TWIN, Call
 from extproc.control.errors import DeskError
 from extproc.observability.instruments import Instruments
@@ -53,7 +55,20 @@ def application(inside: Inside, instruments: Instruments, *, clock: Callable[[],
         # What `pt` is to its own method, it is to all others as the name of an endpoint.
         methods = ["POST"] if path == TWIN else None
         routes.append(Route(path, endpoint=_Path(inside, by_path[path], count, clock), methods=methods))
-    return _WithoutSlash(Router(routes, redirect_slashes=False, default=_Nowhere(count)))
+    api = _WithoutSlash(Router(routes, redirect_slashes=False, default=_Nowhere(count)))
+    return _Pages(site(inside, count), api)
+
+
+class _Pages:
+    """The page for people stands beside the API."""
+
+    def __init__(self, pages: ASGIApp, api: ASGIApp) -> None:
+        self._pages = pages
+        self._api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_page = scope["path"] == BASE or scope["path"].startswith(f"{BASE}/")
+        await (self._pages if is_page else self._api)(scope, receive, send)
 
 
 async def _own_document(_: Ask) -> Answer:
@@ -70,7 +85,10 @@ def _document() -> bytes:
 
 
 def prepare() -> None:
-    """Build what is the same in every process, and takes some tenths of a second at once: forms of bodies, and `_document`."""
+    """Build what is the same in every process, and takes some tenths of a second at once: forms of bodies,
+    templates of pages, and `_document`.
+    """
+    warm()
     forms: list[type[Form]] = [Form]
     while forms:
         form = forms.pop()

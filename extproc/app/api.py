@@ -119,7 +119,7 @@ class ApiPort(Component):
             self._server = _server(_guard(settings, behind.telemetry, tokens, cluster), behind)
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
-            if missing not in ("starlette", "uvicorn"):
+            if missing not in ("starlette", "uvicorn", "jinja2"):
                 raise
             raise SettingsError([_MISSING_EXTRA.format(missing)]) from None
 

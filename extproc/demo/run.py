@@ -85,6 +85,7 @@ def _try_this(stack: Stack) -> str:
         ("a chat", f"curl -i {stack.url}/v1/chat/completions {post} {shlex.quote(json.dumps(chat))}"),
         ("a streamed chat", f"curl -N {stack.url}/v1/chat/completions {post} {shlex.quote(json.dumps(stream))}"),
         ("the models", f"curl {stack.url}/v1/models"),
+        ("the same endpoint for people: open it in a browser, and move its split", f"{stack.url}/ui/endpoints/{NAME}"),
         ("the endpoint", f"curl {stack.url}{API_PATH}/{NAME}"),
         ("another split", f"curl -X PUT {stack.url}{API_PATH}/{NAME}/config -d {shlex.quote(json.dumps(shares(20, 80)))}"),
         ("a chat with it; served-model-name says who answered", f"curl -i {stack.url}/v1/chat/completions {post} {split}"),

@@ -58,6 +58,12 @@ class Cell:
         """As `Tally.compare`."""
         self._open().compare(same)
 
+    def counts(self) -> tuple[int, int]:
+        """Of everything, requests and errors: without the work of `total`, for who asks often."""
+        requests, errors = self._before.counts()
+        more, wrong = self._current.counts()
+        return requests + more, errors + wrong
+
     def total(self) -> Totals:
         """Everything."""
         current = self._open()

@@ -227,6 +227,10 @@ class Tally:
         if sample.e2e_s >= 0:
             alike.e2e.add(self._e2e.add(sample.e2e_s))
 
+    def counts(self) -> tuple[int, int]:
+        """Requests, and errors among them: what costs nothing to ask."""
+        return self._requests, sum(self._errors.values())
+
     def rate(self, score: float) -> None:
         """Somebody said how good an answer was, from 0 to 1; from 0.5 on it was good."""
         self.is_empty = False

@@ -149,6 +149,11 @@ static_resources:
                   envoy.filters.http.ext_proc:
                     "@type": type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute
                     disabled: true
+              # The page; its events end by themselves.
+              - name: ui
+                match: {path_separated_prefix: /ui}
+                route: {cluster: api, timeout: 0s, idle_timeout: 60s, retry_policy: {}}
+                typed_per_filter_config: *not-asked
               - name: databricks-config
                 match: {path: /.well-known/databricks-config}
                 route: *to-api

@@ -1,0 +1,76 @@
+"""Events of open pages: one stream each, so many at once, none for long."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from extproc.api.page.live import STREAM_S, Streams
+from extproc.control.changes import Create, UpdateConfig
+from tests.api.page.test_figures import Looking
+from tests.api.page.visitors import NAVIGATES, visiting
+from tests.api.tokens import QUENTIN
+from tests.control.desks import document, split
+
+
+def told(data: bytes) -> dict[str, str]:
+    """Of one event."""
+    (line,) = [line for line in data.decode().splitlines() if line.startswith("data: ")]
+    found: dict[str, str] = json.loads(line.removeprefix("data: "))
+    return found
+
+
+async def test_a_stream_says_everything_then_what_is_new_and_ends() -> None:
+    looking = Looking()
+    await looking.open()
+    sent: list[bytes] = []
+
+    async def sleep(time_s: float) -> None:
+        assert 0 < time_s < 3
+        looking.clock.advance(time_s)
+        if len(sent) == 1:
+            await looking.bench.desk.apply(UpdateConfig("chat", split(a=50, b=50)), "bob")
+
+    async def send(data: bytes) -> None:
+        sent.append(data)
+
+    streams = Streams(looking.figures, looking.clock, sleep)
+    await streams.tell(["chat"], send)
+    assert sent[0].startswith(b"retry: ")
+    assert told(sent[0])["chat//version"] == "1"
+    assert told(sent[1])["chat//version"] == "2"
+    assert sent[-1] == b": nothing new\n\n"
+    assert len(sent) == 1 + STREAM_S // 2
+    assert streams.open == 0
+
+
+async def test_over_http_and_no_longer_than_the_page_is_open() -> None:
+    async with visiting() as visitor:
+        await visitor.bench.desk.apply(Create(document()), "alice")
+        async with visitor.http.get(f"{visitor.origin}/ui/live?names=chat,nothing,%3Cscript%3E") as answer:
+            assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream")
+            assert answer.headers["cache-control"] == "no-store"
+            assert await answer.content.readline() == b"retry: 300\n"
+            cells = told(await answer.content.readline())
+            assert (cells["chat//state"], cells["nothing//state"]) == ("ready", "deleted")
+
+
+async def test_only_of_endpoints_that_the_visitor_may_see() -> None:
+    async with visiting(QUENTIN) as visitor:
+        for name in ("chat", "secret"):
+            await visitor.bench.desk.apply(Create(document(name)), "alice")
+        async with visitor.http.get(f"{visitor.origin}/ui/live?names=chat,secret") as answer:
+            await answer.content.readline()
+            assert {key.partition("/")[0] for key in told(await answer.content.readline())} == {"chat"}
+        assert (await visitor.ask("GET", "/ui/live?names=secret")).status == 403
+
+
+async def test_one_stream_too_many_is_told_to_come_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extproc.api.page.live.Streams.full", property(lambda streams: streams.open >= 1))
+    async with visiting() as visitor, visitor.http.get(f"{visitor.origin}/ui/live?names=chat") as answer:
+        await answer.content.readline()
+        more = await visitor.ask("GET", "/ui/live?names=chat", NAVIGATES)
+        assert more.status == 503
+        assert "not kept up to date" in more.text
+        assert more.headers["retry-after"] == "1"
