@@ -20,7 +20,7 @@ Everything between a message's bytes and the answer's bytes is one synchronous c
     observability
     external
     testing
-    flow | plugin | shadow
+    flow | interop | plugin | shadow
     protocol | request | response | traffic | scheduling | pool | measures | rollouts
     prefix
     settings

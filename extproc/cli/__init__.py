@@ -20,10 +20,14 @@ _COMMANDS = {
     "check": "Whether configs and objects are right, and what there will be.",
     "rollout": "Let one served entity take over from another, step by step.",
     "split": "Change the split of a serving endpoint.",
+    "render": "A serving endpoint as objects of KServe, Istio or the Gateway API.",
+    "import": "Objects of KServe or Istio as serving endpoints.",
     "new-plugin": "A package with a plugin of your own, to begin with.",
     "health": "Ask the server of this container whether it is ready.",
     "demo": "A real Envoy, the gateway and simulated pools, on this machine.",
 }
+_MODULES = {"import": "import_objects"}
+"""Of commands whose name is no module's."""
 
 
 class _Commands(click.Group):
@@ -33,7 +37,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"extproc.cli.{cmd_name.replace('-', '_')}")
+        module = importlib.import_module(f"extproc.cli.{_MODULES.get(cmd_name, cmd_name.replace('-', '_'))}")
         command: click.Command = module.COMMAND
         return command
 

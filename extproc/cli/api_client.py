@@ -43,7 +43,13 @@ class Api:
 
     def call(self, method: str, name: str, below: str = "", body: Any = None, **query: object) -> Any:
         """The document that the API answers. Raises click.ClickException when it refuses, with its words, or is away."""
-        path = f"{BASE}/{quote(name, safe='')}{below}"
+        return self._asked(method, f"{BASE}/{quote(name, safe='')}{below}", body, query)
+
+    def collection(self, method: str, action: str, body: Any = None, **query: object) -> Any:
+        """The same of what is asked of all endpoints together, such as `:export`."""
+        return self._asked(method, f"{BASE}{action}", body, query)
+
+    def _asked(self, method: str, path: str, body: Any, query: Mapping[str, object]) -> Any:
         words = {key: str(value).lower() for key, value in query.items() if value not in (None, False)}
         request = urllib.request.Request(
             f"{self._url}{path}{'?' + urlencode(words) if words else ''}",

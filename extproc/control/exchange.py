@@ -42,8 +42,12 @@ def exported(record: EndpointRecord) -> dict[str, Any]:
 
 def to_yaml(records: Iterable[EndpointRecord]) -> str:
     """A file of all of them."""
-    documents = [exported(record) for record in records]
-    return yaml.dump({KEY: documents}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text_of({KEY: [exported(record) for record in records]})
+
+
+def text_of(value: Any) -> str:
+    """A document as YAML that people read."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 class Found(NamedTuple):
