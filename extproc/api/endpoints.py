@@ -13,7 +13,10 @@ from extproc.api.errors import invalid, malformed
 from extproc.api.states import States
 from extproc.control.changes import Create, Delete, UpdateConfig
 from extproc.control.desk import Applied
+from extproc.control.guarding import Wish
 from extproc.control.records import EndpointRecord
+from extproc.settings.base import parse_duration_s
+from extproc.settings.base import shown as cut
 from extproc.settings.tokens import Role
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -47,6 +50,7 @@ async def tried(ask: Ask, applied: Applied) -> Answer:
             "dry_run": True,
             "endpoint": None if record is None else await shown(ask, record),
             "effects": [shapes.effect(each) for each in applied.effects],
+            "guards": list(applied.against),
         }
     )
 
@@ -99,7 +103,18 @@ async def _updated(ask: Ask, document: dict[str, Any]) -> Answer:
             config[listed_as] = [_without_stamps(each) for each in entities]
     if config.get("served_models") == [] and "served_entities" in config:
         del config["served_models"]
-    return await answered(ask, await ask.change(UpdateConfig(ask.name, config), expected=expected, reason=reason))
+    change = UpdateConfig(ask.name, config, _wish(ask))
+    return await answered(ask, await ask.change(change, expected=expected, reason=reason))
+
+
+def _wish(ask: Ask) -> Wish:
+    """What the query says of guards. Raises ApiError."""
+    given = ask.request.query_params.get("bake")
+    try:
+        bake_s = None if given is None else parse_duration_s(given)
+    except ValueError as error:
+        raise invalid(f"bake: got {cut(given)}; {error}") from None
+    return Wish(ask.flag("guard") or bake_s is not None, ask.flag("force"), bake_s)
 
 
 def _without_stamps(entity: object) -> object:

@@ -28,6 +28,12 @@ _VERSION: Final = {
     "description": "409 unless this is the version that is there.",
 }
 
+_GUARDS: Final = [
+    {"name": "guard", "in": "query", "schema": {"type": "boolean"}, "description": "Refuse what is too much, or too soon."},
+    {"name": "bake", "in": "query", "schema": {"type": "string"}, "description": "The same, with this time for too soon."},
+    {"name": "force", "in": "query", "schema": {"type": "boolean"}, "description": "Past guards."},
+]
+
 
 def document(calls: Sequence[Call]) -> dict[str, Any]:
     """OpenAPI 3.1 of these calls."""
@@ -54,7 +60,7 @@ def _operation(call: Call, schemas: dict[str, Any]) -> dict[str, Any]:
         text = {"type": "string"}
         parameters += [{"name": name, "in": "query", "schema": text, "description": it} for name, it in call.query.items()]
     elif changes:
-        parameters += [_DRY_RUN, _REASON, _VERSION]
+        parameters += [_DRY_RUN, _REASON, _VERSION, *(_GUARDS if call.path.endswith("/config") else ())]
     answer = {"schema": {} if call.gives is None else _schema(TypeAdapter(call.gives), "serialization", schemas)}
     operation: dict[str, Any] = {
         "summary": call.what,

@@ -98,6 +98,7 @@ def plan_endpoints(
             verify=providers.verify,
             load_of=lambda pool: load_of(plan.stores.get(pool)),
             most_entities=settings.max_served_entities,
+            guarded=settings.traffic_guard,
             segments=lambda: named.value,
         )
         endpoints = ServingEndpoints(desk, table.live, (parts.adapters, named), _counting(parts))

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from extproc.cli.api_client import api_of, api_options
-from extproc.rollouts.guards import Moved, PoolLoad, moved, too_much, too_soon
 from extproc.settings.base import parse_duration_s
-
-_TRAFFIC: Final = "config.traffic."
-_LARGE: Final = 25
 
 
 class _Duration(click.ParamType[float]):
@@ -33,12 +28,21 @@ class _Duration(click.ParamType[float]):
 @click.argument("shares", nargs=-1, required=True, metavar="ENTITY=PERCENT...")
 @click.option("--dry-run", is_flag=True, help="Say what it would do, and change nothing.")
 @click.option("--force", is_flag=True, help="Past the guards for capacity and bake time.")
-@click.option("--bake", type=_Duration(), default="10m", show_default=True, help="Time between two large changes.")
+@click.option(
+    "--bake", type=_Duration(), help="Time between two large changes.  [default: that of the endpoint's plan, else 10m]"
+)
 @click.option("--reason", default="", help="Why, for the history.", metavar="TEXT")
 @api_options
 @click.help_option("-h", "--help")
 def COMMAND(
-    name: str, shares: tuple[str, ...], dry_run: bool, force: bool, bake: float, reason: str, api: str, token_file: Path | None
+    name: str,
+    shares: tuple[str, ...],
+    dry_run: bool,
+    force: bool,
+    bake: float | None,
+    reason: str,
+    api: str,
+    token_file: Path | None,
 ) -> None:
     """Give the served entities of the serving endpoint NAME these shares, 100 in all, as in current=90 challenger=10.
 
@@ -48,22 +52,21 @@ def COMMAND(
     client = api_of(api, token_file, os.environ)
     routes = [{"served_entity_name": entity, "traffic_percentage": share} for entity, share in _shares(shares).items()]
     change = {"traffic_config": {"routes": routes}}
-    tried = client.call("PUT", name, "/config", change, dry_run=True)
+    guards = {"guard": True, "bake": None if bake is None else f"{bake:g}s", "force": force}
+    tried = client.call("PUT", name, "/config", change, dry_run=True, **guards)
     version = tried["endpoint"]["config"]["config_version"] - 1
     for effect in tried["effects"]:
         _tell(effect)
     if all(effect["buckets_before"] == effect["buckets_after"] for effect in tried["effects"]):
         click.echo(f"{name}: the split is so already")
         return
-    problems = too_much(_loads(tried["effects"]))
-    history = client.call("GET", name, "/history", limit=20)["history"]
-    problems += [why] if (why := too_soon(_moves(history), _percent(tried["effects"]), _LARGE, bake, time.time())) else []
+    problems = tried.get("guards", ["the gateway is of a release without guards"])
     for problem in problems:
         click.echo(f"{'forced' if force else 'refused'}: {problem}", err=True)
     if problems and not force:
         raise click.ClickException("nothing was changed; --force does it all the same")
     if not dry_run:
-        done = client.call("PUT", name, "/config", {**change, "config_version": version, "reason": reason})
+        done = client.call("PUT", name, "/config", {**change, "config_version": version, "reason": reason}, **guards)
         click.echo(f"{name}: config version {done['config']['config_version']}")
 
 
@@ -85,32 +88,3 @@ def _tell(effect: Mapping[str, Any]) -> None:
     for pool, each in effect["pools"].items():
         load = ", ".join(f"{key} {value:g}" for key, value in each["load"].items()) or "not measured"
         click.echo(f"pool {pool}: {each['before']} % to {each['after']} % ({load})")
-
-
-def _loads(effects: list[Mapping[str, Any]]) -> dict[str, PoolLoad]:
-    return {
-        name: PoolLoad(each["before"], each["after"], each["load"])
-        for effect in effects
-        for name, each in effect["pools"].items()
-    }
-
-
-def _percent(effects: list[Mapping[str, Any]]) -> int:
-    shares = [
-        ({name: size // 100 for name, size in each[key].items()})
-        for each in effects
-        for key in ("buckets_before", "buckets_after")
-    ]
-    return moved(shares[0], shares[1])
-
-
-def _moves(history: list[Mapping[str, Any]]) -> list[Moved]:
-    """How much each change has moved; the beginning of an endpoint moved nothing."""
-    found = []
-    for entry in history:
-        if entry["kind"] == "create":
-            continue
-        changed = [each for each in entry["changes"] if each["path"].startswith(_TRAFFIC)]
-        percent = sum(max(0, (each["after"] or 0) - (each["before"] or 0)) for each in changed)
-        found.append(Moved(entry["timestamp"] / 1000, percent))
-    return found

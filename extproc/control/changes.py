@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
+from extproc.control.guarding import Wish
 from extproc.control.records import API
 
 
@@ -29,6 +30,8 @@ class UpdateConfig(NamedTuple):
 
     name: str
     document: object
+    wish: Wish | None = None
+    """What its caller says of guards; None: whoever makes it has guards of their own, as rollouts have."""
 
 
 class Delete(NamedTuple):

@@ -17,10 +17,11 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from extproc.control.changes import Create, Declare, DeskChange, Origin, Revert
+from extproc.control.changes import Create, Declare, DeskChange, Origin, Revert, UpdateConfig
 from extproc.control.desired import Desired, Learnt
 from extproc.control.effects import Effect, LoadOf, effect_of, with_loads
 from extproc.control.errors import Conflict, DeskError, DoesNotExist, InvalidParameter, Unavailable
+from extproc.control.guarding import LOOKED_AT, Policy, against, guard_of, share_moved
 from extproc.control.histories import Entry, entries, version
 from extproc.control.plans import Step, existing, planned
 from extproc.control.recording import Said
@@ -74,6 +75,8 @@ class Applied(NamedTuple):
     """The state's number afterwards; after a dry run, what it is now."""
     effects: tuple[Effect, ...]
     """One for each endpoint that is changed."""
+    against: tuple[str, ...] = ()
+    """What its guards say against it, which was forced or only tried."""
 
     @property
     def effect(self) -> Effect | None:
@@ -117,12 +120,13 @@ class Desk:
         verify: Verify = _content,
         load_of: Callable[[str], LoadOf] | None = None,
         most_entities: int = MOST_ENTITIES,
+        guarded: Policy = "plans",
         segments: Callable[[], Segments] = lambda: NO_SEGMENTS,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """`catalog` gives what pools serve now, `segments` the gateway's; `clock` is in Unix milliseconds; `verify` looks at
         entities that are new or changed, where rules need to ask somebody (secrets, providers); `load_of` says how busy a pool
-        is, for effects.
+        is, for effects and guards; `guarded`: which endpoints are, where a call says nothing of it.
         """
         self._catalog = catalog
         self._segments = segments
@@ -135,6 +139,7 @@ class Desk:
         self._verify = verify
         self._load_of = load_of
         self._most_entities = most_entities
+        self._guarded = guarded
         self._under_way: set[asyncio.Task[Applied]] = set()
 
     def __repr__(self) -> str:
@@ -251,7 +256,11 @@ class Desk:
             asked = Asked(said.actor, now_ms, self._new_id, self._seal, self._catalog(), most, known)
             steps, to_be, effects = await self._prepared(change, asked, expected)
             await self._check(change, steps)
-            applied = Applied(None if isinstance(change, Declare) or not steps else steps[0].after, self.number, effects)
+            why = await self._against(change, steps, effects, asked.now_ms)
+            if why and not dry_run and isinstance(change, UpdateConfig) and not (change.wish and change.wish.forced):
+                raise Conflict(f"{'; '.join(why)}; or say force")
+            record = None if isinstance(change, Declare) or not steps else steps[0].after
+            applied = Applied(record, self.number, effects, tuple(why))
             if dry_run or not steps:
                 return applied
             try:
@@ -308,6 +317,20 @@ class Desk:
                     problems.append(f"{where}served_entities[{places[found.entity]}]{field}: {found.words}")
         if problems:
             raise InvalidParameter(few(problems))
+
+    async def _against(
+        self, change: DeskChange, steps: Sequence[Step], effects: Sequence[Effect], now_ms: int
+    ) -> Sequence[str]:
+        """What guards say against it."""
+        if not isinstance(change, UpdateConfig) or change.wish is None or not steps:
+            return ()
+        before, after = steps[0].before, steps[0].after
+        if before is None or after is None or (guard := guard_of(before, change.wish, self._guarded)) is None:
+            return ()
+        percent = share_moved(before, after)
+        large = percent >= guard.large
+        history = await self._replica.asking(entries(self._replica.store, change.name, None, LOOKED_AT)) if large else ()
+        return against(guard, effects, percent, history, now_ms / 1000)
 
     # -- with others -----------------------------------------------------------------------------------------------------
 

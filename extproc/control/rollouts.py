@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from extproc.control.changes import UpdateConfig
 from extproc.control.desk import Desk
 from extproc.control.errors import Conflict, DeskError, DoesNotExist, InvalidParameter, Unavailable
-from extproc.control.histories import Entry
+from extproc.control.guarding import LOOKED_AT, loads, moves
 from extproc.control.records import API, EndpointRecord
 from extproc.control.store import KeepingStore, Kept, StoreUnavailable, Superseded
 from extproc.observability.logs import logger
 from extproc.rollouts import machine
 from extproc.rollouts.documents import Rollout, Unreadable, of_document, to_document
-from extproc.rollouts.guards import Moved, PoolLoad, moved, too_much, too_soon
+from extproc.rollouts.guards import too_much, too_soon
 from extproc.rollouts.judge import Look
 from extproc.rollouts.machine import Refused, State
 from extproc.rollouts.plan import Plan, SetShadow, SetWeight, Webhook, check_entities, read_plan
@@ -147,7 +146,7 @@ class Rollouts:
     async def _check_start(self, name: str, plan: Plan, served: Served, now_s: float) -> None:
         first = next(step.weight for step in plan.steps if isinstance(step, SetWeight) and step.weight)
         percent = first - served.percentages[plan.canary]
-        history = await self._desk.history(name, limit=20)
+        history = await self._desk.history(name, limit=LOOKED_AT)
         if why := too_soon(moves(history), percent, plan.large, plan.bake_s, now_s):
             raise Conflict(f"{why}; or say force")
 
@@ -316,17 +315,3 @@ def served_by(record: EndpointRecord) -> Served:
     """The config of an endpoint as rollouts see it."""
     delivery = record.delivery
     return Served(record.entities, record.percentages, tuple(delivery.get("rules", ())), tuple(delivery.get("shadows", ())))
-
-
-def loads(effects: Sequence[Any]) -> dict[str, PoolLoad]:
-    """Of the pools that a change touches."""
-    return {name: PoolLoad(*pool) for effect in effects for name, pool in effect.pools.items()}
-
-
-def moves(history: Sequence[Entry]) -> list[Moved]:
-    """How much of the traffic each change of an endpoint moved; its beginning moved nothing."""
-    found = []
-    for newer, older in pairwise(history):
-        if newer.record is not None and older.record is not None and newer.record.id == older.record.id:
-            found.append(Moved(newer.at_ms / 1000, moved(older.record.percentages, newer.record.percentages)))
-    return found

@@ -30,6 +30,12 @@ class ServingEndpointsSettings(Settings):
         default_text="x-user-id",
     )
     max_served_entities: int = setting(MOST_ENTITIES, "Most served entities of one endpoint.")
+    traffic_guard: Literal["plans", "all", "off"] = setting(
+        "plans",
+        "Serving endpoints whose split may not be changed over the API by more than a pool seems to take, nor much twice "
+        "within a bake time, without ?force=true: those with a plan for rollouts (`rollout`), all, or none (off); calls with "
+        "?guard=true are guarded everywhere.",
+    )
     endpoint_configmaps: bool = setting(
         False,
         "Serving endpoints are also declared by ConfigMaps with the label extproc.dev/serving-endpoints=true, as by files.",
