@@ -31,6 +31,7 @@
     ├── ProxyNotFit               500 proxy_not_fit: the proxy's configuration is at fault
     ├── ShuttingDown              503 shutting_down, dropped reason rejected-shutting-down, with Retry-After
     ├── EntityNotServed           503 served_entity_unavailable
+    ├── RegionForbidden           503 region_forbidden: nobody can serve it where it has to stay
     ├── ProviderUnreachable       503 provider_unreachable
     ├── AccessUnknown             503 access_unknown, with Retry-After: nobody can be asked about the token now
     ├── DecisionTimeout           504 decision_timeout, dropped reason rejected-context-cancelled
@@ -346,6 +347,14 @@ class EntityNotServed(ExtProcError):
 
     status = 503
     code = "served_entity_unavailable"
+    error_code = "TEMPORARILY_UNAVAILABLE"
+
+
+class RegionForbidden(ExtProcError):
+    """Rules of residency keep the request where nobody can serve it (RFC 9110, section 15.6.4)."""
+
+    status = 503
+    code = "region_forbidden"
     error_code = "TEMPORARILY_UNAVAILABLE"
 
 

@@ -9,6 +9,7 @@ import orjson
 from extproc.domain import SIGNALS, RequestHead, Source
 from extproc.observability.decisions import DecisionRecord
 from extproc.pool import MemberView
+from extproc.traffic.regions import Placed
 
 
 def problem_of(asked: Any) -> str | None:
@@ -74,6 +75,17 @@ def endpoint_shape(view: MemberView) -> dict[str, Any]:
     }
 
 
+def _region(placed: Placed | None) -> dict[str, Any]:
+    if placed is None:
+        return dict.fromkeys(("region", "region_from", "region_reason", "region_cost"))
+    return {
+        "region": placed.region,
+        "region_from": placed.origin,
+        "region_reason": placed.reason,
+        "region_cost": placed.cost,
+    }
+
+
 def decision_shape(record: DecisionRecord) -> dict[str, Any]:
     """A decision of /debug/decisions."""
     return {
@@ -86,6 +98,7 @@ def decision_shape(record: DecisionRecord) -> dict[str, Any]:
         "rule": record.rule or None,
         "experiments": dict(record.experiments),
         "bucket": None if record.bucket < 0 else record.bucket,
+        **_region(record.placed),
         "priority": record.priority,
         "pool": record.pool,
         "endpoint": record.endpoint.key,

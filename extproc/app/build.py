@@ -28,6 +28,7 @@ from extproc.app.metrics_tls import metrics_tls
 from extproc.app.plan import Plan
 from extproc.app.plan_endpoints import Declared, catalog_of, plan_endpoints
 from extproc.app.pool_parts import PoolParts, pool_parts
+from extproc.app.regions import plan_regions, regions_of
 from extproc.app.servers import Serving
 from extproc.app.service import Service
 from extproc.app.shadow import Shadows
@@ -214,6 +215,7 @@ def _plan_gateway(plan: Plan, settings: GatewaySettings) -> None:
         store = open_store(settings.database_url, journal=journal_of(settings))
     except SettingsError as error:
         plan.problems += error.problems
+    regions = regions_of(config, settings, plan.problems, prefix)
     plan.check()
     of_pools = any(pool.kubernetes is not None for pool in built.values())
     if of_pools or settings.endpoint_configmaps:
@@ -234,6 +236,8 @@ def _plan_gateway(plan: Plan, settings: GatewaySettings) -> None:
         drain_timeout_s=settings.drain_timeout,
     )
     plan.pools(built, settings, settings)
+    if regions is not None and config.regions is not None:
+        plan_regions(plan, regions, config.regions, settings.metrics_staleness_threshold)
     plan.components.append(ConfigFile(settings.config_file, load_gateway_config, plan.files, {"servingEndpoints"}))
     parts.telemetry.models.configured.append(lambda model: routes.value.has(model))
     parts.telemetry.models.only_configured = True

@@ -21,6 +21,7 @@ from extproc.observability.decisions import DecisionLog
 from extproc.observability.flow import FlowMetrics
 from extproc.observability.measures import FeedbackMetrics, MeasureMetrics
 from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics
+from extproc.observability.regions import RegionMetrics
 from extproc.observability.responses import ResponseMetrics
 from extproc.observability.serving import LimitMetrics, ServingMetrics
 from extproc.request import KeyFinder, ParseOptions
@@ -32,6 +33,7 @@ from extproc.stages import (
     AskProvider,
     AuditDecisions,
     CheckAccess,
+    ChooseRegion,
     Copier,
     CopyToShadows,
     DecisionSink,
@@ -44,6 +46,7 @@ from extproc.stages import (
     PickEndpoint,
     PoolOfEndpoints,
     Providers,
+    RegionRules,
     Reviewers,
     RewriteModel,
     RouteToPool,
@@ -52,6 +55,7 @@ from extproc.stages import (
     WaitForRoom,
 )
 from extproc.traffic import AdapterMap, RouteTable, StoredResponses, TrafficTable
+from extproc.traffic.segments import Segments
 
 
 @dataclass
@@ -78,6 +82,10 @@ class Parts:
     measures: Measures | None = None
     """Of served entities; None: nobody wants any."""
     pools: Mapping[str, PoolOfEndpoints] = field(default_factory=dict)
+    segments: Live[Segments] = field(default_factory=lambda: Live(Segments(), "segments"))
+    """Which rules go by."""
+    regions: RegionRules | None = None
+    """Which of several pools serves a request; None: a gateway without regions."""
     gates: Mapping[str, Gate] = field(default_factory=dict)
     """Of the pools with flow control."""
     agent_headers: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -107,6 +115,12 @@ class Parts:
         """The one set of metrics of serving endpoints."""
         instruments = self.telemetry.instruments
         return instruments.once("serving", lambda: (ServingMetrics(instruments), LimitMetrics(instruments)))
+
+    @property
+    def region_metrics(self) -> RegionMetrics:
+        """The one set of metrics of regions."""
+        instruments = self.telemetry.instruments
+        return instruments.once("regions", lambda: RegionMetrics(instruments))
 
     @property
     def feedback_metrics(self) -> FeedbackMetrics:
@@ -156,7 +170,14 @@ def limit_rate(parts: Parts) -> Stage:
 
 def serve_endpoint(parts: Parts) -> Stage:
     """Served entities."""
-    return ServeEndpoint(parts.serving_metrics[0], random.random, KeyFinder(parts.key_headers))
+    region_of = None if parts.regions is None else parts.regions.origin_bytes
+    return ServeEndpoint(parts.serving_metrics[0], random.random, KeyFinder(parts.key_headers), region_of=region_of)
+
+
+def choose_region(parts: Parts) -> Stage | None:
+    """Pools in several regions."""
+    rules = parts.regions
+    return None if rules is None else ChooseRegion(rules, parts.region_metrics, parts.routes, parts.adapters)
 
 
 def hear_feedback(parts: Parts) -> Stage | None:
@@ -217,7 +238,7 @@ def pick_endpoint(parts: Parts) -> Stage:
 
 def copy_to_shadows(parts: Parts) -> Stage | None:
     """Shadows of serving endpoints."""
-    return None if parts.shadows is None else CopyToShadows(parts.shadows, random.random)
+    return None if parts.shadows is None else CopyToShadows(parts.shadows, random.random, rules=parts.regions)
 
 
 def ask_provider(parts: Parts) -> Stage:
@@ -226,7 +247,8 @@ def ask_provider(parts: Parts) -> Stage:
 
 
 _PICKING: Final = (rewrite_model, admit_by_priority, wait_for_room, pick_endpoint)
-_SERVING: Final = (find_endpoint, check_access, limit_rate, hear_feedback, serve_endpoint, ask_provider)
+_SERVING: Final = (find_endpoint, check_access, limit_rate, hear_feedback, serve_endpoint)
+_PLACING: Final = (route_to_pool, choose_region, ask_provider)
 STAGES: Final[Mapping[str, Sequence[MakeStage]]] = {
     "bbr": (model_headers,),
     "epp": (audit_decisions, find_stored, *_PICKING),
@@ -235,14 +257,15 @@ STAGES: Final[Mapping[str, Sequence[MakeStage]]] = {
         model_headers,
         find_stored,
         *_SERVING,
-        route_to_pool,
+        *_PLACING,
         *_PICKING,
         copy_to_shadows,
         measure_entities,
     ),
 }
 """By command. Rewrites and objectives belong to a pool, so they come behind the route to it; the route and the headers go by
-the model that the client named. The audit stands first, as it hears of all."""
+the model that the client named. Regions come before providers, as those are somewhere too. The audit stands first, as it hears
+of all."""
 
 
 def _responses(settings: PickingSettings, telemetry: Telemetry) -> ResponseMetrics | None:

@@ -88,7 +88,7 @@ def plan_endpoints(
         environ=os.environ,
     )
     try:
-        named = _segments(plan, declared)
+        parts.segments = named = _segments(plan, declared)
         desk = Desk(
             store,
             lambda: catalog,

@@ -39,6 +39,7 @@ FIELDS: Final = (
     Field("version", "whole", "The endpoint's config version that decided."),
     Field("region", "text", "The region that served."),
     Field("spill", "text", "Why that is not the request's own region."),
+    Field("spill_cost", "number", "What the way there costs."),
     Field("model", "text", "As the client named it, where that is not the endpoint."),
     Field("target", "text", "The model that was asked for instead of it."),
     Field("pool", "text", "The pool."),
@@ -84,6 +85,7 @@ class Row:
         "second",
         "server",
         "spill",
+        "spill_cost",
         "status",
         "target",
         "tpot_s",
@@ -105,6 +107,7 @@ class Row:
         self.version = 0
         self.region = ""
         self.spill = ""
+        self.spill_cost = 0.0
         self.model = ""
         self.target = ""
         self.pool = ""
@@ -143,6 +146,8 @@ class Row:
             row["region"] = self.region
         if self.spill:
             row["spill"] = self.spill
+        if self.spill_cost:
+            row["spill_cost"] = self.spill_cost
         if self.model:
             row["model"] = self.model
         if self.target:

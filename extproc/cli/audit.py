@@ -126,7 +126,8 @@ def decision_reasons(told: Told) -> Iterator[str]:
         why.append(f"bucket {row['bucket']}")
     why += [f"experiment {arm}" for arm in row.get("arms", ())]
     if row.get("spill"):
-        why.append(f"region {row.get('region', '?')}: {row['spill']}")
+        cost = f" at {row['spill_cost']:g}" if row.get("spill_cost") else ""
+        why.append(f"region {row.get('region') or 'none'}: {row['spill']}{cost}")
     if why:
         yield f"entity   {', '.join(why)}"
     if row.get("score") is not None:

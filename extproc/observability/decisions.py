@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from extproc.domain import Endpoint, Load, signals_of
+from extproc.traffic.regions import Placed
 
 
 class Outcome:
@@ -60,6 +61,8 @@ class DecisionRecord(NamedTuple):
     """Those that the request took part in, each with its arm."""
     bucket: int = -1
     """Of 10,000, by the key; -1 when none decided."""
+    placed: Placed | None = None
+    """In which region it is served, and why; None where there are no regions."""
 
     def signals(self) -> dict[str, object]:
         """As Candidates.signals."""

@@ -23,7 +23,7 @@ class ShadowMetrics:
         self._not_sent = instruments.counter(
             "extproc_shadow_not_sent_total",
             "Requests of a sample that were not copied, by the reason: a bound of the budget (in flight, bytes, rate), "
-            "its pool (no room, no endpoint), the request (unreadable), or that we stop (draining).",
+            "its pool (no room, no endpoint), residency (out of region), the request (unreadable), or that we stop (draining).",
             [*_LABELS, "reason"],
             most=UNBOUNDED,
         )

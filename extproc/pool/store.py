@@ -71,6 +71,8 @@ class PoolStore:
         """Endpoints of which no attempt at a page has ended."""
         self.fresh = 0
         """Endpoints whose page is fresh."""
+        self.down = 0
+        """Endpoints that could not be connected to."""
 
     def __repr__(self) -> str:
         return f"<PoolStore {self.name} members={len(self._members)} eligible={len(self.candidates())} fresh={self.fresh}>"
@@ -81,6 +83,11 @@ class PoolStore:
     def has(self, key: str) -> bool:
         """Whether the endpoint is in the pool."""
         return key in self._members
+
+    @property
+    def able(self) -> bool:
+        """Whether there is an endpoint that can be connected to, or was not tried yet."""
+        return self.down < len(self._members)
 
     # -- written by discovery ------------------------------------------------------------------------------------
 
@@ -102,6 +109,7 @@ class PoolStore:
         self.revision += 1
         self.untried = sum([not member.tried for member in members.values()])
         self.fresh = sum([member.fresh for member in members.values()])
+        self.down = sum([member.down for member in members.values()])
         self._lay_out()
         if self.news is not None:
             self.news()
@@ -134,6 +142,7 @@ class PoolStore:
         self._check_at_s = min(self._check_at_s, now_s + self._stale_after_s)
         if was_down:
             self._dirty = True
+            self.down -= 1
         self._judge(member)
         if member.slot >= 0:
             if same:  # then what is kept for the stamp still holds
@@ -155,6 +164,7 @@ class PoolStore:
         self._judge(member)
         if down != was_down:
             self._dirty = True
+            self.down += 1 if down else -1
             if member.slot >= 0:
                 self._write(member)
 

@@ -2,11 +2,12 @@
 
     bbr       ModelHeaders
     epp       FindStored, RewriteModel, AdmitByPriority, WaitForRoom, PickEndpoint
-    gateway   ModelHeaders, FindStored, FindEndpoint, CheckAccess, LimitRate, HearFeedback, ServeEndpoint, AskProvider,
-              RouteToPool, RewriteModel, AdmitByPriority, WaitForRoom, PickEndpoint, CopyToShadows, MeasureEntities
+    gateway   ModelHeaders, FindStored, FindEndpoint, CheckAccess, LimitRate, HearFeedback, ServeEndpoint, RouteToPool,
+              ChooseRegion, AskProvider, RewriteModel, AdmitByPriority, WaitForRoom, PickEndpoint, CopyToShadows,
+              MeasureEntities
 
 WaitForRoom is there where a pool has flow control, HearFeedback and MeasureEntities unless --measures=off, AuditDecisions
-before all others where decisions are kept.
+before all others where decisions are kept, ChooseRegion where the config has regions.
 
 Rewrites and objectives belong to a pool, so they come behind the route to it; the route and the headers go by the model that
 the client named.
@@ -28,6 +29,7 @@ from extproc.stages.measure import MeasureEntities
 from extproc.stages.pick import PickEndpoint
 from extproc.stages.pools import PoolOfEndpoints
 from extproc.stages.queue import WaitForRoom
+from extproc.stages.region import ChooseRegion, RegionRules
 from extproc.stages.rewrite import RewriteModel
 from extproc.stages.route import RouteToPool
 from extproc.stages.serve import ServeEndpoint
@@ -45,6 +47,7 @@ __all__ = [
     "Booking",
     "CheckAccess",
     "Choice",
+    "ChooseRegion",
     "Copier",
     "Copy",
     "CopyToShadows",
@@ -64,6 +67,7 @@ __all__ = [
     "PoolOfEndpoints",
     "Providers",
     "Reasons",
+    "RegionRules",
     "Reviewers",
     "RewriteModel",
     "RouteToPool",

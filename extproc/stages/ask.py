@@ -142,6 +142,7 @@ class AskProvider:
                 rule=assigned.rule,
                 experiments=assigned.experiments,
                 bucket=assigned.bucket,
+                placed=draft.placed,
             )
         )
 

@@ -82,6 +82,11 @@ class AuditDecisions:
             row.bucket = assigned.bucket
             if assigned.experiments:
                 row.arms = tuple([f"{experiment}/{arm}" for experiment, arm in assigned.experiments])
+        placed = draft.placed
+        if placed is not None:
+            row.region = placed.region
+            row.spill = placed.spilled
+            row.spill_cost = placed.cost
         model = draft.model
         if model is not None and model != row.endpoint:
             row.model = model

@@ -17,6 +17,7 @@ from extproc.scheduling import Cycle, Scheduled, Scheduler
 from extproc.shadow.live import LiveAnswer
 from extproc.traffic import MadeAt, ServedEntity, ServingEndpoint
 from extproc.traffic.limits import Asker, EndpointLimits
+from extproc.traffic.regions import Placed
 
 
 class Choice:
@@ -167,6 +168,7 @@ class Draft:
         "measurement",
         "metadata",
         "model",
+        "placed",
         "pool",
         "priority",
         "provided",
@@ -222,6 +224,8 @@ class Draft:
         self.served_header = ""
         """A header of the response that is to say which endpoint answered; '' for none."""
         self.pool: str | None = None
+        self.placed: Placed | None = None
+        """In which region it is served, and why; None where no regions are, or nobody says where its pool is."""
         self.endpoint: ServingEndpoint | None = None
         """The serving endpoint that the request names."""
         self.entity: ServedEntity | None = None

@@ -246,6 +246,7 @@ class PickEndpoint:
                 rule=assigned.rule,
                 experiments=assigned.experiments,
                 bucket=assigned.bucket,
+                placed=draft.placed,
             )
         )
 

@@ -41,8 +41,12 @@ class ServeEndpoint:
         draw: Callable[[], float],
         keys: KeyFinder = KeyFinder(),
         clock: Callable[[], float] = time.time,
+        region_of: Callable[[InferenceRequest], bytes] | None = None,
     ) -> None:
-        """`draw` gives numbers in [0, 1), `clock` seconds since 1970."""
+        """`draw` gives numbers in [0, 1), `clock` seconds since 1970; `region_of` says where a request comes from, None: its
+        header does.
+        """
+        self._region_of = region_of
         self._clock = clock
         self._metrics = metrics
         self._draw = draw
@@ -98,6 +102,7 @@ class ServeEndpoint:
             None if key is None else key.value,
             draft.subject,
             draft.groups,
+            None if self._region_of is None else self._region_of(request),
         )
         rule = endpoint.rule_for(asking)
         if rule is not None and rule.refusal is not None:

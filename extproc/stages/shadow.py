@@ -12,6 +12,7 @@ from extproc.request import is_upgrade
 from extproc.shadow.live import LiveAnswer
 from extproc.shadow.sampling import sampled
 from extproc.stages.draft import Draft
+from extproc.stages.region import RegionRules
 from extproc.stages.stage import Ending, Hooks, Step
 from extproc.traffic import ServedEntity, ServingEndpoint
 from extproc.traffic.shadows import ShadowSpec
@@ -29,6 +30,8 @@ class Copy(NamedTuple):
     live: LiveAnswer
     live_entity: str
     priority: int
+    pool: str
+    """Of the entity's pools the one that serves the copy; '' when none of them may."""
 
 
 class Copier(Protocol):
@@ -46,8 +49,17 @@ class CopyToShadows:
     after the first, bodies of which only the beginning came, requests about an answer that an endpoint keeps, upgrades.
     """
 
-    def __init__(self, copier: Copier, draw: Callable[[], float], clock: Callable[[], float] = time.perf_counter) -> None:
-        """`draw` gives numbers in [0, 1), for requests without an id; `clock` is the director's."""
+    def __init__(
+        self,
+        copier: Copier,
+        draw: Callable[[], float],
+        clock: Callable[[], float] = time.perf_counter,
+        rules: RegionRules | None = None,
+    ) -> None:
+        """`draw` gives numbers in [0, 1), for requests without an id; `clock` is the director's; `rules` say where copies may
+        go, None where there are no regions.
+        """
+        self._rules = rules
         self._copier = copier
         self._draw = draw
         self._clock = clock
@@ -73,7 +85,9 @@ class CopyToShadows:
         if entity is None or body is None:
             return
         live = LiveAnswer(draft.started_s, self._clock) if draft.shadow is None else draft.shadow
-        copy = Copy(endpoint, shadow, endpoint.entity(shadow.entity), request, body, live, entity.name, draft.priority)
+        other = endpoint.entity(shadow.entity)
+        pool = other.pool if self._rules is None else self._rules.copied_to(request, draft, other)
+        copy = Copy(endpoint, shadow, other, request, body, live, entity.name, draft.priority, pool)
         if self._copier.offer(copy):
             draft.shadow = live
 

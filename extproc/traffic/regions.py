@@ -56,7 +56,7 @@ class Placed(NamedTuple):
     """Where a request goes, and why."""
 
     pool: str
-    """'' when it goes nowhere: `FORBIDDEN` or `UNREACHED`."""
+    """'' when it goes nowhere (`FORBIDDEN`, `UNREACHED`), or to a provider."""
     origin: str
     """The region that it comes from."""
     region: str
@@ -66,7 +66,7 @@ class Placed(NamedTuple):
     @property
     def spilled(self) -> str:
         """Why it is served in another region than its own, '' when it is not."""
-        return "" if self.region == self.origin and self.pool else self.reason
+        return "" if self.reason == LOCAL else self.reason
 
 
 class SpillBounds(NamedTuple):

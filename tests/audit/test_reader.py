@@ -50,6 +50,7 @@ FULL = row(
     version=7,
     region="eu",
     spill="full",
+    spill_cost=2.5,
     model="gpt",
     target="m",
     pool="p",

@@ -46,6 +46,7 @@ def place(tmp_path: Path) -> tuple[str, str]:
     served: dict[str, Any] = {"endpoint": "chat", "bucket": bucket, "status": 200, "why": "sticky: header x-user-id"}
     first = row("r-1", START_MS + 5_001, entity="a", version=1, **served)
     second = row("r-2", START_MS + 60_000, entity="b", version=2, score=0.9, second=0.8, server="10.0.0.1:8000", **served)
+    second.region, second.spill, second.spill_cost = "north", "spill_empty", 2.5
     written(folder, first, second, begun_s=START_MS / 1000, suffix=PACKED)
     return f"--audit-dir={folder}", f"--database-url={database}"
 
@@ -56,6 +57,7 @@ def test_which_config_served_this_request(place: tuple[str, str]) -> None:
     assert result.exit_code == 0, result.output
     assert "r-2  chat/b v2  200 0 ms  10.0.0.1:8000" in result.output
     assert "10.0.0.1:8000 with 0.9 points, the next one had 0.8" in result.output
+    assert "region north: spill_empty at 2.5" in result.output
     assert "change 2  update chat v2  by bob from 10.0.0.7, approved by cy: b is good" in result.output
     assert "r-1" not in result.output
 

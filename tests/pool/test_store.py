@@ -158,6 +158,30 @@ class TestDown:
         assert at(store, B)["in_flight"] == 0
 
 
+def test_a_pool_can_serve_while_one_can_be_connected_to(store: PoolStore) -> None:
+    first, *others = store.members()
+
+    def now() -> tuple[bool, int]:
+        return store.able, store.down
+
+    assert now() == (True, 0)  # none was tried yet
+    for key in (first, *others):
+        store.page_failed(key, "refused", down=True)
+        store.page_failed(key, "refused", down=True)
+    assert now() == (False, len(others) + 1)
+    store.page_failed(first, "timeout", down=False)
+    assert now() == (True, len(others))
+    store.page_failed(first, "refused", down=True)
+    assert now() == (False, len(others) + 1)
+    scrape(store, first)
+    assert now() == (True, len(others))
+    endpoints = [view.endpoint for view in store.describe()]
+    store.replace_endpoints(endpoints[1:])
+    assert now() == (False, len(others))
+    store.replace_endpoints([])
+    assert now() == (False, 0)
+
+
 class TestLargePools:
     """What happens to one endpoint does not cost the others."""
 

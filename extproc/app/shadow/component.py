@@ -25,6 +25,8 @@ from extproc.traffic import TrafficTable
 _log = peer_logger(__name__)
 
 DRAINING: Final = "draining"
+OUT_OF_REGION: Final = "out of region"
+"""Rules of residency keep the request where none of the entity's pools can serve it."""
 _SWEEP_S: Final = 1.0
 _MOST_DRAIN_S: Final = 5.0
 """Copies under way have no longer than this when the service stops: nobody waits for them."""
@@ -64,6 +66,9 @@ class Shadows(Component):
 
     def offer(self, copy: Copy) -> bool:
         state = self._states.of(copy.endpoint.name, copy.shadow, copy.entity)
+        if not copy.pool and not copy.entity.problem:
+            self._states.refused(state, OUT_OF_REGION)
+            return False
         hold = DRAINING if self._draining else self._states.take(state, held_bytes(copy))
         if isinstance(hold, str):
             self._states.refused(state, hold)

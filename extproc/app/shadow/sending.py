@@ -108,11 +108,11 @@ class Sending:
 
     async def _answer(self, copy: Copy) -> tuple[Received, str]:
         spec = copy.shadow
-        pool = self._places.pool(copy.entity.pool)
+        pool = self._places.pool(copy.pool)
         if pool is None or copy.entity.problem:
             raise NotSent(NO_ENDPOINT)
         asked = served(copy, pool, self._draw, self._options)
-        place = self._places.find(copy.entity.pool, asked.request, spec.max_saturation)
+        place = self._places.find(copy.pool, asked.request, spec.max_saturation)
         received = Received(place, self._clock)
         outcome, end_status = ANSWERED, 0
         try:

@@ -90,7 +90,17 @@ class Running:
         head = RequestHead({name: value.encode() for name, value in given.items() if value})
         live = LiveAnswer(0.0, lambda: 1.0)
         spec = self.endpoint.spec.shadows[0]
-        return Copy(self.endpoint, spec, self.endpoint.entity("next"), parse(head, data), data, live, "now", 0)
+        return Copy(
+            self.endpoint,
+            spec,
+            self.endpoint.entity("next"),
+            parse(head, data),
+            data,
+            live,
+            "now",
+            0,
+            self.endpoint.entity("next").pool,
+        )
 
     async def settled(self) -> None:
         """Until nothing is under way."""
@@ -279,6 +289,12 @@ class TestBudget:
 
 
 class TestRoom:
+    async def test_a_copy_that_may_go_nowhere(self) -> None:
+        async with running() as shadows:
+            assert not shadows.shadows.offer(shadows.copy()._replace(pool=""))
+            assert shadows.told()["not_sent"] == {"out of region": 1}
+            assert shadows.told()["in_flight"] == 0
+
     async def refused(self, made: Running, copy: Copy | None = None) -> dict[str, int]:
         assert made.shadows.offer(made.copy() if copy is None else copy)
         await made.settled()

@@ -1,0 +1,135 @@
+"""Regions of a gateway: its config becomes rules for the stages, and somebody looks whether pools have room."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from extproc.app.component import Component
+from extproc.app.plan import Plan
+from extproc.control.deliveries import residency_of
+from extproc.live import Live, LiveWriter
+from extproc.observability.logs import logger
+from extproc.observability.regions import RegionMetrics
+from extproc.pool.store import STALE_AFTER_S
+from extproc.request import KeyFinder
+from extproc.settings.gateway import GatewayParts
+from extproc.settings.regions import RegionSettings, RegionsSettings, home_of
+from extproc.stages import PoolOfEndpoints, RegionRules
+from extproc.traffic.regions import Place, Regions, Spill, SpillBounds, costs_of_order, symmetric
+from extproc.traffic.residency import Residency, ResidencySpec
+from extproc.traffic.segments import Segments
+
+_log = logger(__name__)
+
+LOOK_S: Final = 0.1
+"""From one look at the pools to the next: two pages."""
+
+
+def regions_of(config: GatewayParts, settings: RegionSettings, problems: list[str], prefix: str) -> Regions | None:
+    """The regions of a config, None when it has none, or they are wrong. What is wrong goes to `problems`."""
+    given = config.regions
+    if given is None:
+        flags = [f"--{name}" for name in ("region", "zone") if getattr(settings, name) is not None]
+        if flags and not config.problems:
+            problems += [f"{flag}: the config has no regions; expected them in {prefix.removesuffix(': ')}" for flag in flags]
+        return None
+    found: list[str] = []
+    home, zone = home_of(given, settings, found.append)
+    problems += [problem if problem.startswith("--") else prefix + problem for problem in found]
+    if found or config.problems:
+        return None
+    places = {pool.name: Place(pool.region, pool.zone or "") for pool in config.pools.values() if pool.region is not None}
+    return Regions(given.names, home, places, ways(given), zone)
+
+
+def ways(given: RegionsSettings) -> dict[str, dict[str, float]]:
+    """What they cost: as the config says, else by the order."""
+    return costs_of_order(given.names, given.order or {}) if given.costs is None else symmetric(given.costs)
+
+
+def plan_regions(plan: Plan, regions: Regions, settings: RegionsSettings, stale_after_s: float) -> None:
+    """What stages go by, and who keeps it true. The pools are there already."""
+    parts = plan.parts
+    metrics = parts.region_metrics
+    watch = RegionWatch(regions, settings, parts.pools, parts.segments, metrics, stale_after_s=stale_after_s)
+    plan.components.append(watch)
+    keys = KeyFinder(parts.key_headers)
+    parts.regions = RegionRules(regions, watch.residency, watch.spills, parts.pools, trusted=settings.trust_header, keys=keys)
+
+
+class RegionWatch(Component):
+    """The one writer of which pools are left for others, and of the gateway's rules of residency."""
+
+    def __init__(
+        self,
+        regions: Regions,
+        settings: RegionsSettings,
+        pools: Mapping[str, PoolOfEndpoints],
+        segments: Live[Segments],
+        metrics: RegionMetrics,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        stale_after_s: float = STALE_AFTER_S,
+    ) -> None:
+        """`segments` are looked at when they change: rules go by them. So old a page may be to be believed."""
+        self._stale_after_s = stale_after_s
+        super().__init__("regions")
+        bounds = settings.spill
+        spill = SpillBounds(bounds.enter, bounds.leave, bounds.enter_after, bounds.leave_after)
+        self._pools = {name: pool for name, pool in pools.items() if regions.region_of(name)}
+        self.spills: Mapping[str, Spill] = {name: Spill(spill) for name in self._pools}
+        self._regions = regions
+        self._segments = segments
+        self._metrics = metrics
+        self._clock = clock
+        dumped = [rule.model_dump(mode="json", exclude_unset=True) for rule in settings.residency]
+        self._specs: tuple[ResidencySpec, ...] = residency_of(dumped)
+        self._seen = segments.revision
+        self._residency = LiveWriter(self._compiled(), "residency")
+        for name in self._pools:
+            metrics.spilling(regions.region_of(name), name, "")
+
+    @property
+    def residency(self) -> Live[Residency]:
+        """The gateway's rules."""
+        return self._residency.live
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Look until cancelled."""
+        while True:
+            self.look()
+            await asyncio.sleep(LOOK_S)
+
+    def look(self) -> None:
+        """What pools are like now."""
+        if self._segments.revision != self._seen:
+            self._seen = self._segments.revision
+            self._residency.replace(self._compiled())
+        now_s = self._clock()
+        for name, pool in self._pools.items():
+            spill = self.spills[name]
+            if spill.saw(pool.store.able, saturation_of(pool, self._stale_after_s), now_s):
+                region = self._regions.region_of(name)
+                self._metrics.spilling(region, name, spill.left)
+                if spill.left:
+                    _log.warning("a pool is left for other regions", pool=name, region=region, reason=spill.left)
+                else:
+                    _log.info("a pool is taken again", pool=name, region=region)
+
+    def _compiled(self) -> Residency:
+        return Residency(self._specs, "regions", self._segments.value)
+
+
+def saturation_of(pool: PoolOfEndpoints, stale_after_s: float) -> float | None:
+    """How full the pool is, by the endpoints of which something is known; None when nothing is of any.
+
+    For shedding a page that is late counts as a full endpoint. Here it would send requests far away while nobody has seen that
+    it is full: it is believed as long as for choosing an endpoint.
+    """
+    readings = pool.store.readings()
+    if pool.detector.reads_pages:
+        readings = [each._replace(age_s=0.0) for each in readings if each.age_s is not None and each.age_s < stale_after_s]
+    return pool.detector.saturation(readings) if readings else None

@@ -1,0 +1,221 @@
+"""Regions: which of the pools that serve a model, or a served entity, gets the request; and whether it may go there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from extproc import names
+from extproc.domain import InferenceRequest
+from extproc.errors import NoEndpoints, RegionForbidden, listed
+from extproc.live import Live
+from extproc.observability.regions import RegionMetrics
+from extproc.request import KeyFinder
+from extproc.stages.draft import Draft
+from extproc.stages.pools import Pools
+from extproc.stages.stage import Hooks, Step
+from extproc.traffic import AdapterMap, MadeAt, RouteTable, ServedEntity
+from extproc.traffic.conditions import Asking
+from extproc.traffic.regions import ABSENT, EMPTY, FORBIDDEN, LOCAL, OPEN, STORED, UNREACHED, Placed, Regions, Spill
+from extproc.traffic.residency import ANYWHERE, Kept, Residency
+
+
+class RegionRules:
+    """Where requests come from, where they may be served, and where they are. It changes nothing, so it also explains."""
+
+    def __init__(
+        self,
+        regions: Regions,
+        residency: Live[Residency],
+        spills: Mapping[str, Spill],
+        pools: Pools,
+        *,
+        trusted: bool = False,
+        keys: KeyFinder = KeyFinder(),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`residency` holds the gateway's own rules; `spills` is of each pool that has a region. `trusted`: a request's region
+        is what its header says. `clock` gives seconds since 1970.
+        """
+        self.regions = regions
+        self._residency = residency
+        self._spills = spills
+        self._pools = pools
+        self._keys = keys
+        self._clock = clock
+        self._trusted = trusted
+        self._known = {name.encode(): name for name in regions.names}
+
+    def origin(self, request: InferenceRequest) -> str:
+        """The region that the request comes from; the gateway's own when nothing that is believed says another."""
+        if not self._trusted:
+            return self.regions.home
+        return self._known.get(request.head.headers.get(names.REGION_HEADER, b""), self.regions.home)
+
+    def origin_bytes(self, request: InferenceRequest) -> bytes:
+        """The same as a header would have it."""
+        return self.origin(request).encode()
+
+    def is_unknown(self, request: InferenceRequest) -> bool:
+        """Whether the request says that it comes from a region that there is not."""
+        said = request.head.headers.get(names.REGION_HEADER) if self._trusted else None
+        return bool(said) and said not in self._known
+
+    def kept(self, request: InferenceRequest, draft: Draft, origin: str, entity: str) -> Kept:
+        """Where the request may be served as that entity of its endpoint, '' without one."""
+        of_gateway, endpoint = self._residency.value, draft.endpoint
+        if not of_gateway and (endpoint is None or not endpoint.residency):
+            return ANYWHERE
+        wants_key = of_gateway.needs_key or (endpoint is not None and endpoint.residency.needs_key)
+        key = self._keys.find(request) if wants_key else None
+        asking = Asking(
+            request,
+            draft.model,
+            self._clock,
+            _never,
+            None if key is None else key.value,
+            draft.subject,
+            draft.groups,
+            origin.encode(),
+        )
+        kept = of_gateway.kept(asking, origin, "")
+        return kept if endpoint is None else endpoint.residency.kept(asking, origin, entity, kept)
+
+    def place(self, origin: str, kept: Kept, pools: tuple[str, ...], made_at: MadeAt | None = None) -> Placed | None:
+        """The pool that serves it. None: there is one alone of which nobody says where it is, and no rule asks."""
+        regions = self.regions
+        if len(pools) == 1 and not regions.region_of(pools[0]):
+            return None if kept.regions is None else Placed("", origin, "", FORBIDDEN)
+        if made_at is not None and made_at.pool in pools and self.able(made_at.pool):
+            region = regions.region_of(made_at.pool)
+            if kept.regions is None or region in kept.regions:
+                reason = LOCAL if region == origin else STORED
+                return Placed(made_at.pool, origin, region, reason, regions.cost(origin, region) or 0.0)
+        return regions.choose(origin, pools, kept.regions, self.able, self.left)
+
+    def provider(self, origin: str, kept: Kept, region: str) -> Placed | None:
+        """The same where a provider serves it, in that region; '' when nobody said where that is."""
+        if kept.regions is not None and region not in kept.regions:
+            return Placed("", origin, region, FORBIDDEN)
+        if not region:
+            return None
+        return Placed("", origin, region, LOCAL if region == origin else ABSENT, self.regions.cost(origin, region) or 0.0)
+
+    def copied_to(self, request: InferenceRequest, draft: Draft, entity: ServedEntity) -> str:
+        """The pool that serves a copy of the request as that entity of its endpoint; '' when none of them may."""
+        origin = self.origin(request)
+        placed = self.place(origin, self.kept(request, draft, origin, entity.name), entity.pools)
+        return entity.pool if placed is None else placed.pool
+
+    def able(self, pool: str) -> bool:
+        """Whether the pool has an endpoint that can be connected to."""
+        return self._pools[pool].store.able
+
+    def left(self, pool: str) -> str:
+        """Why the pool is left for others."""
+        spill = self._spills.get(pool)
+        return OPEN if spill is None else spill.left
+
+    def state(self, pool: str) -> str:
+        """For people."""
+        return (self.left(pool) or "open") if self.able(pool) else EMPTY
+
+
+class ChooseRegion:
+    """Stands behind what decides who serves a request as what, and chooses where.
+
+    A gateway without regions has no such stage.
+    """
+
+    def __init__(
+        self,
+        rules: RegionRules,
+        metrics: RegionMetrics,
+        routes: Live[RouteTable],
+        adapters: Live[AdapterMap] | None = None,
+    ) -> None:
+        """`routes` and `adapters` tell which pools serve what names no serving endpoint."""
+        self._rules = rules
+        self._metrics = metrics
+        self._routes = routes
+        self._adapters = Live(AdapterMap()) if adapters is None else adapters
+        self.hooks = Hooks(committed=self._committed)
+
+    def decide(self, request: InferenceRequest, draft: Draft) -> Step:
+        entity, rules = draft.entity, self._rules
+        origin = rules.origin(request)
+        kept = rules.kept(request, draft, origin, "" if entity is None else entity.name)
+        pools = self._pools(request, draft)
+        if not pools and entity is None:
+            return None
+        if entity is not None and entity.external is not None:
+            placed = rules.provider(origin, kept, entity.region)
+        else:
+            placed = rules.place(origin, kept, pools, draft.made_at)
+        draft.placed = placed
+        if draft.reasons is not None:
+            draft.reasons.of(self, self._explained(origin, kept, pools, placed))
+        if placed is None:
+            return None
+        if placed.reason == FORBIDDEN:
+            draft.pool = None  # it goes to none
+            raise RegionForbidden(_forbidden(kept, pools, entity, placed, rules))
+        if placed.reason == UNREACHED:
+            raise NoEndpoints(f"no way leads from the region {origin} to any of the pools {listed(pools)}")
+        if placed.pool:
+            draft.pool = placed.pool
+        return None
+
+    def _pools(self, request: InferenceRequest, draft: Draft) -> tuple[str, ...]:
+        """Those that may serve it, the first as it was routed."""
+        entity, pool = draft.entity, draft.pool
+        if entity is not None:
+            return entity.pools
+        if pool is None:
+            return ()
+        table, model = self._routes.value, request.model
+        beside = table.beside_pool(pool) if model is None else table.beside(model, self._base_of)
+        return (pool, *beside)
+
+    def _base_of(self, model: str) -> str:
+        return self._adapters.value.base_of(model)
+
+    def _explained(self, origin: str, kept: Kept, pools: tuple[str, ...], placed: Placed | None) -> dict[str, Any]:
+        rules = self._rules
+        told: dict[str, Any] = {"origin": origin}
+        if placed is not None:
+            told |= {"region": placed.region, "pool": placed.pool, "reason": placed.reason, "cost": placed.cost}
+        if kept.regions is not None:
+            told |= {"stay_in": sorted(kept.regions), "residency": list(kept.rules)}
+        told["pools"] = [
+            {"pool": each.pool, "region": each.region, "cost": each.cost, "state": rules.state(each.pool)}
+            for each in rules.regions.ranked(origin, pools)
+        ]
+        return told
+
+    def _committed(self, request: InferenceRequest, draft: Draft) -> None:
+        if draft.counted and self._rules.is_unknown(request):
+            self._metrics.unknown.value += 1
+        placed = draft.placed
+        if placed is not None and placed.spilled:
+            self._metrics.spilled(placed.origin, placed.region, placed.reason)
+
+
+_NOWHERE: Final = "nowhere"
+
+
+def _forbidden(kept: Kept, pools: tuple[str, ...], entity: ServedEntity | None, placed: Placed, rules: RegionRules) -> str:
+    where = ", ".join(sorted(kept.regions or ())) or _NOWHERE
+    why = f"the request has to stay in {where} (residency: {', '.join(kept.rules)})"
+    if entity is not None and entity.external is not None:
+        return f"{why}, and its provider is in {placed.region or 'a region that nobody named'}"
+    there = [
+        f"{pool} in {rules.regions.region_of(pool) or 'a region that nobody named'}: {rules.state(pool)}" for pool in pools
+    ]
+    return f"{why}, and no pool there can serve it ({'; '.join(there)})"
+
+
+def _never() -> float:
+    """No rule of residency goes by chance."""
+    return 0.0
