@@ -75,8 +75,10 @@ async def gateway(
     endpoint: dict[str, Any],
     does: Mapping[str, Do] = {},
     segments: Sequence[dict[str, Any]] = (),
+    audit: Path | None = None,
 ) -> AsyncIterator[Running]:
-    """Pools a, b and c with an endpoint each, and `gone` without; the serving endpoint `chat` is over them."""
+    """Pools a, b and c with an endpoint each, and `gone` without; the serving endpoint `chat` is over them. `audit`: the folder
+    of decisions."""
     servers = Servers({f"model-{name}": do for name, do in does.items()})
     upstream = Upstream(servers)
     (nobody,) = free_ports(1, taken=upstream.ports.values())
@@ -105,6 +107,7 @@ async def gateway(
             grpc_health_port=0,
             metrics_port=0,
             secure_serving=False,
+            audit_dir=None if audit is None else str(audit),
         )
         built.append(build(settings))
         return running(built[0])
