@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from extproc.measures import Measures, Timing, Totals
 from extproc.observability.instruments import UNBOUNDED, Family, Histogram, Instruments, Value
+from extproc.observability.kept import Kept
 from extproc.observability.metrics import REQUEST_SECONDS
 from extproc.observability.responses import TPOT_SECONDS
 
@@ -38,6 +39,8 @@ class MeasureMetrics:
 
     def __init__(self, instruments: Instruments, measures: Measures) -> None:
         self._measures = measures
+        self._hidden: set[tuple[str, str]] = set()
+        """Arms of experiments that have ended: the API has their measures on."""
         self._counters: list[Family[Value]] = []
         self._histograms: list[Family[Histogram]] = []
 
@@ -70,7 +73,7 @@ class MeasureMetrics:
 
     def _refresh(self) -> Iterator[None]:
         for key in self._measures.known():
-            totals = self._measures.total(*key)
+            totals = None if _arm(key) in self._hidden else self._measures.total(*key)
             if totals is not None:
                 self._show(key, totals)
             yield
@@ -103,14 +106,20 @@ class MeasureMetrics:
         _tell(self._tpot.child(*key), totals.tpot_s, _TPOT)
         _tell(self._e2e.child(*key), totals.e2e_s, REQUEST_SECONDS)
 
-    def keep(self, entities: Collection[tuple[str, str]]) -> None:
-        """Forget all measures but those of these (endpoint, entity), and their series."""
-        there = {key for key in self._measures.known() if key[:2] in entities}
+    def keep(self, kept: Kept) -> None:
+        """Forget the measures of all other entities and arms, and their series; of arms that are not shown the series alone."""
+        there = {key for key in self._measures.known() if key[:2] in kept.entities and (not key[2] or _arm(key) in kept.arms)}
         self._measures.keep(there)
+        self._hidden = {_arm(key) for key in there if key[2] and _arm(key) not in kept.shown}
+        shown = {key for key in there if _arm(key) not in self._hidden}
         for counter in self._counters:
-            counter.keep(lambda labels: labels[:3] in there)
+            counter.keep(lambda labels: labels[:3] in shown)
         for histogram in self._histograms:
-            histogram.keep(lambda labels: labels[:3] in there)
+            histogram.keep(lambda labels: labels[:3] in shown)
+
+
+def _arm(key: tuple[str, str, str]) -> tuple[str, str]:
+    return key[0], key[2]
 
 
 def _tell(histogram: Histogram, timing: Timing, bounds: tuple[float, ...]) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Final
 
 from extproc.observability.instruments import UNBOUNDED, Instruments
+from extproc.observability.kept import Kept
 
 ASSIGNED: Final = "assigned"
 OVERRIDE: Final = "override"
@@ -37,9 +37,9 @@ class LimitMetrics:
         self._tokens.child(endpoint, entity, "prompt").value += prompt
         self._tokens.child(endpoint, entity, "completion").value += completion
 
-    def keep(self, entities: Collection[tuple[str, str]]) -> None:
-        """Forget what was counted of all entities but these (endpoint, entity), and of endpoints without any."""
-        endpoints = {endpoint for endpoint, _ in entities}
+    def keep(self, kept: Kept) -> None:
+        """Forget what was counted of all other entities, and of endpoints without any."""
+        entities, endpoints = kept.entities, {endpoint for endpoint, _ in kept.entities}
         self._refused.keep(lambda labels: labels[0] in endpoints)
         self._tokens.keep(lambda labels: labels[:2] in entities)
 
@@ -93,10 +93,10 @@ class ServingMetrics:
         group = status // 100 if 100 <= status < 600 else 0
         self._responses.child(endpoint, entity, _CLASSES[group]).value += 1
 
-    def keep(self, entities: Collection[tuple[str, str]]) -> None:
-        """Forget what was counted of all entities but these (endpoint, entity)."""
-        endpoints = {endpoint for endpoint, _ in entities}
-        self._exposures.keep(lambda labels: labels[0] in endpoints)
+    def keep(self, kept: Kept) -> None:
+        """Forget what was counted of all other entities and arms."""
+        entities, endpoints = kept.entities, {endpoint for endpoint, _ in kept.entities}
+        self._exposures.keep(lambda labels: (labels[0], f"{labels[1]}/{labels[2]}") in kept.shown)
         self._unanswered.keep(lambda labels: labels[0] in endpoints)
         self._requests.keep(lambda labels: labels[:2] in entities)
         self._responses.keep(lambda labels: labels[:2] in entities)

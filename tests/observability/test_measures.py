@@ -6,6 +6,7 @@ import pytest
 
 from extproc.measures import Measures, Sample
 from extproc.observability.instruments import Instruments
+from extproc.observability.kept import Kept
 from extproc.observability.measures import MeasureMetrics
 from tests.fakes.clock import FakeClock
 from tests.fakes.page import read_page
@@ -78,7 +79,25 @@ def test_an_entity_that_goes_takes_its_series_along(measures: Measures) -> None:
     for entity, arm in (("a", ""), ("a", "tone/warm"), ("b", "")):
         measures.cell("chat", entity, arm).add(answered(1.0, 0.5))
     assert len([name for name in page(instruments) if name.startswith("extproc_entity_requests_total")]) == 3
-    metrics.keep([("chat", "a"), ("other", "b")])
+    arms = [("chat", "tone/warm")]
+    metrics.keep(Kept([("chat", "a"), ("other", "b")], arms, arms))
     assert list(measures.known()) == [("chat", "a", ""), ("chat", "a", "tone/warm")]
     assert page(instruments)
     assert not [name for name in page(instruments) if 'served_entity="b"' in name]
+
+
+def test_an_arm_that_is_not_shown_has_measures_and_no_series(measures: Measures) -> None:
+    instruments = Instruments()
+    metrics = MeasureMetrics(instruments, measures)
+    for arm in ("", "tone/warm", "tone/cold", "old/x"):
+        measures.cell("chat", "a", arm).add(answered(1.0, 0.5))
+    assert len([name for name in page(instruments) if name.startswith("extproc_entity_requests_total")]) == 4
+    metrics.keep(Kept([("chat", "a")], [("chat", "tone/warm"), ("chat", "tone/cold")], [("chat", "tone/warm")]))
+    for _ in range(2):
+        told = [
+            name for name in page(instruments) if name.startswith(("extproc_entity_requests_total", "extproc_entity_e2e_s"))
+        ]
+        assert {name.split('arm="')[1].split('"')[0] for name in told} == {"", "tone/warm"}
+    assert [arm for _, _, arm in measures.known()] == ["", "tone/cold", "tone/warm"]
+    measures.cell("chat", "a", "tone/hot").add(answered(1.0, 0.5))
+    assert any('arm="tone/hot"' in name for name in page(instruments)), "one that is new is shown at once"

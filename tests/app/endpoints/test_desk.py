@@ -98,6 +98,8 @@ async def test_what_was_counted_of_an_endpoint_goes_with_it(tmp_path: Path) -> N
     service = gateway(tmp_path)
     endpoints = part(service, ServingEndpoints)
     endpoints._look_s = 0.01
+    for grace in endpoints._counting._graces:
+        grace._grace_s = 0.05
     async with running(service) as ports:
         await endpoints.desk.apply(Create(document(a=100)), "test")
         await asked(ports.grpc, "/v1/chat/completions", b'{"model":"chat"}')
