@@ -238,7 +238,7 @@ def _plan_gateway(plan: Plan, settings: GatewaySettings) -> None:
     plan.pools(built, settings, settings)
     if regions is not None and config.regions is not None:
         plan_regions(plan, regions, config.regions, settings.metrics_staleness_threshold)
-    plan.components.append(ConfigFile(settings.config_file, load_gateway_config, plan.files, {"servingEndpoints"}))
+    plan.components.append(ConfigFile(settings.config_file, load_gateway_config, plan.files, {"servingEndpoints", "segments"}))
     parts.telemetry.models.configured.append(lambda model: routes.value.has(model))
     parts.telemetry.models.only_configured = True
 

@@ -6,7 +6,6 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from extproc.app.access import ReviewedTokens
@@ -129,10 +128,8 @@ def _tell(parts: Parts, settings: EndpointSettings, table: Live[TrafficTable]) -
 def _segments(plan: Plan, declared: Declared) -> Live[Segments]:
     """Named sets of users. Raises SettingsError."""
     named = LiveWriter(Segments(), "segments")
-    if declared.segments:
-        folder = Path(declared.file).parent
-        tables = plan.parts.telemetry.tables
-        plan.components.append(WatchedSegments(declared.segments, folder, tables.watch(named), plan.files))
+    tables = plan.parts.telemetry.tables
+    plan.components.append(WatchedSegments(declared.segments, declared.file, tables.watch(named), plan.files))
     return named.live
 
 

@@ -11,7 +11,7 @@ import pytest
 from extproc.app.build import build
 from extproc.app.checking import check_file
 from extproc.app.endpoints import ServingEndpoints
-from extproc.app.segments import keys_of
+from extproc.app.segments import WatchedSegments, keys_of
 from extproc.app.service import Service
 from extproc.files import watch
 from extproc.settings.base import SettingsError
@@ -80,6 +80,80 @@ async def test_a_list_is_followed(tmp_path: Path) -> None:
 
         await until(said)
         assert await served(ports.grpc, x_user_id="bob") == "127.0.0.1:2"
+
+
+async def test_definitions_are_followed_with_what_goes_by_them(tmp_path: Path) -> None:
+    """In place, as an editor does it: a segment that is new, one that means others, and one that goes."""
+    (tmp_path / "vip.txt").write_text("ann\n")
+    (tmp_path / "more.txt").write_text("bob\n")
+    gold = {"name": "gold", "header": {"name": "x-tier", "exact": "gold"}}
+    service = gateway(written(tmp_path, [gold, {"name": "vip", "file": "vip.txt"}], RULE))
+    async with running(service) as ports:
+        assert await served(ports.grpc, x_user_id="ann") == "127.0.0.1:2"
+        assert await served(ports.grpc, x_user_id="bob") == "127.0.0.1:1"
+        platinum = {"name": "gold", "header": {"name": "x-tier", "exact": "platinum"}}
+        written(tmp_path, [platinum, {"name": "vip", "file": "more.txt"}, {"name": "new", "keys": ["cy"]}], RULE)
+
+        async def moved() -> bool:
+            return await served(ports.grpc, x_user_id="bob") == "127.0.0.1:2"
+
+        await until(moved)
+        assert await served(ports.grpc, x_user_id="ann") == "127.0.0.1:1"
+        assert await served(ports.grpc, x_user_id="dan", x_tier="gold") == "127.0.0.1:1"
+        assert await served(ports.grpc, x_user_id="dan", x_tier="platinum") == "127.0.0.1:2"
+        (tmp_path / "more.txt").write_text("eve\n")
+
+        async def listed() -> bool:
+            return await served(ports.grpc, x_user_id="eve") == "127.0.0.1:2"
+
+        await until(listed)
+        (tmp_path / "vip.txt").write_text("eve\nann\n")  # nobody's list any more
+        written(tmp_path, [platinum, {"name": "vip", "keys": ["zoe"]}], RULE)
+
+        async def named() -> bool:
+            return await served(ports.grpc, x_user_id="zoe") == "127.0.0.1:2"
+
+        await until(named)
+        assert await served(ports.grpc, x_user_id="ann") == "127.0.0.1:1"
+
+
+async def test_definitions_that_are_no_good_change_nothing(tmp_path: Path) -> None:
+    (tmp_path / "vip.txt").write_text("ann\n")
+    gold: dict[str, Any] = {"name": "gold", "keys": ["g"]}
+    first: list[dict[str, Any]] = [{"name": "vip", "file": "vip.txt"}, gold]
+    service = gateway(written(tmp_path, first, RULE))
+    part(service, WatchedSegments)._again_s = 0.01
+
+    async def broken() -> bool:
+        return 1.0 in read_page(service.telemetry.instruments, "extproc_file_errors").values()
+
+    async def healed() -> bool:
+        return not await broken()
+
+    async with running(service) as ports:
+        for bad in ({"name": "vip", "file": "none.txt"}, {"name": "vip"}):
+            written(tmp_path, [bad, gold], RULE)
+            await until(broken)
+            assert await served(ports.grpc, x_user_id="ann") == "127.0.0.1:2"
+            written(tmp_path, first, RULE)
+            await until(healed)
+        written(tmp_path, [{"name": "vip", "file": "late.txt"}, gold], RULE)
+        await until(broken)
+        (tmp_path / "late.txt").write_text("bob\n")
+        await until(healed)
+        assert await served(ports.grpc, x_user_id="bob") == "127.0.0.1:2"
+
+
+async def test_segments_and_rules_that_name_them_come_in_one_edit(tmp_path: Path) -> None:
+    service = gateway(written(tmp_path, []))
+    async with running(service) as ports:
+        assert await served(ports.grpc, x_user_id="ann") == "127.0.0.1:1"
+        written(tmp_path, [{"name": "vip", "keys": ["ann"]}, {"name": "gold", "keys": ["g"]}], RULE)
+
+        async def moved() -> bool:
+            return await served(ports.grpc, x_user_id="ann") == "127.0.0.1:2"
+
+        await until(moved, 20)
 
 
 def test_a_list_that_is_not_there_is_said_with_its_place(tmp_path: Path) -> None:
