@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extproc.control.exchange import exported, of_yaml, to_yaml
@@ -62,6 +62,7 @@ def test_a_record_and_its_document_are_the_same(found: dict[str, Any]) -> None:
     assert list(of_document(record.to_document()).percentages) == list(record.percentages)
 
 
+@settings(deadline=None)  # a document may be large, and a machine busy
 @given(st.lists(documents(), max_size=3))
 def test_what_is_exported_comes_back_as_it_was(found: list[dict[str, Any]]) -> None:
     records = [record_of(each) for each in found]
