@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
 NDJSON: Final = b"application/x-ndjson"
 DIGEST_HEADERS: Final = ("content-digest", "content-md5", "digest", "repr-digest")
 """Headers that no longer hold when a body changes (RFC 9530, RFC 3230, RFC 1864)."""
+CHANGED_TRAILERS: Final = (*DIGEST_HEADERS, "etag")
+"""What must not stand in the trailers behind a body that was changed; whether a tag there is a weak one, nobody tells us."""
+
+
+def has_strong_tag(headers: Mapping[str, bytes]) -> bool:
+    """Whether an answer's `etag` is for exactly these bytes (RFC 9110, section 8.8.1); a weak one outlives a changed name."""
+    return not headers.get("etag", b"W/").startswith(b"W/")
 
 
 @lru_cache(maxsize=256)

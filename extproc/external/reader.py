@@ -28,7 +28,7 @@ from extproc.external.faults import Fault, fault_of_answer, status_for_client, w
 from extproc.external.headers import private
 from extproc.external.message_events import MessageEvents
 from extproc.external.naming import NameRestorer
-from extproc.media import DIGEST_HEADERS, is_json, media_type
+from extproc.media import DIGEST_HEADERS, has_strong_tag, is_json, media_type
 from extproc.response.reader import Measurement, is_encoded
 from extproc.response.sse import EventStream
 from extproc.response.usage import NO_USAGE, DocumentUsage, StreamUsage, Usage, usage_of
@@ -134,6 +134,8 @@ class ProviderReader:
             self._passing = None
             return HeaderMutation(tuple(kept_back), tuple(set_headers))
         gone = [name for name in _BODY_HEADERS if name in headers] if self._way is not _Way.PASS else []
+        if self._way is not _Way.PASS and has_strong_tag(headers):
+            gone.append("etag")
         if self._way is _Way.REPLACE and "content-encoding" in headers:
             gone.append("content-encoding")
         if self._way in (_Way.DOCUMENT, _Way.ERROR, _Way.REPLACE):

@@ -80,9 +80,11 @@ class ReplyBody(NamedTuple):
 
 
 class ReplyTrailers(NamedTuple):
-    """A TrailersResponse that leaves the trailers as they are."""
+    """A TrailersResponse."""
 
     direction: Direction
+    changed: bool = False
+    """The body before them is not the one that came: digests of it go. Else the trailers stay as they are."""
 
 
 class ReplyImmediately(NamedTuple):

@@ -293,7 +293,7 @@ class ExtProcStream(Remembered):
                 else:
                     actions += [ReplyBody(Direction.REQUEST)] * self._pieces
             if self._trailers_end:
-                actions.append(ReplyTrailers(Direction.REQUEST))
+                actions.append(ReplyTrailers(Direction.REQUEST, bool(splices)))
         if decision.patience_s > 0:
             actions.append(AwaitAnswer(decision.patience_s))
         deferred = self._deferred
@@ -316,7 +316,8 @@ class ExtProcStream(Remembered):
 
     def _pass_trailers(self, event: RequestTrailers) -> Actions:
         self._request_ended = True
-        return [ReplyTrailers(Direction.REQUEST)]
+        decision = self._decision
+        return [ReplyTrailers(Direction.REQUEST, decision is not None and bool(decision.splices))]
 
     def _end_silence(self, event: Silence) -> Actions:
         decision = self._decision
@@ -389,7 +390,8 @@ class ExtProcStream(Remembered):
     def _end_response_trailers(self, event: object) -> Actions:
         rest = self._reader.rest() if self._reader is not None else NO_BYTES
         held = chunks(Direction.RESPONSE, rest, ends=False) if rest else []
-        return [*held, ReplyTrailers(Direction.RESPONSE), *self._finish_once(complete=True)]
+        changed = self._reader is not None and not self._only_listens
+        return [*held, ReplyTrailers(Direction.RESPONSE, changed), *self._finish_once(complete=True)]
 
     # -- the end -------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from extproc.domain import NO_MUTATION, BodyPath, HeaderMutation
-from extproc.media import DIGEST_HEADERS, NDJSON, is_json, media_type
+from extproc.media import DIGEST_HEADERS, NDJSON, has_strong_tag, is_json, media_type
 from extproc.response.finish import FinishReason
 from extproc.response.first import FirstPiece
 from extproc.response.ids import ResponseId
@@ -131,7 +131,7 @@ class AnswerReader:
         """Why the client's name could not be put back: 'body not sent', 'content-encoding'; '' when it was, or need not be."""
 
     def headers(self, status: int, headers: Mapping[str, bytes], path: BodyPath) -> HeaderMutation:
-        """Headers that no longer hold are removed: the length, if it may change, and digests of the body."""
+        """Headers that no longer hold are removed: the length, if it may change, digests of the body, and its strong tag."""
         measurement = self._measurement
         if measurement is not None and measurement.headers(status, headers, path):
             self._heard = measurement
@@ -155,8 +155,10 @@ class AnswerReader:
         restorer = ModelRestorer(served, client, event_stream=kind == _EVENT_STREAM, may_hold=path is BodyPath.FREE)
         self._restorer = restorer
         stale = DIGEST_HEADERS if restorer.keeps_length else ("content-length", *DIGEST_HEADERS)
-        gone = tuple([name for name in stale if name in headers])
-        return HeaderMutation(gone) if gone else NO_MUTATION
+        gone = [name for name in stale if name in headers]
+        if has_strong_tag(headers):
+            gone.append("etag")
+        return HeaderMutation(tuple(gone)) if gone else NO_MUTATION
 
     @property
     def wants_body(self) -> bool:

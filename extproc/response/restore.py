@@ -1,6 +1,7 @@
 """The name that the client used, put back into an answer whose model was rewritten on the way out.
 
-Wherever the JSON key `model` has the served name as its value, that value becomes the client's name; every other byte stays.
+Wherever the JSON key `model`, or `model_name` as the Open Inference Protocol (KServe v2) calls it, has the served name as its
+value, that value becomes the client's name; every other byte stays.
 A quote inside a JSON string has a backslash before it, so text that an answer only quotes is never touched.
 """
 
@@ -10,7 +11,9 @@ import json
 import re
 from typing import Final
 
-_KEY: Final = b'"model"'
+_BEGIN: Final = b'"model'
+_KEYS: Final = (b'"model"', b'"model_name"')
+_LONGEST_KEY: Final = len(b'"model_name"')
 _MOST_SPACE: Final = 8
 """White space allowed on either side of the colon; engines write none or one."""
 _BACKSLASH: Final = 0x5C
@@ -33,8 +36,8 @@ class ModelRestorer:
         self._space = b" \t" if event_stream else b" \t\r\n"
         space = rb"[%s]{0,%d}" % (re.escape(self._space), _MOST_SPACE)
         values = b"|".join(re.escape(value) for value in self._values)
-        self._pattern = re.compile(rb"(?<!\\)%s%s:%s(%s)" % (_KEY, space, space, values))
-        self._longest = len(_KEY) + 2 * _MOST_SPACE + 1 + max(map(len, self._values))
+        self._pattern = re.compile(rb'(?<!\\)"model(?:_name)?"%s:%s(%s)' % (space, space, values))
+        self._longest = _LONGEST_KEY + 2 * _MOST_SPACE + 1 + max(map(len, self._values))
         self._may_hold = may_hold
         self._held = b""
         self._after_backslash = False
@@ -51,7 +54,7 @@ class ModelRestorer:
             data = b"\\" + data  # for the pattern to look back at
         done = 0
         out: list[bytes] = []
-        if _KEY in data:
+        if _BEGIN in data:
             for match in self._pattern.finditer(data):
                 out += (data[done : match.start(1)], self._client)
                 done = match.end()
@@ -72,12 +75,18 @@ class ModelRestorer:
         size = len(data)
         if self._lines and data.endswith(b"\n"):
             return size
-        at = data.rfind(_KEY, max(done, size - self._longest))
-        if at >= 0 and self._may_match(data[at + len(_KEY) :]) and not (at and data[at - 1] == _BACKSLASH):
-            return at
-        at = data.rfind(b'"', max(done, size - len(_KEY) + 1))
-        if at >= 0 and _KEY.startswith(data[at:]) and not (at and data[at - 1] == _BACKSLASH):
-            return at
+        first = size
+        for key in _KEYS:
+            at = data.rfind(key, max(done, size - self._longest), first)
+            if at >= 0 and self._may_match(data[at + len(key) :]) and not (at and data[at - 1] == _BACKSLASH):
+                first = at
+        if first < size:
+            return first
+        at = data.rfind(b'"', max(done, size - _LONGEST_KEY + 1))
+        if at >= 0 and not (at and data[at - 1] == _BACKSLASH):
+            rest = data[at:]
+            if _KEYS[0].startswith(rest) or _KEYS[1].startswith(rest):
+                return at
         return size
 
     def _may_match(self, after_key: bytes) -> bool:

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from extproc import names
 from extproc.domain import NO_MUTATION, Decision, HeaderMutation, Reply, RequestHead
 from extproc.errors import ProtocolError
+from extproc.media import CHANGED_TRAILERS
 from extproc.pb import base_pb2 as core
 from extproc.pb import external_processor_pb2 as pb
 from extproc.protocol import (
@@ -190,9 +191,9 @@ class Encoder:
         return encoded
 
 
-def trailers(direction: Direction) -> bytes:
-    """A TrailersResponse that leaves the trailers alone."""
-    return _PLAIN_TRAILERS[direction]
+def trailers(direction: Direction, changed: bool) -> bytes:
+    """A TrailersResponse that leaves the trailers alone; `changed`: without digests of the body, which is another one now."""
+    return (_CHANGED_TRAILERS if changed else _PLAIN_TRAILERS)[direction]
 
 
 def chunk(direction: Direction, body: bytes | memoryview, end_of_stream: bool) -> Message:
@@ -367,3 +368,12 @@ _PLAIN_REQUEST_HEADERS: Final = _plain("request_headers")
 _PLAIN_RESPONSE_HEADERS: Final = _plain("response_headers")
 _PLAIN_BODY: Final = {d: _plain(f"{d.value}_body") for d in Direction}
 _PLAIN_TRAILERS: Final = {d: _plain(f"{d.value}_trailers") for d in Direction}
+
+
+def _without_digests(field: str) -> bytes:
+    message = pb.ProcessingResponse()
+    getattr(message, field).header_mutation.remove_headers.extend(CHANGED_TRAILERS)
+    return message.SerializeToString()
+
+
+_CHANGED_TRAILERS: Final = {d: _without_digests(f"{d.value}_trailers") for d in Direction}

@@ -250,7 +250,7 @@ class Session:
             if self.carrier is not None:
                 self._silence = self.carrier.later(action.patience_s, self._is_silent)
         elif isinstance(action, ReplyTrailers):
-            out.append(codec.trailers(action.direction))
+            out.append(codec.trailers(action.direction, action.changed))
         elif isinstance(action, ReplyImmediately):
             answer = action.answer
             if isinstance(answer, ExtProcError):

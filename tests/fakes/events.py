@@ -116,7 +116,7 @@ def show(action: Action) -> str:
     if isinstance(action, ReplyChunk):
         return f"{side} chunk {_bytes(action.body)}{' end' if action.end_of_stream else ''}"
     if isinstance(action, ReplyTrailers):
-        return f"{side} trailers"
+        return f"{side} trailers" + (" without digests" if action.changed else "")
     if action.replaced is not None:
         return f"{side} body becomes {_bytes(action.replaced)}"
     return f"{side} body{'' if action.decision is None else ' with decision'}"

@@ -96,7 +96,7 @@ class TestFullDuplex:
     def test_trailers(self) -> None:
         peer = Peer(outcome=RENAMED)
         said = peer.send(headers(), body(BODY), TRAILERS)
-        assert said[1:] == ["request headers with decision", "request chunk 'abnewdef'", "request trailers"]
+        assert said[1:] == ["request headers with decision", "request chunk 'abnewdef'", "request trailers without digests"]
 
     def test_what_comes_while_deciding_follows_unchanged(self) -> None:
         """The director takes its time only in STREAMED and in early mode; elsewhere the body has ended."""

@@ -111,10 +111,12 @@ class TestTheModelsName:
         assert reader.body(DOCUMENT, True) is DOCUMENT
 
     def test_what_no_longer_holds_is_removed(self) -> None:
-        headers = {**JSON, "content-digest": b"sha-256=:x:", "etag": b"1"}
+        headers = {**JSON, "content-digest": b"sha-256=:x:", "etag": b'"1"'}
         longer, same = AnswerReader(None, ("served", "client-model")), AnswerReader(None, ("served", "client"))
-        assert longer.headers(200, headers, FREE) == HeaderMutation(("content-length", "content-digest"))
-        assert same.headers(200, headers, FREE) == HeaderMutation(("content-digest",))
+        assert longer.headers(200, headers, FREE) == HeaderMutation(("content-length", "content-digest", "etag"))
+        assert same.headers(200, headers, FREE) == HeaderMutation(("content-digest", "etag"))
+        weak = {**JSON, "etag": b'W/"1"'}
+        assert AnswerReader(None, ("served", "client")).headers(200, weak, FREE) is NO_MUTATION, "it is no other answer"
         assert same.headers(200, SSE, FREE) is NO_MUTATION
 
     def test_trailers_set_free_what_is_held(self) -> None:

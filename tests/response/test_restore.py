@@ -22,10 +22,10 @@ def feed(restorer: ModelRestorer, pieces: list[bytes]) -> bytes:
 
 
 def restored(value: Any, served: str, client: str) -> Any:
-    """As the JSON value would be if all keys `model` were restored."""
+    """As the JSON value would be if all keys `model` and `model_name` were restored."""
     if isinstance(value, dict):
         return {
-            key: client if key == "model" and inner == served else restored(inner, served, client)
+            key: client if key in ("model", "model_name") and inner == served else restored(inner, served, client)
             for key, inner in value.items()
         }
     return [restored(inner, served, client) for inner in value] if isinstance(value, list) else value
@@ -33,12 +33,16 @@ def restored(value: Any, served: str, client: str) -> Any:
 
 names = st.one_of(st.sampled_from([SERVED, CLIENT, "model", '"', "a\\", "m", "é/ü", 'model":', " "]), st.text(max_size=6))
 texts = st.one_of(
-    names, st.sampled_from(['"model":"m"', '\\"model": "' + SERVED, '"model"', "\\", '\\"', '{"model": "m"}', ": "])
+    names,
+    st.sampled_from(
+        ['"model":"m"', '\\"model": "' + SERVED, '"model"', '"model_name":"m"', "\\", '\\"', '{"model": "m"}', ": "]
+    ),
 )
 documents = st.recursive(
     st.one_of(texts, st.none(), st.integers()),
     lambda inner: st.one_of(
-        st.lists(inner, max_size=3), st.dictionaries(st.one_of(st.just("model"), texts), inner, max_size=4)
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.one_of(st.sampled_from(["model", "model_name"]), texts), inner, max_size=4),
     ),
     max_leaves=10,
 )
@@ -65,7 +69,23 @@ def test_any_document_cut_anywhere(
 @given(
     st.lists(
         st.sampled_from(
-            [b'"model"', b'"model":', b'"model":"s"', b'"model" : "s"', b'"', b"\\", b":", b" ", b'"s', b'"s"', b"mod", b"\n"]
+            [
+                *(
+                    b'"model"',
+                    b'"model":',
+                    b'"model":"s"',
+                    b'"model" : "s"',
+                    b'"',
+                    b"\\",
+                    b":",
+                    b" ",
+                    b'"s',
+                    b'"s"',
+                    b"mod",
+                    b"\n",
+                ),
+                *(b'"model_name"', b'"model_name" : "s"', b"_name", b'_name":'),
+            ]
         ),
         max_size=12,
     ),
@@ -75,20 +95,24 @@ def test_any_document_cut_anywhere(
 def test_any_bytes_come_out_as_if_they_had_come_at_once(parts: list[bytes], stream: bool, data: st.DataObject) -> None:
     body = b"".join(parts)
     space = rb"[ \t]{0,8}" if stream else rb"[ \t\r\n]{0,8}"
-    wanted = re.sub(rb'(?<!\\)("model"' + space + b":" + space + b')"s"', rb'\1"client"', body)
+    wanted = re.sub(rb'(?<!\\)("model(?:_name)?"' + space + b":" + space + b')"s"', rb'\1"client"', body)
     assert feed(ModelRestorer("s", "client", event_stream=stream), data.draw(cut(body))) == wanted
 
 
 @examples(200)
 @given(st.binary(max_size=60), st.data())
 def test_only_the_beginning_of_a_match_is_held_back(noise: bytes, data: st.DataObject) -> None:
-    body = noise + data.draw(st.sampled_from([b"", b'"mod', b'"model" :', b'{"model": "meta-llama/Ll']))
+    body = noise + data.draw(
+        st.sampled_from(
+            [b"", b'"mod', b'"model" :', b'"model_na', b'"model_name": "meta-llama/Ll', b'{"model": "meta-llama/Ll']
+        )
+    )
     restorer = ModelRestorer(SERVED, CLIENT)
     went_on = b""
     for piece in data.draw(cut(body)):
         went_on += restorer.feed(piece, False)
         held = restorer._held
-        assert len(held) <= 7 + 2 * 8 + 1 + len(SERVED) + 4
+        assert len(held) <= 12 + 2 * 8 + 1 + len(SERVED) + 4
         assert not held or held.startswith(b'"')
     assert went_on + restorer.feed(b"", True) == body
 
@@ -106,6 +130,9 @@ def test_only_the_beginning_of_a_match_is_held_back(noise: bytes, data: st.DataO
         (b'data: {"', b'"'),
         (b'data: {"mode', b'"mode'),
         (b'data: {"modem', b""),
+        (b'data: {"model_n', b'"model_n'),
+        (b'data: {"model_name"', b'"model_name"'),
+        (b'data: {"model_names', b""),
         (b'data: {"model":', b'"model":'),
         (b'data: {"model": "meta', b'"model": "meta'),
         (b'data: {"model": "mets', b""),

@@ -369,12 +369,20 @@ class TestAnswers:
             ("response_headers", encoder.response_headers(NO_MUTATION)),
             ("request_body", encoder.body(REQUEST, None)),
             ("response_body", encoder.body(RESPONSE, None)),
-            ("request_trailers", codec.trailers(REQUEST)),
-            ("response_trailers", codec.trailers(RESPONSE)),
+            ("request_trailers", codec.trailers(REQUEST, False)),
+            ("response_trailers", codec.trailers(RESPONSE, False)),
         ):
             expected = pb.ProcessingResponse()
             getattr(expected, kind).SetInParent()
             assert pb.ProcessingResponse.FromString(raw) == expected
+
+    @pytest.mark.parametrize("direction", [REQUEST, RESPONSE])
+    def test_trailers_behind_a_changed_body_lose_its_digests(self, direction: Direction) -> None:
+        answer = pb.ProcessingResponse.FromString(codec.trailers(direction, True))
+        assert answer.WhichOneof("response") == f"{direction.value}_trailers"
+        mutation = getattr(answer, f"{direction.value}_trailers").header_mutation
+        assert list(mutation.remove_headers) == ["content-digest", "content-md5", "digest", "repr-digest", "etag"]
+        assert not mutation.set_headers
 
     @pytest.mark.parametrize("kind", ["headers", "body"])
     def test_a_decision(self, kind: str) -> None:
