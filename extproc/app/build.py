@@ -235,7 +235,8 @@ def _plan_gateway(plan: Plan, settings: GatewaySettings) -> None:
         reuse_port=settings.reuse_port,
         drain_timeout_s=settings.drain_timeout,
     )
-    plan.pools(built, settings, settings)
+    elsewhere = [] if regions is None else [name for name in built if regions.region_of(name) not in ("", regions.home)]
+    plan.pools(built, settings, settings, elsewhere)
     if regions is not None and config.regions is not None:
         plan_regions(plan, regions, config.regions, settings.metrics_staleness_threshold)
     plan.components.append(ConfigFile(settings.config_file, load_gateway_config, plan.files, {"servingEndpoints", "segments"}))

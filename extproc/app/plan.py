@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from extproc.admin.plugins import PluginsOfPool
@@ -94,8 +94,14 @@ class Plan:
             self.parts.audit = audit.writer
             self.parts.audit_sample = settings.audit_sample
 
-    def pools(self, built: Mapping[str, PoolParts], settings: ScrapingSettings, kept: SnapshotSettings) -> None:
-        """Pools that run, and what the stages see of them."""
+    def pools(
+        self,
+        built: Mapping[str, PoolParts],
+        settings: ScrapingSettings,
+        kept: SnapshotSettings,
+        elsewhere: Collection[str] = (),
+    ) -> None:
+        """Pools that run, and what the stages see of them. Those `elsewhere` may be missing."""
         driver = scrape_driver(self.instruments)
         pools: list[Pool] = []
         keepers: dict[str, Mapping[str, Keeper]] = {}
@@ -126,6 +132,6 @@ class Plan:
         )
         if kept.snapshot_dir is not None:
             self.components.append(Snapshots(kept.snapshot_dir, kept.snapshot_interval, keepers))
-        self.components.append(Pools(pools))
+        self.components.append(Pools(pools, elsewhere))
         if self.cluster is not None:
             self.components.append(PoolObjects(pools, self.cluster))

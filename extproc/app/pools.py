@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from extproc.app.cluster import Cluster
@@ -207,14 +207,27 @@ class Pool:
 class Pools(Component):
     """All pools of a service. One that is lost does not matter while another is there."""
 
-    def __init__(self, pools: Sequence[Pool]) -> None:
+    def __init__(
+        self, pools: Sequence[Pool], elsewhere: Collection[str] = (), clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`elsewhere`: pools that are only waited for at the start, `FIRST_ROUND_S`: those of other regions, whose outage is to
+        keep nobody from being served here.
+        """
         super().__init__("pools")
         self.pools = tuple(pools)
+        self._elsewhere = elsewhere
+        self._clock = clock
+        self._began_s: float | None = None
         for pool in pools:
             pool.changed = lambda: self.changed()
 
     def missing(self) -> str | None:
-        return "; ".join(filter(None, [pool.unready() for pool in self.pools])) or None
+        if self._began_s is None:
+            self._began_s = self._clock()
+        wanted = self.pools
+        if self._elsewhere and self._clock() - self._began_s >= FIRST_ROUND_S:
+            wanted = tuple(pool for pool in self.pools if pool.store.name not in self._elsewhere)
+        return "; ".join(filter(None, [pool.unready() for pool in wanted])) or None
 
     def unready(self) -> str | None:
         lost = [why for pool in self.pools if (why := pool.lost())]

@@ -1,7 +1,8 @@
 """Data residency: which regions may serve a request, by rules that all have to be kept.
 
 Unlike rules before the split, every one that matches counts, and what they allow is what all of them allow. A rule whose
-expression gives no answer for a request is taken to match: a request that can't be judged does not leave.
+expression gives no answer for a request is taken to match, and so is one that names a segment that is not there: a request that
+can't be judged does not leave.
 """
 
 from __future__ import annotations
@@ -41,15 +42,23 @@ ANYWHERE: Final = Kept(None)
 class _Rule:
     """One rule, compiled."""
 
-    __slots__ = ("entities", "matcher", "name", "regions")
+    __slots__ = ("_always", "entities", "matcher", "name", "regions")
 
     def __init__(self, spec: ResidencySpec, salt: str, segments: Segments) -> None:
         self.name = spec.name
         self.regions = frozenset(spec.regions)
         self.entities = frozenset(spec.entities)
         self.matcher = Matcher(spec.matches, f"{salt}/{spec.name}", segments)
+        self._always = False
+        """Who is in a segment that went is not known."""
+        for match in spec.matches:
+            for segment in match.segments:
+                if segments.get(segment) is None:
+                    self._always = True
 
     def matches(self, asking: Asking) -> bool:
+        if self._always:
+            return True
         before = asking.failed
         return self.matcher.matches(asking) or asking.failed > before
 

@@ -347,10 +347,11 @@ def _missing(spec: EndpointSpec, segments: Segments) -> Iterator[str]:
     named += [("experiment", each.name, each.matches) for each in spec.experiments]
     named += [("residency", each.name, each.matches) for each in spec.residency]
     for kind, name, matches in named:
+        so = "it is kept for all requests" if kind == "residency" else "nobody is in it"
         for match in matches:
             for segment in match.segments:
                 if segments.get(segment) is None:
-                    yield f"{kind} {name}: there is no segment {segment!r}, so nobody is in it"
+                    yield f"{kind} {name}: there is no segment {segment!r}, so {so}"
 
 
 class TrafficTable:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from extproc.app import build
+from extproc.app.pools import FIRST_ROUND_S, Pools
 from extproc.app.regions import LOOK_S, RegionWatch, regions_of, saturation_of
 from extproc.domain import Load
 from extproc.live import LiveWriter
@@ -177,3 +178,15 @@ def test_a_gateway_has_the_stage_only_with_regions(tmp_path: Path) -> None:
         del pool["region"]
     file.write_text(json.dumps(plain))
     assert build(GatewaySettings(config_file=str(file))).find(RegionWatch) is None
+
+
+def test_an_outage_elsewhere_keeps_nobody_from_starting(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(json.dumps(config()))
+    pools = build(GatewaySettings(config_file=str(file))).find(Pools)
+    assert pools is not None
+    now_s = 100.0
+    pools._clock = lambda: now_s
+    assert pools.missing() == "pool 'w' has no endpoints yet; pool 'n' has no endpoints yet"
+    now_s += FIRST_ROUND_S
+    assert pools.missing() == "pool 'w' has no endpoints yet"

@@ -37,6 +37,23 @@ def test_the_gateway_reads_its_config() -> None:
     load_gateway_config(only(objects, "ConfigMap")["data"]["gateway.yaml"])
 
 
+def test_pools_of_the_same_models_are_one_route_where_there_are_regions() -> None:
+    regions = "regions: {self: west, names: [west, north], costs: {west: {north: 2}}}"
+    pools = ", ".join(
+        f"{{name: {name}, models: {models}, region: {region}, static: ['127.0.0.1:1']}}"
+        for name, models, region in (("one", "[m]", "west"), ("two", "[k]", "west"), ("three", "[m]", "north"))
+    )
+    objects = rendered("standalone", f"{{gateway: {{{regions}, pools: [{pools}]}}}}")
+    config = load_gateway_config(only(objects, "ConfigMap")["data"]["gateway.yaml"])
+    assert [(route.models, route.pool, route.beside) for route in config.routes] == [
+        (["m"], "one", ("three",)),
+        (["k"], "two", ()),
+    ]
+    assert [pool.region for pool in config.pools] == ["west", "west", "north"]
+    assert config.regions is not None
+    assert config.regions.costs == {"west": {"north": 2.0}}
+
+
 def test_upstreams_keys() -> None:
     picker = rendered(
         "standalone",

@@ -81,6 +81,13 @@ def test_it_says_whether_it_asks_who_asks() -> None:
     assert where(rules.kept(asking(request(), key=b"bob"), "west", "")) is None
 
 
+def test_a_rule_whose_segment_went_is_kept_for_all() -> None:
+    rules = [ResidencySpec("vip", (), (MatchSpec(segments=("vip",)),))]
+    assert where(Residency(rules).kept(asking(request()), "west", "")) == {"west"}
+    there = Segments([SegmentSpec("vip", keys=frozenset({b"ann"}))])
+    assert where(Residency(rules, "", there).kept(asking(request()), "west", "")) is None
+
+
 NAMES = st.sampled_from(["west", "north", "east"])
 
 
@@ -121,7 +128,7 @@ def test_a_region_that_has_gone_is_told() -> None:
     made = endpoint(("west",), ResidencySpec("eu", ("west", "mars"), (MatchSpec(segments=("gone",)),)))
     assert [entity.problem for entity in made.entities] == ["", "", ""]
     assert made.problems == (
-        "residency eu: there is no segment 'gone', so nobody is in it",
+        "residency eu: there is no segment 'gone', so it is kept for all requests",
         "residency eu: there is no region 'mars', so nothing is served there",
     )
 

@@ -149,6 +149,8 @@ envoy.yaml: |
 {{- define "standalone.gatewayConfig" -}}
 {{- $pools := list -}}
 {{- $routes := list -}}
+{{- $root := .root -}}
+{{- $regions := $root.Values.gateway.regions -}}
 {{- range .root.Values.gateway.pools }}
 {{- $endpoints := dict }}
 {{- if .static }}
@@ -166,10 +168,23 @@ envoy.yaml: |
 {{- end }}
 {{- $pool := dict "name" .name "endpoints" $endpoints }}
 {{- if .scheduling }}{{ $_ := set $pool "scheduling" .scheduling }}{{ end }}
+{{- if .region }}{{ $_ := set $pool "region" .region }}{{ end }}
+{{- if .zone }}{{ $_ := set $pool "zone" .zone }}{{ end }}
 {{- $pools = append $pools $pool }}
-{{- $routes = append $routes (dict "models" .models "pool" .name) }}
+{{- /* With regions, pools of the same models are one route. */}}
+{{- $models := .models }}
+{{- $names := list }}
+{{- if $regions }}
+{{- range $root.Values.gateway.pools }}{{ if deepEqual .models $models }}{{ $names = append $names .name }}{{ end }}{{ end }}
+{{- end }}
+{{- if le (len $names) 1 }}
+{{- $routes = append $routes (dict "models" $models "pool" .name) }}
+{{- else if eq (first $names) .name }}
+{{- $routes = append $routes (dict "models" $models "pools" $names) }}
+{{- end }}
 {{- end }}
 {{- $config := dict "apiVersion" "extproc.dev/v1alpha1" "kind" "Gateway" "pools" $pools "routes" $routes -}}
+{{- if $regions }}{{ $_ := set $config "regions" $regions }}{{ end -}}
 {{- if .root.Values.gateway.adapters }}{{ $_ := set $config "adaptersFile" "adapters.yaml" }}{{ end -}}
 {{- $_ := set $config "scheduling" (.root.Values.gateway.scheduling | default (omit (fromYaml .default) "apiVersion" "kind")) -}}
 {{ toYaml (mergeOverwrite $config (deepCopy .root.Values.gateway.config)) }}

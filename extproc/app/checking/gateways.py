@@ -13,7 +13,7 @@ from extproc.settings.gateway import GatewayParts, gateway_parts, scheduling_of
 from extproc.settings.serving import read_all
 from extproc.settings.serving.delivery import changed, check, unknown_segments
 from extproc.settings.serving.entities import default_name
-from extproc.settings.serving.residency import unknown_regions
+from extproc.settings.serving.residency import regions_of_entities, unknown_regions
 
 
 def check_gateway(document: Document, *, allow_missing: bool = False) -> Checked:
@@ -38,6 +38,8 @@ def check_gateway(document: Document, *, allow_missing: bool = False) -> Checked
         if spec.name not in routed:
             warnings.append(f"pools[{index}]: no route leads to pool {spec.name!r}")
     _endpoints(document, config, problems, warnings)
+    if config.regions is not None and config.regions.own is None:
+        warnings.append("regions.self is not there, so the gateway starts with --region only")
     return Checked(problems, warnings, _notes(config), None if problems else {"pools": pools})
 
 
@@ -45,14 +47,15 @@ def _endpoints(document: Document, config: GatewayParts, problems: list[str], wa
     """What rules and experiments of the file's own endpoints name, and which of them never get a request."""
     listed = document.value.get("servingEndpoints") if isinstance(document.value, dict) else None
     segments = [segment.name for segment in config.segments]
+    regions = () if config.regions is None else config.regions.names
     for prefix, form in read_all(listed if isinstance(listed, list) else (), "servingEndpoints")[0]:
         delivery = changed({}, form.config.delivery)
         entities = [
             {**entity, "name": str(entity.get("name") or default_name(entity))} for entity in form.config.entities or ()
         ]
         problems += [*check(delivery, entities, prefix), *unknown_segments(delivery, segments, prefix)]
-        regions = () if config.regions is None else config.regions.names
         problems += unknown_regions(delivery.get("residency", ()), regions, prefix)
+        problems += regions_of_entities(entities, regions, f"{prefix}config.served_entities")
         warnings += advice_on(delivery, prefix)
 
 
