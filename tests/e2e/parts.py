@@ -18,6 +18,8 @@ from extproc.demo.processes import Child
 from extproc.demo.stack import LLAMA, PHI4, POOLS, gateway_config
 
 ENVOY, ADMIN = 10000, 9901
+_START_S = 30.0
+"""For a server to start: two seconds of CPU, of which a busy machine gives a part."""
 JSON = {"content-type": "application/json"}
 T = TypeVar("T")
 
@@ -230,7 +232,7 @@ class Stack:
             self.servers[name].check()
             return call(self.pages[name], "/readyz").status == 200
 
-        until(ready, what=f"{name} is ready")
+        until(ready, within_s=_START_S, what=f"{name} is ready")
 
     def known(self) -> dict[str, dict[str, Any]]:
         """What the pickers know about each endpoint, by address."""

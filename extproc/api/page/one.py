@@ -41,7 +41,7 @@ async def endpoint_page(
     scripts; `values`: the panel's, and what the editor shows.
     """
     shares = dict(record.percentages)
-    entries, older, lost = await _entries(visit, record.name)
+    entries, older, lost = await _entries(visit, record.name, record)
     state = States(visit.inside.table(), visit.inside.ready).of(record)
     owns = record.owner == API
     manages = await visit.caller.may(Role.MANAGE, record.name)
@@ -73,8 +73,8 @@ async def endpoint_page(
 
 async def history(visit: Visit) -> Answer:
     """More of what was before; also of an endpoint that was deleted."""
-    entries, older, lost = await _entries(visit, visit.name, visit.number("before", 0) or None)
     record = next((each for each in visit.inside.desk.list() if each.name == visit.name), None)
+    entries, older, lost = await _entries(visit, visit.name, record, visit.number("before", 0) or None)
     manages = await visit.caller.may(Role.MANAGE, visit.name)
     return visit.show(
         "history.html",
@@ -87,7 +87,9 @@ async def history(visit: Visit) -> Answer:
     )
 
 
-async def _entries(visit: Visit, name: str, before: int | None = None) -> tuple[list[dict[str, Any]], str, str]:
+async def _entries(
+    visit: Visit, name: str, record: EndpointRecord | None, before: int | None = None
+) -> tuple[list[dict[str, Any]], str, str]:
     """Changes as they are shown, where older ones are, and why there are none: the store may be away."""
     try:
         found = await visit.inside.desk.history(name, before, _ENTRIES)
@@ -96,16 +98,22 @@ async def _entries(visit: Visit, name: str, before: int | None = None) -> tuple[
             raise
         return [], "", error.message
     more = f"/ui/endpoints/{name}/history?before={found[-1].revision}" if len(found) == _ENTRIES else ""
-    return [_told(entry) for entry in found], more, ""
+    return _told(found, record), more, ""
 
 
-def _told(entry: Entry) -> dict[str, Any]:
-    return {
-        "entry": entry,
-        "what": _KINDS.get(entry.kind, entry.kind),
-        "changed": entry.changed,
-        "shares": {} if entry.record is None else dict(entry.record.percentages),
-    }
+def _told(entries: Sequence[Entry], record: EndpointRecord | None) -> list[dict[str, Any]]:
+    told = []
+    seen: set[int | None] = set() if record is None else {record.config_version}
+    for entry in entries:
+        # A version counts in the endpoint's present life only: one that was deleted and made anew begins at 1 again.
+        same = record is not None and entry.record is not None and entry.record.id == record.id
+        back = same and entry.config_version not in seen
+        if back:
+            seen.add(entry.config_version)
+        told.append(
+            {"entry": entry, "what": _KINDS.get(entry.kind, entry.kind), "changed": entry.changed, "same": same, "back": back}
+        )
+    return told
 
 
 def _entity(entity: Mapping[str, Any]) -> dict[str, str]:
@@ -115,7 +123,8 @@ def _entity(entity: Mapping[str, Any]) -> dict[str, str]:
     return {"name": entity["name"], "serves": str(entity["entity_name"]), "version": str(entity.get("entity_version", ""))}
 
 
-def meanwhile(entries: Sequence[Entry], version: int) -> Entry | None:
-    """Who has changed the config first, after this version."""
-    later = [each for each in entries if each.config_version is not None and each.config_version > version]
+def meanwhile(entries: Sequence[Entry], record: EndpointRecord, version: int) -> Entry | None:
+    """Who has changed the config of this endpoint first, after this version."""
+    lives = [each for each in entries if each.record is not None and each.record.id == record.id]
+    later = [each for each in lives if each.config_version is not None and each.config_version > version]
     return later[-1] if later else None

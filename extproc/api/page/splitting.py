@@ -76,7 +76,7 @@ async def _merge(visit: Visit, now: EndpointRecord, context: Mapping[str, Any]) 
         "record": now,
         "began": shares,
         "merge": merge,
-        "who": meanwhile(entries, context["version"]),
+        "who": meanwhile(entries, now, context["version"]),
         "version": now.config_version,
     }
 
@@ -138,15 +138,18 @@ def _document(draft: Mapping[str, Any]) -> dict[str, Any]:
     """As the API takes it. Raises ApiError."""
     given = [row for row in draft["rows"] if row["name"] or row["model"]]
     routes = [{"served_entity_name": row["name"], "traffic_percentage": _percent(row["name"], row["share"])} for row in given]
-    entities = [{"name": row["name"], "entity_name": row["model"]} for row in given]
+    entities = [{"name": row["name"], "entity_name": row["model"], **_version(row["version"])} for row in given]
     config = {"served_entities": entities, "traffic_config": {"routes": routes}}
     return {"name": draft["name"], "description": draft["description"], "config": config}
 
 
+def _version(text: str) -> dict[str, str]:
+    return {"entity_version": text} if text else {}
+
+
 def _draft(form: Mapping[str, str], rows: int) -> dict[str, Any]:
-    names, models, shares = (words_of(form, f"{what}:") for what in ("name", "model", "share"))
-    numbers = [str(number) for number in range(rows)]
-    given = [{"name": names.get(at, ""), "model": models.get(at, ""), "share": shares.get(at, "")} for at in numbers]
+    columns = {what: words_of(form, f"{what}:") for what in ("name", "model", "version", "share")}
+    given = [{what: column.get(str(number), "") for what, column in columns.items()} for number in range(rows)]
     texts = {what: form.get(what, "").strip() for what in ("name", "description", "reason")}
     return {**texts, "rows": given, "most": _ROWS}
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from extproc.control.changes import Create, Declare, UpdateConfig
+from extproc.control.changes import Create, Declare, Delete, PatchTags, UpdateConfig
 from tests.api.page.visitors import PARTLY, visiting
 from tests.control.desks import Bench, document, split
 
@@ -80,6 +80,9 @@ async def test_a_split_that_is_none_is_refused_in_the_api_s_words() -> None:
 async def test_who_comes_second_sees_both_changes_and_may_have_both() -> None:
     bench = Bench()
     async with visiting(bench=bench) as visitor:
+        await bench.desk.apply(Create(document()), "alice")
+        await bench.desk.apply(UpdateConfig("chat", split(a=50, b=50)), "nobody", reason="in a former life")
+        await bench.desk.apply(Delete("chat"), "alice")
         await bench.desk.apply(Create(document(a=80, b=10, c=10)), "alice")
         await bench.desk.apply(UpdateConfig("chat", split(a=70, b=20, c=10)), "bob <b>", reason="more for b")
         wanted = {f"share:{name}": share for name, share in (("a", 70), ("b", 10), ("c", 20))}
@@ -129,6 +132,26 @@ async def test_a_version_of_before_is_previewed_and_taken_back() -> None:
         assert "changed meanwhile" in stale.text
         gone = again | {"step": "preview", "version": 3, "back_to": 77}
         assert (await visitor.send("/ui/endpoints/chat/revert", gone)).status == 404
+
+
+async def test_versions_of_a_former_life_and_of_no_other_config_are_no_way_back() -> None:
+    bench = Bench()
+    async with visiting(bench=bench) as visitor:
+        await bench.desk.apply(Create(document()), "alice")
+        await bench.desk.apply(UpdateConfig("chat", split(a=50, b=50)), "alice")
+        await bench.desk.apply(Delete("chat"), "alice")
+        await bench.desk.apply(Create(document(a=10, b=90)), "alice")
+        assert "Back to version" not in (await visitor.look("/ui/endpoints/chat")).text
+        assert (await visitor.look("/ui/endpoints/chat")).text.count("in force") == 1
+        await bench.desk.apply(PatchTags("chat", {"add_tags": [{"key": "team"}]}), "alice")
+        await bench.desk.apply(UpdateConfig("chat", split(a=20, b=80)), "alice")
+        text = (await visitor.look("/ui/endpoints/chat")).text
+        assert text.count(">Back to version 1 …</button>") == 1
+        assert text.count("Back to version 2") == 0
+        await bench.desk.apply(Delete("chat"), "alice")
+        text = (await visitor.look("/ui/endpoints/chat/history")).text
+        assert "The endpoint was deleted." in text
+        assert "Back to version" not in text
 
 
 async def test_what_a_file_declares_is_not_edited_here() -> None:

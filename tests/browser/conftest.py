@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.browser.parts import Person, browser, person
+from tests.e2e.behind import Behind, behind
+from tests.e2e.conftest import endpoints, envoy_binary, session_endpoints
+from tests.e2e.parts import Endpoints
+
+__all__ = ["endpoints", "envoy_binary", "session_endpoints"]
+
+
+# Of a module and no longer: while playwright runs, no test of this process can have an event loop of its own.
+@pytest.fixture(scope="module")
+def opened() -> Iterator[Browser]:
+    with browser() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def standing(
+    opened: Browser, envoy_binary: Path, session_endpoints: Endpoints, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Behind]:
+    """After the browser: where there is none, nothing is started."""
+    folder = tmp_path_factory.mktemp("page")
+    with behind(envoy_binary, session_endpoints, folder, "--database-url", f"sqlite:///{folder}/state.db") as made:
+        yield made
+
+
+@pytest.fixture
+def at(standing: Behind) -> Iterator[Behind]:
+    """Without endpoints."""
+    yield standing
+    standing.forget()
+
+
+@pytest.fixture
+def alice(opened: Browser, at: Behind) -> Iterator[Person]:
+    with person(opened, at.url) as made:
+        yield made
