@@ -9,6 +9,7 @@
 | GET /debug/decisions?request_id=&limit= | the last decisions, newest first |
 | GET /debug/plugins | the plugins of each pool: who they are, whom they need, and what those say that keep something |
 | GET /debug/shadows | the shadows of serving endpoints: what was copied, and how their answers differ; no bodies |
+| GET /debug/registry | what the registry of models has said last, and how old that is |
 | POST /debug/explain | a request in, the decision with the candidates' signals and points out; nothing is sent or counted |
 
 With a guard, /metrics and /debug need a bearer token. Whoever asks, and for whatever: picks wait for a slice of a page, not for
@@ -62,6 +63,8 @@ _JSON: Final = "application/json; charset=utf-8"
 
 ShadowShapes: TypeAlias = Callable[[], Sequence[object]]
 """The shadows of all endpoints, in shapes for JSON."""
+RegistryShape: TypeAlias = Callable[[], Mapping[str, object]]
+"""What is known of a registry of models, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,8 @@ class Inside:
     """By pool."""
     shadows: ShadowShapes | None = None
     """None where there can be none."""
+    registry: RegistryShape | None = None
+    """None where there is none."""
 
 
 class Refused(Protocol):
@@ -125,6 +130,7 @@ class AdminServer:
                 web.get("/debug/decisions", self._decisions),
                 web.get("/debug/plugins", self._plugins),
                 web.get("/debug/shadows", self._shadows),
+                web.get("/debug/registry", self._registry),
                 web.post("/debug/explain", self._explain),
             ]
         )
@@ -168,7 +174,8 @@ class AdminServer:
 
     async def _index(self, _: web.Request) -> web.Response:
         pages = ["/metrics", "/healthz", "/readyz"]
-        pages += ["/debug/endpoints", "/debug/decisions", "/debug/plugins", "/debug/shadows", "POST /debug/explain"]
+        pages += ["/debug/endpoints", "/debug/decisions", "/debug/plugins", "/debug/shadows", "/debug/registry"]
+        pages.append("POST /debug/explain")
         return web.Response(text="extproc\n\n" + "\n".join(pages) + "\n")
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
@@ -193,6 +200,14 @@ class AdminServer:
     async def _shadows(self, request: web.Request) -> web.StreamResponse:
         shadows = self._inside.shadows
         return await self._slices.respond(request, self._list("shadows", [] if shadows is None else shadows()), _JSON)
+
+    async def _registry(self, request: web.Request) -> web.StreamResponse:
+        registry = self._inside.registry
+        return await self._slices.respond(request, self._named({} if registry is None else registry()), _JSON)
+
+    @staticmethod
+    def _named(values: Mapping[str, object]) -> Iterator[bytes]:
+        yield orjson.dumps(values, option=orjson.OPT_INDENT_2) + b"\n"
 
     def _pools(self) -> Iterator[bytes]:
         return self._by_pool(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -56,6 +56,8 @@ class Inside:
     """Counts what became of what was said of an answer."""
     shadows: ShadowsOf | None = None
     """None where there can be none."""
+    held: Callable[[str], Mapping[str, str]] = lambda name: {}
+    """Of an endpoint: which entities do not follow what they name in a registry, and why."""
 
 
 @dataclass(frozen=True, slots=True)

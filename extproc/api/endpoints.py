@@ -20,13 +20,13 @@ from extproc.settings.base import shown as cut
 from extproc.settings.tokens import Role
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_ONLY_SHOWN: Final = ("state", "creator", "creation_timestamp")
+_ONLY_SHOWN: Final = ("state", "creator", "creation_timestamp", "registry")
 """Of an entity: what answers say and no request means, so that who sends back what was read changes nothing by it."""
 
 
 def states(ask: Ask) -> States:
     """States as they are now."""
-    return States(ask.inside.table(), ask.inside.ready)
+    return States(ask.inside.table(), ask.inside.ready, ask.inside.held)
 
 
 async def shown(ask: Ask, record: EndpointRecord) -> shapes.Endpoint:
@@ -57,8 +57,10 @@ async def tried(ask: Ask, applied: Applied) -> Answer:
 
 async def create(ask: Ask) -> Answer:
     """A new endpoint."""
-    document = await ask.object()
+    document = dict(await ask.object())
     name = document.get("name")
+    if isinstance(config := document.get("config"), dict):
+        document["config"] = _asked(config)
     if isinstance(name, str) and NAME.fullmatch(name):  # any other name is refused by the desk
         await require(ask.caller, Role.MANAGE, name)
     return await answered(ask, await ask.change(Create(document)))
@@ -97,10 +99,7 @@ async def _updated(ask: Ask, document: dict[str, Any]) -> Answer:
     reason = config.pop("reason", None)
     if not isinstance(reason, str | None):
         raise malformed("reason: got no text; expected why the config is changed, in words")
-    for listed_as in ("served_entities", "served_models"):
-        entities = config.get(listed_as)
-        if isinstance(entities, list):
-            config[listed_as] = [_without_stamps(each) for each in entities]
+    config = _asked(config)
     if config.get("served_models") == [] and "served_entities" in config:
         del config["served_models"]
     change = UpdateConfig(ask.name, config, _wish(ask))
@@ -115,6 +114,12 @@ def _wish(ask: Ask) -> Wish:
     except ValueError as error:
         raise invalid(f"bake: got {cut(given)}; {error}") from None
     return Wish(ask.flag("guard") or bake_s is not None, ask.flag("force"), bake_s)
+
+
+def _asked(config: dict[str, Any]) -> dict[str, Any]:
+    """A config without what only answers say."""
+    listed = {key: config[key] for key in ("served_entities", "served_models") if isinstance(config.get(key), list)}
+    return {**config, **{key: [_without_stamps(each) for each in entities] for key, entities in listed.items()}}
 
 
 def _without_stamps(entity: object) -> object:

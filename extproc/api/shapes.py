@@ -121,7 +121,7 @@ class Revision(TypedDict):
     changes: list[Change]
 
 
-_SHORT: Final = ("name", "entity_name", "entity_version", "external_model", "foundation_model")
+_SHORT: Final = ("name", "entity_name", "entity_version", "registry", "external_model", "foundation_model")
 """What the list says of an entity."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from extproc.control.records import EndpointRecord
@@ -28,9 +28,13 @@ class State(NamedTuple):
 class States:
     """Reads states."""
 
-    def __init__(self, table: TrafficTable, ready: Callable[[str], bool]) -> None:
+    def __init__(
+        self, table: TrafficTable, ready: Callable[[str], bool], held: Callable[[str], Mapping[str, str]] = lambda name: {}
+    ) -> None:
+        """`held`: of an endpoint, the entities that do not follow what they name in a registry, and why."""
         self._table = table
         self._ready = ready
+        self._held = held
         self._pools: dict[str, bool] = {}
         """What was asked already: a list asks for the same pools again and again."""
 
@@ -40,6 +44,11 @@ class States:
         served = {} if endpoint is None else {entity.name: entity for entity in endpoint.entities}
         entities = {entity["name"]: self._entity(served.get(entity["name"])) for entity in record.entities}
         problems = [f"{name}: {message}" for name, (deployment, message) in entities.items() if deployment == FAILED]
+        for name, why in self._held(record.name).items():
+            deployment, message = entities.get(name, (FAILED, ""))
+            if deployment == READY and not message:
+                entities[name] = (deployment, f"it does not follow its registry: {why}")
+            problems.append(f"{name}: it does not follow its registry: {why}")
         return State(all(deployment == READY for deployment, _ in entities.values()), entities, problems)
 
     def _entity(self, entity: ServedEntity | None) -> tuple[str, str]:

@@ -50,6 +50,8 @@ class Behind(NamedTuple):
     measures: Measures | None = None
     feedback: FeedbackMetrics | None = None
     """Counts what is said of answers, where there are measures."""
+    held: Callable[[str], Mapping[str, str]] = lambda name: {}
+    """Of an endpoint: which entities do not follow what they name in a registry, and why."""
 
 
 class TokensFile(Component):
@@ -190,7 +192,7 @@ def _server(guard: Guard, behind: Behind) -> ApiServer:
     from extproc.api.server import ApiServer
     from extproc.slices import Slices
 
-    desk, rollouts, table, ready, telemetry, shadows, measures, feedback = behind
+    desk, rollouts, table, ready, telemetry, shadows, measures, feedback, held = behind
     inside = Inside(
         desk,
         rollouts,
@@ -202,6 +204,7 @@ def _server(guard: Guard, behind: Behind) -> ApiServer:
         measures=measures,
         feedback=_unheard if feedback is None else feedback.said,
         shadows=shadows,
+        held=held,
     )
     return ApiServer(application(inside, telemetry.instruments))
 

@@ -26,9 +26,10 @@ from extproc.app.kubernetes import (
 from extproc.app.leadership import Leadership
 from extproc.app.metrics_tls import metrics_tls
 from extproc.app.plan import Plan
-from extproc.app.plan_endpoints import Declared, catalog_of, plan_endpoints
+from extproc.app.plan_endpoints import Declared, catalog_of, only_models_of, plan_endpoints
 from extproc.app.pool_parts import PoolParts, pool_parts
 from extproc.app.regions import plan_regions, regions_of
+from extproc.app.registry import FollowedRegistry
 from extproc.app.servers import Serving
 from extproc.app.service import Service
 from extproc.app.shadow import Shadows
@@ -112,6 +113,7 @@ def build(settings: Buildable, stages: Sequence[MakeStage] | None = None) -> Ser
     decisions = None if name == "bbr" else parts.decisions
     serving = Serving(settings, director, limits, tls, admin_tls, guard, plan.stores, decisions, plan.plugins)
     serving.shadows = next((each.shapes for each in plan.components if isinstance(each, Shadows)), None)
+    serving.registry = next((each.shape for each in plan.components if isinstance(each, FollowedRegistry)), None)
     around = [part for part in (guard, tls, admin_tls) if part is not None]
     return Service(name, serving, telemetry, [*around, *plan.components])
 
@@ -231,7 +233,7 @@ def _plan_gateway(plan: Plan, settings: GatewaySettings) -> None:
         settings,
         store,
         catalog,
-        Declared(settings.config_file, config.serving_endpoints_file, config.segments),
+        Declared(settings.config_file, config.serving_endpoints_file, config.segments, config.registry, only_models_of(config)),
         reuse_port=settings.reuse_port,
         drain_timeout_s=settings.drain_timeout,
     )

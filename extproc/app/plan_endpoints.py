@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from extproc.app.access import ReviewedTokens
@@ -22,25 +23,40 @@ from extproc.app.endpoints import (
     secret_store,
 )
 from extproc.app.plan import Plan
+from extproc.app.registry import FollowedRegistry, Follower, planned_registry
 from extproc.app.rollouts import RolloutDriver
 from extproc.app.segments import WatchedSegments
 from extproc.app.shadow import Shadows
 from extproc.control.desk import Desk
+from extproc.control.following import NoVersions
 from extproc.control.store import Store
 from extproc.live import Live, LiveWriter
 from extproc.measures import Measures
 from extproc.observability.control import ControlMetrics
+from extproc.observability.registry import RegistryMetrics
 from extproc.observability.shadow import ShadowMetrics
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import EndpointSettings
 from extproc.settings.gateway import GatewayParts
+from extproc.settings.registry import RegistrySpec, only_models
 from extproc.settings.segments import SegmentSettings
 from extproc.traffic import AdapterMap, Catalog, CatalogEntry, RouteTable, Served, TrafficTable
 from extproc.traffic.segments import Segments
 
 
+def only_models_of(config: GatewayParts) -> Mapping[str, str | None]:
+    """Each pool with the only model of its routes, None where there is none or several."""
+    routes = [(route.pool, route.models) for route in config.routes.values()]
+    return only_models(routes, [pool.name for pool in config.pools.values()])
+
+
 def catalog_of(config: GatewayParts, routes: RouteTable, adapters: Live[AdapterMap]) -> Catalog:
     """What serving endpoints may name."""
+    pools = only_models_of(config)
+    lines = [
+        CatalogEntry(line.name, line.version, Served(line.model or pools.get(line.pool) or line.name, line.pool, line.path))
+        for line in (() if config.registry is None else config.registry.models)
+    ]
     entries = [
         CatalogEntry(
             entity.name, entity.version, Served(entity.model or route.models[0], route.pool, entity.path, route.beside)
@@ -49,7 +65,7 @@ def catalog_of(config: GatewayParts, routes: RouteTable, adapters: Live[AdapterM
         for entity in route.entities
     ]
     regions = () if config.regions is None else tuple(config.regions.names)
-    return Catalog(entries, routes, lambda model: adapters.value.base_of(model), regions)
+    return Catalog([*entries, *lines], routes, lambda model: adapters.value.base_of(model), regions, pools)
 
 
 class Declared(NamedTuple):
@@ -60,6 +76,9 @@ class Declared(NamedTuple):
     endpoints: str | None = None
     """The file or folder of endpoints that it names, as it names it."""
     segments: Sequence[SegmentSettings] = ()
+    registry: RegistrySpec | None = None
+    pools: Mapping[str, str | None] = {}
+    """As `only_models_of` gives them."""
 
 
 def plan_endpoints(
@@ -88,6 +107,7 @@ def plan_endpoints(
     )
     try:
         parts.segments = named = _segments(plan, declared)
+        registry = _registry(plan, settings, declared, catalog)
         desk = Desk(
             store,
             lambda: catalog,
@@ -99,11 +119,19 @@ def plan_endpoints(
             most_entities=settings.max_served_entities,
             guarded=settings.traffic_guard,
             segments=lambda: named.value,
+            versions=NoVersions() if registry is None else registry[0],
         )
         endpoints = ServingEndpoints(desk, table.live, (parts.adapters, named), _counting(parts))
         driver = RolloutDriver(desk, store, parts.measures, uuid.uuid4().hex)
+        ready = can_serve(plan.stores)
         plan.components += [providers, shadows, endpoints, driver]
-        behind = Behind(desk, driver.rollouts, table.live, can_serve(plan.stores), parts.telemetry, shadows.shapes)
+        behind = Behind(desk, driver.rollouts, table.live, ready, parts.telemetry, shadows.shapes)
+        if registry is not None:
+            followed, counted = registry
+            follower = Follower(desk, driver.rollouts, catalog, ready, lambda: driver.leads, counted)
+            followed.attach(desk, store, follower)
+            plan.components.append(followed)
+            behind = behind._replace(held=followed.held)
         if parts.measures is not None:
             behind = behind._replace(measures=parts.measures, feedback=parts.feedback_metrics)
         _plan_api(plan, settings, behind, reuse_port=reuse_port)
@@ -111,7 +139,9 @@ def plan_endpoints(
         if settings.endpoint_configmaps and plan.cluster is not None:
             plan.components.append(WatchedEndpoints(desk, plan.cluster, settings.endpoint_configmaps_namespace))
     except SettingsError as error:
-        plan.problems += [plan.prefix + line if line.startswith("segments[") else line for line in error.problems]
+        plan.problems += [
+            plan.prefix + line if line.startswith(("segments[", "registry.")) else line for line in error.problems
+        ]
         plan.check()
 
 
@@ -131,6 +161,21 @@ def _segments(plan: Plan, declared: Declared) -> Live[Segments]:
     tables = plan.parts.telemetry.tables
     plan.components.append(WatchedSegments(declared.segments, declared.file, tables.watch(named), plan.files))
     return named.live
+
+
+def _registry(
+    plan: Plan, settings: EndpointSettings, declared: Declared, catalog: Catalog
+) -> tuple[FollowedRegistry, RegistryMetrics] | None:
+    """Where models are registered; None: nowhere. Raises SettingsError."""
+    return planned_registry(
+        RegistrySpec.model_validate({}) if declared.registry is None else declared.registry,
+        settings,
+        Path(declared.file).parent,
+        declared.pools,
+        catalog,
+        secret_store(settings, plan.cluster, os.environ),
+        plan.parts.telemetry.instruments,
+    )
 
 
 def _counting(parts: Parts) -> Sequence[Counting]:

@@ -43,6 +43,11 @@ class RolloutDriver(Component):
         self._session: aiohttp.ClientSession | None = None
         self.rollouts = Rollouts(desk, store, self._look, self._tell)
 
+    @property
+    def leads(self) -> bool:
+        """Whether it is this replica that drives, as far as it knows."""
+        return self._lead.ours
+
     async def run(self, ready: asyncio.Event) -> None:
         lost = False
         under_way: dict[str, asyncio.Task[None]] = {}

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from extproc.admin import AdminServer, Inside, ShadowShapes
+from extproc.admin import AdminServer, Inside, RegistryShape, ShadowShapes
 from extproc.admin.plugins import PluginsOfPool
 from extproc.app.guard import MetricsGuard, debug_pages
 from extproc.app.metrics_tls import MetricsTls
@@ -58,6 +58,7 @@ class Serving:
     decisions: DecisionLog | None = None
     plugins: dict[str, PluginsOfPool] = field(default_factory=dict)
     shadows: ShadowShapes | None = None
+    registry: RegistryShape | None = None
 
 
 class Servers:
@@ -77,6 +78,7 @@ class Servers:
             serving.director.explain,
             serving.plugins,
             serving.shadows,
+            serving.registry,
         )
         self._admin = AdminServer(inside, serving.guard, debug=debug_pages(settings, guarded=serving.guard is not None))
 

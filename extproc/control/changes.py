@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from extproc.control.guarding import Wish
@@ -84,6 +84,14 @@ class Revert(NamedTuple):
     config_version: int
 
 
+class Follow(NamedTuple):
+    """Entities stand for other versions of a registry: a new version of the config, whoever owns the endpoint."""
+
+    name: str
+    blocks: Mapping[str, Mapping[str, str]]
+    """By entity, as `registry.placing` gives them."""
+
+
 class Declare(NamedTuple):
     """All that a feeder says there is, as one change: what it does not say any more goes."""
 
@@ -105,5 +113,6 @@ DeskChange: TypeAlias = (
     | PatchNotifications
     | PatchTelemetry
     | Revert
+    | Follow
     | Declare
 )

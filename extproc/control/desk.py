@@ -21,11 +21,13 @@ from extproc.control.changes import Create, Declare, DeskChange, Origin, Revert,
 from extproc.control.desired import Desired, Learnt
 from extproc.control.effects import Effect, LoadOf, effect_of, with_loads
 from extproc.control.errors import Conflict, DeskError, DoesNotExist, InvalidParameter, Unavailable
+from extproc.control.following import NoVersions, Versions
 from extproc.control.guarding import LOOKED_AT, Policy, against, guard_of, share_moved
 from extproc.control.histories import Entry, entries, version
 from extproc.control.plans import Step, existing, planned
 from extproc.control.recording import Said
 from extproc.control.records import EndpointRecord
+from extproc.control.referring import references_in
 from extproc.control.replica import MANY, Replica, aside
 from extproc.control.rules import Asked
 from extproc.control.sealing import NoSeal, Seal, SealError
@@ -122,11 +124,12 @@ class Desk:
         most_entities: int = MOST_ENTITIES,
         guarded: Policy = "plans",
         segments: Callable[[], Segments] = lambda: NO_SEGMENTS,
+        versions: Versions = NoVersions(),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """`catalog` gives what pools serve now, `segments` the gateway's; `clock` is in Unix milliseconds; `verify` looks at
         entities that are new or changed, where rules need to ask somebody (secrets, providers); `load_of` says how busy a pool
-        is, for effects and guards; `guarded`: which endpoints are, where a call says nothing of it.
+        is, for effects and guards; `guarded`: which endpoints are, where a call says nothing of it; `versions`: a registry's.
         """
         self._catalog = catalog
         self._segments = segments
@@ -140,6 +143,7 @@ class Desk:
         self._load_of = load_of
         self._most_entities = most_entities
         self._guarded = guarded
+        self._versions = versions
         self._under_way: set[asyncio.Task[Applied]] = set()
 
     def __repr__(self) -> str:
@@ -234,6 +238,8 @@ class Desk:
         kind = type(change).__name__
         outcome = "made"
         try:
+            if references := references_in(change):
+                await self._versions.learn(references)
             async with self._replica.lock:
                 return await self._made(change, said, expected, dry_run)
         except DeskError as error:
@@ -253,7 +259,7 @@ class Desk:
         for _ in range(_TURNS):
             known = self._segments().names
             now_ms, most = self._clock(), self._most_entities
-            asked = Asked(said.actor, now_ms, self._new_id, self._seal, self._catalog(), most, known)
+            asked = Asked(said.actor, now_ms, self._new_id, self._seal, self._catalog(), most, known, self._versions)
             steps, to_be, effects = await self._prepared(change, asked, expected)
             await self._check(change, steps)
             why = await self._against(change, steps, effects, asked.now_ms)

@@ -1,6 +1,7 @@
 """Endpoints as YAML that people keep: out of records, and back into what can be created or declared.
 
-What comes out is what was given, without what follows from it (ids, times, versions, layouts). Secrets stay references; one
+What comes out is what was given, without what follows from it (ids, times, versions, layouts, what a registry
+says). Secrets stay references; one
 that was given as text is kept in its record alone, so its reference goes out, and another desk will ask for the secret.
 """
 
@@ -12,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import yaml
 
 from extproc.control.records import EndpointRecord
+from extproc.registry.moves import BLOCK
 from extproc.settings.base import SettingsError
 from extproc.settings.document import Document, load_documents
 
@@ -24,7 +26,11 @@ KEY: Final = "servingEndpoints"
 def exported(record: EndpointRecord) -> dict[str, Any]:
     """The endpoint's document: the body of the call that creates it, and an item of `servingEndpoints`."""
     routes = [{"served_entity_name": name, "traffic_percentage": share} for name, share in record.percentages.items()]
-    config = {**record.core, "served_entities": [dict(each) for each in record.entities], "traffic_config": {"routes": routes}}
+    config = {
+        **record.core,
+        "served_entities": [_given(each) for each in record.entities],
+        "traffic_config": {"routes": routes},
+    }
     parts = {
         "name": record.name,
         "description": record.description,
@@ -38,6 +44,10 @@ def exported(record: EndpointRecord) -> dict[str, Any]:
         "sticky": "" if record.sticky else "none",
     }
     return {key: value for key, value in parts.items() if value not in ("", [], {})} | dict(record.rest)
+
+
+def _given(entity: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entity.items() if key != BLOCK}
 
 
 def to_yaml(records: Iterable[EndpointRecord]) -> str:

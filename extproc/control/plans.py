@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from extproc.control import changes as asked_for
 from extproc.control.errors import AlreadyExists, Conflict, DoesNotExist, InvalidParameter
 from extproc.control.records import API, EndpointRecord
-from extproc.control.rules import Asked, created, reconfigured, redeclared, reverted
+from extproc.control.rules import Asked, created, moved_on, reconfigured, redeclared, reverted
 from extproc.settings.base import SettingsError, few, shown
 from extproc.settings.serving import (
     read_all,
@@ -55,7 +55,8 @@ def planned(
         if isinstance(change, asked_for.Create):
             return (_created(change, records, asked),)
         record = existing(records, change.name)
-        _own(record, expected, whoever=isinstance(change, asked_for.Delete) and change.whoever)
+        whoever = isinstance(change, asked_for.Follow) or (isinstance(change, asked_for.Delete) and change.whoever)
+        _own(record, expected, whoever=whoever)
         after, kind = _changed(change, record, asked, old)
         return (Step(record.name, record, after, kind),)
     except SettingsError as error:
@@ -108,6 +109,8 @@ def _changed(
             return dataclasses.replace(record, notifications=read_notifications(document), updated_ms=now_ms), "notifications"
         case asked_for.PatchTelemetry(_, document):
             return dataclasses.replace(record, telemetry=read_telemetry(document), updated_ms=now_ms), "telemetry"
+        case asked_for.Follow(_, blocks):
+            return moved_on(record, blocks, asked), "registry"
         case asked_for.Revert(name, version):
             if old is None:
                 raise DoesNotExist(f"The endpoint {name!r} has no version {version} in its history")

@@ -11,10 +11,21 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from extproc.control.deliveries import layouts_of, plan_problems
+from extproc.control.following import (
+    Around,
+    NoVersions,
+    Versions,
+    followed,
+    gone_back,
+    open_question,
+    served_of,
+    with_blocks,
+)
 from extproc.control.records import API, EndpointRecord
 from extproc.control.sealing import Seal, SealError
 from extproc.control.specs import layout_of
 from extproc.credentials import Secret
+from extproc.registry.moves import BLOCK
 from extproc.settings.base import SettingsError, few, shown
 from extproc.settings.serving import Config, ConfigForm, EndpointForm, is_plaintext, lifted, plaintext_reference, settled
 from extproc.settings.serving.delivery import changed, check, unknown_segments
@@ -33,6 +44,8 @@ class Asked(NamedTuple):
     most_entities: int
     segments: Collection[str] = ()
     """What the gateway's segments are called."""
+    versions: Versions = NoVersions()
+    """Of the registry."""
 
 
 def created(form: EndpointForm, owner: str, record_id: str, asked: Asked, prefix: str = "") -> EndpointRecord:
@@ -66,7 +79,7 @@ def reconfigured(record: EndpointRecord, form: ConfigForm, sticky: bool | None, 
         config_version=record.config_version + 1,
         updated_ms=asked.now_ms,
     )
-    fresh = _with_config(fresh, record, form, asked, "")
+    fresh = _with_config(fresh, record, form, asked, "", trusted=True)
     if fresh.external != record.external:
         was, is_now = ("external", "own") if record.external else ("own", "external")
         words = (
@@ -78,10 +91,11 @@ def reconfigured(record: EndpointRecord, form: ConfigForm, sticky: bool | None, 
 
 def reverted(record: EndpointRecord, old: EndpointRecord, asked: Asked) -> EndpointRecord:
     """The config of `old`, with its split bucket by bucket, as a new version."""
-    _check_served(old.entities, old.percentages, record, asked.catalog, "served_entities")
+    entities = gone_back(old.entities, record.entities)
+    _check_served(entities, old.percentages, record, asked.catalog, "served_entities")
     return dataclasses.replace(
         record,
-        entities=old.entities,
+        entities=entities,
         percentages=old.percentages,
         layout=old.layout,
         sticky=old.sticky,
@@ -89,7 +103,20 @@ def reverted(record: EndpointRecord, old: EndpointRecord, asked: Asked) -> Endpo
         delivery=old.delivery,
         layouts=old.layouts,
         sealed=old.sealed,
-        born=_born(old.entities, record, asked),
+        born=_born(entities, record, asked),
+        config_version=record.config_version + 1,
+        updated_ms=asked.now_ms,
+    )
+
+
+def moved_on(record: EndpointRecord, blocks: Mapping[str, Mapping[str, str]], asked: Asked) -> EndpointRecord:
+    """The same config, of which some entities stand for other versions."""
+    entities = followed(record.entities, blocks)
+    _check_served(entities, record.percentages, record, asked.catalog, "served_entities")
+    return dataclasses.replace(
+        record,
+        entities=entities,
+        born=_born(entities, record, asked),
         config_version=record.config_version + 1,
         updated_ms=asked.now_ms,
     )
@@ -124,10 +151,17 @@ def _outline(form: EndpointForm, owner: str, record_id: str, asked: Asked) -> En
 
 
 def _with_config(
-    record: EndpointRecord, before: EndpointRecord | None, form: ConfigForm, asked: Asked, outer: str, inner: str = ""
+    record: EndpointRecord,
+    before: EndpointRecord | None,
+    form: ConfigForm,
+    asked: Asked,
+    outer: str,
+    inner: str = "",
+    *,
+    trusted: bool = False,
 ) -> EndpointRecord:
     """The record with the config that follows from the form, and from what was before. `outer` is where the endpoint is
-    written, and `inner` where its config is in that."""
+    written, and `inner` where its config is in that; `trusted`: what the form says of a registry's versions counts."""
     prefix = f"{outer}{inner}"
     config = settled(
         form.entities if form.entities is not None else [dict(each) for each in (before.entities if before else ())],
@@ -138,6 +172,10 @@ def _with_config(
         listed_as=form.listed_as,
     )
     path = f"{prefix}{form.listed_as}"
+    there = () if before is None else before.entities
+    around = Around(asked.versions, asked.catalog, there, trusted, patient=record.owner != API)
+    resolved = with_blocks(config.entities, around, path)
+    config = config._replace(entities=resolved.entities)
     problems = check(record.delivery, config.entities, outer)
     problems += plan_problems(record.delivery, config.percentages, f"{outer}rollout")
     was = {} if before is None else before.delivery
@@ -150,7 +188,7 @@ def _with_config(
     if problems:
         raise SettingsError(few(problems))
     sealed = _sealed(config, {} if before is None else before.sealed, asked, path)
-    _check_served(config.entities, config.percentages, before, asked.catalog, path)
+    _check_served(config.entities, config.percentages, before, asked.catalog, path, resolved.open)
     return dataclasses.replace(
         record,
         entities=config.entities,
@@ -186,6 +224,7 @@ def _check_served(
     before: EndpointRecord | None,
     catalog: Catalog,
     path: str,
+    left_open: Collection[str] = (),
 ) -> None:
     """Own models must be served by a pool when they come, change or get more traffic. What was there before stays as it is."""
     known = {} if before is None else {each["name"]: each for each in before.entities}
@@ -197,8 +236,11 @@ def _check_served(
             continue
         if _same_model(known.get(name), entity) and percentages[name] <= shares.get(name, 0):
             continue
+        if name in left_open or open_question(entity):
+            continue  # it is said, and served when it is answered
+        version, served = served_of(entity)
         try:
-            catalog.resolve(entity["entity_name"], entity.get("entity_version", ""))
+            catalog.resolve(entity["entity_name"], version) if served is None else catalog.placed(served)
         except UnknownEntity as error:
             words = f"got {shown(entity['entity_name'])}; expected an entity that a pool serves: {error}"
             problems.append(f"{path}[{index}].entity_name: {words}")
@@ -207,7 +249,7 @@ def _check_served(
 
 
 def _same_model(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
-    return one is not None and all(one.get(field) == other.get(field) for field in ("entity_name", "entity_version"))
+    return one is not None and all(one.get(field) == other.get(field) for field in ("entity_name", "entity_version", BLOCK))
 
 
 def _sealed(config: Config, before: Mapping[str, str], asked: Asked, path: str) -> dict[str, str]:

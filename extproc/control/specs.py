@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from extproc.control.deliveries import experiments_of, residency_of, rules_of, shadows_of
+from extproc.control.following import open_question, served_of
 from extproc.control.records import EndpointRecord
 from extproc.traffic import (
     EndpointSpec,
@@ -60,7 +61,9 @@ def arm_layouts(record: EndpointRecord) -> dict[str, NamedLayout]:
 def _entity(entity: Mapping[str, Any]) -> EntitySpec:
     external = entity.get("external_model")
     if external is None:
-        return EntitySpec(entity["name"], entity["entity_name"], entity.get("entity_version", ""), price=_price(entity))
+        version, served = served_of(entity)
+        name, price, problem = entity["entity_name"], _price(entity), open_question(entity)
+        return EntitySpec(entity["name"], name, version, price=price, served=served, problem=problem)
     options = {key: value for key, value in external.items() if key not in _NOT_OPTIONS}
     (config,) = options.values() or ({},)
     spec = ExternalSpec(external["name"], external["provider"], external["task"], tuple(sorted(_flat(config))))

@@ -69,14 +69,28 @@ class Known(NamedTuple):
         return version
 
 
-def asked_for(references: Collection[Reference]) -> dict[str, frozenset[str]]:
-    """Models by name, each with the versions that are named plainly."""
-    found: dict[str, set[str]] = {}
+class Asked(NamedTuple):
+    """What is asked about one model."""
+
+    aliases: set[str]
+    versions: set[str]
+    """That are named plainly."""
+
+    def numbers(self, aliases: Mapping[str, str]) -> list[str]:
+        """The versions that are meant, when these are the aliases."""
+        return sorted({*self.versions, *(aliases[alias] for alias in self.aliases if alias in aliases)})
+
+
+def asked_for(references: Collection[Reference]) -> dict[str, Asked]:
+    """By model."""
+    found: dict[str, Asked] = {}
     for reference in references:
-        versions = found.setdefault(reference.name, set())
-        if reference.version:
-            versions.add(reference.version)
-    return {name: frozenset(versions) for name, versions in found.items()}
+        asked = found.setdefault(reference.name, Asked(set(), set()))
+        if reference.alias:
+            asked.aliases.add(reference.alias)
+        else:
+            asked.versions.add(reference.version)
+    return found
 
 
 def to_document(known: Known) -> bytes:

@@ -12,6 +12,7 @@ from extproc.settings.base import Duration, Port, Settings, setting
 from extproc.settings.endpoints import DataPlaneSettings, ExternalSettings, MeasureSettings, ServingEndpointsSettings
 from extproc.settings.picker import check_gates
 from extproc.settings.regions import RegionSettings
+from extproc.settings.registry import RegistrySettings
 from extproc.settings.router import HeaderRules, parse_plugins
 from extproc.settings.selection import check_ports, parse_selector
 from extproc.settings.server import ServerSettings, grpc_health_port, grpc_port
@@ -278,7 +279,9 @@ class EppSettings(ElectionSettings, PickerConfigSettings, PickerSettings):
     """
 
 
-class EndpointSettings(ServingEndpointsSettings, MeasureSettings, ExternalSettings, ApiSettings, DataPlaneSettings):
+class EndpointSettings(
+    ServingEndpointsSettings, RegistrySettings, MeasureSettings, ExternalSettings, ApiSettings, DataPlaneSettings
+):
     """All of serving endpoints."""
 
 

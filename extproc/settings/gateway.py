@@ -17,6 +17,7 @@ routes:
     entities:                   # optional: what serving endpoints call these models
       - {name: main.models.phi4, version: "1", model: microsoft/Phi-4-mini-instruct}
 adaptersFile: adapters.yaml   # optional
+registry: {}                  # optional: an MLflow registry whose versions serving endpoints follow (`settings.registry`)
 servingEndpoints: []          # optional: endpoints as the REST API takes them, also in servingEndpointsFile, a file or folder
 scheduling: {}                # optional: the body of an EndpointPickerConfig, for all pools; a pool may have its own
 regions: {}                   # optional: settings.regions; then pools have a region, and routes may have several pools
@@ -39,6 +40,7 @@ from extproc.settings.base import Section, SettingsError, shown, validate
 from extproc.settings.document import Document, load_document
 from extproc.settings.picker import DEFAULT_PICKER, EndpointPickerConfig, picker_config
 from extproc.settings.regions import MOST_REGIONS, PoolInRegion, RegionsSettings, check_pools
+from extproc.settings.registry import RegistrySpec, registry_problems
 from extproc.settings.segments import SegmentSettings
 from extproc.settings.selection import check_labels, check_ports
 from extproc.settings.serving.delivery import unknown_segments
@@ -195,6 +197,8 @@ class GatewayConfig(Section):
     """Named sets of users and requests, which rules of serving endpoints go by; their files are watched."""
     regions: RegionsSettings | None = None
     """Where pools are, and which of several serves a request."""
+    registry: RegistrySpec | None = None
+    """Where models are registered, and which pools serve their versions."""
     serving_endpoints: list[Any] | None = Field(None, alias="servingEndpoints")
     """As `settings.serving` reads each; watched."""
     serving_endpoints_file: str | None = Field(None, alias="servingEndpointsFile")
@@ -213,6 +217,7 @@ class GatewayParts:
     serving_endpoints_file: str | None = None
     segments: tuple[SegmentSettings, ...] = ()
     regions: RegionsSettings | None = None
+    registry: RegistrySpec | None = None
     problems: tuple[str, ...] = ()
 
 
@@ -251,6 +256,9 @@ def gateway_parts(document: Document) -> GatewayParts:
         if number > 1:
             problems.append(f"segments: {shown(name)} is there {number} times; expected a name of its own for each")
     regions = _regions(value, pools, routes, [segment.name for segment in segments.values()], problems)
+    registry = next(iter(_right(RegistrySpec, [value.get("registry") or {}]).values()), None)
+    entities = {(entity.name, entity.version) for route in routes.values() for entity in route.entities}
+    problems += registry_problems(registry, names, entities)
     return GatewayParts(
         pools,
         routes,
@@ -260,6 +268,7 @@ def gateway_parts(document: Document) -> GatewayParts:
         _file(value.get("servingEndpointsFile")),
         tuple(segments.values()),
         regions,
+        registry,
         tuple(problems),
     )
 

@@ -6,8 +6,8 @@ lists is a model's own name, and its version is a label.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable
+from typing import Final, NamedTuple
 
 from extproc.errors import UnknownModel, listed
 from extproc.names import INVOCATIONS
@@ -28,6 +28,10 @@ class Served(NamedTuple):
     """Of the model server, for bodies that are in no shape of OpenAI's."""
     beside: tuple[str, ...] = ()
     """Pools of other regions that serve it as well."""
+
+
+VERSION_MARK: Final = "{version}"
+"""In the name of an entry's model: the version that is asked for."""
 
 
 class CatalogEntry(NamedTuple):
@@ -52,9 +56,10 @@ class Catalog:
         routes: RouteTable | None = None,
         base_of: Callable[[str], str] = _no_base,
         regions: tuple[str, ...] = (),
+        pools: Collection[str] = (),
     ) -> None:
         """`routes` serve the names that no entry has; `base_of` is the adapters' (`RouteTable.pool_of`); `regions` are the
-        gateway's, () when it has none.
+        gateway's, () when it has none; `pools` are those that there are.
 
         Raise ValueError when two entries have the same name and version.
         """
@@ -68,6 +73,7 @@ class Catalog:
         self._routes = RouteTable([]) if routes is None else routes
         self._base_of = base_of
         self.regions = regions
+        self._pools = frozenset(pools)
 
     def resolve(self, name: str, version: str = "") -> Served:
         """What serves the entity. Raises UnknownEntity, which lists what there is instead."""
@@ -78,12 +84,22 @@ class Catalog:
                 there = ", ".join(sorted(versions))
                 asked = f"version {version!r}" if version else "no version"
                 raise UnknownEntity(f"entity {name!r} has versions {there}, and {asked} was asked for")
-            return served
+            if VERSION_MARK not in served.model:
+                return served
+            if not version:
+                raise UnknownEntity(f"entity {name!r} is served as {served.model!r}, and no version was asked for")
+            return served._replace(model=served.model.replace(VERSION_MARK, version))
         try:
             pool = self._routes.pool_of(name, self._base_of)
             return Served(name, pool, beside=self._routes.beside(name, self._base_of))
         except UnknownModel:
             raise UnknownEntity(f"no pool serves {name!r}; there are: {self.listed()}") from None
+
+    def placed(self, served: Served) -> Served:
+        """The same, when there is such a pool. Raises UnknownEntity."""
+        if served.pool not in self._pools:
+            raise UnknownEntity(f"no pool is called {served.pool!r}; there are: {listed(sorted(self._pools))}")
+        return served
 
     def listed(self) -> str:
         """The entities and models for people to read, shortened when there are many."""

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from extproc.errors import AmbiguousModel, UnknownServedEntity
 from extproc.names import INVOCATIONS
-from extproc.traffic.catalog import Catalog, UnknownEntity
+from extproc.traffic.catalog import Catalog, Served, UnknownEntity
 from extproc.traffic.conditions import Asking
 from extproc.traffic.experiments import Arm, Experiment, ExperimentSpec
 from extproc.traffic.hashing import Hashed
@@ -80,6 +80,10 @@ class EntitySpec(NamedTuple):
     price: Price | None = None
     region: str = ""
     """Where a provider serves it; '' when nobody said so, or pools say."""
+    served: Served | None = None
+    """Who serves it, where that is known without the catalog."""
+    problem: str = ""
+    """Why it can't be served, whatever the catalog says; '' when it can."""
 
 
 class RateLimit(NamedTuple):
@@ -149,14 +153,18 @@ class ServedEntity:
         self.region = spec.region
         """Of the provider."""
         self.path = INVOCATIONS
-        self.problem = ""
+        self.problem = spec.problem
         """Why it can't be served: what it names is gone."""
         self.response_headers: tuple[tuple[str, str], ...] = ((SERVED_MODEL_NAME, spec.name),)
         if spec.external is not None:
             self.model = spec.external.name
             return
+        if spec.problem:
+            return
         try:
-            self.model, self.pool, self.path, beside = catalog.resolve(spec.entity_name, spec.entity_version)
+            served = spec.served
+            served = catalog.resolve(spec.entity_name, spec.entity_version) if served is None else catalog.placed(served)
+            self.model, self.pool, self.path, beside = served
             self.pools = (self.pool, *beside)
         except UnknownEntity as error:
             self.problem = str(error)

@@ -112,8 +112,15 @@ def split(kind: str = "served_model_name", **shares: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def behind(binary: Path, endpoints: Endpoints, directory: Path, *flags: str, silence: str = "60s") -> Iterator[Behind]:
-    """`flags`: more of the gateway's; `silence`: for how long a provider may say nothing."""
+def behind(
+    binary: Path,
+    endpoints: Endpoints,
+    directory: Path,
+    *flags: str,
+    silence: str = "60s",
+    more: Mapping[str, Any] = {},
+) -> Iterator[Behind]:
+    """`flags`: more of the gateway's; `silence`: for how long a provider may say nothing; `more`: keys of its config."""
 
     def change(document: Any) -> None:
         static = document["static_resources"]
@@ -143,7 +150,7 @@ def behind(binary: Path, endpoints: Endpoints, directory: Path, *flags: str, sil
     config = json.loads((directory / "gateway.yaml").read_text())
     for route, pool, name in zip(config["routes"], (LLAMA, PHI4), MODELS.values(), strict=True):
         route["entities"] = [{"name": each, "version": "1", "model": pool.model} for each in (name, name.rpartition(".")[2])]
-    (directory / "gateway.yaml").write_text(json.dumps(config))
+    (directory / "gateway.yaml").write_text(json.dumps({**config, **more}))
     with contextlib.ExitStack() as running:
         for provider in providers.values():
             running.enter_context(provider.listening())

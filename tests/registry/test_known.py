@@ -79,4 +79,6 @@ def test_what_nobody_names_is_forgotten() -> None:
 
 def test_each_model_is_asked_for_once() -> None:
     references = [Reference("a", alias="x"), Reference("a", alias="y"), Reference("a", "3"), Reference("b", "1")]
-    assert asked_for(references) == {"a": frozenset({"3"}), "b": frozenset({"1"})}
+    asked = asked_for(references)
+    assert asked == {"a": ({"x", "y"}, {"3"}), "b": (set(), {"1"})}
+    assert asked["a"].numbers({"x": "1", "other": "2"}) == ["1", "3"]

@@ -7,11 +7,13 @@ the scope `@plaintext` in its place.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from extproc.credentials import Reference, Secret
+from extproc.registry.references import SCHEME, BadReference, of_entity
+from extproc.settings.base import shown
 from extproc.settings.serving.fields import Count, Flag, Form, Label, Name, Text, Variables, Version
 from extproc.settings.serving.price import Price
 from extproc.settings.serving.providers import TWIN, ExternalModel
@@ -62,6 +64,8 @@ class Entity(Form):
     """Ours: what its requests cost."""
     region: Name | None = None
     """Ours: where a provider serves it. Where own models are served, pools say."""
+    registry: Annotated[dict[str, str], Field(max_length=8)] | None = None
+    """Ours: what a version of a registry stands for now. The desk writes it; who asks for a change does not."""
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> Entity:
@@ -70,6 +74,7 @@ class Entity(Form):
                 raise ValueError("expected entity_name or external_model")
             if self.region is not None:
                 raise ValueError("region belongs to external_model; expected none, as the gateway's pools say where they are")
+            _check_reference(self.entity_name, self.entity_version)
             return self
         for field in ("entity_name", "entity_version", "workload_size", "workload_type", "scale_to_zero_enabled"):
             if getattr(self, field) not in (None, False):
@@ -87,7 +92,16 @@ class Model(Entity):
     def _of_one_kind(self) -> Model:
         if self.entity_name is not None or self.entity_version is not None or self.external_model is not None:
             raise ValueError("expected model_name and model_version; all else stands in served_entities")
+        _check_reference(self.model_name, self.model_version)
         return self
+
+
+def _check_reference(name: str, version: str | None) -> None:
+    try:
+        of_entity(name, version or "")
+    except BadReference as error:
+        words = f"entity_name {shown(name)}" + (f" with entity_version {shown(version)}" if version else "")
+        raise ValueError(f"{words}: {error}") from None
 
 
 def default_name(entity: Mapping[str, Any]) -> str:
@@ -95,7 +109,7 @@ def default_name(entity: Mapping[str, Any]) -> str:
     external = entity.get("external_model")
     if external is not None:
         return str(external["name"])
-    version = entity.get("entity_version")
+    version = str(entity.get("entity_version") or "").removeprefix("@")
     return f"{entity['entity_name']}-{version}" if version else str(entity["entity_name"])
 
 
@@ -110,6 +124,8 @@ def canonical(entity: Entity) -> dict[str, Any]:
         kept["entity_name"] = kept.pop("model_name")
         if (version := kept.pop("model_version", None)) is not None:
             kept["entity_version"] = version
+    if kept.get("entity_name", "").startswith(SCHEME) and (reference := of_entity(kept["entity_name"])) is not None:
+        kept |= {"entity_name": reference.name, "entity_version": reference.entity_version}
     return kept
 
 
