@@ -16,11 +16,32 @@ from extproc.settings.serving.fields import Label, Url, Version
 MOST_LINES: Final = 10_000
 
 
+class _Hidden:
+    """Stands for what may be a secret, so that no message quotes it."""
+
+
+def _hide(value: object) -> object:
+    """What is no reference, and may be the secret itself."""
+    try:
+        return str(parse_reference(value))
+    except InvalidReference:
+        return _Hidden()
+
+
+def _hide_password(value: object) -> object:
+    """An address that has one in it."""
+    return _Hidden() if isinstance(value, str) and "@" in value else value
+
+
 def _secret(value: object) -> str:
     try:
         return str(parse_reference(value))
     except InvalidReference as error:
         raise ValueError(f"{error.message}, as credentials have no place in this file") from None
+
+
+SecretReference = Annotated[str, BeforeValidator(_secret), BeforeValidator(_hide)]
+Address = Annotated[Url, BeforeValidator(_hide_password)]
 
 
 class RegistryModel(Section):
@@ -48,12 +69,12 @@ class RegistryModel(Section):
 class RegistrySpec(Section):
     """An MLflow server, or Databricks' Unity Catalog behind the same calls."""
 
-    uri: Url | None = None
+    uri: Address | None = None
     """`https://mlflow.example`; --registry-uri, then --tracking-uri when unset."""
-    token: Annotated[str, BeforeValidator(_secret)] | None = None
+    token: SecretReference | None = None
     """`{{secrets/scope/key}}`; sent as a bearer token."""
     username: Label | None = None
-    password: Annotated[str, BeforeValidator(_secret)] | None = None
+    password: SecretReference | None = None
     """`{{secrets/scope/key}}`; sent with the user's name (basic)."""
     interval: Annotated[Duration, Field(ge=0.1, le=3600)] = 10.0
     """From one look to the next; 100ms to 1h."""
@@ -84,13 +105,13 @@ class RegistrySpec(Section):
 class RegistrySettings(Settings):
     """Where the registry is, for who would rather not have it in the gateway's file."""
 
-    registry_uri: Url | None = setting(
+    registry_uri: Address | None = setting(
         None,
         'Address of the MLflow server whose registered models serving endpoints follow (entity_version "@alias"); '
         "`registry.uri` of the config goes first (docs/registry.md).",
         env="MLFLOW_REGISTRY_URI",
     )
-    tracking_uri: Url | None = setting(
+    tracking_uri: Address | None = setting(
         None, "The same, where --registry-uri is not set, as MLflow's own clients have it.", env="MLFLOW_TRACKING_URI"
     )
 
