@@ -92,6 +92,7 @@ async def served(
     metrics: Callable[[], Iterable[Metric | None]] | None = None,
     measures: Measures | None = None,
     shadows: ShadowsOf | None = None,
+    held: Callable[[str], Mapping[str, str]] = lambda name: {},
 ) -> AsyncIterator[Api]:
     """The API of a desk whose store is in memory; without a guard everybody may everything."""
     bench = bench or Bench()
@@ -107,6 +108,7 @@ async def served(
         body_timeout_s,
         measures,
         shadows=shadows,
+        held=held,
     )
     if opened:
         await bench.desk.open()

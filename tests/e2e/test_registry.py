@@ -130,7 +130,7 @@ def test_a_dead_registry_breaks_nothing_and_is_caught_up_with(at: Behind, mlflow
 
     mlflow.start()
     mlflow.alias("fraud", "champion", 2)
-    until(lambda: version(at, "fraud") == version(at, "again") == "2", within_s=60, what="both have caught up")
+    until(lambda: version(at, "fraud") == version(at, "again") == "2", within_s=90, what="both have caught up")
     assert pools(at, "fraud") == {"phi4"}
     assert metric(at, "extproc_registry_up") == 1
     assert metric(at, "extproc_registry_answer_age_seconds") < 30

@@ -6,6 +6,8 @@ from typing import Any
 
 from extproc.app.checking.picker import Checked, check_config
 from extproc.control.advice import advice_on
+from extproc.control.changes import Declare
+from extproc.control.referring import references_in
 from extproc.discovery.static import parse_targets
 from extproc.settings.base import SettingsError
 from extproc.settings.document import Document
@@ -40,7 +42,8 @@ def check_gateway(document: Document, *, allow_missing: bool = False) -> Checked
     _endpoints(document, config, problems, warnings)
     if config.regions is not None and config.regions.own is None:
         warnings.append("regions.self is not there, so the gateway starts with --region only")
-    return Checked(problems, warnings, _notes(config), None if problems else {"pools": pools})
+    notes = [*_notes(config), *_references(document, config)]
+    return Checked(problems, warnings, notes, None if problems else {"pools": pools})
 
 
 def _endpoints(document: Document, config: GatewayParts, problems: list[str], warnings: list[str]) -> None:
@@ -57,6 +60,17 @@ def _endpoints(document: Document, config: GatewayParts, problems: list[str], wa
         problems += unknown_regions(delivery.get("residency", ()), regions, prefix)
         problems += regions_of_entities(entities, regions, f"{prefix}config.served_entities")
         warnings += advice_on(delivery, prefix)
+
+
+def _references(document: Document, config: GatewayParts) -> list[str]:
+    """What the file's own endpoints name in a registry: nobody asks it here."""
+    listed = document.value.get("servingEndpoints") if isinstance(document.value, dict) else None
+    declare = Declare("", listed if isinstance(listed, list) else ())
+    there = config.registry is not None and config.registry.uri is not None
+    needs = "" if there else "; the file has no registry.uri, so the gateway needs --registry-uri"
+    return [
+        f"the registry is not asked here for {each}{needs}" for each in sorted(map(str, references_in(declare))) if "@" in each
+    ]
 
 
 def _notes(config: GatewayParts) -> list[str]:

@@ -10,6 +10,7 @@ from extproc.control.changes import Follow, Origin
 from extproc.control.desk import Desk
 from extproc.control.errors import Conflict, DeskError, Unavailable
 from extproc.control.following import wanted_reference
+from extproc.control.guarding import loads
 from extproc.control.records import API, EndpointRecord
 from extproc.control.rollouts import Rollouts
 from extproc.observability.logs import logger
@@ -32,6 +33,7 @@ from extproc.registry.moves import (
 from extproc.registry.placing import Unplaced
 from extproc.registry.references import Reference
 from extproc.rollouts.documents import Rollout
+from extproc.rollouts.guards import too_much
 from extproc.rollouts.wanted import signature
 from extproc.traffic import Catalog, UnknownEntity
 
@@ -138,7 +140,7 @@ class Follower:
         how = "config" if isinstance(action, Move) else "rollout" if isinstance(action, Begin) else "abort"
         try:
             if isinstance(action, Move):
-                await self._apply(record, action.blocks, action.words)
+                await self._move(record, action)
             elif isinstance(action, Begin):
                 await self._begin(record, action)
             else:
@@ -152,6 +154,13 @@ class Follower:
         if isinstance(action, Abort):
             _log.info("an alias went elsewhere: the rollout is taken back", endpoint=name, why=action.words)
         return {}
+
+    async def _move(self, record: EndpointRecord, move: Move) -> None:
+        """At once, where the pools can take it."""
+        tried = await self._desk.apply(Follow(record.name, move.blocks), ACTOR, record.config_version, dry_run=True)
+        if why := too_much(loads(tried.effects)):
+            raise Conflict("; ".join(why))
+        await self._apply(record, move.blocks, move.words)
 
     async def _apply(self, record: EndpointRecord, blocks: Mapping[str, Block], words: str) -> None:
         change = Follow(record.name, blocks)

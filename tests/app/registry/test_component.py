@@ -75,7 +75,8 @@ class Replica:
             clock=self.clock,
             draw=lambda: 0.5,
         )
-        self.bench = Bench(store, versions=self.registry)
+        self.loads: dict[str, dict[str, float]] = {}
+        self.bench = Bench(store, versions=self.registry, load_of=lambda pool: self.loads.get(pool, {}))
         self.bench.catalog = CATALOG
         self.desk = self.bench.desk
         follower = Follower(
@@ -244,6 +245,19 @@ async def test_a_pool_without_endpoints_gets_nobody(replica: Replica, mlflow: Ml
         "current": "version 2 is served by the pool 'a', which has no endpoint that can serve now"
     }
     replica.down = set()
+    await replica.round()
+    assert replica.blocks()["current"]["pool"] == "a"
+
+
+async def test_a_pool_that_can_not_take_the_traffic_does_not_get_it(replica: Replica, mlflow: Mlflow) -> None:
+    await replica.desk.apply(Create(document(("current", "tagged", "@champion"))), "alice")
+    mlflow.aliases_of["tagged"]["champion"] = "2"
+    mlflow.tags["tagged", "2"] = {"extproc.pool": "a"}
+    replica.loads = {"a": {"endpoints": 1, "running": 0}, "b": {"endpoints": 10, "running": 100}}
+    await replica.round()
+    assert replica.blocks()["current"]["pool"] == "b"
+    assert "pool a would have about 100 requests at once on 1 endpoints" in replica.registry.held("chat")["current"]
+    replica.loads["b"]["running"] = 3
     await replica.round()
     assert replica.blocks()["current"]["pool"] == "a"
 
