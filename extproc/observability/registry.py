@@ -18,6 +18,7 @@ class RegistryMetrics:
             "extproc_registry_up",
             "1 while the registry of models answers all that it is asked; at 0 the versions that were known last are served.",
         ).child()
+        self.up.value = 1.0  # nothing was asked yet
         self._age = instruments.gauge(
             "extproc_registry_answer_age_seconds",
             "Since the registry last answered all that it was asked; not there before it did so once.",

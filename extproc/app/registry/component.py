@@ -20,6 +20,7 @@ from extproc.app.registry.follower import Follower
 from extproc.backoff import Backoff
 from extproc.control.desk import Desk
 from extproc.control.following import wanted_reference
+from extproc.control.records import EndpointRecord
 from extproc.control.referring import MOST_ASKED
 from extproc.control.store import KeepingStore, StoreUnavailable, Superseded
 from extproc.observability.logs import logger
@@ -69,6 +70,7 @@ class FollowedRegistry(Component):
         self._asked: dict[Reference, float] = {}
         """For changes, until when they are asked on."""
         self._told = ""
+        self._read: dict[str, tuple[EndpointRecord, tuple[Reference, ...]]] = {}
         self._stored: tuple[int, bytes] | None = None
         """What is in the store, with its version; None: it was not read yet."""
         self._desk: Desk | None = None
@@ -148,16 +150,28 @@ class FollowedRegistry(Component):
         wanted = {*self._wanted(), *self._asked}
         if wanted:
             await self._ask(wanted)
-        self._asking.known = self._asking.known.only({reference.name for reference in wanted})
-        await self._follower.follow(self)
+        # What a change has named meanwhile stays known.
+        self._asking.known = self._asking.known.only({reference.name for reference in (*self._wanted(), *self._asked)})
+        await self._follower.follow(self, [record for record in self._desk.list() if self._references(record)])
         if self._follower.leads():
             await self._keep()
 
     def _wanted(self) -> set[Reference]:
         if self._desk is None:
             return set()
-        entities = [entity for record in self._desk.list() for entity in record.entities]
-        return {reference for entity in entities if (reference := wanted_reference(entity, self._catalog)) is not None}
+        records = self._desk.list()
+        if len(self._read) > 2 * len(records):
+            self._read.clear()  # of endpoints that are gone
+        return {reference for record in records for reference in self._references(record)}
+
+    def _references(self, record: EndpointRecord) -> tuple[Reference, ...]:
+        """What the record's entities refer to; looked at once, as there may be thousands, of which few change."""
+        kept = self._read.get(record.name)
+        if kept is not None and kept[0] is record:
+            return kept[1]
+        found = tuple([each for entity in record.entities if (each := wanted_reference(entity, self._catalog)) is not None])
+        self._read[record.name] = (record, found)
+        return found
 
     async def _ask(self, references: Collection[Reference], beside: Collection[Reference] = ()) -> None:
         if self._credentials is not None:

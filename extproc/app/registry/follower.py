@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from extproc.control.changes import Follow, Origin
@@ -72,9 +72,8 @@ class Follower:
         """By entity: why it stays where it is."""
         return self._held.get(endpoint, {})
 
-    async def follow(self, blocks: Blocks) -> None:
-        """Look at all endpoints once. Raises nothing: what stands in the way is said."""
-        records = self._desk.list()
+    async def follow(self, blocks: Blocks, records: Sequence[EndpointRecord]) -> None:
+        """Look at these endpoints once, all that refer to the registry. Raises nothing: what is in the way is told."""
         try:
             standing = await self._rollouts.all() if any("rollout" in record.delivery for record in records) else {}
         except Unavailable:

@@ -17,6 +17,7 @@ from extproc.observability.instruments import Instruments
 from extproc.observability.registry import RegistryMetrics
 from extproc.registry.answers import ModelVersion
 from extproc.registry.placing import Placing
+from extproc.registry.references import Reference
 from extproc.rollouts.documents import Rollout
 from extproc.storage.memory import MemoryStore
 from extproc.traffic import Catalog, CatalogEntry, Route, RouteTable, Served
@@ -378,6 +379,23 @@ async def test_a_plan_that_may_not_begin_now_changes_nothing_and_is_tried_again(
     replica.bench.rollouts._clock = lambda: 1_700_009_999.0
     await replica.round()
     assert replica.blocks() == {"current": {"version": "3"}, "next": {"version": "4"}}
+
+
+async def test_what_a_change_names_while_a_round_is_under_way_stays_known(replica: Replica, mlflow: Mlflow) -> None:
+    await replica.desk.apply(Create(CHURN), "alice")
+    change = Create({**document(("current", "tagged", "@champion")), "name": "other"})
+    ask = mlflow.aliases
+
+    async def meanwhile(name: str) -> dict[str, str]:
+        mlflow.aliases = ask  # type: ignore[method-assign]
+        await replica.registry.learn([Reference("tagged", alias="champion")])
+        return await ask(name)
+
+    mlflow.aliases = meanwhile  # type: ignore[method-assign]
+    await replica.round()
+    mlflow.failure = AskFailed("unreachable", "connection refused")
+    await replica.desk.apply(change, "alice")
+    assert replica.blocks("other")["current"]["version"] == "1"
 
 
 async def test_the_page_has_what_is_known(replica: Replica, mlflow: Mlflow) -> None:
