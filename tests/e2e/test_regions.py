@@ -19,6 +19,7 @@ WEST, NORTH = "llama", "phi4"
 """The pools, by the names of their servers; both serve the same model here."""
 PLAIN = "plain"
 """A model that no serving endpoint has."""
+OTHER = "other"
 REGIONS: dict[str, Any] = {
     "self": "eu-west",
     "names": ["eu-west", "eu-north"],
@@ -32,6 +33,24 @@ ENDPOINT: dict[str, Any] = {
     "config": {"served_entities": [{"name": "only", "entity_name": LLAMA.model}]},
     "residency": [
         {"name": "here", "match": {"headers": {"x-here": {"present": True}}}, "stay_in": ["eu-west"], "entities": ["only"]}
+    ],
+}
+
+PAIR: dict[str, Any] = {
+    "name": "pair",
+    "config": {
+        "served_entities": [{"name": "a", "entity_name": LLAMA.model}, {"name": "b", "entity_name": OTHER}],
+        "traffic_config": {
+            "routes": [
+                {"served_entity_name": "a", "traffic_percentage": 100},
+                {"served_entity_name": "b", "traffic_percentage": 0},
+            ]
+        },
+    },
+    "ai_gateway": {"fallback_config": {"enabled": True}},
+    "residency": [
+        {"name": "a-north", "entities": ["a"], "stay_in": ["eu-north"]},
+        {"name": "b-clinics", "entities": ["b"], "match": {"headers": {"x-tenant": "clinic"}}, "stay_in": ["eu-north"]},
     ],
 }
 
@@ -70,14 +89,14 @@ class World:
 @pytest.fixture(scope="module")
 def standing(envoy_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     directory = tmp_path_factory.mktemp("regions")
-    endpoints = Endpoints(directory, {pool: ["--model", f"{PLAIN},{LLAMA.model}"] for pool in (WEST, NORTH)})
+    endpoints = Endpoints(directory, {pool: ["--model", f"{PLAIN},{OTHER},{LLAMA.model}"] for pool in (WEST, NORTH)})
     stack = Stack("serving-endpoints", envoy_binary, endpoints, directory, flags=["--audit-dir", str(directory / "audit")])
     path = directory / "gateway.yaml"
     config = json.loads(path.read_text())
     for pool, region in zip(config["pools"], REGIONS["names"], strict=True):
         pool["region"] = region
-    config["routes"] = [{"models": [PLAIN, LLAMA.model], "pools": [WEST, NORTH]}]
-    path.write_text(json.dumps({**config, "regions": REGIONS, "servingEndpoints": [ENDPOINT]}))
+    config["routes"] = [{"models": [PLAIN, OTHER, LLAMA.model], "pools": [WEST, NORTH]}]
+    path.write_text(json.dumps({**config, "regions": REGIONS, "servingEndpoints": [ENDPOINT, PAIR]}))
     try:
         endpoints.start()
         stack.start()
@@ -95,7 +114,8 @@ def world(standing: World) -> Iterator[World]:
     standing.endpoints.revive(*dead)
     for name in standing.endpoints.children:
         standing.endpoints.load(name)
-    until(lambda: standing.served() == ("eu-west", "local"), what="it is served at home again")
+    homes = {region: (region, "local") for region in REGIONS["names"]}
+    until(lambda: {region: standing.served(x_gateway_region=region) for region in homes} == homes, what="all are at home again")
 
 
 def test_each_is_served_in_its_own_region(world: World) -> None:
@@ -150,6 +170,16 @@ def test_a_full_pool_spills_until_it_has_room(world: World) -> None:
     for name in world.of(WEST):
         world.endpoints.load(name, waiting=1)
     until(lambda: world.served() == ("eu-west", "local"), what="it is served at home again")
+
+
+def test_an_entity_that_may_not_serve_is_passed_over_for_the_next(world: World) -> None:
+    assert world.served("pair") == ("eu-north", "residency")
+    for name in world.of(NORTH):
+        world.endpoints.kill(name)
+    until(lambda: world.ask("pair")[0].headers["served-model-name"] == "b", what="the other one serves")
+    assert world.served("pair") == ("eu-west", "local")
+    refused, _ = world.ask("pair", x_tenant="clinic")
+    assert (refused.status, refused.json["error"]["code"]) == (503, "region_forbidden")
 
 
 def test_it_is_explained_and_counted(world: World) -> None:
