@@ -19,6 +19,7 @@ from extproc.api.page.visit import Visit, lines, words_of
 from extproc.control.changes import Create, DeskChange, Revert, UpdateConfig
 from extproc.control.effects import Effect
 from extproc.control.errors import Conflict, DeskError
+from extproc.control.guarding import Wish
 from extproc.control.records import EndpointRecord
 from extproc.settings.base import SettingsError, shown
 from extproc.settings.tokens import Role
@@ -34,7 +35,7 @@ async def split(visit: Visit) -> Answer:
     shares = {name: _percent(name, text) for name, text in words_of(visit.form, "share:").items()}
     began = {name: _percent(name, text) for name, text in words_of(visit.form, "began:").items()}
     routes = [{"served_entity_name": name, "traffic_percentage": share} for name, share in shares.items()]
-    change = UpdateConfig(visit.name, {"traffic_config": {"routes": routes}})
+    change = UpdateConfig(visit.name, {"traffic_config": {"routes": routes}}, Wish())
     context = {"shares": shares, "began": began, "step": "split"}
     return await _change(visit, record, change, context)
 
@@ -65,6 +66,8 @@ async def _change(visit: Visit, record: EndpointRecord, change: DeskChange, cont
         version = "" if applied.record is None else applied.record.config_version
         return visit.go(f"/ui/endpoints/{visit.name}?done={version}")
     effect = _effect(applied.effect, visit.site.figures.requests_per_s(visit.name))
+    if effect is not None and applied.against:
+        effect["notes"] += [f"This is refused here: {why}" for why in applied.against]
     return await _panel(visit, "preview.html", 200, {**context, "effect": effect})
 
 

@@ -48,6 +48,21 @@ async def test_what_was_previewed_is_applied_with_its_reason() -> None:
         assert "<del>90</del>" in text
 
 
+async def test_what_guards_are_against_is_said_before_and_not_done() -> None:
+    bench = Bench(
+        guarded="all", load_of=lambda pool: {"endpoints": 4.0 if pool == "a" else 1.0, "running": 80.0 if pool == "a" else 0.0}
+    )
+    async with visiting(bench=bench) as visitor:
+        await bench.desk.apply(Create(document()), "alice")
+        seen = await visitor.split(a=50, b=50)
+        assert "This is refused here: pool b would have about 32 requests at once" in seen.text
+        form = fields(seen.text, "Apply")
+        done = await visitor.send("/ui/endpoints/chat/split", form | {"step": "apply"}, PARTLY)
+        assert done.status == 409
+        assert "or say force" in done.text
+        assert bench.shares("chat") == {"a": 90, "b": 10}
+
+
 async def test_without_scripts_the_same_is_a_page() -> None:
     bench = Bench()
     async with visiting(bench=bench) as visitor:
