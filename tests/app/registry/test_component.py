@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -169,6 +170,21 @@ async def test_who_does_not_lead_changes_nothing(mlflow: Mlflow) -> None:
     assert second.blocks() == {"current": {"version": "3"}}
     await first.round()
     assert first.desk.get("chat").config_version == 2
+
+
+async def test_two_who_both_think_that_they_lead_make_one_revision(mlflow: Mlflow) -> None:
+    store = MemoryStore()
+    replicas = [await Replica(mlflow, store).open() for _ in range(2)]
+    await replicas[0].desk.apply(Create(CHURN), "alice")
+    await replicas[1].desk.open()
+    mlflow.aliases_of["churn"]["champion"] = "4"
+    await asyncio.gather(*(replica.round() for replica in replicas))
+    for replica in replicas:
+        await replica.desk.open()
+        await replica.round()
+        assert replica.blocks() == {"current": {"version": "4"}}
+        assert replica.desk.get("chat").config_version == 2
+        assert replica.registry.held("chat") == {}
 
 
 @pytest.mark.parametrize("failure", [AskFailed("unreachable", "connection refused"), AskFailed("unreadable", "not JSON")])

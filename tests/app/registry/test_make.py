@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from extproc.settings.base import SettingsError
 from extproc.settings.registry import RegistrySettings, RegistrySpec
 from extproc.traffic import Catalog
 from tests.app.registry.test_client import answering
+from tests.fakes.certificates import Authority
 
 CHURN = Reference("churn", alias="champion")
 
@@ -100,6 +102,36 @@ async def test_credentials_that_can_not_be_had_ask_nobody(environ: dict[str, str
     seen, why = await asked({"token": "{{secrets/ml/token}}"}, environ)
     assert seen == []
     assert words in why
+
+
+async def test_a_certificate_is_believed_when_its_authority_is_and_another_one_when_it_is_on_disk(tmp_path: Path) -> None:
+    ours, other = Authority("ours"), Authority("other")
+    signed = ours.issue().write(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(signed / "tls.crt", signed / "tls.key")
+    authorities = tmp_path / "ca.pem"
+    authorities.write_bytes(other.pem)
+
+    async def mlflow(_: web.Request) -> web.Response:
+        return web.json_response({"registered_model": {"name": "churn"}})
+
+    async with answering(mlflow, tls) as uri:
+        registry = made({"uri": uri, "caFile": str(authorities)})
+        assert registry is not None
+        await registry.learn([CHURN])
+        with pytest.raises(Unresolved, match=r"can't be asked now: TLS: .*certificate verify failed"):
+            registry.block(CHURN)
+        authorities.write_bytes(ours.pem)
+        await registry.learn([CHURN])
+        with pytest.raises(Unresolved, match="expected an alias"):
+            registry.block(CHURN)
+        await registry.close()
+        careless = made({"uri": uri, "insecureSkipVerify": True})
+        assert careless is not None
+        await careless.learn([CHURN])
+        with pytest.raises(Unresolved, match="expected an alias"):
+            careless.block(CHURN)
+        await careless.close()
 
 
 def test_a_file_of_certificates_that_is_none_is_refused_at_the_start() -> None:
