@@ -164,6 +164,7 @@ class Director:
             draft.falls_back,
             0.0 if draft.provided is None else draft.provided.patience_s,
             draft.served_header,
+            draft.report,
         )
         draft.let_go()
         return decision

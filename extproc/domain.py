@@ -7,10 +7,10 @@ docstring names the one writer.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Annotated, Final, NamedTuple, Protocol, get_type_hints
+from typing import Annotated, Final, NamedTuple, Protocol, TypeAlias, get_type_hints
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +312,10 @@ class HeaderMutation(NamedTuple):
 NO_MUTATION: Final = HeaderMutation()
 
 
+Numbers: TypeAlias = tuple[tuple[str, str, float], ...]
+"""Dynamic metadata: namespace, name and value of each."""
+
+
 class Decision(NamedTuple):
     """What Envoy shall do with the request: go on, with these changes."""
 
@@ -336,6 +340,8 @@ class Decision(NamedTuple):
     """How long the first byte of the answer's body may take, in seconds from here; then it is 504. 0: as long as it likes."""
     served_header: str = ""
     """A header of the response that says which endpoint answered, or why that is not known; '' for none."""
+    report: Callable[[], Numbers] | None = None
+    """Asked once when the end of the response's body is here: what the proxy is told with it. Raises nothing."""
 
 
 def is_failure(status: int) -> bool:
@@ -365,6 +371,7 @@ __all__ = [
     "HeaderMutation",
     "InferenceRequest",
     "Load",
+    "Numbers",
     "Reading",
     "Reply",
     "RequestHead",

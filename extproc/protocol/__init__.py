@@ -16,6 +16,7 @@ from extproc.protocol.actions import (
     ReplyRequestHeaders,
     ReplyResponseHeaders,
     ReplyTrailers,
+    TellNumbers,
     Withdraw,
 )
 from extproc.protocol.early import Scanner, ScannerOf
@@ -76,5 +77,6 @@ __all__ = [
     "ScannerOf",
     "Silence",
     "StreamLimits",
+    "TellNumbers",
     "Withdraw",
 ]

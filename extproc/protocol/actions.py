@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from extproc.domain import NO_MUTATION, Decision, HeaderMutation, Reply, RequestHead
+from extproc.domain import NO_MUTATION, Decision, HeaderMutation, Numbers, Reply, RequestHead
 from extproc.errors import ExtProcError
 from extproc.protocol.events import Direction, Told
 
@@ -87,6 +87,12 @@ class ReplyTrailers(NamedTuple):
     """The body before them is not the one that came: digests of it go. Else the trailers stay as they are."""
 
 
+class TellNumbers(NamedTuple):
+    """Dynamic metadata that ride on the reply before this action."""
+
+    numbers: Numbers
+
+
 class ReplyImmediately(NamedTuple):
     """An ImmediateResponse: Envoy answers the client with it and ends the stream."""
 
@@ -144,6 +150,7 @@ Action: TypeAlias = (
     | ReplyChunk
     | ReplyBody
     | ReplyTrailers
+    | TellNumbers
     | ReplyImmediately
     | Answered
     | Finished

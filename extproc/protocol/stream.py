@@ -31,6 +31,7 @@ from extproc.protocol.actions import (
     ReplyRequestHeaders,
     ReplyResponseHeaders,
     ReplyTrailers,
+    TellNumbers,
     Withdraw,
 )
 from extproc.protocol.conditions import BUFFERED, FULL_DUPLEX, NO_BYTES, Remembered
@@ -385,13 +386,21 @@ class ExtProcStream(Remembered):
         return [ReplyBody(Direction.RESPONSE)]
 
     def _end_response_body(self, event: ResponseBody) -> Actions:
-        return self._pass_response_body(event) + self._finish_once(complete=True)
+        return self._pass_response_body(event) + self._report() + self._finish_once(complete=True)
 
     def _end_response_trailers(self, event: object) -> Actions:
         rest = self._reader.rest() if self._reader is not None else NO_BYTES
         held = chunks(Direction.RESPONSE, rest, ends=False) if rest else []
         changed = self._reader is not None and not self._only_listens
-        return [*held, ReplyTrailers(Direction.RESPONSE, changed), *self._finish_once(complete=True)]
+        return [*held, ReplyTrailers(Direction.RESPONSE, changed), *self._report(), *self._finish_once(complete=True)]
+
+    def _report(self) -> Actions:
+        """Behind the reply that ends the answer."""
+        decision = self._decision
+        if decision is None or decision.report is None:
+            return []
+        numbers = decision.report()
+        return [TellNumbers(numbers)] if numbers else []
 
     # -- the end -------------------------------------------------------------------------------------------------
 

@@ -108,6 +108,7 @@ class Blueprint:
                 keepers=_who(made, "snapshot"),
                 measured=_who(made, "figures"),
                 tellers=_who(made, "tells"),
+                reporters=_who(made, "reports"),
             ),
         )
         return PoolPlugins(scheduler, default_detector(interval_s) if self.detector is None else made[self.detector])

@@ -18,6 +18,15 @@ class Measured(NamedTuple):
     """How many the answer says that the prompt had."""
 
 
+class Tokens(NamedTuple):
+    """What an answer says that it cost, each None when it does not."""
+
+    prompt: int | None = None
+    completion: int | None = None
+    cached: int | None = None
+    """Of the prompt's, those that were in the server's cache."""
+
+
 class Cycle:
     """From the first plugin that looks at a request to the last that hears of its end.
 

@@ -9,7 +9,7 @@ from extproc.candidates import Candidates, Column, Pick
 from extproc.domain import Endpoint
 from extproc.errors import NoEndpoints, Saturated
 from extproc.scheduling import columns
-from extproc.scheduling.cycle import Cycle
+from extproc.scheduling.cycle import Cycle, Tokens
 from extproc.scheduling.plugins.base import (
     Admitter,
     AnswerListener,
@@ -26,6 +26,8 @@ from extproc.scheduling.plugins.base import (
     Producer,
     ProfileHandler,
     Random,
+    Reported,
+    Reporter,
     Run,
     Scheduled,
     Scorer,
@@ -227,6 +229,7 @@ class Hooks(NamedTuple):
     keepers: Mapping[str, Keeper] = {}
     measured: Mapping[str, Measured] = {}
     tellers: Mapping[str, Teller] = {}
+    reporters: Mapping[str, Reporter] = {}
 
 
 class Scheduler:
@@ -259,6 +262,8 @@ class Scheduler:
         self._hooks = hooks
         self.listens = bool(hooks.picked or hooks.answered or hooks.prefilled or hooks.ended)
         """Somebody wants to hear what becomes of requests."""
+        self.reports = bool(hooks.reporters)
+        """Somebody has something to tell the proxy of what an answer cost."""
         self.awaits_first = bool(hooks.prefilled)
         """Somebody wants to hear when the answer's body begins."""
 
@@ -331,6 +336,10 @@ class Scheduler:
         """The request is over."""
         for listener in self._on_ended:
             listener.ended(cycle, status, served)
+
+    def reported(self, tokens: Tokens) -> list[Reported]:
+        """What the proxy is told with the end of an answer that cost so much."""
+        return [each for reporter in self._hooks.reporters.values() for each in reporter.reports(tokens)]
 
     def forget(self, endpoint: str) -> None:
         """The endpoint has left, or was started anew."""

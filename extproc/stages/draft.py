@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from extproc.audit.row import Row
-from extproc.domain import HeaderMutation, ResponseReader, Splice
+from extproc.domain import HeaderMutation, Numbers, ResponseReader, Splice
 from extproc.flow import Gate
 from extproc.measures import Cell, Sample
 from extproc.observability.decisions import Outcome
@@ -176,6 +176,7 @@ class Draft:
         "reasons",
         "remove_headers",
         "remove_response_headers",
+        "report",
         "response_id",
         "restore_model",
         "rewrite",
@@ -250,6 +251,8 @@ class Draft:
         """Looks for the id of the response that is made."""
         self.restore_model: tuple[str, str] | None = None
         """The served name and the client's, which the response is to name instead."""
+        self.report: Callable[[], Numbers] | None = None
+        """What the proxy is told with the end of the answer."""
         self.make_reader: Callable[[Measurement | None], ResponseReader] | None = None
         """Makes the reader of the answer, where it is another than that of a pool's; with who measures, if anybody does."""
         self.provided: Provided | None = None

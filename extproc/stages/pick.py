@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from extproc import names
 from extproc.candidates import Candidates
-from extproc.domain import NO_LOAD, InferenceRequest
+from extproc.domain import NO_LOAD, InferenceRequest, Numbers
 from extproc.errors import MissingModel, NoEndpoints, Saturated
 from extproc.observability.decisions import DecisionLog, DecisionRecord, Outcome
 from extproc.observability.metrics import MODEL_SERVER_ERROR, PickerMetrics
@@ -19,7 +19,7 @@ from extproc.pool import PoolStore, Ticket
 from extproc.request.paths import requires_model
 from extproc.response import FirstPiece, Measurement
 from extproc.scheduling import Cycle, Scheduled
-from extproc.scheduling.cycle import Measured
+from extproc.scheduling.cycle import Measured, Tokens
 from extproc.scheduling.scheduler import MOST_EXPLAINED, Explanation, Scheduler
 from extproc.stages.draft import UNASSIGNED, Booking, Choice, Draft
 from extproc.stages.pools import Pools, pool_of
@@ -138,6 +138,11 @@ class PickEndpoint:
         if responses is not None and (responses.always or draft.answer_is_seen):
             heard = responses.model(model, target, draft.priority).itl.observe
             draft.measurement = Measurement(draft.started_s, self._clock, heard, only_readable=not responses.always)
+        if choice.scheduler.reports and draft.answer_is_seen:
+            measurement = draft.measurement
+            if measurement is None:
+                measurement = draft.measurement = Measurement(draft.started_s, self._clock, _nothing, only_readable=True)
+            draft.report = partial(_report, choice.scheduler, measurement)
         metrics.schedule.observe(choice.made_s - choice.began_s)
         metrics.picked(target or model, endpoint.key, endpoint.name, endpoint.namespace, endpoint.port)
         if choice.candidates.trial == choice.pick.positions[0]:
@@ -279,6 +284,16 @@ def booked_beside(scheduled: Scheduled, store: PoolStore) -> tuple[Ticket, ...]:
     primary = scheduled.run.endpoint
     others = [run for name, run in scheduled.runs.items() if name != scheduled.primary]
     return tuple([store.picked(run.candidates.endpoints[run.pick.positions[0]]) for run in others if run.endpoint != primary])
+
+
+def _nothing(gap_s: float) -> None:
+    """Nobody asked for gaps between tokens."""
+
+
+def _report(scheduler: Scheduler, measurement: Measurement) -> Numbers:
+    """What plugins tell the proxy of an answer that has been read."""
+    prompt, completion, cached = measurement.usage
+    return tuple([(each.namespace, each.name, each.value) for each in scheduler.reported(Tokens(prompt, completion, cached))])
 
 
 def _measured(measurement: Measurement | None, cycle: Cycle, now_s: float) -> Measured | None:

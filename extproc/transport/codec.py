@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from google.protobuf.message import DecodeError
 
 from extproc import names
-from extproc.domain import NO_MUTATION, Decision, HeaderMutation, Reply, RequestHead
+from extproc.domain import NO_MUTATION, Decision, HeaderMutation, Numbers, Reply, RequestHead
 from extproc.errors import ProtocolError
 from extproc.media import CHANGED_TRAILERS
 from extproc.pb import base_pb2 as core
@@ -219,6 +219,15 @@ def _streamed_head(direction: Direction, size: int) -> bytes:
     for tag in (b"\x1a", b"\x1a", b"\x0a", _BODY_TAG[direction]):
         head = tag + _varint(len(head) + size) + head
     return head
+
+
+def with_numbers(message: Message, numbers: Numbers) -> Message:
+    """The answer, with these dynamic metadata: two messages of protobuf behind each other are one with the fields of both."""
+    told = pb.ProcessingResponse()
+    for namespace, name, value in numbers:
+        told.dynamic_metadata.fields[namespace].struct_value.fields[name].number_value = value
+    added = told.SerializeToString()
+    return message + added if isinstance(message, bytes) else (*message, added)
 
 
 def echo(raw: bytes) -> bytes | None:

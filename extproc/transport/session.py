@@ -32,6 +32,7 @@ from extproc.protocol import (
     ReplyTrailers,
     Silence,
     StreamLimits,
+    TellNumbers,
     Withdraw,
 )
 from extproc.transport import codec
@@ -251,6 +252,8 @@ class Session:
                 self._silence = self.carrier.later(action.patience_s, self._is_silent)
         elif isinstance(action, ReplyTrailers):
             out.append(codec.trailers(action.direction, action.changed))
+        elif isinstance(action, TellNumbers):
+            out[-1] = codec.with_numbers(out[-1], action.numbers)
         elif isinstance(action, ReplyImmediately):
             answer = action.answer
             if isinstance(answer, ExtProcError):

@@ -34,6 +34,7 @@ from extproc.protocol import (
     ResponseTrailers,
     Silence,
     StreamLimits,
+    TellNumbers,
     Withdraw,
 )
 
@@ -112,6 +113,8 @@ def show(action: Action) -> str:
     if isinstance(action, ReplyImmediately):
         answer = action.answer
         return f"answer {answer.status}" + (f" {answer.code}" if isinstance(answer, ExtProcError) else "")
+    if isinstance(action, TellNumbers):
+        return "with " + ", ".join(f"{namespace} {name} {value:g}" for namespace, name, value in action.numbers)
     side = action.direction.value
     if isinstance(action, ReplyChunk):
         return f"{side} chunk {_bytes(action.body)}{' end' if action.end_of_stream else ''}"

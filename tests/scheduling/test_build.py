@@ -142,6 +142,7 @@ NEEDED: dict[str, str] = {
     "utilization-filter": "{conditions: [{metric: waiting-queue, maxValue: 3}]}",
     "disaggregatedset-rollout-screener": "{scope: {labelSelector: a=b}, revisionGating: {mode: disabled}}",
     "header-label-affinity-scorer": "{headerName: x-slice, labelKey: slice}",
+    "request-attribute-reporter": "{attributes: [{key: {name: cost}, expression: usage.total_tokens}]}",
 }
 """Parameters without which a type can't be."""
 BY_ROLE = ("prefill-filter", "encode-filter")

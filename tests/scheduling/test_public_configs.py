@@ -38,10 +38,6 @@ REFUSED: Final[Mapping[str, tuple[str, str]]] = {
 """By file: what is said, and what is wrong with it."""
 
 MISSES: Final[Mapping[str, str]] = {
-    "03be25ed11": "request-attribute-reporter",
-    "34a515389f": "request-attribute-reporter",
-    "4e4874bb80": "request-attribute-reporter",
-    "53f37e8c58": "request-attribute-reporter",
     "6236225818": "dcgm-data-source",
 }
 """By file: which type can't be had here; it loads without it where that is allowed."""

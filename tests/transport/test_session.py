@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc import names
-from extproc.domain import Decision, Reply
+from extproc.domain import Decision, Numbers, Reply
 from extproc.errors import ExtProcError, InternalError, InvalidBody, NoEndpoints, ProtocolError, UnknownModel
 from extproc.pb import external_processor_pb2 as pb
 from extproc.protocol import Decide, Finished, StreamLimits
@@ -383,3 +383,70 @@ class TestWhatIsLeft:
         assert sessions() == before + 1
         del stream
         assert sessions() == before
+
+
+class TestNumbersWithTheEnd:
+    """Dynamic metadata that ride on the reply that ends an answer."""
+
+    @staticmethod
+    def stream(told: list[str], modes: tuple[int, int]) -> Session:
+        def report() -> Numbers:
+            told.append("asked")
+            return (("envoy.lb", "cost", 14.0), ("a", "b", -1.5))
+
+        stream = session(FakeDecider(Decision(report=report, ticket=object())))
+        send(stream, messages.request_headers(modes=modes), messages.request_body(BODY, end=True))
+        return stream
+
+    @staticmethod
+    def numbers(raw: bytes) -> dict[str, dict[str, float]]:
+        (answer,) = answers([raw])
+        spaces = answer.dynamic_metadata.fields.items()
+        return {space: {key: each.number_value for key, each in value.struct_value.fields.items()} for space, value in spaces}
+
+    @pytest.mark.parametrize("modes", [(4, 4), (4, 1), (4, 2)])
+    @pytest.mark.parametrize("size", [0, 3, 50_000, 200_000])
+    def test_on_the_last_piece(self, modes: tuple[int, int], size: int) -> None:
+        told: list[str] = []
+        stream = self.stream(told, modes)
+        out = send(stream, messages.response_headers(), messages.response_body(b"a"))
+        assert told == []
+        assert not any(self.numbers(each) for each in out)
+        *before, last = send(stream, messages.response_body(b"x" * size, end=True))
+        assert not any(self.numbers(each) for each in before)
+        assert self.numbers(last) == {"envoy.lb": {"cost": 14.0}, "a": {"b": -1.5}}
+        assert kinds([last]) == ["response_body"]
+        if modes[1] == 4:
+            streamed = [each.response_body.response.body_mutation.streamed_response for each in answers([*before, last])]
+            assert b"".join(each.body for each in streamed) == b"x" * size
+            assert [each.end_of_stream for each in streamed] == [*[False] * len(before), True]
+        stream.closed()
+        assert told == ["asked"]
+
+    def test_on_the_trailers(self) -> None:
+        told: list[str] = []
+        stream = self.stream(told, (4, 4))
+        send(stream, messages.response_headers(), messages.response_body(b"a"))
+        (last,) = send(stream, messages.response_trailers())
+        assert kinds([last]) == ["response_trailers"]
+        assert self.numbers(last) == {"envoy.lb": {"cost": 14.0}, "a": {"b": -1.5}}
+
+    def test_not_where_the_answer_is_cut_or_has_no_body(self) -> None:
+        told: list[str] = []
+        stream = self.stream(told, (4, 4))
+        send(stream, messages.response_headers(), messages.response_body(b"a"))
+        stream.closed()
+        stream = self.stream(told, (4, 4))
+        (only,) = send(stream, messages.response_headers(end=True))
+        assert self.numbers(only) == {}
+        assert told == []
+
+    def test_nothing_to_tell_changes_nothing(self) -> None:
+        plain, quiet = session(FakeDecider(Decision())), session(FakeDecider(Decision(report=lambda: ())))
+        raws = [
+            messages.request_headers(),
+            messages.request_body(BODY, end=True),
+            messages.response_headers(),
+            messages.response_body(b"a", end=True),
+        ]
+        assert send(plain, *raws) == send(quiet, *raws)

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 from pydantic import BaseModel
 
 from extproc.candidates import Candidates, Column, Pick
-from extproc.scheduling.cycle import Cycle
+from extproc.scheduling.cycle import Cycle, Tokens
 
 Random: TypeAlias = Callable[[], float]
 """Uniform in [0, 1)."""
@@ -192,6 +192,22 @@ class EndListener(Protocol):
 
     def ended(self, cycle: Cycle, status: int, served: str) -> None:
         """The request is over, however it ended; `status` is 0 and `served` (who answered, `ip:port`) '' where unknown."""
+        ...
+
+
+class Reported(NamedTuple):
+    """A number that the proxy is told with the end of an answer, as dynamic metadata."""
+
+    namespace: str
+    name: str
+    value: float
+
+
+class Reporter(Protocol):
+    """Has something to tell the proxy when an answer ends."""
+
+    def reports(self, tokens: Tokens) -> Sequence[Reported]:
+        """The last piece of the answer is here, and goes on when this is known. Not of answers whose body does not come by."""
         ...
 
 

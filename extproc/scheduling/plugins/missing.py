@@ -19,7 +19,6 @@ MISSING: Final[Mapping[str, str]] = {
     "multicluster-prefix-cache-scorer": _CLUSTERS,
     "p2p-source-producer": "no endpoint is told to fetch a prefix from another (x-kv-cache-source-host-port)",
     "priority-then-time-eviction-order-policy": _EVICTION,
-    "request-attribute-reporter": "expressions (CEL) over an answer's usage are not evaluated; usage is on /metrics",
     "sheddable-eviction-filter": _EVICTION,
 }
 """By name."""

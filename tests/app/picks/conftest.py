@@ -60,6 +60,7 @@ def families() -> dict[str, PoolOf]:
         "flow": PoolOf(public("ec2db8fc1c"), ("a",)),
         "admission": PoolOf(public("093ae7e9ed"), ("a", "b")),
         "testing": PoolOf(public("d3c82422cb"), same),
+        "reporter": PoolOf(public("34a515389f"), same),
         "payload-agnostic": PoolOf(public("7a112d44ee"), same),
     }
 

@@ -183,13 +183,16 @@ class Asked:
         answer = await self._call.read()
         return _read(answer.response_headers.response.header_mutation.set_headers)
 
-    async def piece(self, body: bytes, *, last: bool = False) -> None:
-        """Of the response's body."""
+    async def piece(self, body: bytes, *, last: bool = False) -> dict[str, float]:
+        """Of the response's body; the numbers that are told with it."""
         message = pb.ProcessingRequest()
         message.response_body.body = body
         message.response_body.end_of_stream = last
         await self._call.write(message)
-        await self._call.read()
+        answer = await self._call.read()
+        metadata = answer.dynamic_metadata.fields
+        values = metadata[_LB].struct_value.fields if _LB in metadata else {}
+        return {key: value.number_value for key, value in values.items()}
 
     async def end(self) -> None:
         """Envoy closes the stream."""

@@ -181,6 +181,26 @@ class TestHeaders:
         assert {(await client.pick(f"any {number}"))[0] for number in range(40)} == {"a", "b", "c"}
 
 
+class TestReports:
+    async def test_what_an_answer_cost_is_told_with_its_end(self, client_of: ClientOf, gateway: Gateway) -> None:
+        client = client_of("reporter")
+        asked, _ = await client.ask("a document", seen=True)
+        await asked.answered()
+        assert await asked.piece(b'{"usage": {"prompt_tokens": 9, ') == {}
+        assert await asked.piece(b'"completion_tokens": 5}}', last=True) == {"x-gateway-inference-request-cost": 14.0}
+        await asked.end()
+        asked, _ = await client.ask("events", seen=True, stream=True)
+        await asked.answered({"content-type": "text/event-stream"})
+        assert await asked.piece(b'data: {"usage": {"prompt_tokens": 9, "completion_tokens": 1}}\n\n') == {}
+        assert await asked.piece(b"", last=True) == {"x-gateway-inference-request-cost": 10.0}
+        await asked.end()
+        asked, _ = await client.ask("says nothing", seen=True)
+        await asked.answered()
+        assert await asked.piece(b"{}", last=True) == {}
+        await asked.end()
+        assert gateway.metric("extproc_reported_attributes_total", pool="reporter") == 2
+
+
 @pytest.mark.parametrize("stem", [stem for stem in FILES if stem not in REFUSED])
 async def test_every_public_config_picks_from_its_pool(client_of: ClientOf, gateway: Gateway, stem: str) -> None:
     client = client_of(f"every-{stem}")
