@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from extproc.app.telemetry import Telemetry
+from extproc.audit.waiting import Waiting
 from extproc.flow import Gate
 from extproc.live import Live
 from extproc.measures import Measures
@@ -36,7 +37,6 @@ from extproc.stages import (
     ChooseRegion,
     Copier,
     CopyToShadows,
-    DecisionSink,
     FindEndpoint,
     FindStored,
     HearFeedback,
@@ -96,7 +96,7 @@ class Parts:
     """Sends copies of requests to shadows; None: there are none."""
     picking: PickingSettings = field(default_factory=PickingSettings)
     decisions: DecisionLog = field(default_factory=DecisionLog)
-    audit: DecisionSink | None = None
+    audit: Waiting | None = None
     """Where a row of each decision goes; None: they are not kept."""
     audit_sample: float = 1.0
 

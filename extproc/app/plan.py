@@ -91,7 +91,7 @@ class Plan:
             return
         if audit is not None:
             self.components.append(audit)
-            self.parts.audit = audit.writer
+            self.parts.audit = audit.writer.waiting
             self.parts.audit_sample = settings.audit_sample
 
     def pools(

@@ -124,58 +124,122 @@ class Row:
         self.out_tokens: int | None = None
 
     def line(self) -> bytes:
-        """JSON, with the newline behind it."""
-        row: dict[str, object] = {"at_ms": self.at_ms, "id": self.request_id}
+        """JSON, with the newline behind it.
+
+        Made of pieces: rows repeat their words, so these are made once for many rows; the numbers are written by hand.
+        """
+        words = (
+            self.endpoint,
+            self.entity,
+            self.why,
+            self.rule,
+            self.arms,
+            self.version,
+            self.region,
+            self.spill,
+            self.spill_cost,
+            self.model,
+            self.target,
+            self.pool,
+            self.server,
+            self.status,
+            self.error,
+            self.complete,
+        )
+        said = _said.get(words)
+        if said is None:
+            if len(_said) >= _KEPT:
+                _said.clear()
+            said = _said[words] = self._words()
+        text = f'{{"at_ms":{self.at_ms},"id":{_quoted(self.request_id)}{said},"ms":{_tenths(self.ms)}'
         if self.attempt > 0:
-            row["attempt"] = self.attempt
-        if self.endpoint:
-            row["endpoint"] = self.endpoint
-        if self.entity:
-            row["entity"] = self.entity
-        if self.why:
-            row["why"] = self.why
+            text += f',"attempt":{self.attempt}'
         if self.bucket >= 0:
-            row["bucket"] = self.bucket
-        if self.rule:
-            row["rule"] = self.rule
+            text += f',"bucket":{self.bucket}'
+        score, second = self.score, self.second
+        if score is not None:
+            text += f',"score":{_fine(score)}'
+        if second is not None:
+            text += f',"second":{_fine(second)}'
+        return (text + self._measured() + "}\n").encode()
+
+    def _words(self) -> str:
+        """What many rows have in common, with a comma before each."""
+        words = (
+            ("endpoint", self.endpoint),
+            ("entity", self.entity),
+            ("why", self.why),
+            ("rule", self.rule),
+            ("region", self.region),
+            ("spill", self.spill),
+            ("model", self.model),
+            ("target", self.target),
+            ("pool", self.pool),
+            ("server", self.server),
+            ("error", self.error),
+        )
+        row: dict[str, object] = {name: text for name, text in words if text}
         if self.arms:
             row["arms"] = self.arms
         if self.version:
             row["version"] = self.version
-        if self.region:
-            row["region"] = self.region
-        if self.spill:
-            row["spill"] = self.spill
         if self.spill_cost:
             row["spill_cost"] = self.spill_cost
-        if self.model:
-            row["model"] = self.model
-        if self.target:
-            row["target"] = self.target
-        if self.pool:
-            row["pool"] = self.pool
-        if self.server:
-            row["server"] = self.server
-        self._measured(row)
-        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
-
-    def _measured(self, row: dict[str, object]) -> None:
-        if self.score is not None:
-            row["score"] = round(self.score, 4)
-        if self.second is not None:
-            row["second"] = round(self.second, 4)
         if self.status:
             row["status"] = self.status
-        if self.error:
-            row["error"] = self.error
         if not self.complete:
             row["cut"] = 1
-        row["ms"] = round(self.ms, 1)
+        return "," + orjson.dumps(row).decode()[1:-1] if row else ""
+
+    def _measured(self) -> str:
+        text = ""
         if self.ttft_s is not None:
-            row["ttft_ms"] = round(self.ttft_s * 1000, 1)
+            text += f',"ttft_ms":{_tenths(self.ttft_s * 1000.0)}'
         if self.tpot_s is not None:
-            row["tpot_ms"] = round(self.tpot_s * 1000, 2)
+            text += f',"tpot_ms":{_hundredths(self.tpot_s * 1000.0)}'
         if self.in_tokens is not None:
-            row["in_tokens"] = self.in_tokens
+            text += f',"in_tokens":{self.in_tokens}'
         if self.out_tokens is not None:
-            row["out_tokens"] = self.out_tokens
+            text += f',"out_tokens":{self.out_tokens}'
+        return text
+
+
+_KEPT: Final = 4096
+"""Words of rows that are remembered: as a rule, each server with each status."""
+_said: Final[dict[tuple[object, ...], str]] = {}
+
+
+def _quoted(text: str) -> str:
+    """A text as JSON. Most ids are letters, figures and dashes, which stand for themselves."""
+    if text.isascii() and text.replace("-", "").isalnum():
+        return f'"{text}"'
+    return orjson.dumps(text).decode()
+
+
+def _tenths(value: float) -> str:
+    """A number of JSON with one place."""
+    if not 0.0 <= value < 1e12:
+        return _rounded(value, 1)
+    number = int(value * 10.0 + 0.5)
+    return f"{number // 10}.{number % 10}"
+
+
+def _hundredths(value: float) -> str:
+    """A number of JSON with two places."""
+    if not 0.0 <= value < 1e12:
+        return _rounded(value, 2)
+    number = int(value * 100.0 + 0.5)
+    return f"{number // 100}.{str(100 + number % 100)[1:]}"
+
+
+def _fine(value: float) -> str:
+    """A number of JSON with four places."""
+    if not 0.0 <= value < 1e12:
+        return _rounded(value, 4)
+    number = int(value * 10000.0 + 0.5)
+    return f"{number // 10000}.{str(10000 + number % 10000)[1:]}"
+
+
+def _rounded(value: float, places: int) -> str:
+    """Of what is below 0, huge, or no number (null)."""
+    return orjson.dumps(round(value, places)).decode()

@@ -12,13 +12,13 @@ import fcntl
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from extproc.audit.closing import close_as, whole_lines
 from extproc.audit.files import OPEN, PACKED, Retention, decision_files, file_name, locked, outlived
+from extproc.audit.waiting import Waiting
 
 _AT_ONCE_BYTES: Final = 2**20
 
@@ -38,14 +38,11 @@ class Limits(NamedTuple):
 
 
 class Counts:
-    """What became of lines. `added` and `full` are written where lines are handed over, the others by the thread."""
+    """What became of lines, written by the thread."""
 
-    __slots__ = ("added", "bytes", "closed", "deleted", "failed", "full", "torn", "written")
+    __slots__ = ("bytes", "closed", "deleted", "failed", "torn", "written")
 
     def __init__(self) -> None:
-        self.added = 0
-        self.full = 0
-        """Dropped, as too much waited."""
         self.written = 0
         self.bytes = 0
         self.failed = 0
@@ -59,7 +56,7 @@ class Counts:
 
 
 class DecisionWriter:
-    """One per process. `add` belongs to one thread, the rest is the writer's."""
+    """One per process. Lines are handed over to `waiting`; the rest is the writer's."""
 
     def __init__(
         self,
@@ -85,11 +82,8 @@ class DecisionWriter:
         self._tell = tell
         self._wall_clock = wall_clock
         self._clock = clock
-        self._lines: deque[bytes] = deque()
-        self._put = 0
-        self._taken = 0
-        """Bytes that were ever handed over, and taken by the thread: each has one who writes it."""
         self._wake = threading.Event()
+        self.waiting = Waiting(limits.waiting_bytes, self._wake.set)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._fd = -1
@@ -99,26 +93,6 @@ class DecisionWriter:
 
     def __repr__(self) -> str:
         return f"<DecisionWriter {self._folder} {self.counts.written} written {self.problem}>"
-
-    # -- where requests are decided --------------------------------------------------------------------------------------
-
-    def add(self, line: bytes) -> None:
-        """Hand over a line with its newline. Never waits."""
-        counts = self.counts
-        size = len(line)
-        if self._put - self._taken + size > self._limits.waiting_bytes:
-            counts.full += 1
-            return
-        counts.added += 1
-        self._put += size
-        self._lines.append(line)
-        if not self._wake.is_set():
-            self._wake.set()
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Of lines that are not written yet."""
-        return self._put - self._taken
 
     # -- beginning and ending --------------------------------------------------------------------------------------------
 
@@ -145,6 +119,7 @@ class DecisionWriter:
             if self._wake.wait(self._until_old()):
                 self._stopping.wait(self._limits.pause_s)
             self._wake.clear()
+            self.waiting.sleep()
             self._write_all()
             if self._fd >= 0 and (self._size >= self._limits.file_bytes or self._until_old() <= 0):
                 self._guarded(self._close)
@@ -157,23 +132,19 @@ class DecisionWriter:
         return max(0.0, self._begun_s + self._limits.file_age_s - self._clock())
 
     def _write_all(self) -> None:
-        while self._lines:
-            lines = []
-            size = 0
-            while self._lines and size < _AT_ONCE_BYTES:
-                line = self._lines.popleft()
-                lines.append(line)
-                size += len(line)
+        waiting = self.waiting
+        while lines := waiting.take(_AT_ONCE_BYTES):
+            data = b"".join(lines)
             try:
-                self._write(b"".join(lines))
+                self._write(data)
             except OSError as error:
                 self.counts.failed += len(lines)
                 self._failed(error)
             else:
                 self.counts.written += len(lines)
-                self.counts.bytes += size
+                self.counts.bytes += len(data)
                 self._worked()
-            self._taken += size
+            waiting.done(len(data))
             if self._size >= self._limits.file_bytes:
                 self._guarded(self._close)
 

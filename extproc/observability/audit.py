@@ -43,9 +43,9 @@ class AuditMetrics:
         writer, counts = self._writer, self._writer.counts
         self._written.value = float(counts.written)
         self._bytes.value = float(counts.bytes)
-        self._full.value = float(counts.full)
+        self._full.value = float(writer.waiting.full)
         self._failed.value = float(counts.failed)
-        self._waiting.value = float(writer.waiting_bytes)
+        self._waiting.value = float(writer.waiting.size_bytes)
         self._up.value = 0.0 if writer.problem else 1.0
         self._closed.value = float(counts.closed)
         self._deleted.value = float(counts.deleted)

@@ -19,7 +19,7 @@ and counts nothing; that is what its hooks are for (`stage.py`).
 from extproc.stages.access import Bearer, CheckAccess, Reviewers
 from extproc.stages.admit import AdmitByPriority
 from extproc.stages.ask import AskProvider, Providers
-from extproc.stages.audit import AuditDecisions, DecisionSink
+from extproc.stages.audit import AuditDecisions
 from extproc.stages.draft import Booking, Choice, Draft, Reasons
 from extproc.stages.feedback import HearFeedback
 from extproc.stages.find import FindEndpoint
@@ -51,7 +51,6 @@ __all__ = [
     "Copier",
     "Copy",
     "CopyToShadows",
-    "DecisionSink",
     "Draft",
     "Ending",
     "Enough",

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 from zlib import crc32
 
 from extproc import names
 from extproc.audit.row import Row
+from extproc.audit.waiting import Waiting
 from extproc.candidates import Column
 from extproc.domain import InferenceRequest
 from extproc.stages.draft import Choice, Draft
 from extproc.stages.stage import Ending, Hooks, Step
 
 _HANDED_OVER: Final = -1
-
-
-class DecisionSink(Protocol):
-    """Where rows go; it never waits."""
-
-    def add(self, line: bytes) -> None:
-        """A row, with its newline."""
-        ...
+_ALL: Final = 2**32
 
 
 class AuditDecisions:
@@ -33,15 +27,15 @@ class AuditDecisions:
 
     def __init__(
         self,
-        sink: DecisionSink,
+        sink: Waiting,
         *,
         sample: float = 1.0,
         clock: Callable[[], float] = time.perf_counter,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """`sample` of 0 to 1 of the requests; those without an id are always among them."""
+        """Rows go into `sink`. `sample` of 0 to 1 of the requests; those without an id are always among them."""
         self._sink = sink
-        self._below = int(sample * 2**32)
+        self._below = int(sample * _ALL)
         self._clock = clock
         self._wall_clock = wall_clock
         self.hooks = Hooks(committed=self._committed, ended=self._ended)
@@ -49,7 +43,8 @@ class AuditDecisions:
     def decide(self, request: InferenceRequest, draft: Draft) -> Step:
         head = request.head
         request_id = head.headers.get(names.REQUEST_ID_HEADER, b"")
-        if self._below > crc32(request_id):
+        below = self._below
+        if below == _ALL or below > crc32(request_id):
             attempt = head.attempt
             row = Row(int(self._wall_clock() * 1000), request_id.decode("latin-1"))
             row.attempt = 0 if attempt is None else attempt if attempt > 0 else _HANDED_OVER

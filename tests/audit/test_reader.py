@@ -68,10 +68,10 @@ FULL = row(
 )
 
 
-def test_a_line_has_every_field_of_the_table_in_its_order_and_no_others() -> None:
+def test_a_line_has_every_field_of_the_table_and_no_others() -> None:
     values = orjson.loads(FULL.line())
 
-    assert list(values) == [field.name for field in FIELDS]
+    assert values.keys() == {field.name for field in FIELDS}
     assert values["ttft_ms"] == 12.3
     assert values["tpot_ms"] == 1.23
     assert values["in_tokens"] == 0

@@ -33,7 +33,7 @@ def written(folder: Path, *lines: bytes, limits: Limits = SOON, suffix: str = PA
     writer = DecisionWriter(folder, "host-1", suffix, limits, **words)
     writer.start()
     for each in lines:
-        writer.add(each)
+        writer.waiting.add(each)
     writer.stop()
     return writer
 
@@ -45,7 +45,7 @@ def test_what_is_handed_over_is_there_when_it_has_ended(tmp_path: Path, suffix: 
     writer = written(tmp_path / "made", *map(line, names), suffix=suffix)
 
     assert ids(tmp_path / "made") == names
-    assert (writer.counts.written, writer.counts.full, writer.counts.failed, writer.waiting_bytes) == (1000, 0, 0, 0)
+    assert (writer.counts.written, writer.waiting.full, writer.counts.failed, writer.waiting.size_bytes) == (1000, 0, 0, 0)
     (file,) = decision_files(tmp_path / "made")
     assert file.suffix == suffix
     assert file.path.stat().st_mode & 0o027 == 0
@@ -75,7 +75,7 @@ def test_a_file_is_closed_when_it_is_old_enough(tmp_path: Path) -> None:
 
     writer = DecisionWriter(tmp_path, "host-1", PACKED, SOON._replace(file_age_s=0.01), wall_clock=now_s)
     writer.start()
-    writer.add(line("a"))
+    writer.waiting.add(line("a"))
     try:
         assert closed.wait(WITHIN_S)
     finally:
@@ -88,13 +88,13 @@ def test_what_is_too_much_is_dropped_and_counted(tmp_path: Path) -> None:
     writer = DecisionWriter(tmp_path, "host-1", PACKED, SOON._replace(waiting_bytes=1000))
     size = len(line("0"))
     for _ in range(100):
-        writer.add(line("0"))
-    assert writer.waiting_bytes <= 1000
+        writer.waiting.add(line("0"))
+    assert writer.waiting.size_bytes <= 1000
     writer.start()
     writer.stop()
 
     assert len(ids(tmp_path)) == writer.counts.written == 1000 // size
-    assert writer.counts.full == 100 - 1000 // size
+    assert writer.waiting.full == 100 - 1000 // size
 
 
 class FullDisk:
@@ -123,7 +123,7 @@ def test_a_full_disk_drops_and_counts_and_leaves_no_half_lines(tmp_path: Path, m
     disk = FullDisk(monkeypatch)
     writer = DecisionWriter(tmp_path, "host-1", PACKED, SOON, tell=told.append)
     writer.start()
-    writer.add(line("lost"))
+    writer.waiting.add(line("lost"))
     assert disk.asked.wait(WITHIN_S)
     disk.full = False
     writer.stop()  # the lost one is accounted for
@@ -149,16 +149,16 @@ def test_it_goes_on_when_the_disk_does_and_says_so(tmp_path: Path, monkeypatch: 
 
     writer = DecisionWriter(tmp_path, "host-1", PACKED, SOON, tell=tell)
     writer.start()
-    writer.add(line("lost"))
+    writer.waiting.add(line("lost"))
     assert disk.asked.wait(WITHIN_S)
     disk.full = False
     while not over.wait(0.01):
-        writer.add(line("kept"))
+        writer.waiting.add(line("kept"))
     writer.stop()
 
     assert told == ["No space left on device", ""]
     assert set(ids(tmp_path)) == {"kept"}
-    assert writer.counts.written + writer.counts.failed == writer.counts.added
+    assert writer.counts.written + writer.counts.failed == writer.waiting.added
 
 
 def test_files_go_when_they_are_too_old_or_too_many(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def _writer_rows() -> list[Row]:
             began_s = time.monotonic()
             for at in range(0, len(lines), int(_RATE * _TICK_S)):
                 for line in lines[at : at + int(_RATE * _TICK_S)]:
-                    writer.add(line)
+                    writer.waiting.add(line)
                 time.sleep(max(0.0, began_s + (at / _RATE) + _TICK_S - time.monotonic()))
             writer.stop()
             size = sum(file.path.stat().st_size for file in decision_files(Path(name)))

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from extproc.audit.waiting import Waiting
 from extproc.domain import RequestHead
 from extproc.errors import ExtProcError, NoEndpoints
 from extproc.response import Measurement
@@ -21,11 +22,16 @@ WALL_S = 1_790_000_000.5
 
 
 class Sink:
-    def __init__(self) -> None:
-        self.lines: list[bytes] = []
+    """What was handed over, and is kept."""
 
-    def add(self, line: bytes) -> None:
-        self.lines.append(line)
+    def __init__(self) -> None:
+        self.waiting = Waiting(2**20)
+        self._kept: list[bytes] = []
+
+    @property
+    def lines(self) -> list[bytes]:
+        self._kept += self.waiting.take(2**20)
+        return self._kept
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -38,7 +44,7 @@ def sink() -> Sink:
 
 
 def audit(sink: Sink, clock: FakeClock, **words: Any) -> AuditDecisions:
-    return AuditDecisions(sink, clock=clock, wall_clock=lambda: WALL_S, **words)
+    return AuditDecisions(sink.waiting, clock=clock, wall_clock=lambda: WALL_S, **words)
 
 
 def head(request_id: str = "r-1", *, attempt: int | None = None, user: str = "") -> RequestHead:

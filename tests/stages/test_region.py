@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from extproc.admin.shapes import decision_shape
+from extproc.audit.waiting import Waiting
 from extproc.domain import Decision, InferenceRequest
 from extproc.errors import NoEndpoints, RegionForbidden
 from extproc.live import Live
@@ -278,13 +279,8 @@ def test_rules_of_an_endpoint_ask_for_the_region_that_is_believed() -> None:
 
 def test_it_is_in_the_audit() -> None:
     world = World(ResidencySpec("clinics", (), CLINIC))
-    lines: list[dict[str, Any]] = []
-
-    class Sink:
-        def add(self, line: bytes) -> None:
-            lines.append(orjson.loads(line))
-
-    audit: Stage = AuditDecisions(Sink(), clock=world.deployment.clock, wall_clock=world.deployment.clock)
+    sink = Waiting(2**20)
+    audit: Stage = AuditDecisions(sink, clock=world.deployment.clock, wall_clock=world.deployment.clock)
     routes = RouteToPool(Live(ROUTES), 0)
     director = world.deployment.director(audit, routes, world.stage, world.deployment.picker(None))
     body = b'{"messages":[],"model":"m"}'
@@ -305,6 +301,7 @@ def test_it_is_in_the_audit() -> None:
     with pytest.raises(RegionForbidden):
         director.decide(Decide(HEAD._replace(headers={**HEAD.headers, "x-tenant": b"clinic"}), body))
     fields = ("pool", "region", "spill", "spill_cost", "status", "error")
+    lines = [orjson.loads(line) for line in sink.take(2**20)]
     assert [{name: line[name] for name in fields if name in line} for line in lines] == [
         {"pool": "n", "region": "north", "spill": "spill_saturated", "spill_cost": 3, "status": 200},
         {"spill": "forbidden", "status": 503, "error": "region_forbidden"},

@@ -1,0 +1,64 @@
+"""Lines between who decides and the thread that writes them: bounded by their bytes, without a lock.
+
+One thread adds and one takes; each number is written by one of them, and a deque's ends may be used by two at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+
+class Waiting:
+    """`add` belongs to one thread, `sleep` and `take` to another."""
+
+    __slots__ = ("_asleep", "_lines", "_most_bytes", "_put", "_taken", "_wake", "added", "full")
+
+    def __init__(self, most_bytes: int, wake: Callable[[], object] = lambda: None) -> None:
+        """`wake` is called when a line comes while the taker sleeps."""
+        self.added = 0
+        self.full = 0
+        """Dropped, as too much waited."""
+        self._most_bytes = most_bytes
+        self._wake = wake
+        self._asleep = True
+        self._lines: deque[bytes] = deque()
+        self._put = 0
+        self._taken = 0
+        """Bytes that were ever handed over, and are written or lost: each has one who writes it."""
+
+    def add(self, line: bytes) -> None:
+        """Hand over a line with its newline. Never waits."""
+        size = len(line)
+        if self._put - self._taken + size > self._most_bytes:
+            self.full += 1
+            return
+        self.added += 1
+        self._put += size
+        self._lines.append(line)
+        if self._asleep:
+            self._asleep = False
+            self._wake()
+
+    @property
+    def size_bytes(self) -> int:
+        """Of lines that are not written yet."""
+        return self._put - self._taken
+
+    def sleep(self) -> None:
+        """From now on `wake` is called for a line that comes; said before the last look at what is there."""
+        self._asleep = True
+
+    def take(self, most_bytes: int) -> list[bytes]:
+        """The lines that waited longest, about so many bytes of them; they still count as waiting until `done`."""
+        lines, taken = self._lines, []
+        size = 0
+        while lines and size < most_bytes:
+            line = lines.popleft()
+            taken.append(line)
+            size += len(line)
+        return taken
+
+    def done(self, size: int) -> None:
+        """So many bytes of what was taken are written, or lost."""
+        self._taken += size
