@@ -70,6 +70,7 @@ ROUTER_OWNED: Final = (MODEL_HEADER.lower(), BASE_MODEL_HEADER.lower())
 PREFILLER_HEADER: Final = "x-prefiller-host-port"
 ENCODERS_HEADER: Final = "x-encoder-hosts-ports"
 DATA_PARALLEL_HEADER: Final = "x-data-parallel-host-port"
+KV_SOURCE_HEADER: Final = "x-kv-cache-source-host-port"
 PICKER_OWNED: Final = (
     DESTINATION_HEADER,
     SUBSET_KEY,
@@ -77,7 +78,7 @@ PICKER_OWNED: Final = (
     PREFILLER_HEADER,
     ENCODERS_HEADER,
     DATA_PARALLEL_HEADER,
-    "x-kv-cache-source-host-port",
+    KV_SOURCE_HEADER,
 )
 
 # What clients, or a router before us, tell the picker stage (llm-d router): the name it has now, and the older one.

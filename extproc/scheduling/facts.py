@@ -12,6 +12,9 @@ from extproc.prefix.prompt import Prompt as OnePrompt
 
 PROMPT: Final = "prompt"
 PREFIX_MATCH: Final = "prefix match"
+CLUSTER_MATCH: Final = "multicluster prefix match"
+"""As `prefix match`, of clusters."""
+ENCODED: Final = "encoder match"
 IN_FLIGHT: Final = "in-flight load"
 LATENCY: Final = "latency prediction"
 SESSION: Final = "session id"
@@ -52,6 +55,15 @@ class PrefixMatch(NamedTuple):
     """Tokens in a block, as many as the prompt's are counted: what is known of the model's tokens counts here, too."""
     chains: tuple[bytes, ...] = ()
     """The blocks' hashes, of each prompt of a batch (`prefix.hashing.chain`)."""
+
+
+class Encoded(NamedTuple):
+    """Of the kind `encoder match`: which endpoint has encoded how many of the prompt's images, audio and video."""
+
+    matched: Column
+    """So many, 0..len(`items`)."""
+    items: tuple[int, ...]
+    """Hashes of them, each once."""
 
 
 class InFlight(NamedTuple):

@@ -281,3 +281,16 @@ def test_a_prefill_endpoint_has_the_prompt_as_well() -> None:
     other = run._replace(pick=run.pick._replace(positions=(1 - run.pick.positions[0],)))
     scheduler.picked(cycle, Scheduled("decode", {"decode": run, "prefill": other}))
     assert set(points(scheduler, asked(), given).values()) == {1}
+
+
+def test_clusters_have_an_index_of_their_own() -> None:
+    """A picker of clusters sends a prompt where it sent the beginning; beside the index of endpoints where both are there."""
+    both = "plugins: [{type: multicluster-prefix-cache-scorer}, {type: prefix-cache-scorer}]"
+    blueprint = build(both)
+    assert set(blueprint.producers) >= {"multicluster-approx-prefix-cache-producer", "approx-prefix-cache-producer"}
+    assert any("what clusters say of their own prefix caches is not read" in warning for warning in blueprint.warnings)
+    scheduler, given = blueprint.scheduler(seeded()), idle()
+    first = send(scheduler, asked(TEXT[:2560]), given).run.endpoint
+    told = points(scheduler, asked(TEXT[:2560] + "x" * 2560), given, "multicluster-prefix-cache-scorer")
+    assert told.pop(first) == 0.5
+    assert set(told.values()) == {0}

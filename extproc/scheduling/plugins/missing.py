@@ -6,18 +6,11 @@ from collections.abc import Mapping
 from typing import Final
 
 _GPU_PAGES: Final = "an endpoint has one page here, its engine's; what DCGM's exporter says of its GPU is on another"
-_ENCODERS: Final = "which endpoint has encoded which image is not kept; images are part of the prompt's prefix"
-_CLUSTERS: Final = "what other clusters say of their prefix caches is not read"
 _EVICTION: Final = "what was let through is not evicted; what waits is, lowest priority first"
 
 MISSING: Final[Mapping[str, str]] = {
     "dcgm-data-source": _GPU_PAGES,
     "dcgm-extractor": _GPU_PAGES,
-    "mm-embeddings-cache-producer": _ENCODERS,
-    "mm-embeddings-cache-scorer": _ENCODERS,
-    "multicluster-approx-prefix-cache-producer": _CLUSTERS,
-    "multicluster-prefix-cache-scorer": _CLUSTERS,
-    "p2p-source-producer": "no endpoint is told to fetch a prefix from another (x-kv-cache-source-host-port)",
     "priority-then-time-eviction-order-policy": _EVICTION,
     "sheddable-eviction-filter": _EVICTION,
 }

@@ -165,6 +165,13 @@ def _null_is_absent(value: object) -> object:
     return None if value == "" else value
 
 
+class ClusterPrefixScorerParameters(_Camel):
+    """Parameters of `multicluster-prefix-cache-scorer`."""
+
+    prefix_match_info_producer_name: Annotated[str | None, BeforeValidator(_null_is_absent)] = None
+    """Which producer's matches."""
+
+
 class PrefixScorerParameters(_Camel):
     """Parameters of `prefix-cache-scorer`."""
 

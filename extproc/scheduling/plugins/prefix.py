@@ -18,12 +18,13 @@ from extproc.prefix.prompt import BYTES_PER_TOKEN
 from extproc.prefix.snapshot import SnapshotError, SnapshotWriter, read_snapshot
 from extproc.scheduling import columns
 from extproc.scheduling.cycle import Cycle
-from extproc.scheduling.facts import PREFIX_MATCH, PROMPT, PrefixMatch, Prompt
+from extproc.scheduling.facts import CLUSTER_MATCH, PREFIX_MATCH, PROMPT, PrefixMatch, Prompt
 from extproc.scheduling.plugins.base import PRODUCER, SCORER, Figure, Kit, Need, PluginType, Run, Scheduled, UnusableSnapshot
 from extproc.scheduling.plugins.parameters_prefix import (
     LEAST_BLOCK_TOKENS,
     ApproximateParameters,
     BurstParameters,
+    ClusterPrefixScorerParameters,
     PreciseParameters,
     PreciseScorerParameters,
     PrefixScorerParameters,
@@ -282,6 +283,11 @@ _BY_EVENTS: Final = (
     "or got from elsewhere, is not known"
 )
 
+_BY_OURS: Final = (
+    "stands on what was sent to each cluster from here: what clusters say of their own prefix caches is not read, so what "
+    "others sent them is not known"
+)
+
 _FORMULA: Final = "w · min(1, matched tokens / `matchLengthScaleTokens`)² + (1 − w) · matched / all, w = `matchLengthWeight`"
 
 _PROMPT_NEEDS: Final = (Need(PROMPT),)
@@ -324,6 +330,26 @@ TYPES: Final = (
         _scorer,
         needs=_scorer_needs,
         note=_scorer_note,
+    ),
+    PluginType(
+        "multicluster-approx-prefix-cache-producer",
+        PRODUCER,
+        "as `approx-prefix-cache-producer`, of clusters: how many of the prompt's blocks each was sent before",
+        ApproximateParameters,
+        _approximate,
+        needs=lambda parameters: _PROMPT_NEEDS,
+        provides=CLUSTER_MATCH,
+        note=lambda parameters: _BY_OURS,
+    ),
+    PluginType(
+        "multicluster-prefix-cache-scorer",
+        SCORER,
+        "as prefix-cache-scorer, by a `multicluster-approx-prefix-cache-producer`",
+        ClusterPrefixScorerParameters,
+        lambda parameters, kit: PrefixScorer(kit.source()),
+        needs=lambda parameters: (
+            Need(CLUSTER_MATCH, parameters.prefix_match_info_producer_name, "prefixMatchInfoProducerName"),
+        ),
     ),
     PluginType(
         "precise-prefix-cache-scorer",
