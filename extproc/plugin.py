@@ -25,7 +25,7 @@ from extproc.candidates import Candidates, Column
 from extproc.domain import NO_LOAD, Load, known_or_none
 from extproc.errors import NoEndpoints, Saturated
 from extproc.scheduling import columns
-from extproc.scheduling.cycle import Cycle
+from extproc.scheduling.cycle import Awaited, Cycle
 from extproc.scheduling.guard import BUDGET_S
 from extproc.scheduling.plugins.base import (
     ADMITTER,
@@ -48,6 +48,7 @@ from extproc.settings.base import Duration, Size
 
 __all__ = [
     "Admitter",
+    "Awaited",
     "Candidates",
     "Column",
     "Cycle",
@@ -257,6 +258,7 @@ class Producer(Plugin):
     family = PRODUCER
 
     def produce(self, cycle: Cycle, candidates: Candidates) -> object:
+        """What it is; an `Awaited` when somebody has to be asked who does not answer at once."""
         raise NotImplementedError
 
 

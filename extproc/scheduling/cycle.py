@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
 
+from extproc.candidates import Candidates
 from extproc.domain import InferenceRequest
+
+AWAITED_S: Final = 0.4
+"""How long a producer's answer is waited for unless it says otherwise: upstream's."""
 
 
 class Measured(NamedTuple):
@@ -27,15 +32,66 @@ class Tokens(NamedTuple):
     """Of the prompt's, those that were in the server's cache."""
 
 
+class Awaited:
+    """What a producer returns that has to ask somebody: the choice waits for it, and goes on without when it takes too long.
+
+    Nothing has happened when it is made. What is only explained, and a copy of a request, takes the fallback at once.
+    """
+
+    __slots__ = ("begin", "fact", "fallback", "timeout_s")
+
+    def __init__(
+        self,
+        begin: Callable[[Callable[[object], None]], Callable[[], None]],
+        fact: Callable[[object, Candidates], object],
+        *,
+        fallback: object = None,
+        timeout_s: float = AWAITED_S,
+    ) -> None:
+        """`begin(resolve)` starts, and returns what cancels it. `resolve(outcome)` is said once, on the event loop, at once or
+        later; the wait is cancelled, once and not after `resolve`, when its time is over or nobody wants the choice any more.
+        The outcome is the `fallback` at the deadline, and where `begin` raises or the outcome is an exception. `fact(outcome,
+        candidates)` makes of it what is found in `Cycle.facts`, with the candidates as they are then: endpoints may have come
+        and gone since.
+        """
+        if not timeout_s > 0:
+            raise ValueError(f"timeout_s is {timeout_s:g}; expected more than 0")
+        self.begin = begin
+        self.fact = fact
+        self.fallback = fallback
+        self.timeout_s = timeout_s
+
+
+class Answer(NamedTuple):
+    """What came of a wait."""
+
+    awaited: Awaited
+    outcome: object
+
+
+class Waits(Exception):
+    """The choice can't be made yet: the producer of this name has to be waited for."""
+
+    def __init__(self, name: str, awaited: Awaited) -> None:
+        super().__init__(name)
+        self.name = name
+        self.awaited = awaited
+
+
+NO_ANSWERS: Final[Mapping[str, Answer]] = {}
+
+
 class Cycle:
     """From the first plugin that looks at a request to the last that hears of its end.
 
     Plugins read it and write nothing into it but `kept`, from `picked` on; what producers say is written by the scheduler.
     """
 
-    __slots__ = ("answer_is_seen", "decided_s", "facts", "kept", "measured", "priority", "request")
+    __slots__ = ("answer_is_seen", "answers", "decided_s", "facts", "kept", "measured", "priority", "request")
 
-    def __init__(self, request: InferenceRequest, priority: int = 0) -> None:
+    def __init__(self, request: InferenceRequest, priority: int = 0, answers: Mapping[str, Answer] = NO_ANSWERS) -> None:
+        """`answers`: of the producers that were waited for, by their names."""
+        self.answers = answers
         self.request: InferenceRequest | None = request
         """`model` is the one that will serve. None when the decision has gone out, as bodies are large and answers long."""
         self.priority = priority
@@ -61,3 +117,4 @@ class Cycle:
         """The choice is made and told: keep only what listeners keep."""
         self.request = None
         self.facts = {}
+        self.answers = NO_ANSWERS

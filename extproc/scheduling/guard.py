@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from extproc.errors import NoEndpoints, Saturated
 from extproc.scheduling import columns
+from extproc.scheduling.cycle import Awaited
 from extproc.scheduling.plugins.base import Clock, Figure, Kit, PluginType, Scheduled
 from extproc.scheduling.plugins.handlers import SingleProfile
 from extproc.scheduling.plugins.pickers import MaxScorePicker
@@ -281,7 +282,32 @@ class _Pick(Guarded):
 
 class _Produce(Guarded):
     def produce(self, cycle: Any, candidates: Any) -> Any:
-        return self.ask("produce", _anything, lambda: LEFT_OUT, cycle, candidates, cycle=cycle)
+        fact = self.ask("produce", _anything, lambda: LEFT_OUT, cycle, candidates, cycle=cycle)
+        if not isinstance(fact, Awaited):
+            return fact
+        return Awaited(partial(self._begin, fact), partial(self._fact, fact), fallback=fact.fallback, timeout_s=fact.timeout_s)
+
+    def _begin(self, awaited: Awaited, resolve: Callable[[object], None]) -> Callable[[], None]:
+        """Of an outcome that is an exception the breaker hears; the choice goes on with the fallback."""
+
+        def resolved(outcome: object) -> None:
+            if isinstance(outcome, Exception):
+                self.breaker.failed("begin", outcome)
+            resolve(outcome)
+
+        try:
+            return awaited.begin(resolved)
+        except Exception as error:
+            self.breaker.failed("begin", error)
+            resolve(awaited.fallback)
+            return _nothing
+
+    def _fact(self, awaited: Awaited, outcome: object, candidates: Any) -> Any:
+        try:
+            return awaited.fact(outcome, candidates)
+        except Exception as error:
+            self.breaker.failed("fact", error)
+            return LEFT_OUT
 
 
 class _Refuse(Guarded):

@@ -9,7 +9,7 @@ from extproc.candidates import Candidates, Column, Pick
 from extproc.domain import Endpoint
 from extproc.errors import NoEndpoints, Saturated
 from extproc.scheduling import columns
-from extproc.scheduling.cycle import Cycle, Tokens
+from extproc.scheduling.cycle import Awaited, Cycle, Tokens, Waits
 from extproc.scheduling.plugins.base import (
     Admitter,
     AnswerListener,
@@ -267,11 +267,15 @@ class Scheduler:
         self.awaits_first = bool(hooks.prefilled)
         """Somebody wants to hear when the answer's body begins."""
 
-    def schedule(self, cycle: Cycle, candidates: Candidates) -> Scheduled:
-        """The choice. Raises NoEndpoints when there is no candidate, or none left; Saturated when all have too much to do."""
+    def schedule(self, cycle: Cycle, candidates: Candidates, *, may_wait: bool = False) -> Scheduled:
+        """The choice. Raises NoEndpoints when there is no candidate, or none left; Saturated when all have too much to do.
+
+        `may_wait`: raises Waits where a producer has to be waited for whose answer the cycle does not have yet; else its
+        fallback counts.
+        """
         if not candidates.endpoints:
             raise NoEndpoints("no endpoint is available for this request")
-        candidates = self._prepare(cycle, candidates)
+        candidates = self._prepare(cycle, candidates, may_wait)
         handler = self._handler
         if handler is None:
             name = self._profile.name
@@ -291,7 +295,7 @@ class Scheduler:
                 candidates = candidates.only(positions)
         return candidates
 
-    def _prepare(self, cycle: Cycle, candidates: Candidates) -> Candidates:
+    def _prepare(self, cycle: Cycle, candidates: Candidates, may_wait: bool) -> Candidates:
         if self._screeners:
             candidates = self._screened(cycle, candidates)
         if self._producers:
@@ -299,7 +303,13 @@ class Scheduler:
             everyone = candidates if whole is None else whole
             facts = cycle.facts
             for name, producer in self._producers:
-                facts[name] = producer.produce(cycle, everyone)
+                answer = cycle.answers.get(name)
+                fact = producer.produce(cycle, everyone) if answer is None else answer.awaited.fact(answer.outcome, everyone)
+                if isinstance(fact, Awaited):
+                    if may_wait:
+                        raise Waits(name, fact)
+                    fact = fact.fact(fact.fallback, everyone)
+                facts[name] = fact
         for name, admitter in self._admitters:
             why = admitter.refuses(cycle, candidates)
             if why is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from heapq import nsmallest
 from typing import Any, Final
@@ -13,17 +13,20 @@ from extproc.candidates import Candidates
 from extproc.domain import NO_LOAD, InferenceRequest, Numbers
 from extproc.errors import MissingModel, NoEndpoints, Saturated
 from extproc.observability.decisions import DecisionLog, DecisionRecord, Outcome
+from extproc.observability.logs import logger
 from extproc.observability.metrics import MODEL_SERVER_ERROR, PickerMetrics
 from extproc.observability.responses import ResponseMetrics
 from extproc.pool import PoolStore, Ticket
 from extproc.request.paths import requires_model
 from extproc.response import FirstPiece, Measurement
 from extproc.scheduling import Cycle, Scheduled
-from extproc.scheduling.cycle import Measured, Tokens
+from extproc.scheduling.cycle import NO_ANSWERS, Answer, Awaited, Measured, Tokens, Waits
 from extproc.scheduling.scheduler import MOST_EXPLAINED, Explanation, Scheduler
 from extproc.stages.draft import UNASSIGNED, Booking, Choice, Draft
 from extproc.stages.pools import Pools, pool_of
-from extproc.stages.stage import Ending, Hooks, Step
+from extproc.stages.stage import Ending, Hooks, Pending, Step
+
+_logger = logger(__name__)
 
 
 class PickEndpoint:
@@ -63,6 +66,11 @@ class PickEndpoint:
         return any(pool.store.has(key) for pool in self._pools.values())
 
     def decide(self, request: InferenceRequest, draft: Draft) -> Step:
+        return self._decide(request, draft, NO_ANSWERS)
+
+    def _decide(self, request: InferenceRequest, draft: Draft, answers: Mapping[str, Answer]) -> Step:
+        """`answers`: of the producers that this request has waited for."""
+        asked = request
         pool_name, pool = pool_of(self._pools, draft, self._default_pool)
         if draft.target_model is not None:
             request = request._replace(model=draft.target_model)  # what is chosen for is what will be served
@@ -73,9 +81,11 @@ class PickEndpoint:
         made_at = draft.made_at
         if made_at is not None and made_at.pool == pool_name:
             candidates = _only(pool.store, candidates, made_at.endpoint)
-        cycle = Cycle(request, draft.priority)
+        cycle = Cycle(request, draft.priority, answers)
         try:
-            scheduled = pool.scheduler.schedule(cycle, candidates)
+            scheduled = pool.scheduler.schedule(cycle, candidates, may_wait=draft.reasons is None)
+        except Waits as waits:
+            return self._wait(asked, draft, answers, waits.name, waits.awaited)
         except (NoEndpoints, Saturated) as none:
             if draft.reasons is not None and candidates.endpoints:
                 tables = pool.scheduler.explain(cycle, candidates)
@@ -90,6 +100,17 @@ class PickEndpoint:
         if draft.reasons is not None:
             draft.reasons.of(self, _explained(choice, candidates))
         return None
+
+    def _wait(
+        self, request: InferenceRequest, draft: Draft, answers: Mapping[str, Answer], name: str, awaited: Awaited
+    ) -> Pending:
+        """For a producer. Then all that depends on endpoints is found out anew, as others come and go meanwhile."""
+
+        def then(outcome: object) -> Step:
+            return self._decide(request, draft, {**answers, name: Answer(awaited, outcome)})
+
+        begin = partial(_begin, awaited, name)
+        return Pending(f"producer {name}", begin, then, timeout_s=awaited.timeout_s, fallback=awaited.fallback)
 
     def _tell(self, request: InferenceRequest, draft: Draft, choice: Choice) -> None:
         """What the proxy is told of it."""
@@ -284,6 +305,24 @@ def booked_beside(scheduled: Scheduled, store: PoolStore) -> tuple[Ticket, ...]:
     primary = scheduled.run.endpoint
     others = [run for name, run in scheduled.runs.items() if name != scheduled.primary]
     return tuple([store.picked(run.candidates.endpoints[run.pick.positions[0]]) for run in others if run.endpoint != primary])
+
+
+def _begin(awaited: Awaited, name: str, resolve: Callable[[object], None]) -> Callable[[], None]:
+    """Begin to wait; a producer that fails is done without."""
+
+    def resolved(outcome: object) -> None:
+        resolve(awaited.fallback if isinstance(outcome, Exception) else outcome)
+
+    try:
+        return awaited.begin(resolved)
+    except Exception:
+        _logger.exception("a producer could not begin to find out", plugin=name)
+        resolve(awaited.fallback)
+        return _cancelled
+
+
+def _cancelled() -> None:
+    """Nothing was begun."""
 
 
 def _nothing(gap_s: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from extproc.director import Director
 from extproc.domain import Endpoint, InferenceRequest, Load, RequestHead
@@ -17,6 +17,7 @@ from extproc.observability.serving import LimitMetrics, ServingMetrics
 from extproc.pool import PoolStore
 from extproc.request import KeyFinder, ParseOptions
 from extproc.scheduling import build_scheduler
+from extproc.scheduling.plugins.base import PluginType
 from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
 from extproc.settings.router import HeaderRules
 from extproc.stages import (
@@ -74,8 +75,16 @@ class Deployment:
         self.traffic: dict[str, PoolTables] = {}
         """What the objects of each pool say: tests replace the tables."""
 
-    def add_pool(self, name: str, members: int | Sequence[Endpoint] = 2, *, config: str = "", idle: bool = True) -> PoolStore:
-        """A pool whose endpoints are all idle, or not known at all."""
+    def add_pool(
+        self,
+        name: str,
+        members: int | Sequence[Endpoint] = 2,
+        *,
+        config: str = "",
+        idle: bool = True,
+        types: Mapping[str, PluginType] = {},
+    ) -> PoolStore:
+        """A pool whose endpoints are all idle, or not known at all; its config may name these types, too."""
         store = PoolStore(name, self.clock)
         chosen = endpoints(members) if isinstance(members, int) else members
         store.replace_endpoints(chosen)
@@ -84,7 +93,7 @@ class Deployment:
                 store.page_started(endpoint.key)
                 store.page_read(endpoint.key, IDLE)
         picker_config = load_picker_config(config)[0] if config else DEFAULT_PICKER
-        blueprint = build_scheduler(picker_config)
+        blueprint = build_scheduler(picker_config, elsewhere=types)
         self.traffic[name] = PoolTables(name)
         self.pools[name] = PoolOfEndpoints(store, *blueprint.pool(seeded(), self.clock), self.traffic[name].traffic)
         return store

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from extproc.candidates import Candidates, Column
 from extproc.errors import NoEndpoints
 from extproc.scheduling import Cycle, Scheduled, Scheduler, build_scheduler
+from extproc.scheduling.cycle import Awaited
 from extproc.scheduling.guard import (
     FAR_OVER,
     FIRST_PAUSE_S,
@@ -366,3 +367,57 @@ def test_what_a_plugin_has_no_method_for_it_is_not() -> None:
     assert [hasattr(made, call) for call in ("score", "keep", "picked", "dump", "figures")] == [True, False, False, True, True]
     assert made.asked == 0, "other plugins of the owner see its own"
     assert repr(LEFT_OUT) == "<left out>"
+
+
+class TestAnswersThatAreAwaited:
+    """An own producer that asks somebody: its failures are the breaker's, and the choice goes on."""
+
+    class Asks:
+        budget_s = BUDGET_S
+
+        def __init__(self, *, begins: bool = True, makes: bool = True) -> None:
+            self.begins = begins
+            self.makes = makes
+
+        def produce(self, cycle: Cycle, candidates: Candidates) -> object:
+            return Awaited(self._begin, self._fact, fallback="nothing", timeout_s=3.0)
+
+        def _begin(self, resolve: Callable[[object], None]) -> Callable[[], None]:
+            if not self.begins:
+                raise OSError("nobody is there")
+            resolve(OSError("nobody answers"))
+            return lambda: None
+
+        def _fact(self, outcome: object, candidates: Candidates) -> object:
+            if not self.makes:
+                raise KeyError("word")
+            return f"fact of {outcome}"
+
+    def awaited(self, **does: bool) -> tuple[Any, Awaited]:
+        own = guard(self.Asks(**does), kit("own", clock=FakeClock()), lambda *told: None)
+        answer = own.produce(cycle(), candidates(1))
+        assert isinstance(answer, Awaited)
+        assert (answer.fallback, answer.timeout_s) == ("nothing", 3.0)
+        return own, answer
+
+    def test_an_outcome_that_is_an_exception_is_counted_and_handed_on(self) -> None:
+        own, answer = self.awaited()
+        outcomes: list[object] = []
+        answer.begin(outcomes.append)
+        assert isinstance(outcomes[0], OSError)
+        assert own.breaker.failures["raises"] == 1
+        assert answer.fact("it", candidates(1)) == "fact of it"
+
+    def test_who_can_not_begin_is_done_without(self) -> None:
+        own, answer = self.awaited(begins=False)
+        outcomes: list[object] = []
+        answer.begin(outcomes.append)()
+        assert outcomes == ["nothing"]
+        assert own.breaker.failures["raises"] == 1
+        assert "begin raises OSError at test_guard.py:" in own.breaker.last
+        assert "nobody is there" not in own.breaker.last
+
+    def test_who_makes_nothing_of_it_is_left_out(self) -> None:
+        own, answer = self.awaited(makes=False)
+        assert answer.fact("it", candidates(1)) is LEFT_OUT
+        assert own.breaker.failures["raises"] == 1

@@ -74,7 +74,7 @@ class Producer(Protocol):
     def produce(self, cycle: Cycle, candidates: Candidates) -> object:
         """What those who need it find in `cycle.facts` under the plugin's name. `candidates` are the whole pool, so columns
         that are made here are aligned with `Candidates.whole` later: `candidates.of(column)`. What it needs itself is in
-        `cycle.facts` already."""
+        `cycle.facts` already. An `Awaited` when somebody has to be asked who does not answer at once."""
         ...
 
 
