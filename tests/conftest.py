@@ -8,10 +8,15 @@ from __future__ import annotations
 from typing import Final
 
 import pytest
+from hypothesis import settings
 
 from extproc.demo import ports
 
 TRANSPORTS: Final = ("h2", "grpcio")
+
+
+settings.register_profile("any machine", deadline=None)  # one that is busy is no counter-example
+settings.load_profile("any machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
