@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import click
-import yaml
 
 from extproc.control.exchange import KEY, found_in, text_of
 from extproc.files.problems import Unusable
@@ -102,7 +101,12 @@ def objects_of(files: Sequence[str]) -> Objects:
 
 def print_objects(objects: Sequence[dict[str, Any]], title: str, losses: Losses) -> None:
     """As a file that `kubectl apply -f -` takes."""
-    click.echo(_comments(title, losses) + yaml.safe_dump_all(objects, sort_keys=False, allow_unicode=True, width=120), nl=False)
+    click.echo(_comments(title, losses) + objects_text(objects), nl=False)
+
+
+def objects_text(objects: Sequence[dict[str, Any]]) -> str:
+    """As YAML, without anchors, which other readers bound."""
+    return "---\n".join([text_of(each) for each in objects])
 
 
 def endpoints_text(documents: Sequence[dict[str, Any]], title: str, losses: Losses) -> str:

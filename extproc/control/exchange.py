@@ -7,6 +7,7 @@ that was given as text is kept in its record alone, so its reference goes out, a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +18,8 @@ from extproc.registry.moves import BLOCK
 from extproc.settings.base import SettingsError
 from extproc.settings.document import Document, load_documents
 
+_OF_OTHERS: Final = re.compile(r"[yYnN]|[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?0[oOxXbB][0-9a-fA-F_]+")
+"""Text that PyYAML writes as it is, and that kubectl's reader (or YAML 1.2) takes for a switch or a number."""
 _BREAKS: Final = frozenset("\x85\u2028\u2029")
 
 KEY: Final = "servingEndpoints"
@@ -113,7 +116,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text.strip("\n") else None
+    style = "|" if "\n" in text.strip("\n") else "'" if _OF_OTHERS.fullmatch(text) else None
     if not _BREAKS.isdisjoint(text):
         style = '"'  # PyYAML takes the first of these for a line's end when it reads, and not when it writes
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)

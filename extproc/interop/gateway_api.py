@@ -22,6 +22,9 @@ API: Final = "gateway.networking.k8s.io/v1"
 POOLS: Final = "inference.networking.k8s.io"
 MOST_RULES: Final = 16
 MOST_MATCHES: Final = 64
+"""Of a rule."""
+MOST_IN_ALL: Final = 128
+"""Matches of all rules, that of the split among them."""
 MOST_BACKENDS: Final = 16
 _LONGEST_PATH: Final = 1024
 _LONGEST_HEADER: Final = 4096
@@ -56,6 +59,10 @@ def http_routes(endpoint: Endpoint, placing: Placing, losses: Losses) -> list[Ob
             continue
         if len(rules) == MOST_RULES - 1:
             losses.drop(rule.where, f"{rule.name}: an HTTPRoute has at most {MOST_RULES} rules")
+            continue
+        number = sum(len(each.get("matches", [{}])) for each in (*rules, said))
+        if number >= MOST_IN_ALL:
+            losses.drop(rule.where, f"{rule.name}: an HTTPRoute has at most {MOST_IN_ALL} matches")
             continue
         rules.append(said)
     base = _conditions(Match(), endpoint, placing, losses)
@@ -220,6 +227,7 @@ def _path(test: TextTest, where: str, losses: Losses) -> Any:
         losses.drop(where, "each request has a path; so the match is left out")
         return None
     else:
+        losses.remark(where, "a pattern goes before a route of all paths there, which is left to implementations")
         found = {"type": "RegularExpression", "value": pattern_of(test)}
     if len(found["value"]) > _LONGEST_PATH:
         losses.drop(where, f"a path there has at most {_LONGEST_PATH} characters; so the match is left out")

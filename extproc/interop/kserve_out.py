@@ -26,6 +26,8 @@ SERVICES: Final = f"{GROUP}/v1beta1"
 LLM_SERVICES: Final = f"{GROUP}/v1alpha2"
 MODE: Final = f"{GROUP}/deploymentMode"
 STANDARD: Final = "Standard"
+CONTAINER: Final = "kserve-container"
+"""What KServe calls the container of a model; the schema of 0.20 wants the word in canaries, where its webhook has no other."""
 KNATIVE: Final = "Serverless"
 """Later called Knative; all versions know this word."""
 
@@ -37,7 +39,7 @@ def inference_services(endpoint: Endpoint, placing: Placing, losses: Losses) -> 
     shares = dict(endpoint.shares)
     spec: Object = {"predictor": _predictor(stable, placing)}
     if others:
-        spec["canary"] = [{"trafficPercent": shares[each.name], "predictor": _predictor(each, placing)} for each in others]
+        spec["canary"] = [{"trafficPercent": shares[each.name], "predictor": _canary(each, placing)} for each in others]
     return [_service(endpoint, placing, STANDARD, spec)]
 
 
@@ -121,6 +123,11 @@ def _predictor(entity: Entity, placing: Placing) -> dict[str, Any]:
         "annotations": annotations,
         "model": {"modelFormat": {"name": placing.model_format}, "storageUri": _storage(entity, placing)},
     }
+
+
+def _canary(entity: Entity, placing: Placing) -> dict[str, Any]:
+    found = _predictor(entity, placing)
+    return {**found, "model": {"name": CONTAINER, **found["model"]}}
 
 
 def _storage(entity: Entity, placing: Placing) -> str:

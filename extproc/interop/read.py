@@ -10,9 +10,12 @@ from extproc.settings.base import SettingsError
 from extproc.settings.serving import EndpointForm, read_create, settled
 from extproc.settings.serving.delivery import changed, check
 
+_DELIVERY: Final = frozenset({"rules", "experiments", "shadows", "rollout"})
+"""What is looked at one by one; of any other field of the kind nothing is said there."""
 _ENTITY: Final = frozenset({"name", "entity_name", "entity_version"})
 _HERE_ONLY: Final = "nothing there does this"
-_MATCHES: Final = {
+_SAID: Final = frozenset({"headers", "path", "model", "regions"})
+_UNSAID: Final = {
     "body": "no field of a body is read there",
     "segments": "there are no segments",
     "time": "there are no times",
@@ -41,6 +44,9 @@ def read_endpoint(document: object, losses: Losses) -> Endpoint:
         for field in entity:
             if field not in _ENTITY:
                 losses.drop(f"config.{form.config.listed_as}[{index}].{field}", "it is of this gateway alone")
+        if (entity.get("entity_version") or "").startswith("@"):
+            words = "an alias of a registry is followed here; there it is a word that stays"
+            losses.differ(f"config.{form.config.listed_as}[{index}].entity_version", words)
     endpoint = Endpoint(
         form.name,
         tuple([Entity(each["name"], each["entity_name"], each.get("entity_version") or "") for each in config.entities]),
@@ -67,6 +73,9 @@ def _others(form: EndpointForm, delivery: Mapping[str, Any], endpoint: Endpoint,
         losses.drop(f"experiments[{index}]", f"{experiment['name']}: there are no experiments")
     if "rollout" in delivery:
         losses.drop("rollout", "a plan is what this gateway drives")
+    for field in delivery:
+        if field not in _DELIVERY:
+            losses.drop(field, _HERE_ONLY)
     for key, value in form.ai_gateway.items():
         if key == "fallback_config":
             if value.get("enabled"):
@@ -112,9 +121,9 @@ def _rules(rules: Any, losses: Losses) -> tuple[Rule, ...]:
 
 def _match(match: Mapping[str, Any], where: str, losses: Losses) -> Match | None:
     """None: one of its conditions can't be said."""
-    unsaid = [field for field in _MATCHES if field in match]
+    unsaid = [field for field in match if field not in _SAID]
     for field in unsaid:
-        losses.drop(f"{where}.{field}", f"{_MATCHES[field]}; so the match is left out")
+        losses.drop(f"{where}.{field}", f"{_UNSAID.get(field, _HERE_ONLY)}; so the match is left out")
     if unsaid:
         return None
     return Match(

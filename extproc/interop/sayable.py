@@ -11,6 +11,8 @@ from extproc.interop.endpoint import EXACT, ONE_OF, Endpoint, Losses, Match, Tex
 MODEL_HEADER: Final = names.MODEL_HEADER.lower()
 BY_BODY: Final = f"{names.MODEL_HEADER} says the model, which a router in front has to set, such as extproc bbr"
 
+BY_PROXY: Final = f"{names.REGION_HEADER} says where a request comes from; a gateway with a region of its own takes that if not"
+
 
 class HeaderTest(NamedTuple):
     """A condition on a header, and where it is of."""
@@ -27,6 +29,7 @@ def header_tests(match: Match, losses: Losses) -> list[HeaderTest]:
         losses.remark(f"{match.where}.model", BY_BODY)
         found.append(HeaderTest(MODEL_HEADER, match.model, f"{match.where}.model"))
     if match.regions:
+        losses.remark(f"{match.where}.regions", BY_PROXY)
         test = TextTest(EXACT, match.regions) if len(match.regions) == 1 else TextTest(ONE_OF, match.regions)
         found.append(HeaderTest(names.REGION_HEADER, test, f"{match.where}.regions"))
     return found

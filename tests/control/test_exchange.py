@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extproc.control.exchange import exported, of_yaml, to_yaml
+from extproc.control.exchange import exported, of_yaml, text_of, to_yaml
 from extproc.control.records import EndpointRecord, UnreadableRecord, of_document
 from extproc.control.rules import Asked, created
 from extproc.control.sealing import NoSeal
@@ -90,6 +90,17 @@ def test_what_is_exported_reads_as_people_write_it() -> None:
         "      - served_entity_name: b\n"
         "        traffic_percentage: 10\n"
     )
+
+
+@pytest.mark.parametrize("text", ["N", "y", "1e3", "-5", "1.5", ".5e-3", "0x1F", "0o7", "on", "null", "1_000", "2026-01-01"])
+def test_text_that_other_readers_of_yaml_take_for_something_else_is_quoted(text: str) -> None:
+    """kubectl's has `N` for false, and YAML 1.2 has `1e3` for a number."""
+    assert text_of({"version": text}) == f"version: '{text}'\n"
+
+
+@pytest.mark.parametrize("text", ["v1", "e3", "model-A", "1.2.3", "nN", "0xZ"])
+def test_other_text_is_as_it_is(text: str) -> None:
+    assert text_of({"version": text}) == f"version: {text}\n"
 
 
 def test_files_have_a_list_an_endpoint_or_several_documents() -> None:

@@ -44,7 +44,7 @@ def _string(test: Object, text: str) -> bool:
 
 
 def gateway_api(route: Object, asked: Asked, *, patterns_first: bool) -> Object | None:
-    """The rule that has it. `patterns_first`: paths that are patterns go before all others, else behind them."""
+    """The rule that has it. `patterns_first`: paths that are patterns go before all others, else behind all but `/`."""
     best: tuple[tuple[int, int, int, int], Object] | None = None
     for index, rule in enumerate(route["spec"]["rules"]):
         for match in rule.get("matches", [{}]):
@@ -52,8 +52,9 @@ def gateway_api(route: Object, asked: Asked, *, patterns_first: bool) -> Object 
             path = match.get("path", {"type": "PathPrefix", "value": "/"})
             if not _path(path, asked.path) or not all(_header(each, asked) for each in headers):
                 continue
-            kind = {"Exact": 1, "PathPrefix": 0, "RegularExpression": 2 if patterns_first else -1}[path["type"]]
-            rank = (kind, len(path["value"]) if kind in (0, 1) else 0, len(headers), -index)
+            kind = {"Exact": 1, "PathPrefix": 0, "RegularExpression": 2 if patterns_first else 0}[path["type"]]
+            length = 2 if path["type"] == "RegularExpression" else len(path["value"])
+            rank = (kind, length, len(headers), -index)
             if best is None or rank > best[0]:
                 best = rank, rule
     return None if best is None else best[1]

@@ -284,6 +284,7 @@ def test_everything_that_is_lost_is_listed() -> None:
         },
         "experiments": [{"name": "checkout", "arms": [{"name": "a", "weight": 50, "entity": "next"}]}],
         "shadows": [{"entity": "next", "percentage": 5, "max_in_flight": 2}],
+        "residency": [{"name": "eu", "stay_in": ["eu"]}],
         "rollout": {"baseline": "current", "canary": "next", "steps": [{"setWeight": 10}]},
         "ai_gateway": {
             "fallback_config": {"enabled": True},
@@ -296,7 +297,7 @@ def test_everything_that_is_lost_is_listed() -> None:
     virtual_service(read_endpoint(document, losses), Placing(), losses)
     assert [line.partition(": ")[0] for line in losses.left_out] == [
         *("config.served_entities[0].workload_size", "config.served_entities[0].price"),
-        *("shadows[0].max_in_flight", "sticky", "experiments[0]", "rollout"),
+        *("shadows[0].max_in_flight", "sticky", "experiments[0]", "rollout", "residency"),
         *("ai_gateway.fallback_config", "ai_gateway.rate_limits", "tags", "description", "shadows[0]"),
     ]
 

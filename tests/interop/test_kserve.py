@@ -164,13 +164,13 @@ def test_who_has_the_most_is_the_predictor() -> None:
             predictor:
               name: old
               annotations: {{extproc.dev/entity-name: catalog.churn, extproc.dev/entity-version: "1"}}
-              model: {{modelFormat: {{name: mlflow}}, storageUri: s3://models/catalog.churn/1}}
+              model: {{name: kserve-container, modelFormat: {{name: mlflow}}, storageUri: s3://models/catalog.churn/1}}
           - trafficPercent: 10
             predictor:
               name: {label_of("Dark")}
               annotations:
                 {{extproc.dev/entity-name: catalog.churn, extproc.dev/entity-version: "3", extproc.dev/served-entity: Dark}}
-              model: {{modelFormat: {{name: mlflow}}, storageUri: s3://models/catalog.churn/3}}
+              model: {{name: kserve-container, modelFormat: {{name: mlflow}}, storageUri: s3://models/catalog.churn/3}}
         """)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc import names
@@ -17,6 +17,7 @@ from extproc.interop.naming import label_of
 from extproc.settings.serving import read_create
 from extproc.traffic.conditions import Asking
 from extproc.traffic.match import Matcher
+from tests.fakes.fuzz import examples
 from tests.interop.documents import HEADERS, PATHS, VALUES, Document, endpoints
 from tests.interop.routers import Asked, gateway_api, istio
 
@@ -38,22 +39,24 @@ def never() -> float:
     raise AssertionError("nothing is drawn, and nobody asks for the time")
 
 
-def ours(document: Document, asked: Asked, left_out: list[str]) -> Outcome:
+class Ours:
     """What the gateway does, without what is left out."""
-    endpoint = read_endpoint(document, Losses())
-    headers = {name: value.encode() for name, value in asked.headers.items() if name != MODEL}
-    model = asked.headers.get(MODEL)
-    asking = Asking(InferenceRequest(RequestHead(headers), asked.path, model), model, never, never)
-    for index, spec in enumerate(rules_of(read_create(document).config.delivery)):
-        where = f"rules[{index}]"
-        kept = [each for place, each in enumerate(spec.matches) if not lost(f"{where}.match[{place}]", left_out)]
-        if lost(where, left_out, whole=True) or (spec.matches and not kept):
-            continue
-        if Matcher(kept).matches(asking):
-            if spec.refusal is not None:
-                return spec.refusal.status
-            return shares(spec.split or ((spec.entity, 100),))
-    return shares(endpoint.shares)
+
+    def __init__(self, document: Document, endpoint: Endpoint, left_out: list[str]) -> None:
+        self._split = shares(endpoint.shares)
+        self._rules: list[tuple[Matcher, Outcome]] = []
+        for index, spec in enumerate(rules_of(read_create(document).config.delivery)):
+            where = f"rules[{index}]"
+            kept = [each for place, each in enumerate(spec.matches) if not lost(f"{where}.match[{place}]", left_out)]
+            if not lost(where, left_out, whole=True) and (kept or not spec.matches):
+                refused = spec.refusal.status if spec.refusal is not None else None
+                self._rules.append((Matcher(kept), refused or shares(spec.split or ((spec.entity, 100),))))
+
+    def outcome(self, asked: Asked) -> Outcome:
+        headers = {name: value.encode() for name, value in asked.headers.items() if name != MODEL}
+        model = asked.headers.get(MODEL)
+        asking = Asking(InferenceRequest(RequestHead(headers), asked.path, model), model, never, never)
+        return next((outcome for matcher, outcome in self._rules if matcher.matches(asking)), self._split)
 
 
 def shares(given: Any) -> dict[str, int]:
@@ -66,12 +69,14 @@ def lost(where: str, left_out: list[str], *, whole: bool = False) -> bool:
     return any(line.startswith(ends) and "left out" in line for line in left_out)
 
 
-@settings(max_examples=80, deadline=None)
+@pytest.mark.timeout(180)
+@examples(40)
 @given(endpoints(), REQUESTS)
 def test_istio(document: Document, requests: list[Asked]) -> None:
     losses = Losses()
     endpoint = read_endpoint(document, losses)
     service, _ = virtual_service(endpoint, Placing(), losses)
+    ours = Ours(document, endpoint, losses.left_out)
     back = {label_of(each.name): each.name for each in endpoint.entities}
     for asked in requests:
         route = istio(service, asked)
@@ -81,7 +86,7 @@ def test_istio(document: Document, requests: list[Asked]) -> None:
         else:
             theirs = shares([(back[each["destination"]["subset"]], each["weight"]) for each in route["route"]])
             expect_mirrors(endpoint, theirs, [each["destination"]["subset"] for each in copies(route)])
-        assert theirs == ours(document, asked, losses.left_out)
+        assert theirs == ours.outcome(asked)
 
 
 def copies(route: Any) -> Iterator[Any]:
@@ -96,20 +101,22 @@ def expect_mirrors(endpoint: Endpoint, theirs: dict[str, int], mirrored: list[st
 
 
 @pytest.mark.parametrize("host", ["", "chat.example.com"])
-@settings(max_examples=80, deadline=None)
+@pytest.mark.timeout(180)
+@examples(40)
 @given(document=endpoints(), requests=REQUESTS)
 def test_gateway_api(host: str, document: Document, requests: list[Asked]) -> None:
     """Whatever place an implementation gives to paths that are patterns."""
     losses = Losses()
     endpoint = read_endpoint(document, losses)
     (route,) = http_routes(endpoint, Placing(host=host), losses)
+    ours = Ours(document, endpoint, losses.left_out)
     back = {label_of(f"{endpoint.name}-{each.name}"): each.name for each in endpoint.entities}
     slashes = [line for line in losses.left_out if "without the slash" in line]
     for asked in requests:
         if any(f"{asked.path!r}," in line for line in slashes):
             continue  # as is said
         given = asked if host else asked._replace(headers={**asked.headers, MODEL: endpoint.name})
-        expected = ours(document, given, losses.left_out)
+        expected = ours.outcome(given)
         for patterns_first in (False, True):
             rule = gateway_api(route, given, patterns_first=patterns_first)
             assert rule is not None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, note, settings
+from hypothesis import given, note
 
 from extproc.interop import (
     Endpoint,
@@ -25,6 +25,7 @@ from extproc.interop import (
 from extproc.interop.naming import Backend
 from extproc.settings.base import SettingsError
 from extproc.settings.document import load_documents
+from tests.fakes.fuzz import examples
 from tests.interop.documents import Document, endpoints, splits
 
 Objects = list[dict[str, Any]]
@@ -44,7 +45,8 @@ def by_name(document: Document) -> Document:
     return {**document, "config": {"served_entities": entities, "traffic_config": {"routes": routes}}}
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.timeout(180)
+@examples(40)
 @given(endpoints())
 def test_istio(document: Document) -> None:
     losses = Losses()
@@ -65,7 +67,8 @@ def hidden(document: Document) -> bool:
     return any("match" not in rule for rule in document.get("rules", ()))
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.timeout(180)
+@examples(40)
 @given(endpoints())
 def test_istio_with_a_service_for_each_entity(document: Document) -> None:
     names = [each["name"] for each in document["config"]["served_entities"]]
@@ -79,7 +82,8 @@ def test_istio_with_a_service_for_each_entity(document: Document) -> None:
 
 
 @pytest.mark.parametrize("render", [inference_services, knative_services, llm_services])
-@settings(max_examples=60, deadline=None)
+@pytest.mark.timeout(180)
+@examples(40)
 @given(document=splits())
 def test_kserve(render: Callable[[Endpoint, Placing, Losses], Objects], document: Document) -> None:
     losses = Losses()

@@ -46,7 +46,7 @@ class Api:
     ) -> Any:
         """The decoded answer. Raises Refused, and OSError or HTTPException when the server is not there."""
         target = f"{path}?{urlencode(query)}" if query else path
-        data = None if body is None else json.dumps(body).encode()
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         for fresh in (False, True):
             connection = self._connection(fresh)
             try:
@@ -73,8 +73,8 @@ class Api:
     def replace(self, path: str, body: Object) -> Object:
         return dict(self.request("PUT", path, body))
 
-    def apply(self, path: str, body: Object, **query: str) -> Object:
-        """A server-side apply: created, or made as `body` says."""
+    def apply(self, path: str, body: Object | bytes, **query: str) -> Object:
+        """A server-side apply: created, or made as `body` says, which may be YAML."""
         given = {"fieldManager": "tests", "force": "true", **query}
         return dict(self.request("PATCH", path, body, given, "application/apply-patch+yaml"))
 

@@ -10,6 +10,7 @@ import http.client
 import json
 import secrets
 import urllib.request
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -26,6 +27,8 @@ from tests.k8s.api import Api, Object, Refused, documents, kubeconfig
 ROOT: Final = Path(__file__).parents[2]
 BIN: Final = ROOT / ".cache" / "bin"
 CRDS: Final = (Path(__file__).parent / "crds", ROOT / ".cache" / "crds")
+PEER_CRDS: Final = ROOT / ".cache" / "crds" / "peers"
+"""Of KServe and Istio: large, so only the tests that need them put them into the cluster."""
 NEEDED: Final = ("etcd", "kube-apiserver", "kubectl", "helm", "charts")
 ADMIN: Final = "admin-" + secrets.token_hex(8)
 GONE: Final = (OSError, http.client.HTTPException)
@@ -57,8 +60,12 @@ class Cluster:
     def start(self) -> None:
         self.etcd.start()
         self.start_server()
+        self.install_crds(_crds())
+
+    def install_crds(self, crds: Sequence[Object]) -> None:
+        """And wait until the API server serves them."""
         with ThreadPoolExecutor(8) as pool:
-            installed = list(pool.map(self._install_crd, _crds()))
+            installed = list(pool.map(self._install_crd, crds))
         for name in installed:
             until(lambda name=name: self._established(name), within_s=30, what=f"the CRD {name} is there")  # type: ignore[misc]
 
