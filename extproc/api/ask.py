@@ -17,6 +17,7 @@ from extproc.control.desk import Applied, Desk
 from extproc.control.rollouts import Rollouts
 from extproc.files.read import MAX_BYTES
 from extproc.measures import Measures
+from extproc.observability.decisions import DecisionLog
 from extproc.settings.base import SettingsError, shown
 from extproc.settings.document import load_json
 from extproc.slices import Slices
@@ -58,6 +59,8 @@ class Inside:
     """None where there can be none."""
     held: Callable[[str], Mapping[str, str]] = lambda name: {}
     """Of an endpoint: which entities do not follow what they name in a registry, and why."""
+    decisions: DecisionLog | None = None
+    """The last ones; None where nobody keeps any."""
 
 
 @dataclass(frozen=True, slots=True)

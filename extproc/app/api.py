@@ -17,6 +17,7 @@ from extproc.files.watch import FileWatcher
 from extproc.kubernetes.reviews import API, Reviews
 from extproc.live import Live, LiveWriter
 from extproc.measures import Measures
+from extproc.observability.decisions import DecisionLog
 from extproc.observability.logs import logger
 from extproc.observability.measures import FeedbackMetrics
 from extproc.pool import PoolStore
@@ -52,6 +53,8 @@ class Behind(NamedTuple):
     """Counts what is said of answers, where there are measures."""
     held: Callable[[str], Mapping[str, str]] = lambda name: {}
     """Of an endpoint: which entities do not follow what they name in a registry, and why."""
+    decisions: DecisionLog | None = None
+    """The last ones, for the page."""
 
 
 class TokensFile(Component):
@@ -192,7 +195,7 @@ def _server(guard: Guard, behind: Behind) -> ApiServer:
     from extproc.api.server import ApiServer
     from extproc.slices import Slices
 
-    desk, rollouts, table, ready, telemetry, shadows, measures, feedback, held = behind
+    desk, rollouts, table, ready, telemetry, shadows, measures, feedback, held, decisions = behind
     inside = Inside(
         desk,
         rollouts,
@@ -205,6 +208,7 @@ def _server(guard: Guard, behind: Behind) -> ApiServer:
         feedback=_unheard if feedback is None else feedback.said,
         shadows=shadows,
         held=held,
+        decisions=decisions,
     )
     return ApiServer(application(inside, telemetry.instruments))
 

@@ -132,6 +132,7 @@ def plan_endpoints(
             followed.attach(desk, store, follower)
             plan.components.append(followed)
             behind = behind._replace(held=followed.held)
+        behind = behind._replace(decisions=parts.decisions)
         if parts.measures is not None:
             behind = behind._replace(measures=parts.measures, feedback=parts.feedback_metrics)
         _plan_api(plan, settings, behind, reuse_port=reuse_port)

@@ -17,6 +17,7 @@ from extproc.api.ask import Inside, ShadowsOf
 from extproc.api.auth import Guard, Open
 from extproc.api.server import ApiServer
 from extproc.measures import Measures
+from extproc.observability.decisions import DecisionLog
 from extproc.observability.instruments import Instruments
 from extproc.slices import Slices
 from extproc.sockets.bounds import Bounds
@@ -93,6 +94,7 @@ async def served(
     measures: Measures | None = None,
     shadows: ShadowsOf | None = None,
     held: Callable[[str], Mapping[str, str]] = lambda name: {},
+    decisions: DecisionLog | None = None,
 ) -> AsyncIterator[Api]:
     """The API of a desk whose store is in memory; without a guard everybody may everything."""
     bench = bench or Bench()
@@ -109,6 +111,7 @@ async def served(
         measures,
         shadows=shadows,
         held=held,
+        decisions=decisions,
     )
     if opened:
         await bench.desk.open()

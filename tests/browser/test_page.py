@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.api.tokens import VICTOR
+from tests.api.tokens import ALICE, VICTOR
 from tests.browser.parts import PHONE, Person, person, screenshot
 from tests.e2e.behind import Behind, own, split
 
@@ -199,7 +199,16 @@ def test_every_page_is_accessible_and_fits(opened: Browser, at: Behind, scheme: 
         page = reader.open()
         reader.check_accessible()
         reader.log_in()
-        for path in ("/ui/", "/ui/endpoints/chat", "/ui/endpoints/chat/history", "/ui/new", "/ui/?q=nothing", "/ui/nowhere"):
+        asked(at, 3)
+        for path in (
+            "/ui/",
+            "/ui/decisions",
+            "/ui/endpoints/chat",
+            "/ui/endpoints/chat/history",
+            "/ui/new",
+            "/ui/?q=nothing",
+            "/ui/nowhere",
+        ):
             reader.open(path)
             reader.check_accessible()
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is too wide"
@@ -225,6 +234,44 @@ def test_with_the_keyboard_alone(at: Behind, alice: Person) -> None:
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.textContent"))
     assert {"current, in percent", "challenger, in percent", "Preview"} <= reached, reached
+
+
+def test_who_asks_sees_the_answer_and_why_it_went_where_it_went(at: Behind, alice: Person) -> None:
+    made(at)
+    page = alice.log_in(path="/ui/endpoints/chat")
+    page.get_by_label("Whom").select_option("challenger alone")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    answer = page.locator("#answer")
+    expect(answer.locator("dd").first).to_have_text("401")
+    page.get_by_role("textbox", name="Token").fill(ALICE)
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(answer.locator("dd").first).to_have_text("200")
+    expect(answer.locator("dd").nth(1)).to_have_text("challenger")
+    expect(answer.get_by_role("region", name="The answer")).not_to_be_empty()
+    decided = page.locator("#decided")
+    expect(decided).to_contain_text("chat/challenger")
+    expect(decided).to_contain_text("phi4 127.0.0.1:")
+    alice.check_accessible()
+    page.get_by_label("Whom").select_option("whom the split says")
+    page.get_by_label("As the user").fill("ada")
+    page.get_by_label("A message, or a body in JSON").fill(
+        '{"messages": [{"role": "user", "content": "hello"}], "max_tokens": 3}'
+    )
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(decided).to_contain_text("header x-user-id")
+    expect(decided).to_contain_text(re.compile(r"bucket \d+ of 10,000"))
+    screenshot(page, "page-ask", whole=True)
+    page.get_by_role("link", name="Decisions", exact=True).click()
+    expect(page.get_by_role("status")).to_contain_text("decisions of this gateway")
+    page.get_by_role("searchbox").fill("chat/ 200")
+    page.get_by_role("button", name="Search").click()
+    page.locator("tbody a").first.click()
+    expect(page.locator("dl")).to_contain_text("header x-user-id")
+    screenshot(page, "page-decision")
+    page.get_by_role("link", name="chat/").click()
+    page.get_by_label("A message, or a body in JSON").fill("{no json")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.locator("#answer")).to_contain_text("Not answered")
 
 
 def test_times_are_those_of_the_reader(opened: Browser, at: Behind) -> None:

@@ -56,6 +56,7 @@ async def endpoint_page(
         manages=manages,
         edits=manages and owns and len(record.entities) > 1,
         owns=owns,
+        asks=await visit.caller.may(Role.QUERY, record.name),
         rules=sentences.rules(record.delivery),
         experiments=sentences.experiments(record.delivery),
         shadows=sentences.shadows(record.delivery),

@@ -16,7 +16,7 @@ from extproc.api.answers import Answer
 from extproc.api.ask import Inside
 from extproc.api.auth import require
 from extproc.api.errors import ApiError, denied, internal, told, unavailable
-from extproc.api.page import endpoints, login, one, splitting
+from extproc.api.page import decisions, endpoints, login, one, splitting
 from extproc.api.page.assets import assets
 from extproc.api.page.figures import Figures
 from extproc.api.page.live import Streams
@@ -61,6 +61,7 @@ _VIEW, _MANAGE = Role.VIEW, Role.MANAGE
 PAGES: Final = (
     Page("GET", "/ui/", _VIEW, endpoints.listed),
     Page("GET", "/ui/live", _VIEW, endpoints.live),
+    Page("GET", "/ui/decisions", _VIEW, decisions.found),
     Page("GET", "/ui/new", _VIEW, splitting.new),
     Page("POST", "/ui/new", _VIEW, splitting.create),
     Page("GET", "/ui/endpoints/{name}", _VIEW, one.shown),

@@ -12,6 +12,7 @@ import aiohttp
 
 from extproc.api.auth import Guard
 from extproc.measures import Measures
+from extproc.observability.decisions import DecisionLog
 from tests.api.served import Api, served
 from tests.api.tokens import Door
 from tests.control.desks import Bench
@@ -86,11 +87,15 @@ class Visitor:
 
 @contextlib.asynccontextmanager
 async def visiting(
-    token: str | None = None, bench: Bench | None = None, guard: Guard | None = None, measures: Measures | None = None
+    token: str | None = None,
+    bench: Bench | None = None,
+    guard: Guard | None = None,
+    measures: Measures | None = None,
+    decisions: DecisionLog | None = None,
 ) -> AsyncIterator[Visitor]:
     """Who has a token is logged in with it, at a gateway that knows those of tests; without one, and a guard, everybody may."""
     guard = Door().guard if token is not None and guard is None else guard
-    async with served(bench, guard, measures=measures) as api:
+    async with served(bench, guard, measures=measures, decisions=decisions) as api:
         jar = aiohttp.CookieJar(unsafe=True)
         async with aiohttp.ClientSession(cookie_jar=jar) as http:
             visitor = Visitor(api, http)

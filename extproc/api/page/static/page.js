@@ -1,6 +1,6 @@
 "use strict";
 /* What pages do beyond HTML and htmx: times in the reader's own zone, cells that change by themselves, sliders that add up to
-   100, and telling when the gateway is away. Pages are whole without it. */
+   100, a question to an endpoint, and telling when the gateway is away. Pages are whole without it. */
 (() => {
   const all = (selector, root = document) => Array.from(root.querySelectorAll(selector));
 
@@ -173,6 +173,103 @@
     return shares;
   }
 
+  // Ask: the question goes through Envoy, as a client's would; so this page has to be open at Envoy's address.
+  function asking(form) {
+    const part = (name) => document.getElementById(`ask-${name}`);
+    const answer = document.getElementById("answer");
+    const decided = document.getElementById("decided");
+    form.hidden = false;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      ask().catch((error) => say([["Not answered", String(error.message || error)]], ""));
+    });
+    function body() {
+      const text = part("text").value.trim();
+      if (text.startsWith("{")) {
+        return JSON.parse(text);
+      }
+      return { messages: [{ role: "user", content: text }], max_tokens: 64, stream: part("stream").checked };
+    }
+    async function ask() {
+      decided.replaceChildren();
+      const entity = part("entity").value;
+      const below = entity ? `/served-models/${encodeURIComponent(entity)}` : "";
+      const headers = { "content-type": "application/json" };
+      if (part("user").value) {
+        headers["x-user-id"] = part("user").value;
+      }
+      if (part("token").value) {
+        headers.authorization = `Bearer ${part("token").value}`;
+      }
+      const sent = JSON.stringify(body());
+      say([["Asking", "…"]], "");
+      const begin = performance.now();
+      const got = await fetch(`/serving-endpoints/${form.dataset.name}${below}/invocations`, { method: "POST", headers, body: sent, credentials: "omit" });
+      const times = [["Headers after", performance.now() - begin]];
+      const reader = got.body.getReader();
+      const decoder = new TextDecoder();
+      let text = "";
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (times.length < 2 && (done || value.length)) {
+          times.push(["First piece after", performance.now() - begin]);
+        }
+        if (done) {
+          break;
+        }
+        text = (text + decoder.decode(value, { stream: true })).slice(0, 65536);
+      }
+      times.push(["Whole after", performance.now() - begin]);
+      if (got.status === 404 && text.includes("ENDPOINT_NOT_FOUND")) {
+        say([["Not here", "This is the API's own address. Open the page at Envoy's address to ask."]], "");
+        return;
+      }
+      form.querySelector("details").open ||= got.status === 401;
+      const rows = [["Status", String(got.status)]];
+      rows.push(["Served entity", got.headers.get("served-model-name") || "–"]);
+      say(rows.concat(times.map(([what, ms]) => [what, `${Math.round(ms)} ms`])), said(text));
+      const id = got.headers.get("x-request-id");
+      if (id) {
+        htmx.ajax("GET", `/ui/decisions?part=1&request_id=${encodeURIComponent(id)}`, { target: "#decided" });
+      }
+    }
+    function say(rows, text) {
+      const list = document.createElement("dl");
+      for (const [what, value] of rows) {
+        list.append(element("dt", what), element("dd", value));
+      }
+      answer.replaceChildren(list);
+      if (text) {
+        const shown = element("pre", text);
+        shown.tabIndex = 0;
+        shown.setAttribute("role", "region");
+        shown.setAttribute("aria-label", "The answer");
+        answer.append(shown);
+      }
+    }
+    function element(kind, text) {
+      const made = document.createElement(kind);
+      made.textContent = text;
+      return made;
+    }
+  }
+
+  // The words of an answer, where it has some; else what came.
+  function said(text) {
+    const words = (answer) => {
+      const choice = (answer.choices || [])[0] || {};
+      return (choice.delta || choice.message || {}).content || choice.text || "";
+    };
+    try {
+      const whole = text.startsWith("data:")
+        ? text.split("\n").filter((line) => line.startsWith("data: {")).map((line) => words(JSON.parse(line.slice(6)))).join("")
+        : words(JSON.parse(text));
+      return whole || text;
+    } catch {
+      return text;
+    }
+  }
+
   document.body.addEventListener("htmx:afterSwap", (event) => {
     const target = event.detail.target;
     localise(document);
@@ -202,5 +299,6 @@
 
   localise(document);
   all("#editor").forEach(editor);
+  all("#ask").forEach(asking);
   listen();
 })();
