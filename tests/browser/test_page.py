@@ -274,6 +274,35 @@ def test_who_asks_sees_the_answer_and_why_it_went_where_it_went(at: Behind, alic
     expect(page.locator("#answer")).to_contain_text("Not answered")
 
 
+def test_a_rollout_is_begun_paused_and_taken_to_its_end(at: Behind, alice: Person) -> None:
+    made(at, current=100, challenger=0)
+    page = alice.log_in(path="/ui/endpoints/chat")
+    page.get_by_role("link", name="a rollout").click()
+    plan = {"baseline": "current", "canary": "challenger", "steps": [{"setWeight": 10}, {"pause": {}}, {"setWeight": 50}]}
+    page.get_by_label("Plan, in JSON or YAML").fill(json.dumps(plan))
+    page.get_by_role("button", name="Preview").click()
+    expect(page.get_by_role("heading", name="What it would be")).to_be_focused()
+    alice.check_accessible()
+    page.get_by_role("button", name="Begin").click()
+    state = page.locator("#rollout .state")
+    expect(page.get_by_role("img", name="challenger has 10 % of the requests")).to_be_visible()
+    assert shares(at) == {"current": 90, "challenger": 10}
+    asked(at, 20)
+    page.get_by_role("button", name="Pause …").click()
+    expect(page.get_by_role("heading", name="Pause?")).to_be_focused()
+    alice.check_accessible()
+    screenshot(page, "page-rollout", whole=True)
+    page.get_by_role("button", name="Yes: pause").click()
+    expect(state).to_have_text("Paused")
+    page.get_by_role("button", name="Promote to the end …").click()
+    page.get_by_role("button", name="Yes: promote to the end").click()
+    expect(state).to_have_text("Healthy")
+    expect(page.get_by_role("button", name="Undo …")).to_be_visible()
+    page.get_by_role("link", name="Rollouts").first.click()
+    expect(page.get_by_role("row", name="chat Healthy")).to_be_visible()
+    alice.check_accessible()
+
+
 def test_times_are_those_of_the_reader(opened: Browser, at: Behind) -> None:
     made(at)
     told = {}

@@ -16,7 +16,7 @@ from extproc.api.answers import Answer
 from extproc.api.ask import Inside
 from extproc.api.auth import require
 from extproc.api.errors import ApiError, denied, internal, told, unavailable
-from extproc.api.page import decisions, endpoints, login, one, splitting
+from extproc.api.page import decisions, endpoints, login, one, rollouts, splitting
 from extproc.api.page.assets import assets
 from extproc.api.page.figures import Figures
 from extproc.api.page.live import Streams
@@ -66,6 +66,10 @@ PAGES: Final = (
     Page("POST", "/ui/new", _VIEW, splitting.create),
     Page("GET", "/ui/endpoints/{name}", _VIEW, one.shown),
     Page("GET", "/ui/endpoints/{name}/history", _VIEW, one.history),
+    Page("GET", "/ui/rollouts", _VIEW, rollouts.listed),
+    Page("GET", "/ui/endpoints/{name}/rollout", _VIEW, rollouts.one),
+    Page("POST", "/ui/endpoints/{name}/rollout", _MANAGE, rollouts.start),
+    Page("POST", "/ui/endpoints/{name}/rollout/command", _MANAGE, rollouts.command),
     Page("POST", "/ui/endpoints/{name}/split", _MANAGE, splitting.split),
     Page("POST", "/ui/endpoints/{name}/revert", _MANAGE, splitting.revert),
 )
