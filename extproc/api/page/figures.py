@@ -65,8 +65,10 @@ class Figures:
         ready: Callable[[str], bool],
         measures: Measures | None,
         clock: Callable[[], float],
+        held: Callable[[str], Mapping[str, str]] = lambda name: {},
     ) -> None:
-        """`clock` is monotonic, in seconds."""
+        """`clock` is monotonic, in seconds; `held` as `States` has it."""
+        self._held = held
         self._desk = desk
         self._table = table
         self._ready = ready
@@ -119,7 +121,7 @@ class Figures:
             of.asked_s = now_s
             if of.tick != tick:
                 if states is None:
-                    states = States(self._table(), self._ready)
+                    states = States(self._table(), self._ready, self._held)
                 self._make(name, of, states, now_s)
                 of.tick = tick
             found.append(of)

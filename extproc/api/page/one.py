@@ -42,7 +42,7 @@ async def endpoint_page(
     """
     shares = dict(record.percentages)
     entries, older, lost = await _entries(visit, record.name, record)
-    state = States(visit.inside.table(), visit.inside.ready).of(record)
+    state = States(visit.inside.table(), visit.inside.ready, visit.inside.held).of(record)
     owns = record.owner == API
     manages = await visit.caller.may(Role.MANAGE, record.name)
     return visit.show(

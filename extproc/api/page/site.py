@@ -77,7 +77,7 @@ PAGES: Final = (
 
 def site(inside: Inside, count: Callable[[str, int], None], *, clock: Callable[[], float] = time.monotonic) -> ASGIApp:
     """Everything below `/ui`. `count` is told each call and its status; `clock` is monotonic, in seconds."""
-    figures = Figures(inside.desk, inside.table, inside.ready, inside.measures, clock)
+    figures = Figures(inside.desk, inside.table, inside.ready, inside.measures, clock, inside.held)
     return _Site(Site(inside, figures, Streams(figures, clock)), count)
 
 

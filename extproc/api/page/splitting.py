@@ -35,7 +35,7 @@ async def split(visit: Visit) -> Answer:
     shares = {name: _percent(name, text) for name, text in words_of(visit.form, "share:").items()}
     began = {name: _percent(name, text) for name, text in words_of(visit.form, "began:").items()}
     routes = [{"served_entity_name": name, "traffic_percentage": share} for name, share in shares.items()]
-    change = UpdateConfig(visit.name, {"traffic_config": {"routes": routes}}, Wish())
+    change = UpdateConfig(visit.name, {"traffic_config": {"routes": routes}}, Wish(forced=visit.form.get("force") == "yes"))
     context = {"shares": shares, "began": began, "step": "split"}
     return await _change(visit, record, change, context)
 
@@ -68,7 +68,7 @@ async def _change(visit: Visit, record: EndpointRecord, change: DeskChange, cont
     effect = _effect(applied.effect, visit.site.figures.requests_per_s(visit.name))
     if effect is not None and applied.against:
         effect["notes"] += [f"This is refused here: {why}" for why in applied.against]
-    return await _panel(visit, "preview.html", 200, {**context, "effect": effect})
+    return await _panel(visit, "preview.html", 200, {**context, "effect": effect, "guarded": bool(applied.against)})
 
 
 async def _merge(visit: Visit, now: EndpointRecord, context: Mapping[str, Any]) -> dict[str, Any]:

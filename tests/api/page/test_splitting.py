@@ -57,10 +57,13 @@ async def test_what_guards_are_against_is_said_before_and_not_done() -> None:
         seen = await visitor.split(a=50, b=50)
         assert "This is refused here: pool b would have about 32 requests at once" in seen.text
         form = fields(seen.text, "Apply")
+        assert form.pop("force") == "yes", "a box to tick"
         done = await visitor.send("/ui/endpoints/chat/split", form | {"step": "apply"}, PARTLY)
         assert done.status == 409
         assert "or say force" in done.text
         assert bench.shares("chat") == {"a": 90, "b": 10}
+        done = await visitor.send("/ui/endpoints/chat/split", form | {"step": "apply", "force": "yes"}, PARTLY)
+        assert (done.status, bench.shares("chat")) == (204, {"a": 50, "b": 50})
 
 
 async def test_without_scripts_the_same_is_a_page() -> None:
@@ -175,7 +178,7 @@ async def test_what_a_file_declares_is_not_edited_here() -> None:
         await bench.desk.apply(Declare("file:gateway.yaml", [document()]), "file:gateway.yaml")
         text = (await visitor.look("/ui/endpoints/chat")).text
         assert "It is declared by <strong>file:gateway.yaml</strong>" in text
-        assert "<form" not in text
+        assert 'method="post"' not in text
         seen = await visitor.split("apply", a=50, b=50)
         assert seen.status == 409
         assert "belongs to file:gateway.yaml" in seen.text
