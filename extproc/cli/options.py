@@ -218,9 +218,9 @@ def from_text(
         variable = env_of(field, info)
         if field in flags and not (flags[field] == "" and _may_be_absent(info)):
             values[field] = _typed(flags[field], info)
-        elif environ.get(variable):
+        elif (text := environ.get(variable)) and is_heard(info, text):
             labels[field] = f"{variable} (environment)"
-            values[field] = _typed(environ[variable], info)
+            values[field] = _typed(text, info)
     problems = _unexpected(model, extra, command)
     try:
         settings = validate(model, values, labels=labels)
@@ -245,6 +245,12 @@ def flag_of(field: str, info: FieldInfo) -> str:
 def env_of(field: str, info: FieldInfo) -> str:
     """The environment variable that stands in for the flag."""
     return typing.cast(str, _extra(info).get("env")) or "EXTPROC_" + flag_of(field, info).upper().replace("-", "_")
+
+
+def is_heard(info: FieldInfo, text: str) -> bool:
+    """Whether a variable with that text is meant for us: some are of other programs, which take more."""
+    begins = _extra(info).get("env_begins", ())
+    return not begins or text.startswith(begins)
 
 
 def _extra(info: FieldInfo) -> Mapping[str, Any]:

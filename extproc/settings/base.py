@@ -116,16 +116,18 @@ def setting(
     repeated: bool = False,
     hidden: bool = False,
     bare: str | None = None,
+    env_begins: tuple[str, ...] = (),
 ) -> Any:
     """Declare a setting.
 
     `flag` is the flag without dashes when it isn't the field's name with dashes; `env` the environment variable when it
     isn't EXTPROC_ and the flag; `default_text` how the help shows the default. `repeated`: the flag may come several times, and
     the variable has a line for each. `hidden`: no flag at all, for what flags of upstream are translated to. `bare`: what the
-    flag means without a value; a switch is true.
+    flag means without a value; a switch is true. `env_begins`: the variable is of others too, and is heard only when its value
+    begins with one of these.
     """
     extra: dict[str, Any] = {"flag": flag, "env": env, "default_text": default_text, "repeated": repeated, "hidden": hidden}
-    extra["bare"] = bare
+    extra |= {"bare": bare, "env_begins": env_begins}
     if required:
         return Field(description=doc, json_schema_extra=extra)
     return Field(default=default, description=doc, json_schema_extra=extra)

@@ -14,6 +14,8 @@ from extproc.settings.base import Duration, Section, Settings, setting, shown
 from extproc.settings.serving.fields import Label, Url, Version
 
 MOST_LINES: Final = 10_000
+_SERVERS: Final = ("http://", "https://")
+"""MLflow's variables also name files, databases and profiles, for its own clients; these say nothing to a gateway."""
 
 
 class _Hidden:
@@ -110,9 +112,13 @@ class RegistrySettings(Settings):
         'Address of the MLflow server whose registered models serving endpoints follow (entity_version "@alias"); '
         "`registry.uri` of the config goes first (docs/registry.md).",
         env="MLFLOW_REGISTRY_URI",
+        env_begins=_SERVERS,
     )
     tracking_uri: Address | None = setting(
-        None, "The same, where --registry-uri is not set, as MLflow's own clients have it.", env="MLFLOW_TRACKING_URI"
+        None,
+        "The same, where --registry-uri is not set, as MLflow's own clients have it.",
+        env="MLFLOW_TRACKING_URI",
+        env_begins=_SERVERS,
     )
 
 

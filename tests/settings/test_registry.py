@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from extproc.cli.options import from_text
 from extproc.settings.base import SettingsError
 from extproc.settings.document import load_document
 from extproc.settings.gateway import gateway_parts, load_gateway_config
-from extproc.settings.registry import only_models
+from extproc.settings.registry import RegistrySettings, only_models
 
 GATEWAY = """
 apiVersion: extproc.dev/v1alpha1
@@ -104,3 +105,14 @@ def test_an_endpoint_of_the_file_is_read_with_its_reference(version: str) -> Non
         return
     with pytest.raises(SettingsError, match=r"servingEndpoints\[0\].config.served_entities\[0\]: got .*expected an alias"):
         load_gateway_config(text)
+
+
+def test_mlflows_variables_mean_a_server_or_others() -> None:
+    """They are set wherever people work with MLflow, also to what is no server; a gateway starts all the same."""
+    both = {"MLFLOW_TRACKING_URI": "https://tracking.example", "MLFLOW_REGISTRY_URI": "http://registry.example:5000"}
+    heard = from_text(RegistrySettings, {}, both, [])
+    assert (heard.registry_uri, heard.tracking_uri) == ("http://registry.example:5000", "https://tracking.example")
+    others = {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db", "MLFLOW_REGISTRY_URI": "databricks-uc"}
+    assert from_text(RegistrySettings, {}, others, []) == RegistrySettings()
+    with pytest.raises(SettingsError, match=r"--tracking-uri: expected an address.*'databricks'"):
+        from_text(RegistrySettings, {"tracking_uri": "databricks"}, {}, [])
