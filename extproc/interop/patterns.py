@@ -29,7 +29,8 @@ def pattern_of(test: TextTest) -> str:
 def read_pattern(pattern: str) -> TextTest | None:
     """The test that means the same as a pattern; None when none does."""
     body = pattern.removeprefix("^")
-    body = body.removesuffix("$") if not body.endswith("\\$") else body
+    if body.endswith("$") and not _escaped_end(body):
+        body = body[:-1]
     if (inner := _inside(body)) is not None:
         body = inner
     if body == ANY:
@@ -49,10 +50,16 @@ def read_pattern(pattern: str) -> TextTest | None:
 
 def _inside(pattern: str) -> str | None:
     """What is in the one group that is all of the pattern."""
-    if not pattern.startswith("(") or not pattern.endswith(")") or pattern.endswith("\\)"):
+    if not pattern.startswith("(") or not pattern.endswith(")") or _escaped_end(pattern):
         return None
     inner = pattern[1:-1].removeprefix("?:")
     return None if _bare(inner, "()") else inner
+
+
+def _escaped_end(pattern: str) -> bool:
+    """Whether the last character has a backslash before it that is none of a pair."""
+    before = pattern[:-1]
+    return (len(before) - len(before.rstrip("\\"))) % 2 == 1
 
 
 def _bare(text: str, letters: str) -> bool:

@@ -13,7 +13,10 @@ VALUES = ("gold", "go", "old", "a.b|c", "(x)", "*", "$1^", "\\", "größe", "gol
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/", "/", "/v2/models/chat/infer", "/v1", "/odd path?")
 
 NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,40}", fullmatch=True)
-TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=300).filter(lambda text: text.strip())
+TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=300).filter(
+    lambda text: text.strip() and not text.startswith(("@", "models:"))
+)
+"""Of no registry."""
 
 
 def conditions_on(values: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.interop.endpoint import EXACT, ONE_OF, PREFIX, PRESENT, SUFFIX, TextTest
 from extproc.interop.patterns import pattern_of, read_pattern
+from tests.fakes.fuzz import examples
 
 WORDS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=8)
 TESTS = st.one_of(
@@ -27,7 +28,7 @@ def passes(test: TextTest, text: str) -> bool:
     return test.kind == PRESENT or text in test.values
 
 
-@settings(deadline=None)
+@examples(300)
 @given(TESTS, st.lists(WORDS, max_size=4), WORDS)
 def test_a_test_is_its_pattern(test: TextTest, texts: list[str], more: str) -> None:
     pattern = pattern_of(test)
@@ -37,7 +38,7 @@ def test_a_test_is_its_pattern(test: TextTest, texts: list[str], more: str) -> N
         assert (re.fullmatch(pattern, text, re.DOTALL) is not None) == passes(test, text)
 
 
-@settings(deadline=None)
+@examples(300)
 @given(st.text("ab.*|()\\^$[]?", max_size=12), st.lists(st.text("ab.|()*", max_size=6), max_size=6))
 def test_what_is_taken_for_a_test_has_the_same_texts(pattern: str, texts: list[str]) -> None:
     test = read_pattern(pattern)
@@ -60,4 +61,6 @@ def test_the_words_of_people() -> None:
     assert read_pattern("(?:a)") == TextTest(EXACT, ("a",))
     assert read_pattern(".*Chrome") == TextTest(SUFFIX, ("Chrome",))
     assert read_pattern("/v1/.*") == TextTest(PREFIX, ("/v1/",))
+    assert read_pattern(r"^(\\)$") == TextTest(EXACT, ("\\",))
+    assert read_pattern(r"a\$") == TextTest(EXACT, ("a$",))
     assert read_pattern(r"\(a\)") == TextTest(EXACT, ("(a)",))
