@@ -67,7 +67,7 @@ async def test_only_of_endpoints_that_the_visitor_may_see() -> None:
 
 
 async def test_one_stream_too_many_is_told_to_come_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("extproc.api.page.live.Streams.full", property(lambda streams: streams.open >= 1))
+    monkeypatch.setattr(Streams, "full", property(lambda streams: streams.open >= 1))
     async with visiting() as visitor, visitor.http.get(f"{visitor.origin}/ui/live?names=chat") as answer:
         await answer.content.readline()
         more = await visitor.ask("GET", "/ui/live?names=chat", NAVIGATES)
