@@ -1,6 +1,6 @@
 # What a user or CI runs; each target is a script, so that a laptop's run is CI's run.
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-compiled compile check evaluation bench bench-compare experiments-truth fuzz soak rollouts-truth test-vllm test-k8s protos lock screenshots clean
+.PHONY: help install demo up test test-compiled compile check evaluation bench bench-compare experiments-truth fuzz soak rollouts-truth test-vllm test-k8s test-browser test-registry protos lock screenshots clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,14 @@ rollouts-truth: install  ## The table of docs/rollouts.md: 1,000 simulated rollo
 
 test-vllm: install  ## Two real vLLM servers and a twin on CPU, behind Envoy and both stages; downloads 6 GB once
 	@scripts/test-vllm
+
+test-browser: install  ## The page in a real chromium, before a real Envoy; installs chromium and axe-core once
+	@scripts/install-browser
+	@EXTPROC_REQUIRE_BROWSER=1 .venv/bin/python -m pytest tests/browser
+
+test-registry: install  ## Serving endpoints that follow a real MLflow server; installs MLflow once, 800 MB
+	@scripts/install-mlflow
+	@EXTPROC_REQUIRE_MLFLOW=1 .venv/bin/python -m pytest tests/e2e/test_registry.py
 
 test-k8s: install  ## Charts and watchers on a real kube-apiserver; builds it, etcd and helm once with Go, 10 minutes
 	@scripts/test-k8s

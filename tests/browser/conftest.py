@@ -1,5 +1,8 @@
+"""The page in a real browser: collected by `make test-browser`, or when a file is named, as chromium takes its time."""
+
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +15,9 @@ from tests.e2e.conftest import endpoints, envoy_binary, session_endpoints
 from tests.e2e.parts import Endpoints
 
 __all__ = ["endpoints", "envoy_binary", "session_endpoints"]
+
+if not os.environ.get("EXTPROC_REQUIRE_BROWSER"):
+    collect_ignore_glob = ["test_*.py"]
 
 
 # Of a module and no longer: while playwright runs, no test of this process can have an event loop of its own.

@@ -24,7 +24,7 @@ _HOW = "scripts/install-browser installs what is missing"
 
 
 def missing(what: str) -> None:
-    """Skip; CI, which installs it, fails instead."""
+    """Skip; `make test-browser`, which installs it, fails instead."""
     if os.environ.get("EXTPROC_REQUIRE_BROWSER"):
         pytest.fail(f"{what}, and EXTPROC_REQUIRE_BROWSER is set")
     pytest.skip(f"{what}: {_HOW}")
