@@ -62,11 +62,14 @@ class Awaited:
         self.timeout_s = timeout_s
 
 
-class Answer(NamedTuple):
+class Answer:
     """What came of a wait."""
 
-    awaited: Awaited
-    outcome: object
+    __slots__ = ("awaited", "outcome")
+
+    def __init__(self, awaited: Awaited, outcome: object) -> None:
+        self.awaited = awaited
+        self.outcome = outcome
 
 
 class Waits(Exception):
