@@ -11,7 +11,7 @@ install:  ## Make .venv with the locked dependencies and `extproc` in it
 demo: install  ## A real Envoy, the gateway and six simulated model servers; 45 seconds, with a canary
 	@.venv/bin/extproc demo
 
-up: install  ## The same, left running, with curl lines to try
+up: install  ## The same without the canary, left running, with curl lines to try
 	@.venv/bin/extproc demo --keep
 
 test: install  ## The default tests, real Envoy included

@@ -45,7 +45,7 @@ async def _run(settings: DemoSettings, envoy: Path, directory: Path) -> int:
     click.echo("Starting Envoy, the gateway, and two pools of three simulated endpoints ...")
     async with Stack(envoy, directory, port=settings.port) as stack:
         click.echo(f"   {stack.gateway_command}\n   envoy -c {config_path(ENVOY_CONFIG)}")
-        passed = await _tell(stack)
+        passed = await _tell(stack, canary=not settings.keep)
         if settings.keep:
             click.echo(_try_this(stack))
             try:
@@ -55,12 +55,12 @@ async def _run(settings: DemoSettings, envoy: Path, directory: Path) -> int:
         return 0 if passed else 1
 
 
-async def _tell(stack: Stack) -> bool:
+async def _tell(stack: Stack, *, canary: bool) -> bool:
     async with aiohttp.ClientSession() as http:
         client = Client(http, stack.url, stack.pages, AccessLog(stack.envoy.output))
         with showing() as show:
             story = Story(stack, client, show)
-            await story.tell()
+            await story.tell(canary=canary)
         summary(story.outcomes, story.checks)
         return all(check.holds for check in story.checks)
 

@@ -20,6 +20,6 @@ class DemoSettings(Settings):
     )
     keep: bool = setting(
         False,
-        "Afterwards leave everything running until Ctrl-C, with commands to try.",
+        "Leave everything running until Ctrl-C, with commands to try; without the canary, which takes half a minute.",
         env="EXTPROC_DEMO_KEEP",
     )

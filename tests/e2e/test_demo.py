@@ -68,7 +68,7 @@ def test_keep_until_told_to_stop(envoy_binary: Path) -> None:
         url = re.search(r"curl -i (http://127\.0\.0\.1:\d+)/v1/chat", text)
         assert url
         listed = call(url[1], "/v1/models").json["data"]
-        assert len(listed) == 4, "two models and two endpoints"
+        assert len(listed) == 3, "two models and an endpoint"
         process.send_signal(signal.SIGINT)
         assert process.wait(15) == 0
         until(lambda: not listens(int(url[1].rpartition(":")[2])))
