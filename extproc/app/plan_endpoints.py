@@ -125,16 +125,13 @@ def plan_endpoints(
         driver = RolloutDriver(desk, store, parts.measures, uuid.uuid4().hex)
         ready = can_serve(plan.stores)
         plan.components += [providers, shadows, endpoints, driver]
-        behind = Behind(desk, driver.rollouts, table.live, ready, parts.telemetry, shadows.shapes)
+        behind = _behind(parts, desk, driver, ready, shadows)
         if registry is not None:
             followed, counted = registry
             follower = Follower(desk, driver.rollouts, catalog, ready, lambda: driver.leads, counted)
             followed.attach(desk, store, follower)
             plan.components.append(followed)
             behind = behind._replace(held=followed.held)
-        behind = behind._replace(decisions=parts.decisions)
-        if parts.measures is not None:
-            behind = behind._replace(measures=parts.measures, feedback=parts.feedback_metrics)
         _plan_api(plan, settings, behind, reuse_port=reuse_port)
         plan.components += endpoint_feeders(desk, declared.file, declared.endpoints, plan.files)
         if settings.endpoint_configmaps and plan.cluster is not None:
@@ -208,6 +205,14 @@ def _measuring(parts: Parts) -> Callable[[str, str, bool | None], None]:
             parts.measures.cell(endpoint, entity).compare(same)
 
     return compared
+
+
+def _behind(parts: Parts, desk: Desk, driver: RolloutDriver, ready: Callable[[str], bool], shadows: Shadows) -> Behind:
+    """What the API shows and changes, but for a registry."""
+    behind = Behind(desk, driver.rollouts, parts.serving, ready, parts.telemetry, shadows.shapes, decisions=parts.decisions)
+    if parts.measures is None:
+        return behind
+    return behind._replace(measures=parts.measures, feedback=parts.feedback_metrics)
 
 
 def _plan_api(plan: Plan, settings: EndpointSettings, behind: Behind, *, reuse_port: bool) -> None:

@@ -1,8 +1,8 @@
 """Endpoints as YAML that people keep: out of records, and back into what can be created or declared.
 
-What comes out is what was given, without what follows from it (ids, times, versions, layouts, what a registry
-says). Secrets stay references; one
-that was given as text is kept in its record alone, so its reference goes out, and another desk will ask for the secret.
+What comes out is what was given, without what follows from it (ids, times, versions, layouts, what a registry says). Secrets
+stay references; one that was given as text is kept in its record alone, so its reference goes out, and another desk will ask
+for the secret.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from extproc.app.checking.picker import Checked, check_config
@@ -46,12 +47,17 @@ def check_gateway(document: Document, *, allow_missing: bool = False) -> Checked
     return Checked(problems, warnings, notes, None if problems else {"pools": pools})
 
 
+def _declared(document: Document) -> Sequence[object]:
+    """The file's own endpoints, as they are written there."""
+    listed = document.value.get("servingEndpoints") if isinstance(document.value, dict) else None
+    return listed if isinstance(listed, list) else ()
+
+
 def _endpoints(document: Document, config: GatewayParts, problems: list[str], warnings: list[str]) -> None:
     """What rules and experiments of the file's own endpoints name, and which of them never get a request."""
-    listed = document.value.get("servingEndpoints") if isinstance(document.value, dict) else None
     segments = [segment.name for segment in config.segments]
     regions = () if config.regions is None else config.regions.names
-    for prefix, form in read_all(listed if isinstance(listed, list) else (), "servingEndpoints")[0]:
+    for prefix, form in read_all(_declared(document), "servingEndpoints")[0]:
         delivery = changed({}, form.config.delivery)
         entities = [
             {**entity, "name": str(entity.get("name") or default_name(entity))} for entity in form.config.entities or ()
@@ -64,8 +70,7 @@ def _endpoints(document: Document, config: GatewayParts, problems: list[str], wa
 
 def _references(document: Document, config: GatewayParts) -> list[str]:
     """What the file's own endpoints name in a registry: nobody asks it here."""
-    listed = document.value.get("servingEndpoints") if isinstance(document.value, dict) else None
-    declare = Declare("", listed if isinstance(listed, list) else ())
+    declare = Declare("", _declared(document))
     there = config.registry is not None and config.registry.uri is not None
     needs = "" if there else "; the file has no registry.uri, so the gateway needs --registry-uri"
     return [

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from extproc.control.changes import Follow, Origin
 from extproc.control.desk import Desk
 from extproc.control.errors import Conflict, DeskError, Unavailable
-from extproc.control.following import wanted_reference
+from extproc.control.following import Versions, wanted_reference
 from extproc.control.guarding import loads
 from extproc.control.records import API, EndpointRecord
 from extproc.control.rollouts import Rollouts
@@ -40,13 +40,6 @@ from extproc.traffic import Catalog, UnknownEntity
 _log = logger(__name__)
 
 
-class Blocks(Protocol):
-    """What references stand for now."""
-
-    def block(self, reference: Reference) -> Block:
-        """Raises Unresolved, Unplaced."""
-
-
 class Follower:
     """One for a process; only the replica that leads changes anything."""
 
@@ -72,7 +65,7 @@ class Follower:
         """By entity: why it stays where it is."""
         return self._held.get(endpoint, {})
 
-    async def follow(self, blocks: Blocks, records: Sequence[EndpointRecord]) -> None:
+    async def follow(self, versions: Versions, records: Sequence[EndpointRecord]) -> None:
         """Look at these endpoints once, all that refer to the registry. Raises nothing: what is in the way is told."""
         try:
             standing = await self._rollouts.all() if any("rollout" in record.delivery for record in records) else {}
@@ -80,7 +73,7 @@ class Follower:
             return  # a store that is away stops moves; it is said by who keeps it
         held: dict[str, Mapping[str, str]] = {}
         for record in records:
-            targets = self._targets(record, blocks)
+            targets = self._targets(record, versions)
             if not targets:
                 continue
             rollout = standing[record.name].rollout if record.name in standing else None
@@ -90,7 +83,7 @@ class Follower:
                 held[record.name] = {**step.held, **await self._done(record, step.action)}
         self._tell({name: each for name, each in held.items() if each})
 
-    def _targets(self, record: EndpointRecord, blocks: Blocks) -> dict[str, Block | Held]:
+    def _targets(self, record: EndpointRecord, versions: Versions) -> dict[str, Block | Held]:
         """What each entity that follows is to stand for; without those of which the registry has said nothing yet."""
         targets: dict[str, Block | Held] = {}
         for entity in record.entities:
@@ -98,7 +91,7 @@ class Follower:
             if reference is None:
                 continue
             try:
-                block = blocks.block(reference)
+                block = versions.block(reference)
             except Unresolved as error:
                 if not error.away:
                     targets[entity["name"]] = Held(str(error))
