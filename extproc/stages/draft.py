@@ -130,6 +130,10 @@ class Assigned(NamedTuple):
     failed: int = 0
     """Expressions that gave no answer for the request."""
 
+    def by_key(self, kind: str, bucket: int) -> Assigned:
+        """The same, and a key of that kind decided, by that bucket. `_replace` takes twice as long."""
+        return Assigned(self.rule, self.experiments, kind, bucket, self.overrides, self.failed)
+
 
 UNASSIGNED: Final = Assigned()
 

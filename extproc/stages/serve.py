@@ -18,7 +18,7 @@ from extproc.stages.stage import ENOUGH, Ending, Hooks, Step
 from extproc.traffic import ServedEntity, ServingEndpoint
 from extproc.traffic.conditions import Asking
 from extproc.traffic.match import RefusalSpec
-from extproc.traffic.serving import BY_EXPERIMENT, BY_RULE, DIRECT, FALLBACK, HANDED_OVER, NAMED, Rule, Shares
+from extproc.traffic.serving import BY_EXPERIMENT, BY_KEY, BY_RULE, DIRECT, FALLBACK, HANDED_OVER, NAMED, Rule, Shares
 
 _DRAW_BYTES: Final = 6
 """A float holds 48 bits exactly, and 1 is never drawn."""
@@ -137,8 +137,8 @@ class ServeEndpoint:
         )
         for experiment, arm in arms:
             if arm.entity:
-                assigned = assigned._replace(key_kind=key.kind, bucket=arm.bucket)
-                return endpoint.entity(arm.entity), f"{BY_EXPERIMENT}: {experiment.name}/{arm.name}", assigned
+                reason = f"{BY_EXPERIMENT}: {experiment.name}/{arm.name}"
+                return endpoint.entity(arm.entity), reason, assigned.by_key(key.kind, arm.bucket)
         return self._by_split(request, endpoint, key, assigned)
 
     def _by_split(
@@ -153,9 +153,8 @@ class ServeEndpoint:
         shares = endpoint.shares if by_rule is None else by_rule
         if key is None or not endpoint.sticky or shares.only is not None:
             return (*endpoint.choose(None, self._draw_of(request), shares), assigned)
-        entity, reason = endpoint.choose(key.value, self._draw, shares)
         bucket = endpoint.bucket_of(key.value)
-        return entity, f"{reason}: {key.kind}", assigned._replace(key_kind=key.kind, bucket=bucket)
+        return shares.owner_of(bucket), f"{BY_KEY}: {key.kind}", assigned.by_key(key.kind, bucket)
 
     def _named(
         self, request: InferenceRequest, endpoint: ServingEndpoint, named: ServedEntity | None
