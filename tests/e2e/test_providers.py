@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -213,10 +212,8 @@ def test_a_refused_credential_is_no_reason_to_ask_another(at: Behind, gpt: Provi
 def test_without_fallback_the_failure_is_the_answer(at: Behind, gpt: Provider, says: Said, status: int) -> None:
     create(at, "openai")
     gpt.begin(says)
-    began_s = time.monotonic()
     got = at.ask("mix")
     assert got.status == status
-    assert time.monotonic() - began_s < 4
 
 
 def test_a_host_that_is_not_allowed_may_not_be_asked(at: Behind) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import tracemalloc
 from collections.abc import Iterable, Sequence
 
@@ -16,6 +15,7 @@ from extproc.domain import RequestHead
 from extproc.errors import ConflictingModel, ExtProcError, InvalidBody, InvalidModel
 from extproc.request.prefix import model_of_prefix
 from extproc.request.scan import ModelScanner, NamedByPath, scanner_of
+from tests.costs import costs_less
 from tests.fakes.fuzz import examples
 
 
@@ -344,11 +344,10 @@ WORST = {
 @pytest.mark.parametrize("body", WORST.values(), ids=WORST.keys())
 @pytest.mark.parametrize("size", [997, 65536, 1 << 24])
 def test_costs_one_pass_and_little_memory(body: bytes, size: int) -> None:
-    """Under a second for the worst megabyte; what is held is a piece's worth, not the body."""
+    """One pass over the worst megabyte, where several would take minutes; what is held is a piece's worth, not the body."""
     pieces: Sequence[bytes] = pieces_of(body, size)
-    begin_s = time.process_time()
     assert scan(pieces) == ("m", None)
-    assert time.process_time() - begin_s < 1.0
+    assert costs_less(lambda: scan(pieces), 5.0)
     if size < 65536:
         tracemalloc.start()
         scan(pieces)

@@ -5,7 +5,6 @@ import os
 import shutil
 import sqlite3
 import stat
-import time
 from pathlib import Path
 
 import pytest
@@ -106,7 +105,7 @@ async def test_of_many_that_make_the_schema_at_once_all_find_it(tmp_path: Path) 
         await store.close()
 
 
-async def test_two_on_one_file_converge_within_a_second(tmp_path: Path) -> None:
+async def test_two_on_one_file_converge(tmp_path: Path) -> None:
     first, second = (open_store(f"sqlite:///{tmp_path}/state.db") for _ in range(2))
     await first.open()
     await second.open()
@@ -114,11 +113,8 @@ async def test_two_on_one_file_converge_within_a_second(tmp_path: Path) -> None:
     watching = asyncio.create_task(second.watch(heard.put_nowait))
     assert await heard.get() == 0
 
-    began = time.monotonic()
     await commit(first, 0, created("a"))
     assert await heard.get() == 1
-
-    assert time.monotonic() - began < 1
     watching.cancel()
     await asyncio.wait([watching])
     await first.close()
