@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +34,8 @@ from extproc.live import Live, LiveWriter
 from extproc.measures import Measures
 from extproc.observability.control import ControlMetrics
 from extproc.observability.registry import RegistryMetrics
+from extproc.observability.rollouts import RolloutMetrics
+from extproc.observability.serving import SplitMetrics
 from extproc.observability.shadow import ShadowMetrics
 from extproc.settings.base import SettingsError
 from extproc.settings.commands import EndpointSettings
@@ -122,7 +124,8 @@ def plan_endpoints(
             versions=NoVersions() if registry is None else registry[0],
         )
         endpoints = ServingEndpoints(desk, table.live, (parts.adapters, named), _counting(parts))
-        driver = RolloutDriver(desk, store, parts.measures, uuid.uuid4().hex)
+        shown = RolloutMetrics(parts.telemetry.instruments)
+        driver = RolloutDriver(desk, store, parts.measures, uuid.uuid4().hex, metrics=shown)
         ready = can_serve(plan.stores)
         plan.components += [providers, shadows, endpoints, driver]
         behind = _behind(parts, desk, driver, ready, shadows)
@@ -146,11 +149,18 @@ def plan_endpoints(
 def _tell(parts: Parts, settings: EndpointSettings, table: Live[TrafficTable]) -> None:
     """What stages must know of serving endpoints."""
     parts.serving = table
+    SplitMetrics(parts.telemetry.instruments).watch(lambda: _shares(table.value))
     parts.key_headers = settings.serving_key_headers
     parts.external_patience_s = settings.external_timeout
     parts.telemetry.models.configured.append(lambda model: table.value.get(model) is not None)
     if settings.measures != "off":
         parts.measures = Measures(time.monotonic, window_s=settings.measures_window, remembered=settings.feedback_requests)
+
+
+def _shares(table: TrafficTable) -> Iterator[tuple[str, str, int]]:
+    for endpoint in table:
+        for entity, percentage in zip(endpoint.spec.entities, endpoint.spec.percentages, strict=True):
+            yield endpoint.name, entity.name, percentage
 
 
 def _segments(plan: Plan, declared: Declared) -> Live[Segments]:

@@ -18,7 +18,9 @@ from extproc.control.store import KeepingStore, StoreUnavailable
 from extproc.measures import Measures, Timing, Totals
 from extproc.measures import Moments as TheirMoments
 from extproc.observability.logs import logger
-from extproc.rollouts.judge import Look
+from extproc.observability.rollouts import RolloutMetrics, RolloutRow, WatchedRow
+from extproc.rollouts.documents import Rollout
+from extproc.rollouts.judge import Look, Progress, difference, evidence
 from extproc.rollouts.plan import Plan, Webhook
 from extproc.rollouts.samples import ArmSample, Moments, Pair, Times
 
@@ -32,10 +34,18 @@ class RolloutDriver(Component):
     """Looks once a second what is to be done, while this replica leads. A store that is away stops rollouts, no requests."""
 
     def __init__(
-        self, desk: Desk, store: KeepingStore, measures: Measures | None, me: str, *, round_s: float = ROUND_S
+        self,
+        desk: Desk,
+        store: KeepingStore,
+        measures: Measures | None,
+        me: str,
+        *,
+        metrics: RolloutMetrics | None = None,
+        round_s: float = ROUND_S,
     ) -> None:
         """`me`: a name that no other process has."""
         super().__init__("rollouts")
+        self._metrics = metrics
         self._measures = measures
         self._round_s = round_s
         self._desk = desk
@@ -57,7 +67,7 @@ class RolloutDriver(Component):
                     await self._begin(tasks, under_way)
                     lost = False
                 except (StoreUnavailable, Unavailable) as error:
-                    self.rollouts.lost_lead()
+                    self._lost_lead()
                     if not lost:
                         _log.warning("rollouts stand still, their store can't be asked", error=str(error))
                     lost = True
@@ -66,13 +76,21 @@ class RolloutDriver(Component):
     async def _begin(self, tasks: asyncio.TaskGroup, under_way: dict[str, asyncio.Task[None]]) -> None:
         """A step of each rollout that is not at one, as its webhooks may take long, and others must not wait for them."""
         if not self._desk.opened or not await self._lead.held():
-            self.rollouts.lost_lead()
+            self._lost_lead()
             return
-        for name, standing in (await self.rollouts.all()).items():
+        standings = await self.rollouts.all()
+        if self._metrics is not None:
+            self._metrics.show(_row(standing.rollout) for standing in standings.values())
+        for name, standing in standings.items():
             if name not in under_way or under_way[name].done():
                 under_way[name] = tasks.create_task(self.rollouts.drive(name, standing), name=f"rollout of {name}")
         for name in [name for name, task in under_way.items() if task.done()]:
             del under_way[name]
+
+    def _lost_lead(self) -> None:
+        self.rollouts.lost_lead()
+        if self._metrics is not None:
+            self._metrics.forget()
 
     async def leave(self) -> None:
         try:
@@ -107,6 +125,20 @@ class RolloutDriver(Component):
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             _log.warning("a webhook of a rollout does not answer", webhook=hook.name, error=type(error).__name__)
             return False
+
+
+def _row(rollout: Rollout) -> RolloutRow:
+    plan, state = rollout
+    running = [("background", state.background), ("step", state.watched)]
+    watched = tuple([_watched(plan, name, of, progress) for of, found in running for name, progress in found.items()])
+    return RolloutRow(state.endpoint, plan.canary, state.phase, state.weight, state.step, len(plan.steps), watched)
+
+
+def _watched(plan: Plan, name: str, of: str, progress: Progress) -> WatchedRow:
+    metric, phase = plan.metrics[name], progress.phase or "Running"
+    bounds = difference(metric, progress, plan.share_of_alpha)
+    apart = None if bounds is None else (bounds.estimate, bounds.low, bounds.high)
+    return WatchedRow(name, of, phase, apart, evidence(metric, progress, plan.share_of_alpha))
 
 
 def _sample(totals: Totals | None) -> ArmSample:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from extproc.observability.instruments import UNBOUNDED, Instruments
@@ -100,3 +101,26 @@ class ServingMetrics:
         self._unanswered.keep(lambda labels: labels[0] in endpoints)
         self._requests.keep(lambda labels: labels[:2] in entities)
         self._responses.keep(lambda labels: labels[:2] in entities)
+
+
+class SplitMetrics:
+    """What of its requests each serving endpoint gives to whom, as it is configured now."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._instruments = instruments
+        self._shares = instruments.gauge(
+            "extproc_serving_traffic_percentage",
+            "Percent of a serving endpoint's requests that its split gives to a served entity.",
+            ["serving_endpoint", "served_entity"],
+            most=UNBOUNDED,
+        )
+
+    def watch(self, describe: Callable[[], Iterable[tuple[str, str, int]]]) -> None:
+        """Show these: endpoint, entity and percent, now."""
+        self._instruments.before_collect.append(lambda: self._refresh(describe()))
+
+    def _refresh(self, rows: Iterable[tuple[str, str, int]]) -> None:
+        shares = {(endpoint, entity): float(percent) for endpoint, entity, percent in rows}
+        self._shares.keep(lambda labels: labels in shares)
+        for labels, share in shares.items():
+            self._shares.child(*labels).value = share

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from extproc.rollouts.plan import Comparison, Metric
 from extproc.rollouts.samples import ArmSample, Moments, Pair
-from extproc.rollouts.statistics import ErrorEvidence, TimeEvidence
+from extproc.rollouts.statistics import Bounds, ErrorEvidence, TimeEvidence
 
 SUCCESSFUL: Final = "Successful"
 FAILED: Final = "Failed"
@@ -24,6 +24,7 @@ _TIME_BLOCK: Final = 20
 _ERROR_BLOCK: Final = 5
 _APART: Final = 0.1
 """Hit fractions further apart than this, and by a quarter of their spread, are not alike."""
+_MOST_LOG: Final = 50.0
 _WORDS: Final = {"ttft": "to the first token", "tpot": "for each token", "e2e": "to the end"}
 
 
@@ -120,6 +121,26 @@ def _counted(metric: Metric, progress: Progress, measurement: Measurement) -> Pr
     if settled or (metric.measurements and progress.measured >= metric.measurements):
         return progress._replace(phase=SUCCESSFUL)
     return progress
+
+
+def difference(metric: Metric, progress: Progress, alpha: float) -> Bounds | None:
+    """How much longer the canary takes, by a metric that compares times: 0.1 is a tenth longer. None where nothing is known
+    yet, or another thing is compared."""
+    compare, times = metric.compare, progress.times
+    if compare is None or compare.measure == "error_rate" or min(times.canary, times.baseline) < compare.minimum:
+        return None
+    bounds = times.bounds(alpha, EFFECT)
+    return Bounds(*[math.expm1(min(each, _MOST_LOG)) for each in bounds]) if math.isfinite(bounds.high) else None
+
+
+def evidence(metric: Metric, progress: Progress, alpha: float) -> float | None:
+    """That the canary is worse: the logarithm of the e-value by that of the one which is enough, so from 1 on it has failed.
+    None as `difference`, but of error rates too."""
+    compare, times, rates = metric.compare, progress.times, progress.rates
+    if compare is None or max(min(times.canary, times.baseline), min(rates.canary, rates.baseline)) < compare.minimum:
+        return None
+    by_rates = compare.measure == "error_rate"
+    return (rates.log_e() if by_rates else times.log_e(math.log1p(compare.tolerance), EFFECT)) / -math.log(alpha)
 
 
 def _by_conditions(metric: Metric, pair: Pair) -> Measurement:
@@ -241,7 +262,7 @@ def _unlike(times: TimeEvidence, totals: Pair) -> str:
 
 
 def _percent(log: float) -> str:
-    return f"{100 * math.expm1(min(log, 50.0)):+.0f} %"
+    return f"{100 * math.expm1(min(log, _MOST_LOG)):+.0f} %"
 
 
 def _sure(log_e: float, alpha: float) -> str:

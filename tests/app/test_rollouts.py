@@ -11,6 +11,8 @@ from extproc.app.rollouts import RolloutDriver
 from extproc.control.changes import Create
 from extproc.control.store import StoreUnavailable
 from extproc.measures import Measures, Sample
+from extproc.observability.instruments import Instruments
+from extproc.observability.rollouts import RolloutMetrics
 from extproc.rollouts.plan import read_plan
 from tests.app.running import until
 from tests.control.desks import Bench, document
@@ -18,8 +20,10 @@ from tests.control.test_rollouts import PLAN
 
 
 @contextlib.asynccontextmanager
-async def driving(bench: Bench, measures: Measures | None, me: str = "one") -> AsyncIterator[RolloutDriver]:
-    driver = RolloutDriver(bench.desk, bench.store, measures, me, round_s=0.01)
+async def driving(
+    bench: Bench, measures: Measures | None, me: str = "one", metrics: RolloutMetrics | None = None
+) -> AsyncIterator[RolloutDriver]:
+    driver = RolloutDriver(bench.desk, bench.store, measures, me, metrics=metrics, round_s=0.01)
     running = asyncio.create_task(driver.run(asyncio.Event()))
     try:
         yield driver
@@ -70,6 +74,50 @@ async def test_it_judges_by_the_measures_of_its_process() -> None:
             return bench.shares("chat") == {"a": 100, "b": 0}
 
         await until(back)
+
+
+async def test_what_it_shows_while_it_drives_and_when_another_replica_does() -> None:
+    bench, measures, instruments = await made(), Measures(lambda: 0.0), Instruments()
+
+    def shown(name: str) -> dict[str, float]:
+        found = {}
+        for metric in instruments.collect():
+            for sample in metric.samples:
+                if sample.name == f"extproc_rollout{name}":
+                    found[",".join(sample.labels.values())] = sample.value
+        return found
+
+    async with driving(bench, measures, metrics=RolloutMetrics(instruments)) as driver:
+        plan = {**PLAN, "metrics": [{"name": "ttft", "interval": 0.1, "compare": {"measure": "ttft"}}]}
+        await driver.rollouts.start("chat", plan, "ann")
+
+        async def rolled_back() -> bool:
+            count(measures, "a", 40)
+            count(measures, "b", 40, ttft_s=0.8)
+            return shown("_phase") == {"chat,Degraded": 1.0}
+
+        await until(rolled_back)
+        assert shown("s_leading") == {"": 1.0}
+        assert shown("_weight_percentage") == {"chat,b": 0.0}
+        (evidence,) = shown("_evidence_ratio").values()
+        assert evidence >= 1, "it was enough"
+        difference = {labels.rpartition(",")[2]: value for labels, value in shown("_difference_ratio").items()}
+        assert difference["low"] < difference["estimate"] < difference["high"]
+        assert 0.4 < difference["estimate"] < 0.8, "0.8 s instead of 0.5 s"
+
+        kept = bench.store.kept
+
+        async def away() -> object:
+            raise StoreUnavailable("gone")
+
+        bench.store.kept = away  # type: ignore[method-assign, assignment]
+
+        async def stands_still() -> bool:
+            return shown("s_leading") == {"": 0.0}
+
+        await until(stands_still)
+        assert shown("_phase") == {}, "nobody knows how far it is"
+        bench.store.kept = kept  # type: ignore[method-assign]
 
 
 async def test_requests_are_sorted_by_what_they_met() -> None:
