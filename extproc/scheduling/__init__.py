@@ -8,8 +8,9 @@ from extproc.scheduling.blueprint import Blueprint, PoolPlugins
 from extproc.scheduling.build import build_scheduler
 from extproc.scheduling.cycle import Cycle
 from extproc.scheduling.plugins.base import Scheduled
+from extproc.scheduling.profile import Explanation, Profile, WeightedScorer
 from extproc.scheduling.saturation import SaturationDetector
-from extproc.scheduling.scheduler import Explanation, Profile, Scheduler, WeightedScorer
+from extproc.scheduling.scheduler import Scheduler
 
 __all__ = [
     "Blueprint",

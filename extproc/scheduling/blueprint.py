@@ -11,8 +11,9 @@ from pydantic import BaseModel
 from extproc.scheduling.plugins.base import Clock, Kit, PluginType, Random
 from extproc.scheduling.plugins.handlers import SingleProfile
 from extproc.scheduling.plugins.pickers import MaxScorePicker
+from extproc.scheduling.profile import NamedFilter, Profile, WeightedScorer
 from extproc.scheduling.saturation import SaturationDetector, default_detector
-from extproc.scheduling.scheduler import Hooks, NamedFilter, Profile, Scheduler, WeightedScorer
+from extproc.scheduling.scheduler import Hooks, Scheduler
 
 
 class Planned(NamedTuple):

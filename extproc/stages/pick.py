@@ -21,7 +21,8 @@ from extproc.request.paths import requires_model
 from extproc.response import FirstPiece, Measurement
 from extproc.scheduling import Cycle, Scheduled
 from extproc.scheduling.cycle import NO_ANSWERS, Answer, Awaited, Measured, Tokens, Waits
-from extproc.scheduling.scheduler import MOST_EXPLAINED, Explanation, Scheduler
+from extproc.scheduling.profile import MOST_EXPLAINED, Explanation
+from extproc.scheduling.scheduler import Scheduler
 from extproc.stages.draft import UNASSIGNED, Booking, Choice, Draft
 from extproc.stages.pools import Pools, pool_of
 from extproc.stages.stage import Ending, Hooks, Pending, Step

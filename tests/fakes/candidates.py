@@ -10,7 +10,8 @@ import numpy as np
 from extproc.candidates import Candidates, Column, Pick
 from extproc.domain import InferenceRequest, RequestHead
 from extproc.scheduling.cycle import Cycle
-from extproc.scheduling.scheduler import Explanation, Scheduler, WeightedScorer
+from extproc.scheduling.profile import Explanation, WeightedScorer
+from extproc.scheduling.scheduler import Scheduler
 from extproc.testing import NAN, REQUEST, candidates, cycle, endpoints
 
 __all__ = ["NAN", "REQUEST", "FixedScorer", "asking", "candidates", "choose", "cycle", "endpoints", "explained"]

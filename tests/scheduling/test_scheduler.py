@@ -8,7 +8,7 @@ from extproc.errors import NoEndpoints
 from extproc.scheduling import Profile, Scheduler, WeightedScorer
 from extproc.scheduling.plugins.pickers import MaxScorePicker
 from extproc.scheduling.plugins.scorers import ActiveRequestScorer, KvCacheScorer, QueueScorer, RunningRequestsScorer
-from extproc.scheduling.scheduler import MOST_EXPLAINED
+from extproc.scheduling.profile import MOST_EXPLAINED
 from tests.fakes.candidates import NAN, FixedScorer, candidates, choose, explained
 from tests.fakes.chance import seeded
 
