@@ -91,6 +91,15 @@ def narrowed(column: Column, positions: Sequence[int]) -> Column:
     return cast(Column, part.tolist() if len(part) < ARRAY_SIZE else part)
 
 
+class Pages(NamedTuple):
+    """What the pages of the candidates say at one moment, in their order; not changed any more."""
+
+    endpoints: Sequence[Endpoint]
+    loads: Sequence[Load]
+    read_at_s: Sequence[float]
+    """When each was read, by the store's clock; NaN: never."""
+
+
 class Pick(NamedTuple):
     """Positions in the candidates, best first: one, or more as ordered fallbacks, with the total points of the first."""
 

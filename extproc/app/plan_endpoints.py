@@ -232,6 +232,7 @@ def _plan_api(plan: Plan, settings: EndpointSettings, behind: Behind, *, reuse_p
         return
     if settings.api_auth_mode == "kubernetes":
         plan.needs_cluster("--api-auth=kubernetes")
+    parts.decisions.keeps_candidates = settings.api_port != 0  # for the page
     components, tokens = api_parts(settings, behind, cluster=plan.cluster, reuse_port=reuse_port)
     plan.components += [each for each in components if settings.api_port or not isinstance(each, ApiPort)]
     if settings.data_plane_auth != "off":

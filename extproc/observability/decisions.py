@@ -4,18 +4,35 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from extproc.domain import Endpoint, Load, signals_of
+from extproc.response import Measurement
+from extproc.scheduling.considered import Considered
 from extproc.traffic.regions import Placed
+
+
+class Answered(NamedTuple):
+    """What was seen of a request's answer. None: it was not seen, or does not say."""
+
+    took_s: float
+    """From the whole request to the answer's end, or the last that was heard of it."""
+    ttft_s: float | None = None
+    """To the first piece of its body."""
+    tpot_s: float | None = None
+    """For each token after the first, of streams."""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 class Outcome:
     """How a request went after its decision; filled in while it runs."""
 
-    __slots__ = ("served", "status")
+    __slots__ = ("answer", "served", "status")
 
     def __init__(self) -> None:
+        self.answer: Answered | None = None
+        """What was measured of it; None while it runs, and where nobody wants to know."""
         self.served = ""
         """The endpoint that answered, as the proxy tells it; '' when it does not, or has not yet."""
         self.status: int | None = None
@@ -23,6 +40,15 @@ class Outcome:
 
     def __repr__(self) -> str:
         return f"<Outcome {self.status} by {self.served or 'unknown'}>"
+
+
+def answered_of(measurement: Measurement | None, now_s: float, started_s: float) -> Answered:
+    """What was measured of an answer that ended now."""
+    if measurement is None:
+        return Answered(now_s - started_s)
+    times, usage = measurement.times, measurement.usage
+    tpot_s = times.tpot_s(now_s, usage.completion) if measurement.streaming else None
+    return Answered(now_s - started_s, times.ttft_s(), tpot_s, usage.prompt, usage.completion)
 
 
 class DecisionRecord(NamedTuple):
@@ -64,6 +90,11 @@ class DecisionRecord(NamedTuple):
     placed: Placed | None = None
     """In which region it is served, and why; None where there are no regions."""
 
+    version: int = 0
+    """The serving endpoint's config version that decided, 0 for none."""
+    considered: Considered | None = None
+    """Who else was, where somebody may want to know (`DecisionLog.keeps_candidates`)."""
+
     def signals(self) -> dict[str, object]:
         """As Candidates.signals."""
         return signals_of(self.load, self.waiting, self.in_flight)
@@ -84,12 +115,34 @@ class DecisionRecord(NamedTuple):
         return f"{', '.join(words)}: {self.score:.2f} points, best of {self.candidates}"
 
 
-class DecisionLog:
-    """A ring of records; the oldest go first."""
+MOST_NUMBERS: Final = 250_000
+"""Of all candidates that are kept: 8 MB, the last 1,000 decisions among up to 40 endpoints and the last 40 among a thousand."""
 
-    def __init__(self, size: int = 1000) -> None:
+
+class DecisionLog:
+    """A ring of records; the oldest go first. What was considered goes sooner when pools are large."""
+
+    def __init__(self, size: int = 1000, most_numbers: int = MOST_NUMBERS) -> None:
         self._ring: deque[DecisionRecord] = deque(maxlen=size)
         self.add = self._ring.append
+        self.keeps_candidates = False
+        """Somebody shows them: then each decision has its candidates, and what was measured of its answer."""
+        self._considered: deque[Considered] = deque()
+        self._size = size
+        self._most_numbers = most_numbers
+        self._numbers = 0
+
+    def keep(self, considered: Considered) -> Considered:
+        """Make room for it, so that all that are kept have at most so many numbers."""
+        kept = self._considered
+        kept.append(considered)
+        numbers = self._numbers + considered.size
+        while numbers > self._most_numbers or len(kept) > self._size:
+            oldest = kept.popleft()
+            numbers -= oldest.size
+            oldest.let_go()
+        self._numbers = numbers
+        return considered
 
     def __len__(self) -> int:
         return len(self._ring)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from extproc.candidates import Candidates
+from extproc.candidates import Candidates, Pages
 from extproc.domain import Endpoint, Load, Reading
 from extproc.pool.columns import make_column
 from extproc.pool.member import Member, MemberView
@@ -52,6 +52,11 @@ class PoolStore:
         self._eligible: list[Member] = []
         self._all: Candidates = _empty()
         self._loads: list[Load] = []
+        self._read_at_s: list[float] = []
+        """Of each candidate, when its page was read; NaN: never."""
+        self._pages: Pages | None = None
+        self.looked_at_s = 0.0
+        """When the candidates were asked for last."""
         self._check_at_s = float("inf")
         self._laid_out_at_s = float("-inf")
         self._dirty = False
@@ -139,6 +144,9 @@ class PoolStore:
         now_s = self._clock()
         same = load is member.load and member.fresh and not was_down
         member.page_read(load, now_s)
+        if member.slot >= 0:
+            self._read_at_s[member.slot] = now_s
+            self._pages = None
         self._check_at_s = min(self._check_at_s, now_s + self._stale_after_s)
         if was_down:
             self._dirty = True
@@ -172,7 +180,7 @@ class PoolStore:
 
     def candidates(self) -> Candidates:
         """Every endpoint that may be picked now."""
-        now_s = self._clock()
+        self.looked_at_s = now_s = self._clock()
         if now_s >= self._check_at_s:
             self._sweep(now_s)
         if self._dirty and (len(self._members) < SMALL or now_s - self._laid_out_at_s >= len(self._members) * PAUSE_S):
@@ -180,6 +188,13 @@ class PoolStore:
         if self._blank:
             return self._with_trial(self._all)
         return self._all
+
+    def pages(self) -> Pages:
+        """As they are behind the candidates that were asked for last: made once for each page that comes."""
+        pages = self._pages
+        if pages is None:
+            pages = self._pages = Pages(self._all.endpoints, self._loads[:], self._read_at_s[:])
+        return pages
 
     def subset(self, hints: Iterable[str]) -> Candidates:
         """The candidates that one of the hints names, as `ip:port` or `ip` (proposal 004)."""
@@ -300,6 +315,8 @@ class PoolStore:
             if member.blank:
                 self._blank[member.endpoint.key] = member
         self._loads = [member.known() for member in self._eligible]
+        self._read_at_s = [_NEVER if member.read_at_s is None else member.read_at_s for member in self._eligible]
+        self._pages = None
         self._all = Candidates(
             endpoints=[member.endpoint for member in self._eligible],
             waiting=make_column(member.waiting() for member in self._eligible),
@@ -363,6 +380,7 @@ class PoolStore:
         old.kv_usage[slot] = member.kv_usage()
         old.waiting[slot] = member.waiting()
         self._loads[slot] = member.known()
+        self._pages = None
         self._all = Candidates(
             old.endpoints, old.waiting, old.running, old.kv_usage, old.in_flight, stamp=object(), loads=self._loads
         )
@@ -387,6 +405,9 @@ class PoolStore:
                 oldest = min(oldest, member.read_at_s)
         pause_s = len(self._members) * PAUSE_S if len(self._members) >= SMALL else 0.0
         self._check_at_s = max(oldest + self._stale_after_s, now_s + pause_s)
+
+
+_NEVER: Final = float("nan")
 
 
 def _reading(member: Member, load: Load, now_s: float) -> Reading:

@@ -77,8 +77,13 @@ class Profile:
         self._filters = tuple(filters[fixed:])
         self._kept = tuple(s for s in scorers if s.scorer.per_snapshot)
         self._live = tuple(s for s in scorers if not s.scorer.per_snapshot)
+        self.scored = self._kept + self._live
+        """The scorers in the order in which `Run.points` has them."""
+        self.keeps_points = False
+        """Somebody wants to know later how each scorer judged."""
         self._stamp: object = None
         self._sum: Column = []
+        self._kept_points: list[Column] = []
         self._endpoints: Sequence[Endpoint] = ()
         self._positions: list[int] | None = None
         """Whom of these the fixed filters leave; None for all."""
@@ -91,9 +96,11 @@ class Profile:
         none."""
         if self.filters:
             candidates = self.left(cycle, candidates)
-        totals = self._totals(cycle, candidates)
+        points: list[Column] | None = [] if self.keeps_points else None
+        totals = self._totals(cycle, candidates, points)
         positions = self.picker.pick(totals, candidates, random)
-        return Run(candidates, Pick(positions, float(totals[positions[0]]), totals))
+        pick = Pick(positions, float(totals[positions[0]]), totals)
+        return Run(candidates, pick) if points is None else Run(candidates, pick, points)
 
     def left(self, cycle: Cycle, candidates: Candidates, told: dict[str, int] | None = None) -> Candidates:
         """Whom the filters leave; `told` hears how many each does. Raises Saturated or NoEndpoints for nobody."""
@@ -136,16 +143,31 @@ class Profile:
             self._all_stamp, self._left_stamp = candidates.stamp, object()
         return candidates.only(self._positions, self._left_stamp)
 
-    def _totals(self, cycle: Cycle, candidates: Candidates) -> Column:
+    def points(self, cycle: Cycle, candidates: Candidates) -> list[Column]:
+        """What `Run.points` of these has."""
+        points: list[Column] = []
+        self._totals(cycle, candidates, points)
+        return points
+
+    def _totals(self, cycle: Cycle, candidates: Candidates, points: list[Column] | None = None) -> Column:
         if candidates.stamp is not self._stamp:
             total = columns.zeros_like(candidates.in_flight)
+            kept: list[Column] = []
             for _, scorer, weight in self._kept:
-                total = columns.add_weighted(total, scorer.score(cycle, candidates), weight)
+                column = scorer.score(cycle, candidates)
+                kept.append(column)
+                total = columns.add_weighted(total, column, weight)
             self._sum = total
+            self._kept_points = kept
             self._stamp = candidates.stamp
         total = self._sum
+        if points is not None:
+            points += self._kept_points
         for _, scorer, weight in self._live:
-            total = columns.add_weighted(total, scorer.score(cycle, candidates), weight)
+            column = scorer.score(cycle, candidates)
+            if points is not None:
+                points.append(column)
+            total = columns.add_weighted(total, column, weight)
         if candidates.trial >= 0:
             return columns.raised(total, candidates.trial)
         return total

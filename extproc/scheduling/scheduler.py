@@ -96,6 +96,15 @@ class Scheduler:
         self.awaits_first = bool(hooks.prefilled)
         """Somebody wants to hear when the answer's body begins."""
 
+    def keep_points(self) -> None:
+        """From now on each run says how each scorer judged."""
+        for profile in self._runner.by_name.values():
+            profile.keeps_points = True
+
+    def profile(self, name: str) -> Profile:
+        """The one of this name."""
+        return self._runner.by_name[name]
+
     def schedule(self, cycle: Cycle, candidates: Candidates, *, may_wait: bool = False) -> Scheduled:
         """The choice. Raises NoEndpoints when there is no candidate, or none left; Saturated when all have too much to do.
 

@@ -11,7 +11,7 @@ from extproc.credentials import Secret
 from extproc.domain import NO_LOAD, Endpoint, InferenceRequest, ResponseReader
 from extproc.errors import EntityNotServed, InvalidMethod, ProxyNotFit, UnreadableBody
 from extproc.external import ExternalModel, ProviderReader, asked, payload_of, provider_call
-from extproc.observability.decisions import DecisionLog, DecisionRecord
+from extproc.observability.decisions import DecisionLog, DecisionRecord, answered_of
 from extproc.request import is_upgrade
 from extproc.response import Measurement
 from extproc.stages.draft import UNASSIGNED, Draft, Provided
@@ -143,12 +143,16 @@ class AskProvider:
                 experiments=assigned.experiments,
                 bucket=assigned.bucket,
                 placed=draft.placed,
+                version=0 if draft.endpoint is None else draft.endpoint.spec.config_version,
             )
         )
 
     def _ended(self, draft: Draft, ending: Ending) -> None:
         if draft.provided is not None:
-            draft.provided.outcome.status = ending.status
+            outcome = draft.provided.outcome
+            outcome.status = ending.status
+            if self._log is not None and self._log.keeps_candidates:
+                outcome.answer = answered_of(draft.measurement, self._clock(), draft.started_s)
 
 
 _UNKNOWN: Final = float("nan")

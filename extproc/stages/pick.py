@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from heapq import nsmallest
-from typing import Any, Final
+from typing import Final
 
 from extproc import names
 from extproc.candidates import Candidates
 from extproc.domain import NO_LOAD, InferenceRequest, Numbers
 from extproc.errors import MissingModel, NoEndpoints, Saturated
-from extproc.observability.decisions import DecisionLog, DecisionRecord, Outcome
+from extproc.observability.decisions import DecisionLog, DecisionRecord, Outcome, answered_of
 from extproc.observability.logs import logger
 from extproc.observability.metrics import MODEL_SERVER_ERROR, PickerMetrics
 from extproc.observability.responses import ResponseMetrics
@@ -21,9 +20,9 @@ from extproc.request.paths import requires_model
 from extproc.response import FirstPiece, Measurement
 from extproc.scheduling import Cycle, Scheduled
 from extproc.scheduling.cycle import NO_ANSWERS, Answer, Awaited, Measured, Tokens, Waits
-from extproc.scheduling.profile import MOST_EXPLAINED, Explanation
 from extproc.scheduling.scheduler import Scheduler
 from extproc.stages.draft import UNASSIGNED, Booking, Choice, Draft
+from extproc.stages.explained import considered_of, explained, of_plugins, table_of
 from extproc.stages.pools import Pools, pool_of
 from extproc.stages.stage import Ending, Hooks, Pending, Step
 
@@ -62,6 +61,9 @@ class PickEndpoint:
         )
         self._destinations: dict[str, tuple[tuple[str, str], ...]] = {}
         metrics.is_there = self._has
+        if log.keeps_candidates:
+            for pool in pools.values():
+                pool.scheduler.keep_points()
 
     def _has(self, key: str) -> bool:
         return any(pool.store.has(key) for pool in self._pools.values())
@@ -90,8 +92,8 @@ class PickEndpoint:
         except (NoEndpoints, Saturated) as none:
             if draft.reasons is not None and candidates.endpoints:
                 tables = pool.scheduler.explain(cycle, candidates)
-                told = {"pool": pool_name, "profiles": [_table(table) for table in tables]}
-                draft.reasons.of(self, told | _of_plugins(pool.scheduler, cycle))
+                told = {"pool": pool_name, "profiles": [table_of(table) for table in tables]}
+                draft.reasons.of(self, told | of_plugins(pool.scheduler, cycle))
             if isinstance(none, Saturated):
                 raise
             raise NoEndpoints(none.message if candidates.endpoints else _why_none(pool.store, pool_name, request)) from None
@@ -99,7 +101,7 @@ class PickEndpoint:
         draft.choice = choice
         self._tell(request, draft, choice)
         if draft.reasons is not None:
-            draft.reasons.of(self, _explained(choice, candidates))
+            draft.reasons.of(self, explained(choice, candidates))
         return None
 
     def _wait(
@@ -213,8 +215,11 @@ class PickEndpoint:
         if booking.cycle is not None:
             booking.cycle.measured = _measured(draft.measurement, booking.cycle, now_s)
             booking.scheduler.ended(booking.cycle, ending.status, ending.served)
-        booking.outcome.status = ending.status
-        booking.outcome.served = ending.served
+        outcome = booking.outcome
+        outcome.status = ending.status
+        outcome.served = ending.served
+        if self._log.keeps_candidates:
+            outcome.answer = answered_of(draft.measurement, now_s, draft.started_s)
         if ending.status >= 400:
             # Upstream means every status but 200, and looks for it under a name that Envoy does not use.
             self._metrics.error(model, MODEL_SERVER_ERROR, draft.target_model, draft.priority)
@@ -274,6 +279,8 @@ class PickEndpoint:
                 experiments=assigned.experiments,
                 bucket=assigned.bucket,
                 placed=draft.placed,
+                version=0 if draft.endpoint is None else draft.endpoint.spec.config_version,
+                considered=self._log.keep(considered_of(choice)) if self._log.keeps_candidates else None,
             )
         )
 
@@ -349,55 +356,3 @@ def _let_go(booking: Booking) -> None:
     for ticket in booking.also:
         booking.store.release(ticket)
     booking.also = ()
-
-
-def _explained(choice: Choice, given: Candidates) -> dict[str, Any]:
-    candidates, store, scheduled = choice.candidates, choice.store, choice.scheduled
-    picked = [candidates.endpoints[position].key for position in choice.pick.positions]
-    also = {*picked, *(run.endpoint for run in scheduled.runs.values())}
-    tables = {table.profile: table for table in choice.scheduler.explain(choice.cycle, given, also=tuple(also))}
-    left_out: list[str] = []
-    if len(candidates.endpoints) < len(store):
-        chosen = {endpoint.key for endpoint in candidates.endpoints}
-        left_out = [key for key in store.members() if key not in chosen]
-    told = {
-        "pool": choice.pool,
-        "fail_open": not store.fresh,
-        "picked": picked,
-        "left_out": nsmallest(MOST_EXPLAINED, left_out),
-        "left_out_in_all": len(left_out),
-        **_table(tables.pop(scheduled.primary)),
-        **({"omitted": dict(scheduled.omitted)} if scheduled.omitted else {}),
-        **_of_plugins(choice.scheduler, choice.cycle),
-    }
-    if tables:
-        runs = scheduled.runs
-        told["profiles"] = [
-            {**_table(table), "picked": [runs[name].endpoint] if name in runs else []} for name, table in tables.items()
-        ]
-    return told
-
-
-def _of_plugins(scheduler: Scheduler, cycle: Cycle) -> dict[str, Any]:
-    told = scheduler.tell(cycle)
-    return {"plugins": told} if told else {}
-
-
-def _table(table: Explanation) -> dict[str, Any]:
-    return {
-        "profile": table.profile,
-        "weights": table.weights,
-        **({"filters": table.filters} if table.filters else {}),
-        "candidates_in_all": table.candidates_in_all,
-        "candidates": [
-            {
-                "endpoint": row.endpoint.key,
-                "name": row.endpoint.name,
-                "signals": row.signals,
-                "points": row.points,
-                "total": row.total,
-                "trial": row.trial,
-            }
-            for row in table.candidates
-        ],
-    }

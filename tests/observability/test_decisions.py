@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from extproc.candidates import Pages
 from extproc.domain import NO_LOAD, Endpoint, Load
 from extproc.observability.decisions import DecisionLog, DecisionRecord, Outcome
-from tests.fakes.candidates import NAN
+from extproc.scheduling import Profile
+from extproc.scheduling.considered import Considered, considered
+from extproc.scheduling.plugins.pickers import MaxScorePicker
+from tests.fakes.candidates import NAN, FixedScorer, candidates, cycle
+from tests.fakes.chance import seeded
 
 RECORD = DecisionRecord(
     at_s=1.0,
@@ -83,3 +88,23 @@ def test_no_more_than_a_hundred_unless_asked() -> None:
 def test_empty() -> None:
     assert len(DecisionLog()) == 0
     assert list(DecisionLog().latest()) == []
+
+
+def among(number: int) -> Considered:
+    given = candidates(number)
+    profile = Profile("default", [FixedScorer(*range(number)).weighing(1)], MaxScorePicker())
+    run = profile.run(cycle(), given, seeded())
+    return considered(profile, run, Pages(given.endpoints, [], []), 0.0, profile.points(cycle(), given))
+
+
+def test_candidates_of_large_pools_are_forgotten_sooner_than_their_decisions() -> None:
+    log = DecisionLog(10, most_numbers=4 * 3 * 4)
+    kept = [log.keep(among(3)) for _ in range(6)]
+    assert [each.size for each in kept] == [0, 0, 12, 12, 12, 12]
+    large = log.keep(among(100))
+    assert [each.size for each in (*kept, large)] == [0] * 7, "not even one of such a pool"
+    assert log.keep(among(3)).size == 12
+    assert large.endpoints == ()
+    few = DecisionLog(2)
+    kept = [few.keep(among(3)) for _ in range(3)]
+    assert [each.size for each in kept] == [0, 12, 12]

@@ -9,6 +9,7 @@ from extproc.domain import Endpoint, InferenceRequest, Load
 from extproc.errors import ExtProcError, MissingModel, NoEndpoints
 from extproc.settings.picker import DEFAULT_WEIGHTS
 from extproc.stages import Draft
+from extproc.stages.explained import considered_shape
 from tests.fakes.candidates import endpoints
 from tests.fakes.deployment import Deployment, request
 from tests.fakes.events import head
@@ -182,6 +183,39 @@ class TestPickEndpoint:
         assert (record.waiting, record.in_flight) == (4, 1)
         assert (record.at_s, record.took_s) == (deployment.clock(), 0.5)
 
+    def test_candidates_are_kept_where_somebody_may_ask(self, deployment: Deployment) -> None:
+        store = deployment.add_pool("p", 3)
+        store.page_read(A, Load(waiting=3, running=2, kv_usage=0.25))
+        store.page_failed("10.0.0.3:8000", "refused", down=True)
+        deployment.log.keeps_candidates = True
+        deployment.clock.advance(1.5)
+        picker = deployment.picker()
+        draft, _ = run(picker, request())
+        now = explained(picker, request())
+        end(picker, draft, 200)
+        (record,) = deployment.log.latest()
+        assert record.considered is not None
+        store.page_read(A, Load(waiting=0, running=0, kv_usage=0.0))
+        told = considered_shape(record.considered)
+        assert told["picked"] == [B]
+        rows = {row["endpoint"]: row for row in told["candidates"]}
+        assert rows[A]["signals"] == {"waiting": 3, "running": 2, "kv_usage": 0.25, "in_flight": 0}
+        assert (rows[A]["age_s"], rows[A]["points"].keys()) == (1.5, rows[B]["points"].keys())
+        assert rows[A]["total"] == pytest.approx(sum(rows[A]["points"][name] * each for name, each in told["weights"].items()))
+        assert (told["runner_up"], told["candidates_in_all"]) == (A, 2)
+        assert told.keys() == now.keys() - {"pool", "fail_open"}
+        assert record.outcome.answer is not None
+        assert record.outcome.answer.took_s >= 0
+        orjson.dumps(told)
+
+    def test_nothing_of_the_others_is_kept_where_nobody_asks(self, deployment: Deployment) -> None:
+        deployment.add_pool("p", 3)
+        picker = deployment.picker()
+        draft, _ = run(picker, request())
+        end(picker, draft, 200)
+        (record,) = deployment.log.latest()
+        assert (record.considered, record.outcome.answer) == (None, None)
+
     def test_explain_shows_every_candidate_and_does_nothing(self, deployment: Deployment) -> None:
         store = deployment.add_pool("p", 3)
         store.page_read(A, Load(waiting=2, running=1, kv_usage=0.5))
@@ -196,6 +230,7 @@ class TestPickEndpoint:
             "endpoint": A,
             "name": A,
             "signals": {"waiting": 2, "running": 1, "kv_usage": 0.5, "in_flight": 0},
+            "age_s": 0.0,
             "points": {
                 "queue-scorer": 0,
                 "kv-cache-utilization-scorer": 0.5,
@@ -206,6 +241,8 @@ class TestPickEndpoint:
             "total": 2.7,
             "trial": False,
         }
+        assert (told["runner_up"], told["behind"]) == (A, pytest.approx(told["candidates"][0]["total"] - 2.7))
+        assert told["flip"] == f"{A} would have won with a prefix hit ≥ 0.67 (it had 0)"
         assert [view.in_flight for view in store.describe()] == [0, 0, 0]
         assert len(deployment.log) == 0
         assert counts(deployment, "inference") == {}

@@ -91,6 +91,8 @@ class Run(NamedTuple):
 
     candidates: Candidates
     pick: Pick
+    points: Sequence[Column] = ()
+    """Of each of the profile's scorers (`Profile.scored`); empty unless somebody keeps them."""
 
     @property
     def endpoint(self) -> str:

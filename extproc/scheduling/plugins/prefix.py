@@ -218,6 +218,8 @@ class PrefixScorer:
         self._source = source
         self._length_weight = length_weight
         self._scale_tokens = float(scale_tokens)
+        self.is_share = not length_weight
+        """Its points are the share of the prompt that matches."""
 
     def score(self, cycle: Cycle, candidates: Candidates) -> Column:
         match = cycle.facts[self._source]

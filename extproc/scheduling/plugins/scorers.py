@@ -5,7 +5,7 @@ Unknown signals score 0. Upstream reads them as 0 load, so that a pod which was 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from extproc.candidates import Candidates, Column
 from extproc.scheduling import columns
@@ -21,48 +21,76 @@ from extproc.scheduling.plugins.parameters import (
 from extproc.scheduling.plugins.parameters_load import LoadAwareParameters
 
 
-class QueueScorer:
+class SignalScorer:
+    """Points of one signal, less of which is better: so it can be told how much less would have been enough."""
+
+    signal: ClassVar[str]
+    """The column of the candidates that it reads."""
+
+    def points(self, column: Column) -> Column:
+        """Of candidates with these values of the signal, as `score`."""
+        raise NotImplementedError
+
+
+class QueueScorer(SignalScorer):
     """`queue-scorer`. The queue is projected: what we sent since the last page counts as waiting."""
 
+    signal: ClassVar[str] = "waiting"
     per_snapshot = False
 
     def score(self, cycle: Cycle, candidates: Candidates) -> Column:
         return columns.lower_is_better(candidates.waiting)
 
+    def points(self, column: Column) -> Column:
+        return columns.lower_is_better(column)
 
-class LoadAwareScorer:
+
+class LoadAwareScorer(SignalScorer):
     """`load-aware-scorer`, over the same queue."""
 
+    signal: ClassVar[str] = "waiting"
     per_snapshot = False
 
     def __init__(self, threshold: int = 128) -> None:
         self._threshold = float(threshold)
 
     def score(self, cycle: Cycle, candidates: Candidates) -> Column:
-        return columns.less_waiting(candidates.waiting, self._threshold)
+        return self.points(candidates.waiting)
+
+    def points(self, column: Column) -> Column:
+        return columns.less_waiting(column, self._threshold)
 
 
-class RunningRequestsScorer:
+class RunningRequestsScorer(SignalScorer):
     """`running-requests-size-scorer`."""
 
+    signal: ClassVar[str] = "running"
     per_snapshot = True
 
     def score(self, cycle: Cycle, candidates: Candidates) -> Column:
         return columns.lower_is_better(candidates.running)
 
+    def points(self, column: Column) -> Column:
+        return columns.lower_is_better(column)
 
-class KvCacheScorer:
+
+class KvCacheScorer(SignalScorer):
     """`kv-cache-utilization-scorer`."""
 
+    signal: ClassVar[str] = "kv_usage"
     per_snapshot = True
 
     def score(self, cycle: Cycle, candidates: Candidates) -> Column:
         return columns.complement(candidates.kv_usage)
 
+    def points(self, column: Column) -> Column:
+        return columns.complement(column)
 
-class ActiveRequestScorer:
+
+class ActiveRequestScorer(SignalScorer):
     """`active-request-scorer`. Counted synchronously at the pick, so it never lags."""
 
+    signal: ClassVar[str] = "in_flight"
     per_snapshot = False
 
     def __init__(self, idle: int = 0, most: float = 1.0) -> None:
@@ -71,7 +99,10 @@ class ActiveRequestScorer:
         self._most = most
 
     def score(self, cycle: Cycle, candidates: Candidates) -> Column:
-        return columns.busyness(candidates.in_flight, self._idle, self._most)
+        return self.points(candidates.in_flight)
+
+    def points(self, column: Column) -> Column:
+        return columns.busyness(column, self._idle, self._most)
 
 
 def _active_request(parameters: ActiveRequestParameters, kit: Kit) -> ActiveRequestScorer:

@@ -1,0 +1,163 @@
+"""What would have had the runner-up picked: told in the smallest step, tried, and only where it can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given as drawn
+from hypothesis import strategies as st
+
+from extproc.candidates import Candidates, Pages
+from extproc.domain import Load
+from extproc.scheduling import Profile, WeightedScorer
+from extproc.scheduling.considered import Considered, considered
+from extproc.scheduling.facts import PrefixMatch
+from extproc.scheduling.flips import Flips, flips
+from extproc.scheduling.plugins.base import Picker
+from extproc.scheduling.plugins.pickers import MaxScorePicker, RandomPicker, WeightedRandomPicker
+from extproc.scheduling.plugins.prefix import PrefixScorer
+from extproc.scheduling.plugins.scorers import ActiveRequestScorer, KvCacheScorer, LoadAwareScorer, QueueScorer
+from tests.fakes.candidates import NAN, REQUEST, FixedScorer, candidates, cycle
+from tests.fakes.chance import seeded
+
+A, B, C = (f"10.0.0.{n}:8000" for n in (1, 2, 3))
+
+
+PREFIX = ("prefix-cache-scorer", PrefixScorer("source"))
+
+
+def chosen(
+    given: Candidates, *scorers: tuple[str, object, float], picker: Picker | None = None, hits: Sequence[float] = ()
+) -> Considered:
+    """`hits`: shares of the prompt that each has."""
+    profile = Profile("default", [WeightedScorer(*each) for each in scorers], picker or MaxScorePicker())  # type: ignore[arg-type]
+    profile.keeps_points = True
+    asked = cycle()
+    asked.facts["source"] = PrefixMatch([100.0 * each for each in hits], 100, 16.0)
+    run = profile.run(asked, given, seeded())
+    kv = [float(each) for each in given.kv_usage]
+    loads = [Load(kv_usage=None if each != each else each) for each in kv]
+    return considered(profile, run, Pages(given.endpoints, loads, [9.0] * len(kv)), 10.5, run.points)
+
+
+def told(
+    given: Candidates, *scorers: tuple[str, object, float], picker: Picker | None = None, hits: Sequence[float] = ()
+) -> Flips:
+    return flips(chosen(given, *scorers, picker=picker, hits=hits))
+
+
+def test_fewer_waiting_requests() -> None:
+    """Waiting 2, 5, 9: points 1, 4/7, 0. With 1 the second is the shortest queue; with 2 both are."""
+    said = told(candidates(waiting=[2, 5, 9]), ("queue-scorer", QueueScorer(), 1.0))
+    assert said.runner_up == B
+    assert [(each.what, each.had, each.needed) for each in said.changes] == [("waiting", 5, 1)]
+    assert said.words == f"{B} would have won with 4 fewer waiting requests (it had 5)"
+    assert said.behind == pytest.approx(3 / 7)
+
+
+def test_one_request_is_one() -> None:
+    """Points 0.45 and 0.4 + 0.03."""
+    said = told(candidates(waiting=[1, 2, 9]), ("q", LoadAwareScorer(10), 1.0), (*PREFIX, 1.0), hits=[0, 0.03, 0])
+    assert said.words == f"{B} would have won with 1 fewer waiting request (it had 2), or a prefix hit ≥ 0.06 (it had 0.03)"
+
+
+def test_a_prefix_hit_and_points_of_others() -> None:
+    """Totals: 1 + 0.4 and 0.5 + 2 × 0.3: the second needs 0.15 more of a weight of 2, and 0.45 would be a draw."""
+    said = told(candidates(2), ("own", FixedScorer(1, 0.5), 1.0), (*PREFIX, 2.0), hits=[0.2, 0.3])
+    assert [(each.what, each.needed) for each in said.changes] == [("own", 0.81), ("prefix-cache-scorer", 0.46)]
+    assert said.words == f"{B} would have won with points of own ≥ 0.81 (it had 0.5), or a prefix hit ≥ 0.46 (it had 0.3)"
+
+
+def test_a_cache_that_is_less_full_and_who_may_have_judged_otherwise() -> None:
+    given = candidates(kv_usage=[0.2, 0.5])
+    said = told(given, ("kv", KvCacheScorer(), 1.0), ("mine", FixedScorer(0.1, 0.1), 1.0))
+    kv = said.changes[0]
+    assert (kv.what, kv.had, round(kv.needed, 2)) == ("kv_usage", 0.5, 0.19)
+    assert said.unless == ("mine",)
+    assert "a KV cache 19 % full (it was 50 %)" in said.words
+    assert said.words.endswith("; if mine had judged as before")
+
+
+def test_nothing_alone_is_said() -> None:
+    said = told(candidates(2), ("a", FixedScorer(1, 0.9), 5.0), ("b", FixedScorer(1, 0.9), 5.0))
+    assert said.changes == ()
+    assert said.words == f"{B} was 1.00 points behind: no change of one thing alone would have had it picked"
+
+
+@pytest.mark.parametrize(
+    ("picker", "words"),
+    [(RandomPicker(), "each candidate had the same chance"), (WeightedRandomPicker(), "The picker draws by points")],
+)
+def test_where_chance_decides_nothing_is_made_up(picker: Picker, words: str) -> None:
+    said = told(candidates(2), ("a", FixedScorer(0.5, 0.5), 1.0), picker=picker)
+    assert words in said.words
+    assert said.changes == ()
+    assert said.runner_up in (A, B)
+
+
+def test_a_picker_of_somebody_else() -> None:
+    class Own:
+        def pick(self, totals: object, candidates: object, random: object) -> list[int]:
+            return [1]
+
+    assert "not one of ours" in told(candidates(2), ("a", FixedScorer(1, 0), 1.0), picker=Own()).words
+
+
+def test_equals_a_trial_and_the_only_one() -> None:
+    assert "2 candidates had the same points" in told(candidates(2), ("a", FixedScorer(1, 1), 1.0)).words
+    assert told(candidates(1), ("a", FixedScorer(1), 1.0)).words == "It was the only candidate"
+    seen = chosen(candidates(2), ("a", FixedScorer(1, 0), 1.0))
+    seen.trial = 0
+    assert "its turn to be tried" in flips(seen).words
+
+
+def test_what_was_unknown_is_no_number_to_change() -> None:
+    said = told(candidates(waiting=[3, NAN]), ("queue-scorer", QueueScorer(), 1.0))
+    assert said.changes == ()
+
+
+def test_what_was_let_go_says_so() -> None:
+    seen = chosen(candidates(2), ("a", FixedScorer(1, 0), 1.0))
+    assert (seen.size, seen.age_s(0)) == (2 * 4, 1.5)
+    seen.let_go()
+    assert "not kept any more" in flips(seen).words
+
+
+def test_later_requests_change_nothing_of_it() -> None:
+    given = candidates(waiting=[2, 5], in_flight=[1, 4])
+    seen = chosen(given, ("queue-scorer", QueueScorer(), 1.0), ("active", ActiveRequestScorer(), 1.0))
+    before = flips(seen)
+    given.waiting[0], given.in_flight[0] = 99.0, 99.0
+    assert flips(seen) == before
+    assert seen.signals(0)["in_flight"] == 1
+
+
+few = st.lists(st.integers(0, 12), min_size=2, max_size=6)
+
+
+@drawn(few, st.booleans())
+def test_every_step_that_is_told_is_the_smallest_that_wins(waiting: list[int], arrays: bool) -> None:
+    scorers = (("queue-scorer", QueueScorer(), 2.0), ("f", FixedScorer(*[0.3] * len(waiting)), 1.0))
+    seen = chosen(candidates(waiting=[float(each) for each in waiting], arrays=arrays), *scorers)
+    said = flips(seen)
+    fewer = [each for each in said.changes if each.what == "waiting"]
+    second = next((at for at, each in enumerate(seen.endpoints) if each.key == said.runner_up), None)
+    if second is None or "the same points" in said.words:
+        return
+    winning = []
+    for needed in range(waiting[second]):
+        changed = [float(each) for each in waiting]
+        changed[second] = float(needed)
+        again = chosen(candidates(waiting=changed, arrays=arrays), *scorers)
+        if (
+            again.picked == second
+            and max(float(t) for at, t in enumerate(again.totals) if at != second) < float(again.totals[second]) - 1e-9
+        ):
+            winning.append(needed)
+    assert [each.needed for each in fewer] == ([max(winning)] if winning else [])
+
+
+def test_nothing_that_is_asked_for_is_kept_of_a_request() -> None:
+    seen = chosen(candidates(2), ("a", FixedScorer(1, 0), 1.0))
+    assert REQUEST not in [getattr(seen, name) for name in seen.__slots__]
