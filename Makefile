@@ -18,7 +18,7 @@ test: install  ## The default tests, real Envoy included
 	@scripts/test
 
 screenshots: install  ## Those of the docs, docs/images, by the browser tests; needs scripts/install-browser
-	@EXTPROC_REQUIRE_BROWSER=1 EXTPROC_SCREENSHOTS=docs/images .venv/bin/python -m pytest -q tests/browser/test_page.py
+	@EXTPROC_REQUIRE_BROWSER=1 EXTPROC_SCREENSHOTS=docs/images .venv/bin/python -m pytest -q tests/browser --ignore=tests/browser/test_many.py
 
 compile: install  ## A wheel of the package with its hot path compiled, in .cache/compiled; needs a C compiler
 	@scripts/compile

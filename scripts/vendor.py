@@ -48,8 +48,18 @@ PACKAGES = (
             "htmx.LICENSE.txt": Taken("LICENSE", "d3d2456f76414f2456104660ebd65aff1c04cd7966b942bdabd63f3cdb316a38"),
         },
     ),
+    Package(
+        "uplot",
+        "1.6.32",
+        "sha512-KIMVnG68zvu5XXUbC4LQEPnhwOxBuLyW1AHtpm6IKTXImkbLgkMy+jabjLgSLMasNuGGzQm/ep3tOkyTxpiQIw==",
+        {
+            "uplot.min.js": Taken("dist/uPlot.iife.min.js", "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f"),
+            "uplot.min.css": Taken("dist/uPlot.min.css", "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04"),
+            "uplot.LICENSE.txt": Taken("LICENSE", "8f989229699b4fe2f1a0432d0e9edc338a8a911e250e2d1b01ecd770a5f5b1bd"),
+        },
+    ),
 )
-OURS = ("icon.svg", "page.css", "page.js")
+OURS = ("icon.svg", "page.css", "page.js", "plot.js")
 """What stands beside them and is ours."""
 
 

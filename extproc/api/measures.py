@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -11,6 +12,7 @@ from extproc.api import measured
 from extproc.api.answers import Answer, Json, Sliced
 from extproc.api.ask import Ask
 from extproc.api.errors import ApiError, invalid, missing
+from extproc.api.series import WINDOW_S, series_of
 from extproc.control.records import EndpointRecord
 from extproc.measures import COUNTED, NO_TOTALS, RATED, Measures
 from extproc.settings.base import parse_duration_s
@@ -20,6 +22,7 @@ from extproc.settings.serving import read_feedback
 _USUAL_S: Final = 300.0
 _ALL: Final = "all"
 WINDOW: Final = "How far back: 5m by default, at most --measures-window; all: since the gateway began."
+SLOTS_WINDOW: Final = "How far back: 15m by default, at most --measures-window."
 
 
 async def shown(ask: Ask) -> Answer:
@@ -27,6 +30,17 @@ async def shown(ask: Ask) -> Answer:
     record, measures = ask.inside.desk.get(ask.name), _measures(ask)
     window_s = _window_s(ask, measures)
     return Sliced(ask.inside.slices, _pieces(record, measures, window_s))
+
+
+async def series(ask: Ask) -> Answer:
+    """Every entity's requests, errors and times, slot by slot."""
+    record, measures = ask.inside.desk.get(ask.name), _measures(ask)
+    window_s = _window_s(ask, measures, WINDOW_S)
+    if window_s is None:
+        raise invalid(f"window: got {_ALL}; expected a duration of at most {measures.window_s:g}s (--measures-window)")
+    names = [str(entity["name"]) for entity in record.entities]
+    async with ask.inside.slices.turn():
+        return Json(series_of(measures, record.name, names, window_s, time.time()))
 
 
 async def feedback(ask: Ask) -> Answer:
@@ -54,10 +68,10 @@ def _measures(ask: Ask) -> Measures:
     return measures
 
 
-def _window_s(ask: Ask, measures: Measures) -> float | None:
+def _window_s(ask: Ask, measures: Measures, usual_s: float = _USUAL_S) -> float | None:
     given = ask.request.query_params.get("window")
     if given is None:
-        return min(_USUAL_S, measures.window_s)
+        return min(usual_s, measures.window_s)
     if given == _ALL:
         return None
     try:

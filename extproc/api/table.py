@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
 
-from extproc.api import endpoints, measured, measures, pages, parts, rights, rollouts, shadows, shapes, versions
+from extproc.api import endpoints, measured, measures, pages, parts, rights, rollouts, series, shadows, shapes, versions
 from extproc.api.answers import Answer
 from extproc.api.ask import Ask
 from extproc.settings.serving import parts as forms
@@ -96,6 +96,16 @@ CALLS: Final = (
         gives=measured.Answer,
         ours=True,
         query={"window": measures.WINDOW},
+    ),
+    Call(
+        "GET",
+        f"{_ONE}/measures/series",
+        _VIEW,
+        measures.series,
+        "Its entities' requests, errors and times to the first token over time",
+        gives=series.Series,
+        ours=True,
+        query={"window": measures.SLOTS_WINDOW},
     ),
     Call(
         "POST", f"{_ONE}/feedback", Role.QUERY, measures.feedback, "How good an answer was", Feedback, measured.Said, True, {}

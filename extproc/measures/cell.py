@@ -70,6 +70,14 @@ class Cell:
         before = self._before.totals()
         return before if current.is_empty else before.plus(current.totals())
 
+    def slots(self, first: int) -> dict[int, Totals]:
+        """By the number of their slot (`Measures.moment`), from that one on; slots in which nothing came are left out."""
+        current = self._open()
+        found = {slot: totals for slot, totals in self._slots if slot >= first}
+        if not current.is_empty:
+            found[self._slot] = current.totals()
+        return found
+
     def last(self, window_s: float) -> Totals:
         """Of the last so many seconds, and what is older and in the same slot as their beginning."""
         current = self._open()

@@ -46,8 +46,15 @@ class Measures:
         self.slot_s = window_s / slots
         """How exact the beginning of a window is."""
         self._slots = slots
+        self.began = self.moment
+        """When counting began, as `moment`."""
         self._cells: dict[Key, Cell] = {}
         self.remembered = Remembered(remembered)
+
+    @property
+    def moment(self) -> float:
+        """Now, in slots: the whole part is the number of the slot that is open, the rest how much of it is over."""
+        return self._clock() / self.slot_s
 
     def cell(self, endpoint: str, entity: str, arm: str = "") -> Cell:
         """The one of this entity, or of an arm of it; made when it is new."""

@@ -86,6 +86,7 @@ async def test_answers_are_what_the_document_says() -> None:
             ("POST", f"{BASE}/{{name}}/revert"): (await api.post("/chat/revert", {"config_version": 1})).json,
             ("POST", f"{BASE}/pt"): (await api.post("/pt", document("two"))).json,
             ("GET", f"{BASE}/{{name}}/measures"): (await api.get("/chat/measures")).json,
+            ("GET", f"{BASE}/{{name}}/measures/series"): (await api.get("/chat/measures/series")).json,
             ("POST", f"{BASE}/{{name}}/feedback"): (await api.post("/chat/feedback", FEEDBACK)).json,
         }
         history = (await api.get("/chat/history")).json["history"]

@@ -33,7 +33,9 @@ def standing(
 ) -> Iterator[Behind]:
     """After the browser: where there is none, nothing is started."""
     folder = tmp_path_factory.mktemp("page")
-    with behind(envoy_binary, session_endpoints, folder, "--database-url", f"sqlite:///{folder}/state.db") as made:
+    # In slots of two seconds, so that there is something to draw.
+    flags = ("--database-url", f"sqlite:///{folder}/state.db", "--measures-window", "4m")
+    with behind(envoy_binary, session_endpoints, folder, *flags) as made:
         yield made
 
 

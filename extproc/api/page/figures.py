@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from extproc.api.page import words
+from extproc.api.page.kept import BEAT_S
 from extproc.api.states import State, States
 from extproc.control.desk import Desk
 from extproc.control.errors import DoesNotExist
@@ -146,6 +147,8 @@ class Figures:
         self._count(record, of, now_s)
         rates = self._rates(of)
         cells = {f"{name}//state": state_in_words(state), f"{name}//version": str(record.config_version)}
+        if self._measures is not None:
+            cells[f"{name}//beat"] = str(int(now_s / BEAT_S))
         total = None if rates is None else sum(rate for rate, _ in rates.values())
         wrong = None if rates is None else sum(wrong for _, wrong in rates.values())
         cells[f"{name}//rate"] = words.rate(total)

@@ -16,9 +16,10 @@ from extproc.api.answers import Answer
 from extproc.api.ask import Inside
 from extproc.api.auth import require
 from extproc.api.errors import ApiError, denied, internal, told, unavailable
-from extproc.api.page import decisions, endpoints, login, one, rollouts, splitting
+from extproc.api.page import decisions, endpoints, login, one, plots, rollouts, splitting
 from extproc.api.page.assets import assets
 from extproc.api.page.figures import Figures
+from extproc.api.page.kept import Kept
 from extproc.api.page.live import Streams
 from extproc.api.page.rendering import page
 from extproc.api.page.visit import Site, Visit, form_of
@@ -66,6 +67,7 @@ PAGES: Final = (
     Page("POST", "/ui/new", _VIEW, splitting.create),
     Page("GET", "/ui/endpoints/{name}", _VIEW, one.shown),
     Page("GET", "/ui/endpoints/{name}/history", _VIEW, one.history),
+    Page("GET", "/ui/endpoints/{name}/plots", _VIEW, plots.of_endpoint),
     Page("GET", "/ui/rollouts", _VIEW, rollouts.listed),
     Page("GET", "/ui/endpoints/{name}/rollout", _VIEW, rollouts.one),
     Page("POST", "/ui/endpoints/{name}/rollout", _MANAGE, rollouts.start),
@@ -78,7 +80,7 @@ PAGES: Final = (
 def site(inside: Inside, count: Callable[[str, int], None], *, clock: Callable[[], float] = time.monotonic) -> ASGIApp:
     """Everything below `/ui`. `count` is told each call and its status; `clock` is monotonic, in seconds."""
     figures = Figures(inside.desk, inside.table, inside.ready, inside.measures, clock, inside.held)
-    return _Site(Site(inside, figures, Streams(figures, clock)), count)
+    return _Site(Site(inside, figures, Streams(figures, clock), Kept(clock)), count)
 
 
 class _Site:

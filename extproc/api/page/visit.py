@@ -15,6 +15,7 @@ from extproc.api.ask import Inside, body_of
 from extproc.api.auth import Caller
 from extproc.api.errors import ApiError, malformed
 from extproc.api.page.figures import Figures
+from extproc.api.page.kept import Kept
 from extproc.api.page.live import Streams
 from extproc.api.page.rendering import page
 from extproc.control.changes import DeskChange, Origin
@@ -31,6 +32,7 @@ class Site:
     inside: Inside
     figures: Figures
     streams: Streams
+    plots: Kept
 
 
 @dataclass(slots=True)

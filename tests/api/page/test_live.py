@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from extproc.api.page.kept import BEAT_S
 from extproc.api.page.live import STREAM_S, Streams
 from extproc.control.changes import Create, UpdateConfig
 from tests.api.page.test_figures import Looking
@@ -40,7 +41,9 @@ async def test_a_stream_says_everything_then_what_is_new_and_ends() -> None:
     assert sent[0].startswith(b"retry: ")
     assert told(sent[0])["chat//version"] == "1"
     assert told(sent[1])["chat//version"] == "2"
-    assert sent[-1] == b": nothing new\n\n"
+    assert sent[3] == b": nothing new\n\n"
+    beats = [told(data)["chat//beat"] for data in sent if b"//beat" in data]
+    assert len(beats) == len(set(beats)) == 1 + STREAM_S // BEAT_S, "plots are drawn anew every ten seconds"
     assert len(sent) == 1 + STREAM_S // 2
     assert streams.open == 0
 

@@ -84,6 +84,7 @@
 
   function show(cells) {
     let newer = false;
+    document.dispatchEvent(new CustomEvent("extproc:cells", { detail: cells }));
     for (const [key, text] of Object.entries(cells)) {
       if (key.endsWith("//version")) {
         newer = isNewer(key.slice(0, -"//version".length), text) || newer;
