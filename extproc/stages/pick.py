@@ -12,7 +12,6 @@ from extproc.candidates import Candidates
 from extproc.domain import NO_LOAD, InferenceRequest, Numbers
 from extproc.errors import MissingModel, NoEndpoints, Saturated
 from extproc.observability.decisions import DecisionLog, DecisionRecord, Outcome, answered_of
-from extproc.observability.logs import logger
 from extproc.observability.metrics import MODEL_SERVER_ERROR, PickerMetrics
 from extproc.observability.responses import ResponseMetrics
 from extproc.pool import PoolStore, Ticket
@@ -25,8 +24,7 @@ from extproc.stages.draft import UNASSIGNED, Booking, Choice, Draft
 from extproc.stages.explained import considered_of, explained, of_plugins, table_of
 from extproc.stages.pools import Pools, pool_of
 from extproc.stages.stage import Ending, Hooks, Pending, Step
-
-_logger = logger(__name__)
+from extproc.stages.waits import for_producer
 
 
 class PickEndpoint:
@@ -112,8 +110,7 @@ class PickEndpoint:
         def then(outcome: object) -> Step:
             return self._decide(request, draft, {**answers, name: Answer(awaited, outcome)})
 
-        begin = partial(_begin, awaited, name)
-        return Pending(f"producer {name}", begin, then, timeout_s=awaited.timeout_s, fallback=awaited.fallback)
+        return for_producer(name, awaited, then)
 
     def _tell(self, request: InferenceRequest, draft: Draft, choice: Choice) -> None:
         """What the proxy is told of it."""
@@ -313,24 +310,6 @@ def booked_beside(scheduled: Scheduled, store: PoolStore) -> tuple[Ticket, ...]:
     primary = scheduled.run.endpoint
     others = [run for name, run in scheduled.runs.items() if name != scheduled.primary]
     return tuple([store.picked(run.candidates.endpoints[run.pick.positions[0]]) for run in others if run.endpoint != primary])
-
-
-def _begin(awaited: Awaited, name: str, resolve: Callable[[object], None]) -> Callable[[], None]:
-    """Begin to wait; a producer that fails is done without."""
-
-    def resolved(outcome: object) -> None:
-        resolve(awaited.fallback if isinstance(outcome, Exception) else outcome)
-
-    try:
-        return awaited.begin(resolved)
-    except Exception:
-        _logger.exception("a producer could not begin to find out", plugin=name)
-        resolve(awaited.fallback)
-        return _cancelled
-
-
-def _cancelled() -> None:
-    """Nothing was begun."""
 
 
 def _nothing(gap_s: float) -> None:
