@@ -165,6 +165,7 @@ class Director:
             0.0 if draft.provided is None else draft.provided.patience_s,
             draft.served_header,
             draft.report,
+            draft.lease,
         )
         draft.let_go()
         return decision

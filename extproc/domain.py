@@ -316,6 +316,19 @@ Numbers: TypeAlias = tuple[tuple[str, str, float], ...]
 """Dynamic metadata: namespace, name and value of each."""
 
 
+class Lease:
+    """Lets whoever made a decision take it back while nothing of its answer has come. Whoever carries the request writes
+    `revoke`; the one who takes it back the rest."""
+
+    __slots__ = ("revoke", "revoked")
+
+    def __init__(self) -> None:
+        self.revoke: Callable[[int], bool] | None = None
+        """The client is told to come again in so many seconds. False: its answer has begun, and it goes on."""
+        self.revoked = False
+        """It was taken back."""
+
+
 class Decision(NamedTuple):
     """What Envoy shall do with the request: go on, with these changes."""
 
@@ -342,6 +355,8 @@ class Decision(NamedTuple):
     """A header of the response that says which endpoint answered, or why that is not known; '' for none."""
     report: Callable[[], Numbers] | None = None
     """Asked once when the end of the response's body is here: what the proxy is told with it. Raises nothing."""
+    lease: Lease | None = None
+    """Where the decision may be taken back; None where it may not."""
 
 
 def is_failure(status: int) -> bool:
@@ -370,6 +385,7 @@ __all__ = [
     "Endpoint",
     "HeaderMutation",
     "InferenceRequest",
+    "Lease",
     "Load",
     "Numbers",
     "Reading",

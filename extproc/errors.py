@@ -23,6 +23,7 @@
     ├── Saturated                 429 pool_saturated, dropped reason rejected-saturated
     ├── QueueFull                 429 queue_full, dropped reason rejected-saturated, with Retry-After
     ├── QueueTimeout              429 queue_timeout, dropped reason rejected-ttl-expired, with Retry-After
+    ├── RequestEvicted            429 request_evicted, dropped reason evicted, with Retry-After
     ├── BodyNotSeen               500 body_not_seen: the proxy's configuration is at fault
     ├── AccessNotChecked          500 access_not_checked: we may not ask about the token
     ├── SecretMissing             500 secret_missing: a secret that is referred to is not to be had
@@ -73,12 +74,15 @@ class ExtProcError(Exception):
     error_code: ClassVar[str] = "INTERNAL_ERROR"
     """Databricks' word for it."""
 
-    def __init__(self, message: str, *, param: str | None = None) -> None:
+    usual_retry_s: ClassVar[int] = 0
+    """`retry_after_s` where nobody says it."""
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: int | None = None) -> None:
+        """`retry_after_s`: after how many whole seconds the client may come again (RFC 9110, section 10.2.3); 0 says none."""
         super().__init__(message)
         self.message = message
         self.param = param
-        self.retry_after_s = 0
-        """When the client may come again, in seconds; 0 says nothing."""
+        self.retry_after_s = self.usual_retry_s if retry_after_s is None else retry_after_s
         self.falls_back = False
         """Somebody else is left to serve the request: the proxy is told to ask anew."""
         self.to_databricks = False
@@ -242,11 +246,7 @@ class QueueFull(ExtProcError):
     type = "rate_limit_error"
     dropped_reason = "rejected-saturated"
     error_code = "RESOURCE_EXHAUSTED"
-
-    def __init__(self, message: str, *, param: str | None = None, retry_after_s: int = 1) -> None:
-        """`retry_after_s`: whole seconds, at least 1 (RFC 9110, section 10.2.3)."""
-        super().__init__(message, param=param)
-        self.retry_after_s = retry_after_s
+    usual_retry_s = 1
 
 
 class QueueTimeout(ExtProcError):
@@ -257,11 +257,18 @@ class QueueTimeout(ExtProcError):
     type = "rate_limit_error"
     dropped_reason = "rejected-ttl-expired"
     error_code = "RESOURCE_EXHAUSTED"
+    usual_retry_s = 1
 
-    def __init__(self, message: str, *, param: str | None = None, retry_after_s: int = 1) -> None:
-        """As QueueFull."""
-        super().__init__(message, param=param)
-        self.retry_after_s = retry_after_s
+
+class RequestEvicted(ExtProcError):
+    """It was with the model server, and was taken back for a more important one."""
+
+    status = 429
+    code = "request_evicted"
+    type = "rate_limit_error"
+    dropped_reason = "evicted"
+    error_code = "RESOURCE_EXHAUSTED"
+    usual_retry_s = 1
 
 
 class RateLimited(ExtProcError):
@@ -271,11 +278,6 @@ class RateLimited(ExtProcError):
     code = "rate_limit_exceeded"
     type = "rate_limit_error"
     error_code = "REQUEST_LIMIT_EXCEEDED"
-
-    def __init__(self, message: str, *, param: str | None = None, retry_after_s: int = 0) -> None:
-        """`retry_after_s`: whole seconds, at least 1 (RFC 9110, section 10.2.3)."""
-        super().__init__(message, param=param)
-        self.retry_after_s = retry_after_s
 
 
 class BodyNotSeen(ExtProcError):
@@ -302,10 +304,7 @@ class AccessUnknown(ExtProcError):
     status = 503
     code = "access_unknown"
     error_code = "TEMPORARILY_UNAVAILABLE"
-
-    def __init__(self, message: str, *, param: str | None = None) -> None:
-        super().__init__(message, param=param)
-        self.retry_after_s = 1
+    usual_retry_s = 1
 
 
 class Overloaded(ExtProcError):
@@ -314,10 +313,7 @@ class Overloaded(ExtProcError):
     status = 503
     code = "overloaded"
     error_code = "TEMPORARILY_UNAVAILABLE"
-
-    def __init__(self, message: str, *, param: str | None = None) -> None:
-        super().__init__(message, param=param)
-        self.retry_after_s = 1
+    usual_retry_s = 1
 
 
 class NoEndpoints(ExtProcError):
@@ -336,10 +332,7 @@ class ShuttingDown(ExtProcError):
     code = "shutting_down"
     dropped_reason = "rejected-shutting-down"
     error_code = "TEMPORARILY_UNAVAILABLE"
-
-    def __init__(self, message: str, *, param: str | None = None) -> None:
-        super().__init__(message, param=param)
-        self.retry_after_s = 1
+    usual_retry_s = 1
 
 
 class EntityNotServed(ExtProcError):

@@ -120,7 +120,9 @@ class Plan:
             of_stages[name] = PoolOfEndpoints(store, scheduler, detector, pool.tables.traffic)
             self.stores[name] = store
             self.plugins[name] = PluginsOfPool(parts.blueprint, scheduler.dumpers)
-            flow = parts.flow.plan(detector, random.random, time.monotonic, pool.interval_s)
+            flow = parts.flow.plan(
+                detector, random.random, time.monotonic, pool.interval_s, settings.metrics_staleness_threshold
+            )
             if flow is not None:
                 gates[name] = gate_of(store, detector, flow)
             pools.append(pool)

@@ -4,10 +4,23 @@ This package may not import asyncio, grpc, protobuf, logging or a clock: it is t
 has to leave; what becomes of them, whoever waits for the answer knows.
 """
 
+from extproc.flow.eviction import Evictor, Sent
 from extproc.flow.gate import Gate, Outcome
 from extproc.flow.gauge import Gauge
-from extproc.flow.plan import BandPlan, FlowPlan
+from extproc.flow.plan import BandPlan, EvictionPlan, FlowPlan
 from extproc.flow.queues import FlowQueues, Offer
 from extproc.flow.ticket import Ticket
 
-__all__ = ["BandPlan", "FlowPlan", "FlowQueues", "Gate", "Gauge", "Offer", "Outcome", "Ticket"]
+__all__ = [
+    "BandPlan",
+    "EvictionPlan",
+    "Evictor",
+    "FlowPlan",
+    "FlowQueues",
+    "Gate",
+    "Gauge",
+    "Offer",
+    "Outcome",
+    "Sent",
+    "Ticket",
+]

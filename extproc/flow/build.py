@@ -8,21 +8,34 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from extproc.flow import fairness, limits, ordering, programs
-from extproc.flow.plan import HYSTERESIS, MAX_BYTES, MAX_REQUESTS, TTL_S, UNLIMITED, BandPlan, FlowPlan
-from extproc.flow.roles import FAIRNESS, ORDERING, USAGE_LIMIT
+from extproc.flow import fairness, limits, ordering, programs, victims
+from extproc.flow.plan import (
+    ABORT_S,
+    GRACE_S,
+    HYSTERESIS,
+    MAX_BYTES,
+    MAX_REQUESTS,
+    TTL_S,
+    UNLIMITED,
+    BandPlan,
+    EvictionPlan,
+    FlowPlan,
+)
+from extproc.flow.roles import EVICTION_FILTER, EVICTION_ORDER, FAIRNESS, ORDERING, USAGE_LIMIT
 from extproc.scheduling.plugins.base import Clock, Kit, PluginType, Random
 from extproc.scheduling.saturation import SaturationDetector
 from extproc.settings.base import SettingsError
 from extproc.settings.picker import FLOW_CONTROL, BandSpec, EndpointPickerConfig
 
 FLOW_TYPES: Final[Mapping[str, PluginType]] = {
-    row.name: row for module in (ordering, fairness, programs, limits) for row in module.TYPES
+    row.name: row for module in (ordering, fairness, programs, limits, victims) for row in module.TYPES
 }
 DEFAULTS: Final[Mapping[str, str]] = {
     ORDERING: "fcfs-ordering-policy",
     FAIRNESS: "global-strict-fairness-policy",
     USAGE_LIMIT: "static-usage-limit-policy",
+    EVICTION_FILTER: "sheddable-eviction-filter",
+    EVICTION_ORDER: "priority-then-time-eviction-order-policy",
 }
 """By family, the policy where none is named. They may be named without being listed."""
 
@@ -41,11 +54,16 @@ class FlowBlueprint(NamedTuple):
         """The feature gate is."""
         return self.plan_of is not None
 
-    def plan(self, detector: SaturationDetector, random: Random, clock: Clock, interval_s: float) -> FlowPlan | None:
-        """For a pool with this detector, whose pages are read every `interval_s`; None while the feature gate is off."""
+    def plan(
+        self, detector: SaturationDetector, random: Random, clock: Clock, interval_s: float, stale_after_s: float = 2.0
+    ) -> FlowPlan | None:
+        """For a pool with this detector, whose pages are read every `interval_s` and believed for `stale_after_s`; None while
+        the feature gate is off."""
         if self.plan_of is None:
             return None
         plan = self.plan_of(lambda name: Kit(name, random, clock, interval_s))
+        if plan.eviction is not None and detector.reads_pages:
+            plan = plan._replace(eviction=plan.eviction._replace(grace_s=interval_s + stale_after_s + ABORT_S))
         return plan._replace(hysteresis=HYSTERESIS if detector.reads_pages else 0.0)
 
 
@@ -97,6 +115,8 @@ class _Builder:
             first.setdefault(each.priority, index)
             bands[each.priority] = self._band(where, each)
         limit = self._policy(path + "usageLimitPolicyPluginRef", spec.usage_limit_policy_plugin_ref, USAGE_LIMIT)
+        victims_of = self._listed(EVICTION_FILTER) if spec.enable_eviction else None
+        order = self._listed(EVICTION_ORDER) if spec.enable_eviction else None
         if self._problems:
             raise SettingsError(self._problems)
         ttl_s = _ttl(spec.default_request_ttl, TTL_S)
@@ -113,11 +133,15 @@ class _Builder:
                 default=usual.plan(kit_of),
                 default_negative=negative.plan(kit_of),
                 limit=limit.maker(kit_of),
+                eviction=None
+                if victims_of is None or order is None
+                else EvictionPlan(victims_of.maker(kit_of)(), order.maker(kit_of)(), GRACE_S),
             )
 
         on = self._config.is_on(FLOW_CONTROL)
         chosen = {each.name for band in (usual, negative, *bands.values()) for each in (band.ordering, band.fairness)}
-        return FlowBlueprint(plan_of if on else None, tuple(self._warnings(on)), tuple(sorted({*chosen, limit.name})))
+        chosen |= {each.name for each in (limit, victims_of, order) if each is not None}
+        return FlowBlueprint(plan_of if on else None, tuple(self._warnings(on)), tuple(sorted(chosen)))
 
     def _warnings(self, on: bool) -> list[str]:
         spec, prefix = self._config.flow_control, self._prefix
@@ -129,12 +153,12 @@ class _Builder:
             if written:
                 warnings.append(f"{prefix}flowControl: {', '.join(written)}: no effect without the feature gate {FLOW_CONTROL}")
             return warnings
-        if spec.enable_eviction:
-            warnings.append(
-                f"{prefix}flowControl.enableEviction: no effect in this version: what was let through is not taken back"
-            )
         for index, each in enumerate(self._config.plugins):
-            if each.type in FLOW_TYPES and each.ref not in self._used:
+            if each.type not in FLOW_TYPES or each.ref in self._used:
+                continue
+            if FLOW_TYPES[each.type].family in (EVICTION_FILTER, EVICTION_ORDER):
+                warnings.append(f"{prefix}plugins[{index}]: {each.ref!r} has no effect without flowControl.enableEviction")
+            else:
                 warnings.append(f"{prefix}plugins[{index}]: nothing in flowControl refers to {each.ref!r}")
         return warnings
 
@@ -145,6 +169,16 @@ class _Builder:
             self._policy(f"{path}.orderingPolicyRef", spec.ordering_policy_ref, ORDERING),
             self._policy(f"{path}.fairnessPolicyRef", spec.fairness_policy_ref, FAIRNESS),
         )
+
+    def _listed(self, family: str) -> _Policy:
+        """The one that is among the plugins, which nothing refers to by name; else the usual one."""
+        listed = [each for each in self._config.plugins if each.type in FLOW_TYPES and FLOW_TYPES[each.type].family == family]
+        if len(listed) > 1:
+            names = ", ".join(each.ref for each in listed)
+            self._problems.append(f"{self._prefix}plugins: more than one {family}: {names}; expected at most one")
+        name = listed[0].ref if listed else DEFAULTS[family]
+        self._used.add(name)
+        return _Policy(name, *self._plugins[name])
 
     def _policy(self, path: str, ref: str | None, family: str) -> _Policy:
         name = DEFAULTS[family] if ref is None else ref

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final, Protocol, TypeAlias, cast
 
+from extproc.flow.eviction import Evictor, Sent
 from extproc.flow.gauge import Gauge
 from extproc.flow.queues import FlowQueues
 from extproc.flow.ticket import Ticket
@@ -78,6 +79,9 @@ class Gate:
         """Told how long a look at who may go took, in seconds of `clock`."""
         self.stops = False
         """Nobody may begin to wait any more."""
+        plan = queues.plan
+        self.evictor = None if plan.eviction is None else Evictor(plan.eviction)
+        """Takes back what was let on; None where that is off."""
         self._endpoints = endpoints
         self._clock = clock
         self._later = later
@@ -131,6 +135,20 @@ class Gate:
         """A request that was let on has its endpoint, or needs none any more."""
         self.gauge.on_the_way -= 1
 
+    def sent(self, priority: int) -> Sent | None:
+        """A request is with an endpoint. What it returns is to be given back at its end, to `over`."""
+        return None if self.evictor is None else self.evictor.sent(priority, self._clock())
+
+    def over(self, sent: Sent) -> None:
+        """It has ended."""
+        if self.evictor is not None:
+            self.evictor.over(sent, self._clock())
+
+    def would_evict(self, priority: int) -> bool:
+        """Whether a request of this priority that has to wait has somebody in flight below it, who may be taken back."""
+        lowest = None if self.evictor is None else self.evictor.lowest()
+        return lowest is not None and lowest < priority
+
     def retry_s(self, outcome: Outcome, priority: int) -> int:
         """After how many seconds it is worth coming again: when those who wait before it are gone, at the pace of the last
         seconds."""
@@ -173,6 +191,8 @@ class Gate:
         more = self._let_on(began_s)
         if not more:
             more = self._expire(began_s)
+            if self.evictor is not None:
+                self._evict(self.evictor, began_s)
         if self.cycle is not None:
             self.cycle(self._clock() - began_s)
         if not self.queues.requests:
@@ -204,9 +224,22 @@ class Gate:
             _tell(ticket, Outcome.DISPATCHED)
         return True
 
+    def _evict(self, evictor: Evictor, now_s: float) -> None:
+        if not self.queues.requests or not self._endpoints() or not evictor.is_due(now_s):
+            return
+        lowest = evictor.lowest()
+        saturation = self.gauge.read(now_s)
+        demand = None if lowest is None else self.queues.demand(saturation)
+        if demand is not None and lowest is not None and lowest < demand[0]:
+            priority, ceiling = demand
+            retry_s = self.retry_s(Outcome.REJECTED_CAPACITY, lowest)
+            evictor.reclaim(saturation, priority, ceiling, retry_s, now_s)
+
     def _plan(self) -> None:
         now_s = self._clock()
         pause_s = ALTERNATE_S if self.queues.alternates else min(LOOK_S, self.gauge.pause_s)
+        if self.evictor is not None:
+            pause_s = min(pause_s, self.evictor.pause_s(now_s))
         expiry_s = self.queues.next_expiry_s(no_endpoints=not self._endpoints(), since_s=self._up_s) - now_s
         self._timer = self._later(max(0.001, min(pause_s, expiry_s)), self._look)
 

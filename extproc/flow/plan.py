@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 from extproc.flow.fairness import GlobalStrict
 from extproc.flow.limits import StaticLimit
 from extproc.flow.ordering import FirstCome
-from extproc.flow.roles import MakeFairness, Ordering, UsageLimit
+from extproc.flow.roles import EvictionFilter, EvictionOrder, MakeFairness, Ordering, UsageLimit
+from extproc.flow.victims import PriorityThenTime, Sheddable
 
 UNLIMITED: Final = 2**62
 MAX_REQUESTS: Final = 5000
@@ -26,6 +27,21 @@ class BandPlan(NamedTuple):
     max_bytes: int = MAX_BYTES
     ordering: Ordering = FirstCome()
     make_fairness: MakeFairness = GlobalStrict
+
+
+GRACE_S: Final = 0.01
+"""After the end of a request that was taken back, until its place shows in what is counted here."""
+ABORT_S: Final = 0.25
+"""How long an engine may take to let go of a request whose client is gone (upstream's budget)."""
+
+
+class EvictionPlan(NamedTuple):
+    """How requests in flight are taken back."""
+
+    filter: EvictionFilter = Sheddable()
+    order: EvictionOrder = PriorityThenTime()
+    grace_s: float = GRACE_S
+    """How long it takes until the end of one shows in the saturation."""
 
 
 class FlowPlan(NamedTuple):
@@ -47,6 +63,8 @@ class FlowPlan(NamedTuple):
     """How long it may while the pool has no endpoints."""
     hysteresis: float = HYSTERESIS
     """As HYSTERESIS."""
+    eviction: EvictionPlan | None = None
+    """None: what was let on is not taken back."""
 
     def band(self, priority: int) -> BandPlan:
         """The plan of the band of this priority."""

@@ -102,6 +102,17 @@ class FlowQueues:
             return self._counted_out(band.take(now_s))
         return None
 
+    def demand(self, saturation: float) -> tuple[int, float] | None:
+        """The priority and the ceiling of the first band in which somebody waits, if less saturation would let it go on. Only
+        that one: a lower one does not go past it, whatever is taken back."""
+        ceilings = self._limit.ceilings(saturation, self._priorities, self.tick)
+        for rank, priority in enumerate(self._priorities):
+            if not self._bands[priority].requests:
+                continue
+            ceiling = self._ceiling(priority, ceilings[rank])
+            return (priority, ceiling) if 0 < ceiling <= saturation else None
+        return None
+
     # -- waiting -----------------------------------------------------------------------------------------------------
 
     def offer(self, ticket: Ticket, now_s: float) -> Offer:

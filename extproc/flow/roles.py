@@ -11,6 +11,8 @@ from extproc.flow.ticket import Ticket
 ORDERING: Final = "ordering policy"
 FAIRNESS: Final = "fairness policy"
 USAGE_LIMIT: Final = "usage limit policy"
+EVICTION_FILTER: Final = "eviction filter"
+EVICTION_ORDER: Final = "eviction order policy"
 
 
 class Ordering(Protocol):
@@ -71,4 +73,21 @@ class UsageLimit(Protocol):
     def ceilings(self, saturation: float, priorities: Sequence[int], tick: int) -> Sequence[float]:
         """For each priority, highest first: its requests go on while the saturation is below, 0 holds them all. Never more for
         a lower priority than for a higher one. `tick` counts those that were let on, and the times that somebody looked."""
+        ...
+
+
+class EvictionFilter(Protocol):
+    """Which requests in flight may be taken back at all."""
+
+    def accepts(self, priority: int) -> bool:
+        """Asked once, when a request is sent."""
+        ...
+
+
+class EvictionOrder(Protocol):
+    """Who is taken back first."""
+
+    def key(self, priority: int, sent_s: float) -> tuple[float, float]:
+        """Less is sooner; among equals who was sent last. Never NaN, and never sooner for a higher priority: the walk ends at
+        the first that is as important as who waits. Asked once, when a request is sent."""
         ...

@@ -6,8 +6,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from extproc.flow import FlowQueues, Outcome
+from extproc.flow import Evictor, FlowQueues, Outcome
 from extproc.flow.plan import UNLIMITED
+from extproc.observability.evictions import EvictionMetrics
 from extproc.observability.instruments import OTHER, Family, Histogram, Instruments
 from extproc.observability.labels import ModelNames
 from extproc.observability.metrics import flow_bytes, flow_queue
@@ -118,6 +119,7 @@ class FlowMetrics:
         self._all_bytes_used = instruments.gauge(
             "llm_d_epp_flow_control_global_capacity_utilization_bytes", f"{bytes_}, of all; 0 without a bound.", band[1:]
         )
+        self._evictions: EvictionMetrics | None = None
         self._bound: dict[tuple[str, int, Outcome, str, str, str | None], Histogram] = {}
 
     def watch(
@@ -129,6 +131,12 @@ class FlowMetrics:
         """Show this pool: `rows` are those who wait."""
         shown: set[tuple[str, ...]] = set()
         self._instruments.before_collect.append(lambda: self._refresh(pool, queues, rows, shown))
+
+    def evictions(self, pool: str, evictor: Evictor, clock: Callable[[], float]) -> None:
+        """Show what is taken back of this pool; `clock` is its gate's."""
+        if self._evictions is None:
+            self._evictions = EvictionMetrics(self._instruments)
+        self._evictions.watch(pool, evictor, clock)
 
     def joined(self, flow: str, priority: int, took_s: float, why: Outcome | None) -> None:
         """A request got its place, or did not."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from extproc.domain import NO_MUTATION, Decision, HeaderMutation, Numbers, Reply, RequestHead
+from extproc.domain import NO_MUTATION, Decision, HeaderMutation, Lease, Numbers, Reply, RequestHead
 from extproc.errors import ExtProcError
 from extproc.protocol.events import Direction, Told
 
@@ -48,6 +48,12 @@ class AwaitAnswer(NamedTuple):
     """Say Silence in so many seconds; it is for the upstream to speak."""
 
     patience_s: float
+
+
+class LetOnLease(NamedTuple):
+    """The decision may be taken back: `lease.revoke` is to say Evicted."""
+
+    lease: Lease
 
 
 class ReplyResponseHeaders(NamedTuple):
@@ -146,6 +152,7 @@ Action: TypeAlias = (
     | Withdraw
     | ReplyRequestHeaders
     | AwaitAnswer
+    | LetOnLease
     | ReplyResponseHeaders
     | ReplyChunk
     | ReplyBody

@@ -10,6 +10,7 @@ from extproc.protocol.early import Watch, watch
 from extproc.protocol.events import (
     BodyMode,
     DecisionMade,
+    Evicted,
     RequestBody,
     RequestHeaders,
     RequestTrailers,
@@ -147,12 +148,12 @@ class Remembered:
         decision = self._decision
         return (
             decision is not None
-            and (decision.falls_back or decision.patience_s > 0)
+            and (decision.falls_back or decision.patience_s > 0 or decision.lease is not None)
             and self._config.response_body is FULL_DUPLEX  # in other modes nothing comes before the headers' reply
             and not is_failure(event.status)
         )
 
-    def _answer_has_not_begun(self, event: Silence) -> bool:
+    def _answer_has_not_begun(self, event: Silence | Evicted) -> bool:
         return self._decision is not None and not self._finished and (self._status == 0 or bool(self._held_response))
 
     def _request_has_ended(self, event: RequestBody) -> bool:

@@ -155,6 +155,13 @@ class Silence(NamedTuple):
     """The answer has had its time to begin (Decision.patience_s): the client gets 504 if nothing of its body came."""
 
 
+class Evicted(NamedTuple):
+    """Somebody more important needs the place (Decision.lease): the client gets 429 if nothing of its answer came."""
+
+    retry_after_s: int
+    """After how many seconds the client may come again."""
+
+
 class PeerClosed(NamedTuple):
     """The stream is over: Envoy ended or reset it, or the connection is gone. Nothing can be sent any more."""
 
@@ -171,5 +178,6 @@ Event: TypeAlias = (
     | Deadline
     | GivenUp
     | Silence
+    | Evicted
     | PeerClosed
 )

@@ -6,17 +6,15 @@ at. Nothing here waits: when a decision takes time, `DecisionMade` simply arrive
 
 from __future__ import annotations
 
-from extproc.domain import (
-    Decision,
-    Reply,
-    ResponseReader,
-    spliced,
-)
-from extproc.errors import DecisionTimeout, ExtProcError, ProtocolError, ProviderSilent, RequestTimeout
+from typing import Final
+
+from extproc.domain import Decision, Reply, ResponseReader, spliced
+from extproc.errors import DecisionTimeout, ExtProcError, ProtocolError, ProviderSilent, RequestEvicted, RequestTimeout
 from extproc.protocol.actions import (
     Actions,
     AwaitAnswer,
     Decide,
+    LetOnLease,
     ReplyBody,
     ReplyImmediately,
     ReplyRequestHeaders,
@@ -32,6 +30,7 @@ from extproc.protocol.events import (
     DecisionMade,
     Direction,
     Event,
+    Evicted,
     GivenUp,
     PeerClosed,
     RequestBody,
@@ -134,6 +133,12 @@ class ExtProcStream(ResponseHalf):
     def held_bytes(self) -> int:
         """Bytes of the request's body that wait for the decision."""
         return self._held_bytes
+
+    @property
+    def may_be_evicted(self) -> bool:
+        """Evicted would be told to the client."""
+        under_way = self.request_state is State.PASSING or self.request_state is State.WATCHING
+        return under_way and self._answer_has_not_begun(_EVICTED)
 
     @property
     def announced(self) -> int | None:
@@ -285,6 +290,8 @@ class ExtProcStream(ResponseHalf):
                 actions.append(ReplyTrailers(Direction.REQUEST, bool(splices)))
         if decision.patience_s > 0:
             actions.append(AwaitAnswer(decision.patience_s))
+        if decision.lease is not None:
+            actions.append(LetOnLease(decision.lease))
         deferred = self._deferred
         self._drop_body()
         for late in deferred:
@@ -309,10 +316,19 @@ class ExtProcStream(ResponseHalf):
         return [ReplyTrailers(Direction.REQUEST, decision is not None and bool(decision.splices))]
 
     def _end_silence(self, event: Silence) -> Actions:
+        assert self._decision is not None
+        return self._take_back(ProviderSilent(f"nothing of an answer came within {self._decision.patience_s:g} s"))
+
+    def _evict(self, event: Evicted) -> Actions:
+        after_s = event.retry_after_s
+        message = f"taken back to make room for a more important request; try again in {after_s} s"
+        return self._take_back(RequestEvicted(message, retry_after_s=after_s))
+
+    def _take_back(self, error: ExtProcError) -> Actions:
+        """The decision went out, and the client is told this instead of what might come."""
         decision = self._decision
         assert decision is not None
         self._held_response = []
-        error = ProviderSilent(f"nothing of an answer came within {decision.patience_s:g} s")
         error.falls_back = decision.falls_back
         self._status = error.status
         return self._instead(error)
@@ -330,5 +346,6 @@ class ExtProcStream(ResponseHalf):
         return self._finish_once(complete=False)
 
 
+_EVICTED: Final = Evicted(0)
 _RESPONSE_RULES = rules_of(ExtProcStream, RESPONSE_ROWS)
 _REQUEST_RULES = rules_of(ExtProcStream, REQUEST_ROWS)

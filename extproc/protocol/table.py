@@ -109,6 +109,9 @@ REQUEST_ROWS: tuple[Row, ...] = (
     Row(_S.WATCHING, e.GivenUp, "", "drop", _S.WATCHING),
     Row(_S.WATCHING, e.Silence, "answer_has_not_begun", "end_silence", _S.ANSWERED),
     Row(_S.WATCHING, e.Silence, "", "drop", _S.WATCHING),
+    # A request in flight is taken back for a more important one, while its client can still be told.
+    Row(_S.WATCHING, e.Evicted, "answer_has_not_begun", "evict", _S.ANSWERED),
+    Row(_S.WATCHING, e.Evicted, "", "drop", _S.WATCHING),
     Row(_S.WATCHING, e.PeerClosed, "", "finish", _S.CLOSED),
     Row(_S.PASSING, e.RequestBody, "request_has_ended", "drop", _S.PASSING),
     Row(_S.PASSING, e.RequestBody, "", "pass_body", _S.PASSING),
@@ -117,12 +120,15 @@ REQUEST_ROWS: tuple[Row, ...] = (
     Row(_S.PASSING, e.GivenUp, "", "drop", _S.PASSING),
     Row(_S.PASSING, e.Silence, "answer_has_not_begun", "end_silence", _S.ANSWERED),
     Row(_S.PASSING, e.Silence, "", "drop", _S.PASSING),
+    Row(_S.PASSING, e.Evicted, "answer_has_not_begun", "evict", _S.ANSWERED),
+    Row(_S.PASSING, e.Evicted, "", "drop", _S.PASSING),
     Row(_S.PASSING, e.PeerClosed, "", "finish", _S.CLOSED),
     Row(_S.ANSWERED, e.RequestBody, "", "drop", _S.ANSWERED),
     Row(_S.ANSWERED, e.RequestTrailers, "", "drop", _S.ANSWERED),
     Row(_S.ANSWERED, e.Deadline, "", "drop", _S.ANSWERED),
     Row(_S.ANSWERED, e.GivenUp, "", "drop", _S.ANSWERED),
     Row(_S.ANSWERED, e.Silence, "", "drop", _S.ANSWERED),
+    Row(_S.ANSWERED, e.Evicted, "", "drop", _S.ANSWERED),
     Row(_S.ANSWERED, e.PeerClosed, "", "finish", _S.CLOSED),
     # What is decided although the question was withdrawn is given back, not lost.
     Row(_S.ANSWERED, e.DecisionMade, "", "give_back", _S.ANSWERED),
@@ -132,6 +138,7 @@ REQUEST_ROWS: tuple[Row, ...] = (
     Row(_S.CLOSED, e.Deadline, "", "drop", _S.CLOSED),
     Row(_S.CLOSED, e.GivenUp, "", "drop", _S.CLOSED),
     Row(_S.CLOSED, e.Silence, "", "drop", _S.CLOSED),
+    Row(_S.CLOSED, e.Evicted, "", "drop", _S.CLOSED),
     Row(_S.CLOSED, e.PeerClosed, "", "drop", _S.CLOSED),
 )
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from extproc.audit.row import Row
-from extproc.domain import HeaderMutation, Numbers, ResponseReader, Splice
-from extproc.flow import Gate
+from extproc.domain import HeaderMutation, Lease, Numbers, ResponseReader, Splice
+from extproc.flow import Gate, Sent
 from extproc.measures import Cell, Sample
 from extproc.observability.decisions import Outcome
 from extproc.observability.metrics import ModelMetrics
@@ -87,7 +87,7 @@ class Provided:
 class Queued:
     """A request's part in flow control."""
 
-    __slots__ = ("flow", "gate", "on_the_way", "pool", "waited")
+    __slots__ = ("flow", "gate", "on_the_way", "pool", "sent", "waited")
 
     def __init__(self, pool: str, gate: Gate, flow: str) -> None:
         self.pool = pool
@@ -98,6 +98,8 @@ class Queued:
         """It had to."""
         self.on_the_way = False
         """It was let on, and has no endpoint yet."""
+        self.sent: Sent | None = None
+        """With an endpoint, where requests may be taken back from there."""
 
 
 class Charge:
@@ -166,6 +168,7 @@ class Draft:
         "falls_back",
         "first",
         "groups",
+        "lease",
         "limited",
         "made_at",
         "make_reader",
@@ -255,6 +258,8 @@ class Draft:
         """Looks for the id of the response that is made."""
         self.restore_model: tuple[str, str] | None = None
         """The served name and the client's, which the response is to name instead."""
+        self.lease: Lease | None = None
+        """Lets flow control take the decision back."""
         self.report: Callable[[], Numbers] | None = None
         """What the proxy is told with the end of the answer."""
         self.make_reader: Callable[[Measurement | None], ResponseReader] | None = None

@@ -71,6 +71,8 @@ class MeasureEntities:
         entity = draft.entity
         if entity is None or not draft.entity_reason:  # the client asked for one, and it was not chosen yet
             return
+        if draft.lease is not None and draft.lease.revoked:
+            return  # it says nothing of who served it
         sample = draft.sample or Sample()
         now_s = self._clock()
         status = ending.status

@@ -10,7 +10,7 @@ from typing import Final
 from extproc import names
 from extproc.candidates import Candidates
 from extproc.domain import NO_LOAD, InferenceRequest, Numbers
-from extproc.errors import MissingModel, NoEndpoints, Saturated
+from extproc.errors import MissingModel, NoEndpoints, RequestEvicted, Saturated
 from extproc.observability.decisions import DecisionLog, DecisionRecord, Outcome, answered_of
 from extproc.observability.metrics import MODEL_SERVER_ERROR, PickerMetrics
 from extproc.observability.responses import ResponseMetrics
@@ -206,7 +206,8 @@ class PickEndpoint:
     def _give_back(self, draft: Draft, booking: Booking, ending: Ending) -> None:
         now_s = self._clock()
         model = draft.model or ""
-        booking.store.release(booking.ticket, answered=0 < ending.status < 500)
+        evicted = draft.lease is not None and draft.lease.revoked
+        booking.store.release(booking.ticket, answered=0 < ending.status < 500 and not evicted)
         if booking.also:
             _let_go(booking)
         if booking.cycle is not None:
@@ -219,7 +220,8 @@ class PickEndpoint:
             outcome.answer = answered_of(draft.measurement, now_s, draft.started_s)
         if ending.status >= 400:
             # Upstream means every status but 200, and looks for it under a name that Envoy does not use.
-            self._metrics.error(model, MODEL_SERVER_ERROR, draft.target_model, draft.priority)
+            code = RequestEvicted.code if evicted else MODEL_SERVER_ERROR
+            self._metrics.error(model, code, draft.target_model, draft.priority)
         if draft.measurement is not None and self._responses is not None:
             self._responses.ended(model, draft.measurement, now_s, draft.target_model, draft.priority)
         booking.metrics.ended(ending.status, now_s - draft.started_s)

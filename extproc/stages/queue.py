@@ -58,6 +58,8 @@ class WaitForRoom:
         for name, gate in gates.items():
             gate.cycle = metrics.cycle.observe
             metrics.watch(name, gate.queues, lambda gate=gate: _rows(gate))  # type: ignore[misc]
+            if gate.evictor is not None:
+                metrics.evictions(name, gate.evictor, clock)
 
     def decide(self, request: InferenceRequest, draft: Draft) -> Step:
         pool = draft.pool or self._default_pool
@@ -71,6 +73,9 @@ class WaitForRoom:
             waiting = gate.queues.requests
             saturation = gate.gauge.ask()
             facts = {"flow": flow, "priority": priority, "saturation": saturation, "waiting": waiting, "held": not is_open}
+            evictor = gate.evictor
+            if evictor is not None:
+                facts |= {"evictable": evictor.evictable, "would_evict": not is_open and gate.would_evict(priority)}
             draft.reasons.of(self, facts)
         draft.queued = queued = Queued(pool, gate, flow)
         if is_open:
@@ -101,9 +106,7 @@ class WaitForRoom:
         waited_s = self._clock() - place.ticket.came_s
         retry_s = queued.gate.retry_s(outcome, place.ticket.priority)
         if outcome in (Outcome.REJECTED_NO_ENDPOINTS, Outcome.EVICTED_NO_ENDPOINTS):
-            error = NoEndpoints(f"pool {queued.pool!r} has no endpoints, waited {waited_s:.3g} s")
-            error.retry_after_s = retry_s
-            return error
+            return NoEndpoints(f"pool {queued.pool!r} has no endpoints, waited {waited_s:.3g} s", retry_after_s=retry_s)
         if outcome is Outcome.REJECTED_STOPPING:
             return ShuttingDown("shutting down, the request can be sent again")
         if outcome is Outcome.EVICTED_TTL:
@@ -126,6 +129,9 @@ class WaitForRoom:
             self._metrics.over(
                 queued.pool, queued.flow, draft.priority, Outcome.DISPATCHED, 0.0, draft.model or "", draft.target_model
             )
+        queued.sent = sent = queued.gate.sent(draft.priority)
+        if sent is not None:
+            draft.lease = sent.lease
         if draft.answer_is_seen and draft.measurement is None and queued.gate.queues.counts_cost(draft.priority):
             draft.measurement = Measurement(draft.started_s, self._clock, _nothing)
 
@@ -136,6 +142,8 @@ class WaitForRoom:
         draft.queued = None
         if queued.on_the_way:
             queued.gate.arrived()
+        if queued.sent is not None:
+            queued.gate.over(queued.sent)
         queues = queued.gate.queues
         if draft.committed and queues.counts_cost(draft.priority):
             queues.cost(draft.priority, queued.flow, _cost(draft), self._clock())

@@ -20,9 +20,11 @@ from extproc.protocol import (
     DecisionFailed,
     DecisionMade,
     Event,
+    Evicted,
     ExtProcStream,
     Finished,
     GivenUp,
+    LetOnLease,
     PeerClosed,
     ReplyBody,
     ReplyChunk,
@@ -188,9 +190,9 @@ class Session:
         """What a decision waited for is here. Return the answers to send, in order: none when it has to wait again.
 
         An `outcome` that is an exception ends the decision with it. Nothing happens when no decision waits, unless it is the
-        Silence of an answer that this session waited for.
+        Silence of an answer that this session waited for, or its request is Evicted.
         """
-        if isinstance(outcome, Silence):
+        if isinstance(outcome, Silence | Evicted):
             return self._perform(self._stream.receive(outcome), [])
         wait = self._wait
         if wait is None:
@@ -250,6 +252,8 @@ class Session:
         elif isinstance(action, AwaitAnswer):
             if self.carrier is not None:
                 self._silence = self.carrier.later(action.patience_s, self._is_silent)
+        elif isinstance(action, LetOnLease):
+            action.lease.revoke = self._revoke
         elif isinstance(action, ReplyTrailers):
             out.append(codec.trailers(action.direction, action.changed))
         elif isinstance(action, TellNumbers):
@@ -295,6 +299,14 @@ class Session:
         self._silence = None
         if self.carrier is not None:
             self.carrier.resume(_SILENCE)
+
+    def _revoke(self, retry_after_s: int) -> bool:
+        """As a lease: the carrier sends what comes of it."""
+        carrier = self.carrier
+        if carrier is None or not self._stream.may_be_evicted:
+            return False
+        carrier.resume(Evicted(retry_after_s))
+        return True
 
     def _withdraw(self) -> None:
         wait, self._wait = self._wait, None

@@ -16,9 +16,11 @@ from extproc.protocol import (
     DecisionFailed,
     DecisionMade,
     Event,
+    Evicted,
     ExtProcStream,
     Finished,
     GivenUp,
+    LetOnLease,
     PeerClosed,
     ProtocolConfig,
     ReplyChunk,
@@ -49,6 +51,7 @@ DECISION = Decision(set_headers=(("X-Gateway-Model-Name", "m"),), ticket="ticket
 DEADLINE = Deadline()
 CLOSED = PeerClosed()
 SILENCE = Silence()
+EVICTED = Evicted(3)
 GIVEN_UP = GivenUp(Overloaded("too much"))
 TRAILERS = RequestTrailers()
 RESPONSE_TRAILERS = ResponseTrailers()
@@ -106,6 +109,8 @@ def show(action: Action) -> str:
         return "withdraw"
     if isinstance(action, AwaitAnswer):
         return f"silence in {action.patience_s:g} s"
+    if isinstance(action, LetOnLease):
+        return "may be evicted"
     if isinstance(action, ReplyRequestHeaders):
         return f"request headers{'' if action.decision is None else ' with decision'}"
     if isinstance(action, ReplyResponseHeaders):

@@ -11,6 +11,7 @@ from extproc.flow.limits import Holdback, StaticLimit
 from extproc.flow.ordering import EarliestDeadline, FirstCome
 from extproc.flow.plan import HYSTERESIS, MAX_BYTES, MAX_REQUESTS, UNLIMITED
 from extproc.flow.programs import ProgramAware
+from extproc.flow.victims import PriorityThenTime, Sheddable
 from extproc.scheduling import build_scheduler
 from extproc.scheduling.saturation import ConcurrencyDetector, SaturationDetector, UtilizationDetector
 from extproc.settings.base import SettingsError
@@ -187,7 +188,40 @@ def test_warnings() -> None:
         "flowControl: defaultRequestTTL, maxRequests: no effect without the feature gate flowControl",
     )
     assert warnings("plugins: [{type: utilization-detector}]\nflowControl: {saturationDetector: {pluginRef: x}}") == ()
-    assert warnings(ON + "plugins: [{type: round-robin-fairness-policy}]\nflowControl: {enableEviction: true}") == (
-        "flowControl.enableEviction: no effect in this version: what was let through is not taken back",
+    assert warnings(ON + "plugins: [{type: round-robin-fairness-policy}, {type: sheddable-eviction-filter}]") == (
         "plugins[0]: nothing in flowControl refers to 'round-robin-fairness-policy'",
+        "plugins[1]: 'sheddable-eviction-filter' has no effect without flowControl.enableEviction",
     )
+
+
+class TestEviction:
+    LISTED = "plugins: [{type: sheddable-eviction-filter}, {type: priority-then-time-eviction-order-policy}]\n"
+
+    @pytest.mark.parametrize("listed", ["", LISTED])
+    def test_on(self, listed: str) -> None:
+        made = plan(ON + listed + "flowControl: {enableEviction: true}")
+        assert made is not None
+        assert made.eviction is not None
+        assert isinstance(made.eviction.filter, Sheddable)
+        assert isinstance(made.eviction.order, PriorityThenTime)
+        assert warnings(ON + listed + "flowControl: {enableEviction: true}") == ()
+
+    def test_off_unless_it_is_asked_for(self) -> None:
+        made = plan(ON + self.LISTED)
+        assert made is not None
+        assert made.eviction is None
+
+    @pytest.mark.parametrize(
+        ("detector", "grace_s"), [(ConcurrencyDetector(), 0.01), (UtilizationDetector(), 0.05 + 2.0 + 0.25)]
+    )
+    def test_until_an_end_shows(self, detector: SaturationDetector, grace_s: float) -> None:
+        made = plan(ON + "flowControl: {enableEviction: true}", detector)
+        assert made is not None
+        assert made.eviction is not None
+        assert made.eviction.grace_s == pytest.approx(grace_s)
+
+    def test_more_than_one(self) -> None:
+        two = "plugins: [{type: sheddable-eviction-filter}, {type: sheddable-eviction-filter, name: other}]\n"
+        assert problems(two + "flowControl: {enableEviction: true}") == [
+            "f: plugins: more than one eviction filter: sheddable-eviction-filter, other; expected at most one"
+        ]

@@ -8,8 +8,8 @@ from typing import TypeAlias
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.domain import Decision, Reply
-from extproc.errors import ConflictingModel, DecisionTimeout, ExtProcError, NoEndpoints, ProtocolError
+from extproc.domain import Decision, Lease, Reply
+from extproc.errors import ConflictingModel, DecisionTimeout, ExtProcError, NoEndpoints, ProtocolError, RequestEvicted
 from extproc.protocol import (
     CHUNK_BYTES,
     EVERY_REQUEST,
@@ -21,8 +21,10 @@ from extproc.protocol import (
     DecisionMade,
     Direction,
     Event,
+    Evicted,
     ExtProcStream,
     Finished,
+    LetOnLease,
     PeerClosed,
     ReplyBody,
     ReplyChunk,
@@ -52,7 +54,7 @@ sizes = st.one_of(
     st.sampled_from([CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES, 2 * CHUNK_BYTES + 1]),
 )
 # What keeps an exchange going is drawn more often: an answer of ours or a cut leaves less to look at.
-OUTCOMES: tuple[Outcome, ...] = (*[DECISION] * 6, Reply(200, b""), NoEndpoints("none"))
+OUTCOMES: tuple[Outcome, ...] = (*[DECISION] * 4, *[DECISION._replace(lease=Lease())] * 2, Reply(200, b""), NoEndpoints("none"))
 outcomes: st.SearchStrategy[Outcome] = st.sampled_from(range(8)).map(lambda index: OUTCOMES[index])
 delays = st.sampled_from((0, 0, 0, 0, 0, 1, 2, 3))
 modes: st.SearchStrategy[BodyMode] = st.sampled_from((FDS, FDS, FDS, STREAMED, STREAMED, BUFFERED, PARTIAL, NONE))
@@ -98,6 +100,8 @@ class Exchange:
         sent: list[Event] = []
         wait: int | None = None
         for event in [*self.events, PeerClosed()]:
+            if isinstance(event, Evicted) and not any(isinstance(action, LetOnLease) for action in done):
+                continue  # nobody can say it
             actions = self._receive(stream, event)
             sent.append(event)
             done += actions
@@ -181,6 +185,8 @@ def exchanges(draw: st.DrawFn) -> Exchange:
         events.append((request if request and (not answer or draw(st.booleans())) else answer).pop(0))
     if draw(st.sampled_from((False, False, False, True))):
         events.insert(draw(st.integers(1, len(events))), Deadline())
+    if draw(st.booleans()):
+        events.insert(draw(st.integers(1, len(events))), Evicted(1))
     if draw(st.sampled_from((False, False, False, True))):
         events = events[: draw(st.integers(0, len(events)))]
     return Exchange(limits, request_mode, response_mode, events, draw(outcomes), draw(delays))
@@ -247,9 +253,12 @@ def nothing_is_left_unanswered(exchange: Exchange, sent: list[Event], done: list
             if direction is Direction.REQUEST
             else (ResponseHeaders, ResponseBody, ResponseTrailers)
         )
+        pieces = [event for event in sent if isinstance(event, body)]
+        if direction is Direction.RESPONSE and exchange.outcome.lease is not None and mode is FDS and not replies:
+            assert not pieces  # an answer that has not begun is held back
+            continue
         assert sum(isinstance(r, HEADS) for r in replies) == sum(isinstance(e, head) for e in sent)
         assert sum(isinstance(r, ReplyTrailers) for r in replies) == sum(isinstance(e, tail) for e in sent)
-        pieces = [event for event in sent if isinstance(event, body)]
         counted = pieces[: next((i + 1 for i, p in enumerate(pieces) if p.end_of_stream), len(pieces))]
         if mode is FDS:
             assert bool(counted) == any(isinstance(r, ReplyChunk) for r in replies)
@@ -267,7 +276,8 @@ def a_decision_rides_once_and_is_given_back_once(exchange: Exchange, sent: list[
     if ended:
         statuses = [event.status for event in sent if isinstance(event, ResponseHeaders)]
         assert ended[0].decision is exchange.outcome
-        assert ended[0].status in (0, *statuses)
+        evicted = any(isinstance(a, ReplyImmediately) and isinstance(a.answer, RequestEvicted) for a in done)
+        assert ended[0].status == 429 if evicted else ended[0].status in (0, *statuses)
 
 
 def an_answer_of_ours_is_the_last_word(exchange: Exchange, sent: list[Event], done: list[Action]) -> None:
@@ -276,9 +286,17 @@ def an_answer_of_ours_is_the_last_word(exchange: Exchange, sent: list[Event], do
         answer = done[at]
         assert isinstance(answer, ReplyImmediately)
         # A late decision comes after it, and one that was acted on ends after it: both are given back.
-        given_back = isinstance(answer.answer, DecisionTimeout | ConflictingModel)
+        given_back = isinstance(answer.answer, DecisionTimeout | ConflictingModel | RequestEvicted)
         assert [type(action) for action in done[at + 1 :]] in ([], [Finished] if given_back else [])
-        assert isinstance(answer.answer, ConflictingModel) or replies_of(done, Direction.REQUEST)[1:] == []
+        under_way = isinstance(answer.answer, ConflictingModel | RequestEvicted)
+        assert under_way or replies_of(done, Direction.REQUEST)[1:] == []
+
+
+def who_is_evicted_has_seen_nothing_of_an_answer(exchange: Exchange, sent: list[Event], done: list[Action]) -> None:
+    if any(isinstance(action, ReplyImmediately) and isinstance(action.answer, RequestEvicted) for action in done):
+        assert isinstance(exchange.outcome, Decision)
+        assert exchange.outcome.lease is not None
+        assert replies_of(done, Direction.RESPONSE) == []
 
 
 def buffered_headers_are_answered_before_the_body_comes(exchange: Exchange, sent: list[Event], done: list[Action]) -> None:
@@ -331,6 +349,7 @@ RULES = (
     nothing_is_left_unanswered,
     a_decision_rides_once_and_is_given_back_once,
     an_answer_of_ours_is_the_last_word,
+    who_is_evicted_has_seen_nothing_of_an_answer,
     buffered_headers_are_answered_before_the_body_comes,
     every_change_of_state_is_a_row,
     the_director_is_asked_on_what_came,

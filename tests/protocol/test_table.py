@@ -6,7 +6,7 @@ from collections import deque
 
 import pytest
 
-from extproc.domain import Decision, Reply
+from extproc.domain import Decision, Lease, Reply
 from extproc.errors import ProtocolError, UnknownModel
 from extproc.protocol import BodyMode, Event, ExtProcStream, StreamLimits
 from extproc.protocol.table import REQUEST_EVENTS, REQUEST_ROWS, RESPONSE_EVENTS, RESPONSE_ROWS, Row, State, mermaid
@@ -14,6 +14,7 @@ from tests.fakes.events import (
     CLOSED,
     DEADLINE,
     EARLY,
+    EVICTED,
     FDS,
     GIVEN_UP,
     RESPONSE_TRAILERS,
@@ -42,6 +43,7 @@ EVENTS: tuple[Event, ...] = (
     made(Reply(200, b"")),
     made(Decision(falls_back=True)),
     made(Decision(patience_s=1.0)),
+    made(Decision(lease=Lease())),
     failed(UnknownModel("no such model")),
     response(),
     response(end=True),
@@ -51,6 +53,7 @@ EVENTS: tuple[Event, ...] = (
     DEADLINE,
     GIVEN_UP,
     SILENCE,
+    EVICTED,
     CLOSED,
 )
 

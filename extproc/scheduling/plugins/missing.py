@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from typing import Final
 
 _GPU_PAGES: Final = "an endpoint has one page here, its engine's; what DCGM's exporter says of its GPU is on another"
-_EVICTION: Final = "what was let through is not evicted; what waits is, lowest priority first"
 
 MISSING: Final[Mapping[str, str]] = {
     "dcgm-data-source": _GPU_PAGES,
     "dcgm-extractor": _GPU_PAGES,
-    "priority-then-time-eviction-order-policy": _EVICTION,
-    "sheddable-eviction-filter": _EVICTION,
 }
 """By name."""
