@@ -11,16 +11,8 @@ from extproc.traffic.objectives import ObjectiveTable
 from extproc.traffic.objects import PoolTables, PoolTraffic
 from extproc.traffic.rewrites import ModelRewrite, RewriteRule, RewriteTable, RewriteTarget, Split
 from extproc.traffic.routes import Route, RouteTable
-from extproc.traffic.serving import (
-    EndpointSpec,
-    EntitySpec,
-    ExternalSpec,
-    Price,
-    RateLimit,
-    ServedEntity,
-    ServingEndpoint,
-    TrafficTable,
-)
+from extproc.traffic.serving import ServedEntity, ServingEndpoint, TrafficTable
+from extproc.traffic.specs import EndpointSpec, EntitySpec, ExternalSpec, Price, RateLimit
 from extproc.traffic.stored import MadeAt, StoredResponses
 
 __all__ = [

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from itertools import islice
 from typing import Final, NamedTuple
 
-from extproc.traffic.serving import RateLimit
+from extproc.traffic.specs import RateLimit
 
 MOST_USERS: Final = 100_000
 """Buckets that one limit keeps for its users; beyond it the fullest are forgotten, which are full again anyway."""
