@@ -18,9 +18,10 @@ from extproc.request import KeyFinder
 from extproc.settings.gateway import GatewayParts
 from extproc.settings.regions import RegionSettings, RegionsSettings, home_of
 from extproc.stages import PoolOfEndpoints, RegionRules
-from extproc.traffic.regions import Place, Regions, Spill, SpillBounds, costs_of_order, symmetric
+from extproc.traffic.regions import Place, Regions, costs_of_order, symmetric
 from extproc.traffic.residency import Residency, ResidencySpec
 from extproc.traffic.segments import Segments
+from extproc.traffic.spill import EMPTY, Spill, SpillBounds
 
 _log = logger(__name__)
 
@@ -80,7 +81,7 @@ class RegionWatch(Component):
         bounds = settings.spill
         spill = SpillBounds(bounds.enter, bounds.leave, bounds.enter_after, bounds.leave_after)
         self._pools = {name: pool for name, pool in pools.items() if regions.region_of(name)}
-        self.spills: Mapping[str, Spill] = {name: Spill(spill) for name in self._pools}
+        self.spills: Mapping[str, Spill] = {name: Spill(spill, name) for name in self._pools}
         self._regions = regions
         self._segments = segments
         self._metrics = metrics
@@ -90,7 +91,7 @@ class RegionWatch(Component):
         self._seen = segments.revision
         self._residency = LiveWriter(self._compiled(), "residency")
         for name in self._pools:
-            metrics.spilling(regions.region_of(name), name, "")
+            metrics.spilling(regions.region_of(name), name, "", 0.0)
 
     @property
     def residency(self) -> Live[Residency]:
@@ -111,13 +112,21 @@ class RegionWatch(Component):
         now_s = self._clock()
         for name, pool in self._pools.items():
             spill = self.spills[name]
-            if spill.saw(pool.store.able, saturation_of(pool, self._stale_after_s), now_s):
-                region = self._regions.region_of(name)
-                self._metrics.spilling(region, name, spill.left)
-                if spill.left:
-                    _log.warning("a pool is left for other regions", pool=name, region=region, reason=spill.left)
-                else:
-                    _log.info("a pool is taken again", pool=name, region=region)
+            share = spill.share
+            changed = spill.saw(pool.store.able, saturation_of(pool, self._stale_after_s), now_s)
+            if changed or spill.share != share:
+                self._metrics.spilling(self._regions.region_of(name), name, spill.left, spill.share)
+            if changed:
+                self._tell(name, spill)
+
+    def _tell(self, pool: str, spill: Spill) -> None:
+        region = self._regions.region_of(pool)
+        if not spill.left:
+            _log.info("a pool is taken again", pool=pool, region=region)
+        elif spill.left == EMPTY:
+            _log.warning("a pool is left for other regions", pool=pool, region=region, reason=spill.left)
+        else:
+            _log.warning("a share of a pool's requests goes to other regions", pool=pool, region=region, reason=spill.left)
 
     def _compiled(self) -> Residency:
         return Residency(self._specs, "regions", self._segments.value)

@@ -23,6 +23,13 @@ class RegionMetrics:
             ["region", "name", "reason"],
             most=UNBOUNDED,
         )
+        self._share = instruments.gauge(
+            "extproc_region_spill_share",
+            "The share of a pool's requests that goes to other regions if it can, 0 to 1: as many as a full pool can't serve, "
+            "all of an empty one.",
+            ["region", "name"],
+            most=UNBOUNDED,
+        )
         self.unknown = instruments.counter(
             "extproc_region_unknown_total",
             "Requests whose x-gateway-region is no region of the gateway's config; they count as from the gateway's own.",
@@ -32,7 +39,8 @@ class RegionMetrics:
         """A request goes there."""
         self._spills.child(origin, region, reason).value += 1
 
-    def spilling(self, region: str, pool: str, why: str) -> None:
-        """Why the pool is left now, '' when it is not."""
+    def spilling(self, region: str, pool: str, why: str, share: float) -> None:
+        """Why the pool is left now, '' when it is not; and by which share of its requests."""
+        self._share.child(region, pool).value = share
         for reason in ("empty", "saturated"):
             self._spilling.child(region, pool, reason).value = float(reason == why)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -17,8 +18,9 @@ from extproc.stages.pools import Pools
 from extproc.stages.stage import Hooks, Step
 from extproc.traffic import AdapterMap, MadeAt, RouteTable, ServedEntity
 from extproc.traffic.conditions import Asking
-from extproc.traffic.regions import ABSENT, EMPTY, FORBIDDEN, LOCAL, OPEN, STORED, UNREACHED, Placed, Regions, Spill
+from extproc.traffic.regions import ABSENT, FORBIDDEN, LOCAL, STORED, UNREACHED, Placed, Regions
 from extproc.traffic.residency import ANYWHERE, Kept, Residency
+from extproc.traffic.spill import EMPTY, OPEN, Spill
 
 
 class RegionRules:
@@ -34,9 +36,10 @@ class RegionRules:
         trusted: bool = False,
         keys: KeyFinder = KeyFinder(),
         clock: Callable[[], float] = time.time,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         """`residency` holds the gateway's own rules; `spills` is of each pool that has a region. `trusted`: a request's region
-        is what its header says. `clock` gives seconds since 1970.
+        is what its header says. `clock` gives seconds since 1970, `draw` numbers in [0, 1).
         """
         self.regions = regions
         self._residency = residency
@@ -44,6 +47,7 @@ class RegionRules:
         self._pools = pools
         self._keys = keys
         self._clock = clock
+        self._draw = draw
         self._trusted = trusted
         self._known = {name.encode(): name for name in regions.names}
 
@@ -82,7 +86,9 @@ class RegionRules:
         kept = of_gateway.kept(asking, origin, "")
         return kept if endpoint is None else endpoint.residency.kept(asking, origin, entity, kept)
 
-    def place(self, origin: str, kept: Kept, pools: tuple[str, ...], made_at: MadeAt | None = None) -> Placed | None:
+    def place(
+        self, request: InferenceRequest, origin: str, kept: Kept, pools: tuple[str, ...], made_at: MadeAt | None = None
+    ) -> Placed | None:
         """The pool that serves it. None: there is one alone of which nobody says where it is, and no rule asks."""
         regions = self.regions
         if len(pools) == 1 and not regions.region_of(pools[0]):
@@ -92,7 +98,7 @@ class RegionRules:
             if kept.regions is None or region in kept.regions:
                 reason = LOCAL if region == origin else STORED
                 return Placed(made_at.pool, origin, region, reason, regions.cost(origin, region) or 0.0)
-        return regions.choose(origin, pools, kept.regions, self.able, self.left)
+        return regions.choose(origin, pools, kept.regions, self.able, self._left_by(request, pools))
 
     def provider(self, origin: str, kept: Kept, region: str) -> Placed | None:
         """The same where a provider serves it, in that region; '' when nobody said where that is."""
@@ -105,7 +111,7 @@ class RegionRules:
     def copied_to(self, request: InferenceRequest, draft: Draft, entity: ServedEntity) -> str:
         """The pool that serves a copy of the request as that entity of its endpoint; '' when none of them may."""
         origin = self.origin(request)
-        placed = self.place(origin, self.kept(request, draft, origin, entity.name), entity.pools)
+        placed = self.place(request, origin, self.kept(request, draft, origin, entity.name), entity.pools)
         return entity.pool if placed is None else placed.pool
 
     def able(self, pool: str) -> bool:
@@ -113,13 +119,46 @@ class RegionRules:
         return self._pools[pool].store.able
 
     def left(self, pool: str) -> str:
-        """Why the pool is left for others."""
+        """Why the pool is left for others, be it by a share of its requests."""
         spill = self._spills.get(pool)
         return OPEN if spill is None else spill.left
+
+    def share(self, pool: str) -> float:
+        """Of the pool's requests that go elsewhere if they can, 0 to 1."""
+        spill = self._spills.get(pool)
+        return 0.0 if spill is None else spill.share
+
+    def _left_by(self, request: InferenceRequest, pools: tuple[str, ...]) -> Callable[[str], str]:
+        """Why the request is to leave a pool."""
+        for pool in pools:
+            spill = self._spills.get(pool)
+            if spill is not None and spill.is_partial:
+                return _Sharing(self._spills, self._key(request), self._draw).left
+        return self.left
+
+    def _key(self, request: InferenceRequest) -> bytes | None:
+        """By which the request is one of a share: who asks; else its id, so that its attempts go the same way."""
+        key = self._keys.find(request)
+        return (request.head.headers.get(names.REQUEST_ID_HEADER) or None) if key is None else key.value
 
     def state(self, pool: str) -> str:
         """For people."""
         return (self.left(pool) or "open") if self.able(pool) else EMPTY
+
+
+class _Sharing:
+    """A request where a share of a pool's requests goes elsewhere."""
+
+    __slots__ = ("_draw", "_key", "_spills")
+
+    def __init__(self, spills: Mapping[str, Spill], key: bytes | None, draw: Callable[[], float]) -> None:
+        self._spills = spills
+        self._key = key
+        self._draw = draw
+
+    def left(self, pool: str) -> str:
+        spill = self._spills.get(pool)
+        return OPEN if spill is None else spill.left_by(self._key, self._draw)
 
 
 class ChooseRegion:
@@ -152,7 +191,7 @@ class ChooseRegion:
         if entity is not None and entity.external is not None:
             placed = rules.provider(origin, kept, entity.region)
         else:
-            placed = rules.place(origin, kept, pools, draft.made_at)
+            placed = rules.place(request, origin, kept, pools, draft.made_at)
         draft.placed = placed
         if draft.reasons is not None:
             draft.reasons.of(self, self._explained(origin, kept, pools, placed))
@@ -189,7 +228,13 @@ class ChooseRegion:
         if kept.regions is not None:
             told |= {"stay_in": sorted(kept.regions), "residency": list(kept.rules)}
         told["pools"] = [
-            {"pool": each.pool, "region": each.region, "cost": each.cost, "state": rules.state(each.pool)}
+            {
+                "pool": each.pool,
+                "region": each.region,
+                "cost": each.cost,
+                "state": rules.state(each.pool),
+                "share_elsewhere": round(rules.share(each.pool), 4),
+            }
             for each in rules.regions.ranked(origin, pools)
         ]
         return told

@@ -1,17 +1,16 @@
 """Which of several pools serves a request: the nearest that has room, and when one is left for another.
 
 The same model may be served by pools of several regions. A request has a region; pools are ranked from there by what the way
-costs. A pool that is empty or full is left for the next one, and taken again when it has had room for a while. Who serves it
+costs. A pool that is empty is left for the next one, one that is full by a share of its requests (`spill`). Who serves it
 *as what* (the served entity, an arm) was decided before: regions say only where.
-
-    open ─ cannot serve ──────────────────────────▶ left (empty)     ─╮ saturation at most `leave` for `leave_after_s`
-    open ─ saturation ≥ `enter` for `enter_after_s` ▶ left (saturated) ─┴▶ open
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple
+
+from extproc.traffic.spill import EMPTY, SATURATED
 
 LOCAL: Final = "local"
 """In the request's own region."""
@@ -29,10 +28,6 @@ FORBIDDEN: Final = "forbidden"
 """Nobody who may serve it can; somebody who may not has a pool."""
 UNREACHED: Final = "unreached"
 """None of the pools is in a region that its own spills to."""
-
-OPEN: Final = ""
-EMPTY: Final = "empty"
-SATURATED: Final = "saturated"
 
 
 class Place(NamedTuple):
@@ -67,67 +62,6 @@ class Placed(NamedTuple):
     def spilled(self) -> str:
         """Why it is served in another region than its own, '' when it is not."""
         return "" if self.reason == LOCAL else self.reason
-
-
-class SpillBounds(NamedTuple):
-    """When a pool is left for its saturation, and when it is taken again."""
-
-    enter: float = 1.0
-    leave: float = 0.7
-    """Less than `enter`."""
-    enter_after_s: float = 1.0
-    """For so long the saturation has to be at least `enter`, each time that somebody looks."""
-    leave_after_s: float = 10.0
-    """For so long it has to be at most `leave`."""
-
-
-class Spill:
-    """Whether one pool is left for others. Its one writer says what it saw, and when; requests read."""
-
-    __slots__ = ("_bounds", "_served", "_since_s", "left")
-
-    def __init__(self, bounds: SpillBounds) -> None:
-        self._bounds = bounds
-        self._since_s: float | None = None
-        """When what has to last for a change began; None when it does not hold."""
-        self._served = False
-        self.left = OPEN
-        """Why it is: `EMPTY` or `SATURATED`; `OPEN` when it is not."""
-
-    def saw(self, can_serve: bool, saturation: float | None, now_s: float) -> bool:
-        """What the pool is like now; whether that changed anything. `saturation` is None when nothing is known of it: then
-        only whether it can serve counts. A pool that never could is no news: it has not been there yet.
-        """
-        before = self.left
-        if not can_serve:
-            self._since_s = None
-            if self._served:
-                self.left = EMPTY
-        else:
-            self._served = True
-            self._judge(saturation, now_s)
-        return self.left != before
-
-    def _judge(self, saturation: float | None, now_s: float) -> None:
-        bounds = self._bounds
-        if self.left == OPEN:
-            wanted, after_s = saturation is not None and saturation >= bounds.enter, bounds.enter_after_s
-        else:
-            # an empty pool that came back, and of whose load nothing is known, is as good as any
-            unknown = saturation is None and self.left == EMPTY
-            wanted = unknown or (saturation is not None and saturation <= bounds.leave)
-            after_s = bounds.leave_after_s
-        if not wanted:
-            self._since_s = None
-            return
-        if self._since_s is None:
-            self._since_s = now_s
-        if now_s - self._since_s >= after_s:
-            self._since_s = None
-            self.left = SATURATED if self.left == OPEN else OPEN
-
-    def __repr__(self) -> str:
-        return f"<Spill {self.left or 'open'}>"
 
 
 class Regions:

@@ -19,8 +19,9 @@ from extproc.settings.commands import GatewaySettings
 from extproc.settings.document import load_document
 from extproc.settings.gateway import gateway_parts
 from extproc.settings.regions import RegionSettings, RegionsSettings
-from extproc.traffic.regions import EMPTY, OPEN, SATURATED, Place, Regions
+from extproc.traffic.regions import Place, Regions
 from extproc.traffic.segments import Segments, SegmentSpec
+from extproc.traffic.spill import EMPTY, OPEN, SATURATED
 from tests.fakes.deployment import Deployment
 from tests.fakes.page import counted
 
@@ -60,6 +61,9 @@ class World:
     def left(self) -> str:
         return self.watch.spills["w"].left
 
+    def shares(self) -> dict[str, float]:
+        return counted(self.deployment.instruments, "extproc_region_spill_share")
+
     def spilling(self) -> dict[str, float]:
         return counted(self.deployment.instruments, "extproc_region_spilling")
 
@@ -77,10 +81,15 @@ def test_a_pool_is_left_for_its_saturation_and_taken_again() -> None:
     world.looks(FULL, 0.4)
     assert world.left() == SATURATED
     assert world.spilling() == {'extproc_region_spilling{name="w",reason="saturated",region="west"}': 1}
-    world.looks(IDLE, 2.9)
+    share = world.watch.spills["w"].share
+    assert 0.0 < share < 1.0
+    assert world.shares() == {'extproc_region_spill_share{name="w",region="west"}': share}
+    world.looks(FULL, 10)
+    assert world.shares() == {'extproc_region_spill_share{name="w",region="west"}': 1.0}
+    world.looks(IDLE, 1)
     assert world.left() == SATURATED
-    world.looks(IDLE, 0.4)
-    assert (world.left(), world.spilling()) == (OPEN, {})
+    world.looks(IDLE, 30)
+    assert (world.left(), world.spilling(), world.shares()) == (OPEN, {}, {})
 
 
 def test_a_pool_of_which_nothing_is_known_is_not_full() -> None:

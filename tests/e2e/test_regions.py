@@ -198,8 +198,8 @@ def test_it_is_explained_and_counted(world: World) -> None:
         "stay_in": ["eu-north"],
         "residency": ["clinics"],
         "pools": [
-            {"pool": NORTH, "region": "eu-north", "cost": 0.0, "state": "open"},
-            {"pool": WEST, "region": "eu-west", "cost": 2.5, "state": "open"},
+            {"pool": NORTH, "region": "eu-north", "cost": 0.0, "state": "open", "share_elsewhere": 0.0},
+            {"pool": WEST, "region": "eu-west", "cost": 2.5, "state": "open", "share_elsewhere": 0.0},
         ],
     }
     (spills,) = world.stack.counted("extproc_region_spills_total")

@@ -41,9 +41,10 @@ from extproc.traffic import (
 )
 from extproc.traffic.conditions import Wanted
 from extproc.traffic.match import MatchSpec, RuleSpec
-from extproc.traffic.regions import EMPTY, SATURATED, Place, Placed, Regions, Spill, SpillBounds, symmetric
+from extproc.traffic.regions import Place, Placed, Regions, symmetric
 from extproc.traffic.residency import Residency, ResidencySpec
 from extproc.traffic.segments import Segments, SegmentSpec
+from extproc.traffic.spill import EMPTY, SATURATED, Spill, SpillBounds
 from tests.fakes.chance import Draws
 from tests.fakes.deployment import Deployment, request
 from tests.fakes.events import HEAD, head
@@ -62,15 +63,25 @@ class World:
         self.deployment = Deployment()
         self.stores = {name: self.deployment.add_pool(name) for name in ("w", "n", "e", "plain")}
         regions = Regions(["west", "north", "east"], "west", {**PLACES, "e": Place("east")}, COSTS)
-        self.spills = {name: Spill(SpillBounds(1.0, 0.5, 0.0, 0.0)) for name in "wne"}
+        self.spills = {name: Spill(SpillBounds(1.0, 0.5, 0.0, 0.0), name) for name in "wne"}
         for spill in self.spills.values():
             spill.saw(True, 0.0, 0.0)
-        self.rules = RegionRules(regions, Live(Residency(residency)), self.spills, self.deployment.pools, trusted=trusted)
+        self.rules = RegionRules(
+            regions, Live(Residency(residency)), self.spills, self.deployment.pools, trusted=trusted, draw=Draws(0.1, 0.9)
+        )
         self.stage: Stage = ChooseRegion(self.rules, RegionMetrics(self.deployment.instruments), Live(ROUTES))
 
     def full(self, *pools: str) -> None:
+        """So much that all its requests are too many."""
         for pool in pools:
-            self.spills[pool].saw(True, 1.0, 1.0)
+            for now_s in range(1, 5):
+                self.spills[pool].saw(True, 2.0, float(now_s))
+            assert self.spills[pool].share == 1.0
+
+    def half_full(self, pool: str) -> float:
+        """So that a share of its requests is."""
+        self.spills[pool].saw(True, 1.75, 1.0)
+        return self.spills[pool].share
 
     def placed(self, what: InferenceRequest, draft: Draft) -> Placed | None:
         return run(self.stage, what, draft)[0].placed
@@ -123,6 +134,32 @@ def test_a_full_pool_is_left() -> None:
     assert world.placed(asked("one"), routed("n")) == Placed("n", "west", "north", "absent", 3)
     world.full("n")
     assert world.placed(asked(), routed()) == Placed("w", "west", "west", "local")
+
+
+def test_of_a_pool_that_is_too_full_a_share_goes_and_always_the_same_users() -> None:
+    world = World()
+    share = world.half_full("w")
+    assert 0.4 < share < 0.6
+    users = [f"user-{number}" for number in range(1000)]
+    first, again = [[world.placed(asked(x_user_id=user), routed()) for user in users] for _ in range(2)]
+    assert first == again
+    went = sum(placed == Placed("n", "west", "north", "spill_saturated", 3) for placed in first)
+    assert went / 1000 == pytest.approx(share, abs=0.06)
+    assert {placed.pool for placed in first if placed is not None} == {"w", "n"}
+    world.full("n")
+    assert {world.placed(asked(x_user_id=user), routed()) for user in users} == {Placed("w", "west", "west", "local")}
+
+
+def test_who_says_no_name_goes_by_the_requests_id_and_without_one_by_chance() -> None:
+    world = World()
+    world.half_full("w")
+    ids = [world.placed(asked(x_request_id=f"request-{number}"), routed()) for number in range(20)]
+    assert {placed.pool for placed in ids if placed is not None} == {"w", "n"}
+    assert ids == [world.placed(asked(x_request_id=f"request-{number}"), routed()) for number in range(20)]
+    assert [world.placed(asked(x_request_id=""), routed()) for _ in range(2)] == [
+        Placed("n", "west", "north", "spill_saturated", 3),
+        Placed("w", "west", "west", "local"),
+    ]
 
 
 def test_where_the_request_comes_from() -> None:
@@ -322,8 +359,8 @@ def test_it_is_explained() -> None:
         "stay_in": ["west"],
         "residency": ["clinics"],
         "pools": [
-            {"pool": "w", "region": "west", "cost": 0.0, "state": SATURATED},
-            {"pool": "n", "region": "north", "cost": 3.0, "state": EMPTY},
+            {"pool": "w", "region": "west", "cost": 0.0, "state": SATURATED, "share_elsewhere": 1.0},
+            {"pool": "n", "region": "north", "cost": 3.0, "state": EMPTY, "share_elsewhere": 0.0},
         ],
     }
     assert world.counts() == {}

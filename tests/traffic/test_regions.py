@@ -1,4 +1,4 @@
-"""Regions: the nearest that can serve, and pools that are left and taken again without flapping."""
+"""Regions: the nearest that can serve."""
 
 from __future__ import annotations
 
@@ -11,23 +11,19 @@ from hypothesis import strategies as st
 
 from extproc.traffic.regions import (
     ABSENT,
-    EMPTY,
     FORBIDDEN,
     LOCAL,
-    OPEN,
     RESIDENCY,
-    SATURATED,
     SPILL_EMPTY,
     SPILL_SATURATED,
     UNREACHED,
     Place,
     Placed,
     Regions,
-    Spill,
-    SpillBounds,
     costs_of_order,
     symmetric,
 )
+from extproc.traffic.spill import EMPTY, OPEN, SATURATED
 
 NAMES = ("west", "north", "east")
 PLACES = {"w": Place("west"), "n": Place("north"), "e": Place("east")}
@@ -189,86 +185,3 @@ def test_always_the_nearest_that_can_and_never_where_it_may_not(
         local = [pool for pool in pools if places[pool].region == origin]
         assert (got.reason == ABSENT) == (not local)
         assert (got.reason == RESIDENCY) == (bool(local) and allowed is not None and origin not in allowed)
-
-
-BOUNDS = SpillBounds(enter=1.0, leave=0.5, enter_after_s=1.0, leave_after_s=5.0)
-
-
-def test_it_is_left_when_it_has_been_full_for_a_while_and_taken_again_likewise() -> None:
-    spill = Spill(BOUNDS)
-    assert not spill.saw(True, 1.2, 0.0)
-    assert not spill.saw(True, 0.9, 0.5)
-    assert not spill.saw(True, 1.0, 1.0)
-    assert not spill.saw(True, 1.0, 1.9)
-    assert spill.saw(True, 1.0, 2.0)
-    assert (spill.left, repr(spill)) == (SATURATED, "<Spill saturated>")
-    assert not spill.saw(True, 0.5, 3.0)
-    assert not spill.saw(True, 0.6, 7.9)  # not low enough: it begins anew
-    assert not spill.saw(True, 0.1, 8.0)
-    assert not spill.saw(True, 0.1, 12.9)
-    assert spill.saw(True, 0.1, 13.0)
-    assert spill.left == OPEN
-
-
-def test_one_that_can_not_serve_is_left_at_once() -> None:
-    spill = Spill(BOUNDS)
-    assert not spill.saw(False, None, 0.0), "it was never there"
-    assert not spill.saw(True, 0.0, 1.0)
-    assert spill.saw(False, None, 1.1)
-    assert spill.left == EMPTY
-    assert not spill.saw(True, None, 2.0)
-    assert not spill.saw(False, None, 6.0)
-    assert not spill.saw(True, None, 7.0)
-    assert spill.saw(True, None, 12.0), "nobody knows how full it is, and it can serve"
-    assert spill.left == OPEN
-
-
-def test_what_is_not_known_changes_nothing() -> None:
-    spill = Spill(BOUNDS._replace(enter_after_s=0.0))
-    assert not spill.saw(True, None, 0.0)
-    assert spill.saw(True, 3.0, 1.0)
-    assert not spill.saw(True, 0.1, 2.0)
-    assert not spill.saw(True, None, 6.9)
-    assert not spill.saw(True, 0.1, 7.0), "for how long it was low is not known"
-    assert spill.left == SATURATED
-
-
-@given(
-    st.lists(st.tuples(st.booleans(), st.none() | st.floats(0, 3), st.floats(0.01, 2)), max_size=200),
-    st.floats(0, 3),
-    st.floats(0, 6),
-)
-def test_it_does_not_flap(seen: list[tuple[bool, float | None, float]], enter_after_s: float, leave_after_s: float) -> None:
-    """Whatever is seen: it is left for so long at least, and for its saturation only after so long of being full."""
-    bounds = SpillBounds(1.0, 0.5, enter_after_s, leave_after_s)
-    spill, now_s, since_s = Spill(bounds), 0.0, 0.0
-    for can_serve, saturation, later_s in seen:
-        now_s += later_s
-        before = spill.left
-        changed = spill.saw(can_serve, saturation, now_s)
-        assert changed == (spill.left != before)
-        if not changed:
-            continue
-        if spill.left == OPEN:
-            assert can_serve
-            assert now_s - since_s >= leave_after_s
-            assert before == EMPTY or (saturation is not None and saturation <= bounds.leave)
-        elif spill.left == SATURATED:
-            assert can_serve
-            assert before == OPEN
-            assert now_s - since_s >= enter_after_s
-            assert saturation is not None
-            assert saturation >= bounds.enter
-        else:
-            assert not can_serve
-        since_s = now_s
-
-
-@given(st.lists(st.floats(0.51, 0.99), min_size=1, max_size=100), st.booleans())
-def test_noise_between_the_bounds_moves_nothing(noise: list[float], begins_full: bool) -> None:
-    spill = Spill(BOUNDS._replace(enter_after_s=0.0, leave_after_s=0.0))
-    if begins_full:
-        spill.saw(True, 1.0, 0.0)
-    before = spill.left
-    assert not any(spill.saw(True, saturation, float(at)) for at, saturation in enumerate(noise, 1))
-    assert spill.left == before
