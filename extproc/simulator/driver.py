@@ -46,9 +46,12 @@ class Driver:
             self._engine.abort(sequence)
 
     def stop(self) -> None:
-        """Abort everything."""
+        """Abort everything, the step under way too; what a request that comes late submits begins anew."""
         for sequence in list(self._receivers):
             self.abort(sequence)
+        if self._step is not None:
+            self._engine.finish(self._step)
+            self._step = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

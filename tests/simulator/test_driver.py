@@ -98,3 +98,16 @@ async def test_stopping_aborts_everything() -> None:
     await asyncio.sleep(0.005)
     assert bench.seen == []
     bench.driver.stop()
+
+
+async def test_what_comes_after_the_stop_is_still_served() -> None:
+    """A connection that was accepted before a server stops may bring its request after it, in the middle of a step."""
+    bench, before, after = Bench(), Sequence(4, 50), Sequence(4, 2)
+    began = asyncio.Event()
+    bench.driver.submit(before, lambda _: began.set())
+    await asyncio.wait_for(began.wait(), 2)
+    bench.driver.stop()
+    assert bench.driver.idle
+    bench.submit(after)
+    await asyncio.wait_for(bench.done.wait(), 2)
+    assert (before.state, [e.number for e in bench.seen]) == ("aborted", [1, 2])
