@@ -1,6 +1,6 @@
 # What a user or CI runs; each target is a script, so that a laptop's run is CI's run.
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-compiled compile check evaluation bench bench-compare experiments-truth fuzz soak rollouts-truth test-vllm test-k8s test-browser test-registry protos lock screenshots clean
+.PHONY: help install demo up test test-compiled compile check evaluation bench bench-compare experiments-truth fuzz soak rollouts-truth test-vllm test-k8s test-browser test-dashboards test-registry protos lock screenshots clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,10 @@ test-vllm: install  ## Two real vLLM servers and a twin on CPU, behind Envoy and
 test-browser: install  ## The page in a real chromium, before a real Envoy; installs chromium and axe-core once
 	@scripts/install-browser
 	@EXTPROC_REQUIRE_BROWSER=1 .venv/bin/python -m pytest tests/browser
+
+test-dashboards: install  ## Every query of Grafana's dashboards, by a real Prometheus that scrapes a gateway in use; gets Prometheus once
+	@scripts/install-prometheus
+	@EXTPROC_REQUIRE_PROMETHEUS=1 .venv/bin/python -m pytest tests/dashboards
 
 test-registry: install  ## Serving endpoints that follow a real MLflow server; installs MLflow once, 800 MB
 	@scripts/install-mlflow

@@ -194,6 +194,18 @@ class Instruments(Collector):
         self._families.append(family)
         return family
 
+    def labels(self) -> dict[str, frozenset[str]]:
+        """The labels that each family may have, by its names on the page."""
+        found: dict[str, frozenset[str]] = {}
+        for family in self._families:
+            empty: Metric = Family(family.kind, family.name, family.doc, family.labels, Value, UNBOUNDED).collect()
+            empty.add_sample(empty.name, dict.fromkeys(family.labels, ""), 0.0)
+            for metric in shown(empty, self.names):
+                ending = "_total" if metric.type == "counter" else ""
+                lacks = older_lacks(family.name) if metric.name == empty.name else frozenset()
+                found[metric.name + ending] = frozenset(metric.samples[0].labels) - lacks
+        return found
+
     def collect(self) -> Iterator[Metric]:
         """Each family in one."""
         made: dict[str, Metric] = {}

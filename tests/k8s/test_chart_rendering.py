@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from typing import Any
 
 import pytest
@@ -83,6 +84,27 @@ def test_the_grace_period_holds_the_drain(chart: str) -> None:
         chart, under(chart, "{drainTimeoutSeconds: 60, shutdownDelaySeconds: 10, terminationGracePeriodSeconds: 74}")
     )
     assert "terminationGracePeriodSeconds is 74, but shutdownDelaySeconds + drainTimeoutSeconds + 5 is 75" in said
+
+
+@EVERY
+def test_dashboards_for_grafanas_sidecar(chart: str) -> None:
+    def dashboards(values: str) -> list[Any]:
+        objects = rendered(chart, under(chart, f"{{monitoring: {{dashboards: {values}}}}}"))
+        return [each for each in objects if each["kind"] == "ConfigMap" and "-extproc-" in each["metadata"]["name"]]
+
+    assert dashboards("{}") == []
+    files = {path.name: json.loads(path.read_text()) for path in (CHARTS / chart / "dashboards").iterdir()}
+    made = dashboards("{enabled: true}")
+    assert {name: json.loads(text) for each in made for name, text in each["data"].items()} == files
+    assert {each["metadata"]["labels"]["grafana_dashboard"] for each in made} == {"1"}
+    assert {each["metadata"]["namespace"] for each in made} == {"ai"}
+    own = (
+        "{enabled: true, labels: {grafana_dashboard: null, team: a}, annotations: {grafana_folder: models}, namespace: grafana}"
+    )
+    for each in dashboards(own):
+        assert each["metadata"]["labels"]["team"] == "a"
+        assert each["metadata"]["annotations"] == {"grafana_folder": "models"}
+        assert each["metadata"]["namespace"] == "grafana"
 
 
 @EVERY

@@ -1,0 +1,1 @@
+"""Grafana's dashboards: every query against a real gateway that a real Prometheus scrapes (`make test-dashboards`)."""

@@ -1,0 +1,57 @@
+"""Each panel shows something: a real Prometheus that scrapes a gateway in use has finite values for each of its queries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.dashboards.prometheus import Prometheus, scraping
+from tests.dashboards.queries import queries, variables
+from tests.dashboards.traffic import asked, faults, prepare, with_flow_control
+from tests.e2e.behind import behind
+from tests.e2e.parts import Endpoints, until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+
+@pytest.fixture
+def prometheus(envoy_binary: Path, endpoints: Endpoints, tmp_path: Path) -> Iterator[Prometheus]:
+    """Of a gateway that does everything that dashboards show."""
+    flags = ("--measures-window", "2m", "--audit-dir", str(tmp_path / "audit"), "--database-url", f"sqlite:///{tmp_path}/s.db")
+    with (
+        behind(envoy_binary, endpoints, tmp_path, *flags, more=with_flow_control(endpoints)) as at,
+        scraping(at.stack.pages["gateway"], tmp_path) as made,
+    ):
+        prepare(at)
+        with faults(endpoints), asked(at):
+            yield made
+
+
+def test_every_panel_has_values(prometheus: Prometheus) -> None:
+    waiting = queries()
+    said: dict[str, str] = {}
+    looked_at = 0.0
+
+    def all_have() -> bool:
+        nonlocal looked_at
+        last = max([value for _, value in prometheus.ask("timestamp(up == 1)")], default=0.0)
+        if last == looked_at:
+            return False
+        looked_at = last
+        for each in list(waiting):
+            found = prometheus.ask(each.asked)
+            values = [value for _, value in found]
+            if any(math.isfinite(value) for value in values) or (each.rare and not found):
+                waiting.remove(each)  # a single series may be 0/0: nobody has asked that entity for a while
+            assert not any(math.isinf(value) for value in values), each
+            said[each.expr] = f"{each.dashboard}, {each.panel!r}: {found or 'nothing'}: {each.asked}"
+        return not waiting
+
+    try:
+        until(all_have, within_s=120)
+    except AssertionError:
+        pytest.fail("\n".join(said.get(each.expr, "Prometheus has read no page") for each in waiting))
+    assert [said for said in variables() if not prometheus.values(*said)] == []
