@@ -26,7 +26,7 @@ compile: install  ## A wheel of the package with its hot path compiled, in .cach
 test-compiled: install  ## The default tests again, on what `make compile` made
 	@scripts/test-compiled
 
-check: install  ## Lint, types, import contracts, generated files
+check: install  ## Lint, types, import contracts, links of the pages, generated files
 	@scripts/check
 
 evaluation: install  ## Our default picker config and upstream's against round robin: Envoy, picker, six simulated servers; a quarter of an hour

@@ -140,12 +140,3 @@ def test_standalones_envoy_with_serving_endpoints_is_ours_but_for_what_a_pod_nee
     assert {name for name in expected if clusters[name] != expected[name]} == {"endpoints"}
     assert clusters["endpoints"]["type"] == "ORIGINAL_DST"
     assert "use_http_header" not in clusters["endpoints"]["original_dst_lb_config"], "a client can write a header"
-
-
-def test_links_of_the_pages_lead_somewhere() -> None:
-    pages = [*(ROOT / "docs" / "kubernetes").glob("*.md"), *CHARTS.glob("**/README.md")]
-    assert len(pages) > 8
-    for page in pages:
-        for target in re.findall(r"\]\(([^)#]+)(?:#[\w-]+)?\)", page.read_text()):
-            if not target.startswith("http"):
-                assert (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
