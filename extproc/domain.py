@@ -27,6 +27,8 @@ class Endpoint:
     labels: Mapping[str, str] = field(default_factory=dict, compare=False, hash=False)
     metrics_port: int | None = field(default=None, compare=False)
     """Where its page of metrics is, when that is neither `port` nor the one that the settings name for all."""
+    node_address: str = field(default="", compare=False)
+    """The IP address of its machine; '' when nobody says."""
     key: str = field(init=False, compare=False)
     """`ip:port`, with brackets around IPv6: the form of `x-gateway-destination-endpoint`."""
 
@@ -317,16 +319,14 @@ Numbers: TypeAlias = tuple[tuple[str, str, float], ...]
 
 
 class Lease:
-    """Lets whoever made a decision take it back while nothing of its answer has come. Whoever carries the request writes
-    `revoke`; the one who takes it back the rest."""
+    """Lets who made a decision take it back while nothing of its answer has come. The request's carrier writes `revoke`."""
 
     __slots__ = ("revoke", "revoked")
 
     def __init__(self) -> None:
         self.revoke: Callable[[int], bool] | None = None
         """The client is told to come again in so many seconds. False: its answer has begun, and it goes on."""
-        self.revoked = False
-        """It was taken back."""
+        self.revoked = False  # it was taken back
 
 
 class Decision(NamedTuple):

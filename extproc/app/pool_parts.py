@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from pydantic import BaseModel
 
+from extproc.app.gpus import GpuParts
 from extproc.app.own_plugins import own_types
 from extproc.discovery.file import TYPES as DISCOVERY_TYPES
 from extproc.discovery.file import FileDiscovery, FileDiscoverySettings
@@ -23,7 +24,14 @@ from extproc.scraping.engines import Engines
 from extproc.scraping.fetch import HttpFetcher
 from extproc.scraping.plugins import TYPES as SCRAPING_TYPES
 from extproc.settings.base import SettingsError, shown
-from extproc.settings.engines import ClusterMetricsSettings, CoreMetricsSettings, MetricsSourceSettings
+from extproc.settings.engines import (
+    GPU_UTILIZATION,
+    ClusterMetricsSettings,
+    CoreMetricsSettings,
+    GpuSourceSettings,
+    MetricsSourceSettings,
+    PageSettings,
+)
 from extproc.settings.picker import EndpointPickerConfig
 
 DATA_LAYER_TYPES: Final[Mapping[str, PluginType]] = {row.name: row for row in (*SCRAPING_TYPES, *DISCOVERY_TYPES)}
@@ -35,6 +43,7 @@ _NO_SOURCE: Final = (
     "file-discovery in the config"
 )
 Parameters = TypeVar("Parameters", bound=BaseModel)
+Source = TypeVar("Source", bound=PageSettings)
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,7 @@ class PoolParts:
     file: FileDiscoverySettings | None
     kubernetes: KubernetesSource | None = None
     flow: FlowBlueprint = OFF
+    gpus: GpuParts | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -80,6 +90,7 @@ def pool_parts(
     targets: tuple[Target, ...] = ()
     engines: Engines | None = None
     fetcher: HttpFetcher | None = None
+    gpus: GpuParts | None = None
     source = MetricsSourceSettings()
     discovery: FileDiscoverySettings | None = None
     try:
@@ -87,10 +98,11 @@ def pool_parts(
     except SettingsError as error:
         problems += error.problems
     if config is not None and blueprint is not None:
-        source, engines = pages_of(blueprint, prefix, problems)
+        source, engines = pages_of(config, blueprint, prefix, problems)
         try:
             discovery = _discovery(config, blueprint, prefix)
             fetcher = HttpFetcher(source)
+            gpus = _gpus(config, blueprint, prefix, problems)
         except SettingsError as error:
             problems += [p if p.startswith(prefix) else prefix + p for p in error.problems]
     if file is not None:
@@ -108,7 +120,7 @@ def pool_parts(
         problems += [where + problem for problem in _file_problems(discovery)]
     if problems or blueprint is None or engines is None or fetcher is None:
         raise SettingsError(problems)
-    return PoolParts(blueprint, engines, source, fetcher, targets, discovery, kubernetes, flow)
+    return PoolParts(blueprint, engines, source, fetcher, targets, discovery, kubernetes, flow, gpus)
 
 
 def _plugins(
@@ -135,10 +147,12 @@ def types_of(config: EndpointPickerConfig, prefix: str) -> dict[str, PluginType]
     return {**own_types(config, prefix), **ELSEWHERE_TYPES}
 
 
-def pages_of(blueprint: Blueprint, prefix: str, problems: list[str]) -> tuple[MetricsSourceSettings, Engines | None]:
+def pages_of(
+    config: EndpointPickerConfig, blueprint: Blueprint, prefix: str, problems: list[str]
+) -> tuple[MetricsSourceSettings, Engines | None]:
     """Where an endpoint's page is, and in which words it speaks; None for words that nobody knows. What is wrong goes to
     `problems`. Reads no files."""
-    source = _only(blueprint, MetricsSourceSettings, prefix, problems) or MetricsSourceSettings()
+    source = _source(config, blueprint, MetricsSourceSettings, prefix, problems) or MetricsSourceSettings()
     core = _only(blueprint, CoreMetricsSettings, prefix, problems)
     clusters = _only(blueprint, ClusterMetricsSettings, prefix, problems)
     if core is not None and clusters is not None:
@@ -151,10 +165,36 @@ def pages_of(blueprint: Blueprint, prefix: str, problems: list[str]) -> tuple[Me
     return source, None
 
 
+def _gpus(config: EndpointPickerConfig, blueprint: Blueprint, prefix: str, problems: list[str]) -> GpuParts | None:
+    """Where the pages of DCGM exporters are, if anybody reads what is on them. Reads certificates, and raises SettingsError."""
+    source = _source(config, blueprint, GpuSourceSettings, prefix, problems)
+    if source is None or GPU_UTILIZATION not in blueprint.attributes:
+        return None
+    return GpuParts(HttpFetcher(source), source.interval)
+
+
 def unknown_attributes(blueprint: Blueprint, engines: Engines) -> list[str]:
-    """What to tell of attributes that plugins read and no engine's page has."""
-    names = sorted(blueprint.attributes - CORE.keys() - engines.attributes)
-    return [f"no engine's customMetrics give the attribute {shown(name)}, so it is unknown of every endpoint" for name in names]
+    """What to tell of attributes that plugins read and no page has, and of pages that are not read."""
+    has_source = any(isinstance(each, GpuSourceSettings) for each in blueprint.parameters.values())
+    reads_it = GPU_UTILIZATION in blueprint.attributes
+    names = sorted(blueprint.attributes - CORE.keys() - engines.attributes - {GPU_UTILIZATION})
+    told = [f"no engine's customMetrics give the attribute {shown(name)}, so it is unknown of every endpoint" for name in names]
+    if reads_it and not has_source and GPU_UTILIZATION not in engines.attributes:
+        told.append(f"no dcgm-data-source gives the attribute {shown(GPU_UTILIZATION)}, so it is unknown of every endpoint")
+    if has_source and not reads_it:
+        told.append(f"nothing reads the attribute {shown(GPU_UTILIZATION)}, so the pages of dcgm-data-source are not read")
+    return told
+
+
+def _source(
+    config: EndpointPickerConfig, blueprint: Blueprint, kind: type[Source], prefix: str, problems: list[str]
+) -> Source | None:
+    """The data source of this kind, with the interval that `dataLayer.sources` says."""
+    found = _only(blueprint, kind, prefix, problems)
+    for each in config.data_layer.sources:
+        if each.interval is not None and blueprint.parameters.get(each.plugin_ref) is found and found is not None:
+            return found.model_copy(update={"interval": each.interval})
+    return found
 
 
 def _only(blueprint: Blueprint, kind: type[Parameters], prefix: str, problems: list[str]) -> Parameters | None:

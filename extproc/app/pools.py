@@ -9,6 +9,7 @@ from typing import Final
 
 from extproc.app.cluster import Cluster
 from extproc.app.component import Component
+from extproc.app.gpus import GpuPages
 from extproc.app.pool_parts import PoolParts
 from extproc.app.watching import FileErrors
 from extproc.discovery.file import FileDiscovery
@@ -22,7 +23,7 @@ from extproc.observability.tables import TableMetrics
 from extproc.pool import PoolStore
 from extproc.scraping.driver import Driver
 from extproc.scraping.engines import Missing
-from extproc.scraping.scraper import Scraper
+from extproc.scraping.scraper import LoadSink, Scraper
 from extproc.traffic import PoolTables
 
 _log = logger(__name__)
@@ -84,7 +85,12 @@ class Pool:
         """From one page of an endpoint to the next."""
         self._metrics = ScrapeMetrics(instruments, store.name)
         PoolMetrics.of(instruments).watch(store.name, self._rows)
-        self._scraper = Scraper(parts.fetcher, parts.engines, store, self, interval_s=self.interval_s, driver=driver)
+        self._gpus: GpuPages | None = None
+        sink: LoadSink = store
+        if parts.gpus is not None:
+            self._gpus = GpuPages(parts.gpus, store, instruments, driver, clock, stale_after_s=store.stale_after_s)
+            sink = self._gpus.sink
+        self._scraper = Scraper(parts.fetcher, parts.engines, sink, self, interval_s=self.interval_s, driver=driver)
         store.hint = self._scraper.hint
         self._files = files
         self._discovery = self._discover(parts)
@@ -111,6 +117,8 @@ class Pool:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._run_discovery(), name=f"discovery {self.store.name}")
             group.create_task(self._scraper.run(), name=f"scraping {self.store.name}")
+            if self._gpus is not None:
+                group.create_task(self._gpus.run(), name=f"scraping GPUs of {self.store.name}")
 
     async def _run_discovery(self) -> None:
         if isinstance(self._discovery, KubernetesDiscovery):
@@ -148,6 +156,8 @@ class Pool:
             self._since_s = self._clock()
         self.store.replace_endpoints(endpoints)
         self._scraper.update(endpoints)
+        if self._gpus is not None:
+            self._gpus.update(endpoints)
         _log.info(
             "endpoints changed",
             pool=self.store.name,

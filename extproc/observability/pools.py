@@ -140,10 +140,23 @@ class ScrapeMetrics:
         self._missing.child(self._pool, signal, why).value += 1
 
 
+def poll_errors(instruments: Instruments) -> Family[Value]:
+    """Pages that could not be had, by the type of their source."""
+    what = "Pages of endpoints' metrics that could not be had."
+    name = "llm_d_epp_datalayer_poll_errors_total"
+    return instruments.once(name, lambda: instruments.counter(name, what, ["source_type"]))
+
+
+def extract_errors(instruments: Instruments) -> Family[Value]:
+    """Pages with nothing on them, by the types of their source and of who reads them."""
+    what = "Pages of endpoints' metrics with nothing on them that they should have."
+    name = "llm_d_epp_datalayer_extract_errors_total"
+    return instruments.once(name, lambda: instruments.counter(name, what, ["source_type", "extractor_type"]))
+
+
 def _scrape_families(
     instruments: Instruments,
 ) -> tuple[Family[Value], Family[Histogram], Family[Value], Family[Value], Value, Value]:
-    source = ["source_type"]
     return (
         instruments.counter("extproc_scrapes_total", "Pages of endpoints' metrics that were read.", ["name"]),
         instruments.histogram(
@@ -155,12 +168,6 @@ def _scrape_families(
             "Signals that a page did not give, or gave wrong.",
             ["name", "signal", "why"],
         ),
-        instruments.counter(
-            "llm_d_epp_datalayer_poll_errors_total", "Pages of endpoints' metrics that could not be had.", source
-        ).child("metrics-data-source"),
-        instruments.counter(
-            "llm_d_epp_datalayer_extract_errors_total",
-            "Pages of endpoints' metrics with nothing on them that the engine should have.",
-            [*source, "extractor_type"],
-        ).child("metrics-data-source", "core-metrics-extractor"),
+        poll_errors(instruments).child("metrics-data-source"),
+        extract_errors(instruments).child("metrics-data-source", "core-metrics-extractor"),
     )

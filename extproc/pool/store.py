@@ -47,7 +47,7 @@ class PoolStore:
         self.revision = 0
         """Grows with every change of the set of endpoints."""
         self._clock = clock
-        self._stale_after_s = stale_after_s
+        self.stale_after_s = stale_after_s
         self._members: dict[str, Member] = {}
         self._eligible: list[Member] = []
         self._all: Candidates = _empty()
@@ -147,7 +147,7 @@ class PoolStore:
         if member.slot >= 0:
             self._read_at_s[member.slot] = now_s
             self._pages = None
-        self._check_at_s = min(self._check_at_s, now_s + self._stale_after_s)
+        self._check_at_s = min(self._check_at_s, now_s + self.stale_after_s)
         if was_down:
             self._dirty = True
             self.down -= 1
@@ -395,7 +395,7 @@ class PoolStore:
         for member in self._members.values():
             if not member.fresh or member.read_at_s is None:
                 continue
-            if now_s - member.read_at_s >= self._stale_after_s:
+            if now_s - member.read_at_s >= self.stale_after_s:
                 member.fresh = False
                 self.fresh -= 1
                 self._judge(member)
@@ -404,7 +404,7 @@ class PoolStore:
             else:
                 oldest = min(oldest, member.read_at_s)
         pause_s = len(self._members) * PAUSE_S if len(self._members) >= SMALL else 0.0
-        self._check_at_s = max(oldest + self._stale_after_s, now_s + pause_s)
+        self._check_at_s = max(oldest + self.stale_after_s, now_s + pause_s)
 
 
 _NEVER: Final = float("nan")

@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
 
-from extproc.domain import Load
+from extproc.domain import Endpoint, Load
 from extproc.scraping.exposition import Sample, Scanner
 from extproc.scraping.finder import Finder
 from extproc.settings.base import SettingsError
@@ -127,6 +127,11 @@ class Engines:
         """The extractor for an endpoint with these labels; the default engine's when they name none that is known."""
         return self._extractors.get(self._settings.engine_label(labels), self._default)
 
+    def reader(self, endpoint: Endpoint, last: object = None) -> PageReader:
+        """As a scraper's Readers."""
+        extractor = self.of(endpoint.labels)
+        return last if isinstance(last, PageReader) and last.extractor is extractor else PageReader(extractor)
+
 
 _Page: TypeAlias = Mapping[bytes, list[Sample]]
 _Loras: TypeAlias = tuple[tuple[str, ...] | None, tuple[str, ...] | None, int | None]
@@ -163,6 +168,11 @@ class PageReader:
         self.extractor = extractor
         self._finder = Finder(extractor.scanner)
         self._last: tuple[Load, tuple[Missing, ...]] = (NOTHING, ())
+
+    @property
+    def wants(self) -> str:
+        """What it looks for."""
+        return f"metric of engine {self.extractor.engine}"
 
     def read(self, page: bytes) -> tuple[Load, tuple[Missing, ...]]:
         """As Extractor.read."""

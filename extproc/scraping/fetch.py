@@ -16,7 +16,7 @@ from extproc.files.read import read_file
 from extproc.scraping.connection import Listener, PageConnection, Target
 from extproc.scraping.reasons import FetchError, Reason
 from extproc.settings.base import SettingsError
-from extproc.settings.engines import MetricsSourceSettings
+from extproc.settings.engines import GpuSourceSettings, PageSettings
 
 DEFAULT_MAX_PAGE_BYTES: Final = 4 * 2**20
 
@@ -51,7 +51,7 @@ class HttpFetcher:
 
     def __init__(
         self,
-        settings: MetricsSourceSettings,
+        settings: PageSettings,
         *,
         max_page_bytes: int = DEFAULT_MAX_PAGE_BYTES,
     ) -> None:
@@ -65,14 +65,18 @@ class HttpFetcher:
     def target(self, endpoint: Endpoint) -> Target:
         """Where the endpoint's page is, and the request for it."""
         settings = self._settings
-        port = endpoint.metrics_port or settings.port or endpoint.port
-        host = f"{endpoint.key.rpartition(':')[0]}:{port}"
+        address, port = endpoint.address, endpoint.metrics_port or settings.port or endpoint.port
+        if isinstance(settings, GpuSourceSettings):
+            port = settings.port
+            if settings.use_node_address and endpoint.node_address:
+                address = endpoint.node_address
+        host = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         head = f"GET {settings.path} HTTP/1.1\r\nHost: {host}\r\n"
         headers = "Accept: text/plain;version=0.0.4\r\nAccept-Encoding: identity\r\nUser-Agent: extproc\r\n\r\n"
-        return Target(endpoint.address, port, (head + headers).encode("ascii"), self._ssl, self._max_page_bytes)
+        return Target(address, port, (head + headers).encode("ascii"), self._ssl, self._max_page_bytes)
 
 
-def tls_context(settings: MetricsSourceSettings) -> ssl.SSLContext:
+def tls_context(settings: PageSettings) -> ssl.SSLContext:
     """Read the certificates. Raises SettingsError naming the keys of those that can't be read."""
     problems: list[str] = []
     for key, path in (

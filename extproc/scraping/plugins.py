@@ -9,6 +9,8 @@ from extproc.settings.engines import (
     ClusterMetricsSettings,
     ClusterSourceSettings,
     CoreMetricsSettings,
+    GpuSettings,
+    GpuSourceSettings,
     MetricsSourceSettings,
 )
 
@@ -32,5 +34,17 @@ TYPES: Final = (
         "data layer",
         "what that page says of the cluster's pool: as its queue and KV cache usage, and as attributes",
         ClusterMetricsSettings,
+    ),
+    PluginType(
+        "dcgm-data-source",
+        "data layer",
+        "where the page of the DCGM exporter is that sees an endpoint's GPUs",
+        GpuSourceSettings,
+    ),
+    PluginType(
+        "dcgm-extractor",
+        "data layer",
+        "the largest `DCGM_FI_DEV_GPU_UTIL` / 100 of an endpoint's GPUs as the attribute `GPUUtilization`",
+        GpuSettings,
     ),
 )

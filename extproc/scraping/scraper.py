@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 from extproc.domain import Endpoint, Load
 from extproc.scraping.driver import Asked, Driver, Timer
-from extproc.scraping.engines import NOTHING, Engines, Extractor, Missing, PageReader
+from extproc.scraping.engines import NOTHING, Missing
 from extproc.scraping.fetch import Fetcher, FetchError, Line, Reason
 
 DEFAULT_INTERVAL_S: Final = 0.05
@@ -70,17 +70,39 @@ class ScrapeObserver(Protocol):
         ...
 
 
+class Reader(Protocol):
+    """Reads the pages of one endpoint."""
+
+    @property
+    def wants(self) -> str:
+        """What it looks for, for a message."""
+        ...
+
+    def read(self, page: bytes) -> tuple[Load, tuple[Missing, ...]]:
+        """What the page says, and what it lacks; NOTHING for a page of something else. What is as the last time is the very
+        same object."""
+        ...
+
+
+class Readers(Protocol):
+    """Who reads which endpoint's pages."""
+
+    def reader(self, endpoint: Endpoint, last: Reader | None = None) -> Reader:
+        """`last`: the endpoint's reader so far, which is returned while it is the right one."""
+        ...
+
+
 class _Member(Asked):
     """An endpoint of the pool. One writer: the scraper."""
 
     __slots__ = ("_scraper", "began_s", "detail", "endpoint", "key", "reader", "state")
 
-    def __init__(self, scraper: Scraper, endpoint: Endpoint, extractor: Extractor) -> None:
+    def __init__(self, scraper: Scraper, endpoint: Endpoint, reader: Reader) -> None:
         super().__init__(scraper.line(endpoint, self), scraper.interval_s)
         self._scraper = scraper
         self.endpoint = endpoint
         self.key = endpoint.key
-        self.reader = PageReader(extractor)
+        self.reader = reader
         self.state = OK
         self.detail = ""
         self.began_s = 0.0
@@ -117,7 +139,7 @@ class Scraper:
     def __init__(
         self,
         fetcher: Fetcher,
-        engines: Engines,
+        readers: Readers,
         sink: LoadSink,
         observer: ScrapeObserver,
         *,
@@ -127,7 +149,7 @@ class Scraper:
     ) -> None:
         """`driver`: the one that all scrapers of the process share."""
         self._fetcher = fetcher
-        self._engines = engines
+        self._readers = readers
         self._sink = sink
         self._observer = observer
         self.interval_s = interval_s
@@ -162,7 +184,7 @@ class Scraper:
         for key, endpoint in wanted.items():
             known = self._members.get(key)
             if known is None:
-                self._join(_Member(self, endpoint, self._engines.of(endpoint.labels)))
+                self._join(_Member(self, endpoint, self._readers.reader(endpoint)))
             elif known.endpoint is not endpoint:
                 self._renew(known, endpoint)
 
@@ -198,11 +220,10 @@ class Scraper:
         self._driver.join(member, (self._joined * _GOLDEN) % 1.0 * self.interval_s)
 
     def _renew(self, member: _Member, endpoint: Endpoint) -> None:
-        elsewhere = member.endpoint.metrics_port != endpoint.metrics_port
+        before = member.endpoint
+        elsewhere = (before.metrics_port, before.node_address) != (endpoint.metrics_port, endpoint.node_address)
         member.endpoint = endpoint
-        extractor = self._engines.of(endpoint.labels)
-        if extractor is not member.reader.extractor:
-            member.reader = PageReader(extractor)
+        member.reader = self._readers.reader(endpoint, member.reader)
         if elsewhere:
             self._driver.restart(member, self.line(endpoint, member))
         self.hint(member.key)
@@ -227,7 +248,7 @@ class Scraper:
         """A page came."""
         load, missing = member.reader.read(page)
         if load == NOTHING:
-            detail = f"no metric of engine {member.reader.extractor.engine} on a page of {len(page)} bytes"
+            detail = f"no {member.reader.wants} on a page of {len(page)} bytes"
             self.failed(member, FetchError(Reason.GARBAGE, detail))
             return
         self._driver.answered(member)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 from pydantic.alias_generators import to_camel
@@ -155,8 +155,8 @@ class CoreMetricsSettings(_Parameters):
         return engine
 
 
-class MetricsSourceSettings(_Parameters):
-    """Parameters of `metrics-data-source`: where each endpoint's page is."""
+class PageSettings(_Parameters):
+    """Where a page of each endpoint is."""
 
     scheme: Literal["http", "https"] = "http"
     """Protocol of the page."""
@@ -176,7 +176,7 @@ class MetricsSourceSettings(_Parameters):
     """From one request to the next, of each endpoint; the base interval (50ms) when unset."""
 
     @model_validator(mode="after")
-    def _pair(self) -> MetricsSourceSettings:
+    def _pair(self) -> Self:
         if bool(self.client_cert_path) != bool(self.client_key_path):
             raise ValueError("clientCertPath and clientKeyPath need each other")
         return self
@@ -187,6 +187,29 @@ class MetricsSourceSettings(_Parameters):
         if self.insecure_skip_verify is None:
             return bool(self.ca_cert_path)
         return not self.insecure_skip_verify
+
+
+class MetricsSourceSettings(PageSettings):
+    """Parameters of `metrics-data-source`: where each endpoint's page is."""
+
+
+GPU_UTILIZATION: Final = "GPUUtilization"
+GPU_INTERVAL_S: Final = 1.0
+
+
+class GpuSourceSettings(PageSettings):
+    """Parameters of `dcgm-data-source`: where the page of the DCGM exporter is that sees an endpoint's GPUs."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] = 9400
+    """Port of the exporter."""
+    use_node_address: bool = False
+    """The exporter is at the address of the endpoint's node (a DaemonSet), and not at the endpoint's own (a sidecar)."""
+    interval: Duration = Field(default=GPU_INTERVAL_S, gt=0)
+    """From one request to the next, of each endpoint. The exporter itself measures every 30 s unless it is told otherwise."""
+
+
+class GpuSettings(_Parameters):
+    """Parameters of `dcgm-extractor`: there are none."""
 
 
 QUEUE_OF_CLUSTER: Final = "llm-d.ai/multicluster-queue-size"

@@ -59,6 +59,8 @@ class SourceSpec(Section):
     """A data source and what reads it."""
 
     plugin_ref: str = Field(alias="pluginRef")
+    interval: Duration | None = Field(None, gt=0)
+    """From one request to the next, of each endpoint; as the source's own parameters say when unset."""
     extractors: list[PluginRef] = []
 
 

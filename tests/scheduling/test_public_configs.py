@@ -37,11 +37,6 @@ REFUSED: Final[Mapping[str, tuple[str, str]]] = {
 }
 """By file: what is said, and what is wrong with it."""
 
-MISSES: Final[Mapping[str, str]] = {
-    "6236225818": "dcgm-data-source",
-}
-"""By file: which type can't be had here; it loads without it where that is allowed."""
-
 LABELS: Final[Mapping[str, str]] = {
     "leaderworkerset.sigs.k8s.io/worker-index": "0",
     "disaggregatedset.x-k8s.io/name": "my-set",
@@ -73,29 +68,26 @@ def pool() -> Candidates:
     )
 
 
-def blueprint_of(path: Path, *, allow_missing: bool = False) -> Blueprint:
+def blueprint_of(path: Path) -> Blueprint:
     config, _ = load_picker_config(path.read_text())
-    return build_scheduler(config, elsewhere=ELSEWHERE_TYPES, allow_missing=allow_missing)
+    return build_scheduler(config, elsewhere=ELSEWHERE_TYPES)
 
 
 @pytest.mark.skipif(not FILES, reason="the public configs are not beside the repository")
 def test_there_are_all_of_them() -> None:
     assert len(FILES) == 84
-    assert {*REFUSED, *MISSES} <= {path.stem for path in FILES}
+    assert {*REFUSED} <= {path.stem for path in FILES}
 
 
 @pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
 def test_it_loads_and_picks_or_the_table_says_why_not(path: Path) -> None:
-    if path.stem in REFUSED or path.stem in MISSES:
+    if path.stem in REFUSED:
         with pytest.raises(SettingsError) as caught:
             blueprint_of(path)
-        expected = REFUSED[path.stem][0] if path.stem in REFUSED else MISSES[path.stem]
-        assert any(expected in problem for problem in caught.value.problems), caught.value.problems
-        if path.stem in REFUSED:
-            return
-    blueprint = blueprint_of(path, allow_missing=True)
-    left_out = [warning for warning in blueprint.warnings if "left out" in warning]
-    assert bool(left_out) == (path.stem in MISSES)
+        assert any(REFUSED[path.stem][0] in problem for problem in caught.value.problems), caught.value.problems
+        return
+    blueprint = blueprint_of(path)
+    assert not [warning for warning in blueprint.warnings if "left out" in warning]
     scheduler = blueprint.pool(seeded(), FakeClock()).scheduler
     everyone = pool()
     for number in range(3):

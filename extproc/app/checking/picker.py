@@ -47,7 +47,7 @@ def check_config(
     blueprint, engines, flow = None, None, OFF
     try:
         blueprint = build_scheduler(config, elsewhere=types_of(config, prefix), prefix=prefix, allow_missing=allow_missing)
-        _, engines = pages_of(blueprint, prefix, problems)
+        _, engines = pages_of(config, blueprint, prefix, problems)
     except SettingsError as error:
         problems += error.problems
     try:

@@ -27,6 +27,8 @@ class Pod(NamedTuple):
     problem: str | None
     """What is wrong with an annotation, which is then ignored."""
     created_s: float
+    node_address: str = ""
+    """Of the machine; '' while nobody says."""
 
 
 def read_pod(obj: Json) -> Pod | None:
@@ -42,16 +44,24 @@ def read_pod(obj: Json) -> Pod | None:
         return None
     active, problem = _active(texts(meta, "annotations"))
     labels = texts(meta, "labels")
-    return Pod(text(meta, "name"), text(meta, "namespace"), address, labels, active, problem, created_s(obj))
+    node = _address_or_none(text(status, "hostIP"))
+    return Pod(text(meta, "name"), text(meta, "namespace"), address, labels, active, problem, created_s(obj), node)
 
 
 def endpoints_of(pod: Pod, ports: tuple[int, ...]) -> tuple[Endpoint, ...]:
     """One for each port of the pool that is active, named `<pod>-rank-<position of the port>`."""
     return tuple(
-        Endpoint(pod.address, port, f"{pod.name}-rank-{rank}", pod.namespace, pod.labels)
+        Endpoint(pod.address, port, f"{pod.name}-rank-{rank}", pod.namespace, pod.labels, node_address=pod.node_address)
         for rank, port in enumerate(ports)
         if pod.active is None or port in pod.active
     )
+
+
+def _address_or_none(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value)) if "%" not in value else ""
+    except ValueError:
+        return ""
 
 
 def _ready(status: Json) -> bool:

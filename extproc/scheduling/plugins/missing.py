@@ -5,10 +5,5 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-_GPU_PAGES: Final = "an endpoint has one page here, its engine's; what DCGM's exporter says of its GPU is on another"
-
-MISSING: Final[Mapping[str, str]] = {
-    "dcgm-data-source": _GPU_PAGES,
-    "dcgm-extractor": _GPU_PAGES,
-}
-"""By name."""
+MISSING: Final[Mapping[str, str]] = {}
+"""By name. There is none at present."""

@@ -127,3 +127,14 @@ def test_a_pod_of_ipv6() -> None:
     assert found is not None
 
     assert [endpoint.key for endpoint in endpoints_of(found, (8000,))] == ["[fd00::1]:8000"]
+
+
+@pytest.mark.parametrize(
+    ("said", "read"), [("10.1.0.9", "10.1.0.9"), ("", ""), ("FD00::9", "fd00::9"), ("node-1", ""), (7, "")]
+)
+def test_the_address_of_a_pods_node(said: object, read: str) -> None:
+    obj = pod("a")
+    obj["status"]["hostIP"] = said
+    found = read_pod(obj)
+    assert found is not None
+    assert [each.node_address for each in endpoints_of(found, (8000,))] == [read]
