@@ -119,30 +119,58 @@ def verified(links: Iterable[Link], *, state: int | None = None, known: bytes | 
     """Look at all of a chain, oldest first. `state`: the number of the state that the last record must have led to; None where
     records are of several lives of a state, whose numbers begin again. `known`: a hash that was noted before and must be in it.
     """
-    previous, last, records = FIRST, 0, 0
-    faults: list[str] = []
-    notes: list[str] = []
-    seen = known is None or known == FIRST
+    looking = Looking(state=state, known=known)
     for link in links:
-        records += 1
-        if chained(previous, link.body) != link.hash:
-            faults.append(f"change {link.number}: its hash is not that of its content behind the one before it")
-        faults += _not_its_own(link)
-        if state is not None:
+        looking.at(link)
+    return looking.verdict()
+
+
+class Looking:
+    """As `verified`, link by link."""
+
+    def __init__(self, *, state: int | None = None, known: bytes | None = None) -> None:
+        self._state = state
+        self._known = known
+        self._previous = FIRST
+        self._last = 0
+        self._records = 0
+        self._faults: list[str] = []
+        self._more = 0
+        self._notes: list[str] = []
+        self._seen = known is None or known == FIRST
+
+    def at(self, link: Link) -> None:
+        """Look at the next one."""
+        last = self._last
+        self._records += 1
+        if chained(self._previous, link.body) != link.hash:
+            self._wrong(f"change {link.number}: its hash is not that of its content behind the one before it")
+        for fault in _not_its_own(link):
+            self._wrong(fault)
+        if self._state is not None:
             if last and link.number <= last:
-                faults.append(f"change {link.number}: it comes behind {last}")
-            elif link.number != last + 1:
+                self._wrong(f"change {link.number}: it comes behind {last}")
+            elif link.number != last + 1 and len(self._notes) < _TOLD:
                 what = f"change {last + 1}" if link.number == last + 2 else f"changes {last + 1} to {link.number - 1}"
-                notes.append(f"{what}: no record, as of an older release; or made before there was an audit")
-        last, previous = link.number, link.hash
-        seen = seen or link.hash == known
-    if state is not None and last != state:
-        faults.append(f"the state's number is {state} and the last record's {last}: records at the end are missing")
-    if not seen:
-        faults.append("the hash that was noted is not in the chain: it was made anew, or cut off before it")
-    more = len(faults) - _TOLD
-    told = (*faults[:_TOLD], *([f"... and {more} more"] if more > 0 else []))
-    return Verdict(records, previous, told, tuple(notes[:_TOLD]), seen)
+                self._notes.append(f"{what}: no record, as of an older release; or made before there was an audit")
+        self._last, self._previous = link.number, link.hash
+        self._seen = self._seen or link.hash == self._known
+
+    def _wrong(self, fault: str) -> None:
+        if len(self._faults) < _TOLD:
+            self._faults.append(fault)
+        else:
+            self._more += 1
+
+    def verdict(self) -> Verdict:
+        """That was the last one."""
+        state = self._state
+        if state is not None and self._last != state:
+            self._wrong(f"the state's number is {state} and the last record's {self._last}: records at the end are missing")
+        if not self._seen:
+            self._wrong("the hash that was noted is not in the chain: it was made anew, or cut off before it")
+        told = (*self._faults, *([f"... and {self._more} more"] if self._more else []))
+        return Verdict(self._records, self._previous, told, tuple(self._notes), self._seen)
 
 
 def _not_its_own(link: Link) -> list[str]:

@@ -93,6 +93,28 @@ class Journal:
                 if line.endswith(b"\n"):
                     yield link_of(line[:-1]) or Link(0, line, b"")
 
+    def links_back(self, before: int | None = None) -> Iterator[tuple[int, Link]]:
+        """Records newest first, each with the place where its line begins: of those that begin before `before`, which is such a
+        place. What can't be read is passed over. Raises OSError.
+        """
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            return
+        with file:
+            size = file.seek(0, os.SEEK_END)
+            at = size if before is None else max(0, min(size, before))
+            tail = b""  # the end of a line whose beginning is still to come
+            while at:
+                start = max(0, at - _PIECE)
+                file.seek(start)
+                data = file.read(at - start) + tail
+                first = data.find(b"\n") + 1 if start else 0
+                if start and not first:
+                    first = len(data)
+                yield from _lines_back(data, first, start)
+                tail, at = data[:first], start
+
     def torn(self) -> bool:
         """Whether the last line is. Raises OSError."""
         try:
@@ -105,6 +127,18 @@ class Journal:
             if error.errno == errno.EINVAL:  # empty
                 return False
             raise
+
+
+def _lines_back(data: bytes, first: int, start: int) -> Iterator[tuple[int, Link]]:
+    """The records in the lines from `first` on, the last one first; `data` stands at `start` in the file."""
+    end = len(data)
+    while end > first:
+        begin = max(first, data.rfind(b"\n", first, end - 1) + 1)
+        if data.endswith(b"\n", begin, end):  # else it is torn
+            link = link_of(data[begin : end - 1])
+            if link is not None:
+                yield start + begin, link
+        end = begin
 
 
 def _sync_name(path: Path) -> None:

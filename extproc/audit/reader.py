@@ -6,7 +6,7 @@ Files of another process, of a crash, or of an editor are what they are: what ca
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import nlargest
 from pathlib import Path
@@ -37,6 +37,9 @@ class Wanted:
     bucket: int | None = None
     since_ms: int | None = None
     until_ms: int | None = None
+    model: str = ""
+    """As the client named it, or as it was asked for instead."""
+    status: int | None = None
 
     def has(self, row: Decision) -> bool:
         """Whether the row is one of them."""
@@ -47,6 +50,8 @@ class Wanted:
             and (self.bucket is None or row.get("bucket") == self.bucket)
             and (self.since_ms is None or row["at_ms"] >= self.since_ms)
             and (self.until_ms is None or row["at_ms"] < self.until_ms)
+            and (not self.model or self.model in (row.get("model", row.get("endpoint")), row.get("target")))
+            and (self.status is None or row.get("status", 0) == self.status)
         )
 
 
@@ -60,6 +65,8 @@ class Reading:
     """Lines that are no decisions, by file."""
     unread: dict[str, str] = field(default_factory=dict)
     """Files, and why they can't be read."""
+    pause: Callable[[], None] = lambda: None
+    """Said every few lines; what it raises ends the reading."""
 
     def notes(self) -> list[str]:
         """In words."""
@@ -72,20 +79,30 @@ class Reading:
 
 def decisions(folder: Path, wanted: Wanted, reading: Reading) -> Iterator[Decision]:
     """The decisions that are asked for, file by file, oldest file first. Raises OSError when the folder can't be read."""
+    for file in spanning(folder, wanted, reading):
+        yield from decisions_in(file, wanted, reading)
+
+
+def spanning(folder: Path, wanted: Wanted, reading: Reading) -> list[DecisionFile]:
+    """The files that may have some of them, oldest first. Raises OSError when the folder can't be read."""
     for name in unknown_versions(folder):
         reading.unread[name] = "a newer release wrote it"
+    return list(_spanning(decision_files(folder), wanted))
+
+
+def decisions_in(file: DecisionFile, wanted: Wanted, reading: Reading) -> Iterator[Decision]:
+    """Those of one file."""
     needle = wanted.request_id.encode()
-    for file in _spanning(decision_files(folder), wanted):
-        name = file.path.name
-        try:
-            rows = _parquet_rows(file.path, wanted) if file.suffix == PARQUET else _rows(file, needle, reading)
-            yield from (row for row in rows if wanted.has(row))
-        except FileNotFoundError:
-            continue  # it had its time, or was closed, while we looked
-        except MissingExtra as error:
-            reading.unread[name] = str(error)
-        except (OSError, ValueError, zstandard.ZstdError) as error:
-            reading.unread[name] = f"can't be read further: {' '.join(str(error).split())[:200]}"
+    name = file.path.name
+    try:
+        rows = _parquet_rows(file.path, wanted, reading) if file.suffix == PARQUET else _rows(file, needle, reading)
+        yield from (row for row in rows if wanted.has(row))
+    except FileNotFoundError:
+        return  # it had its time, or was closed, while we looked
+    except MissingExtra as error:
+        reading.unread[name] = str(error)
+    except (OSError, ValueError, zstandard.ZstdError) as error:
+        reading.unread[name] = f"can't be read further: {' '.join(str(error).split())[:200]}"
 
 
 def _spanning(files: list[DecisionFile], wanted: Wanted) -> Iterator[DecisionFile]:
@@ -111,7 +128,11 @@ def _rows(file: DecisionFile, needle: bytes, reading: Reading) -> Iterator[Decis
         lines: io.BufferedIOBase = raw
         if file.suffix != OPEN:
             lines = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))
+        count = 0
         while line := lines.readline(_LONGEST_LINE):
+            count += 1
+            if not count % _STEPS:
+                reading.pause()
             if not line.endswith(b"\n"):
                 if len(line) < _LONGEST_LINE:
                     reading.torn.append(file.path.name)
@@ -143,7 +164,7 @@ def row_of(line: bytes) -> Decision | None:
     return row if "at_ms" in row and "id" in row else None
 
 
-def _parquet_rows(path: Path, wanted: Wanted) -> Iterator[Decision]:
+def _parquet_rows(path: Path, wanted: Wanted, reading: Reading) -> Iterator[Decision]:
     """Rows that pass the filter; Parquet's statistics leave out the row groups that can't have any."""
     needs_parquet()
     import pyarrow.parquet
@@ -156,16 +177,19 @@ def _parquet_rows(path: Path, wanted: Wanted) -> Iterator[Decision]:
         ("bucket", "==", wanted.bucket),
         ("at_ms", ">=", wanted.since_ms),
         ("at_ms", "<", wanted.until_ms),
+        ("status", "==", wanted.status or None),
     ):
         if value not in ("", None):
             asked.append((name, op, value))
     table = pyarrow.parquet.read_table(path, filters=asked or None)
     for batch in table.to_batches(max_chunksize=_BATCH):
+        reading.pause()
         for values in batch.to_pylist():
             yield {name: value for name, value in values.items() if value is not None and name in _FIELDS}
 
 
 _BATCH: Final = 1000
+_STEPS: Final = 64
 
 
 def filtered(rows: Iterator[Decision], limit: int) -> list[Decision]:

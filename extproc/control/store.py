@@ -140,6 +140,9 @@ class RevisionStore(Protocol):
         when it is given. They are never forgotten. A store whose state ends with the process has none.
         """
 
+    async def latest_changes(self, before: int | None = None, endpoint: str = "", limit: int = 1000) -> Sequence[Link]:
+        """The same, newest first, of those with a lower number than `before`."""
+
     async def watch(self, changed: Callable[[int], None]) -> None:
         """Runs until it is cancelled and calls `changed` with the state's number when others may have committed.
 

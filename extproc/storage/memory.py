@@ -106,6 +106,10 @@ class MemoryStore:
         """None: they are in the journal, of this process and of those before it, whose numbers are their own."""
         return []
 
+    async def latest_changes(self, before: int | None = None, endpoint: str = "", limit: int = 1000) -> Sequence[Link]:
+        """None, as of `changes`."""
+        return []
+
     async def watch(self, changed: Callable[[int], None]) -> None:
         committed = asyncio.Event()
         self._watchers.add(committed)

@@ -83,6 +83,9 @@ class SqlStore:
     async def changes(self, after: int = 0, endpoint: str = "", limit: int = 1000) -> Sequence[Link]:
         return await self._read(lambda connection: statements.recorded(connection, after, endpoint, limit))
 
+    async def latest_changes(self, before: int | None = None, endpoint: str = "", limit: int = 1000) -> Sequence[Link]:
+        return await self._read(lambda connection: statements.recorded_last(connection, before, endpoint, limit))
+
     async def watch(self, changed: Callable[[int], None]) -> None:
         await self._dialect.watch(self._number, changed, self._gate.worked)
 

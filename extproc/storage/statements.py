@@ -105,6 +105,16 @@ def recorded(connection: Connection, after: int, endpoint: str, limit: int) -> l
     return [Link(row.number, _bytes(row.body), _bytes(row.hash)) for row in connection.execute(wanted)]
 
 
+def recorded_last(connection: Connection, before: int | None, endpoint: str, limit: int) -> list[Link]:
+    """As RevisionStore.latest_changes."""
+    wanted = select(CHANGES).order_by(CHANGES.c.number.desc()).limit(max(0, limit))
+    if before is not None:
+        wanted = wanted.where(CHANGES.c.number < before)
+    if endpoint:
+        wanted = wanted.where(CHANGES.c.endpoint == endpoint)
+    return [Link(row.number, _bytes(row.body), _bytes(row.hash)) for row in connection.execute(wanted)]
+
+
 def _bytes(value: object) -> bytes:
     """SQLite keeps what somebody has put there by hand, whatever the column says."""
     return value if isinstance(value, bytes) else str(value).encode()

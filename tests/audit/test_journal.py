@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,21 @@ def test_any_line_is_a_link_or_none(line: bytes) -> None:
     link = link_of(line)
 
     assert link is None or link.body in line
+
+
+@given(sizes=st.lists(st.integers(0, 100_000), max_size=8), torn=st.booleans(), page=st.integers(1, 3))
+def test_backwards_in_pages_they_are_the_same(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], torn: bool, page: int
+) -> None:
+    journal = Journal(tmp_path_factory.mktemp("journal") / "changes.v1.jsonl")
+    for number, size in enumerate(sizes, 1):
+        journal.append([change(number, reason="x" * size).to_bytes()])
+    if torn:
+        with journal.path.open("ab") as file:
+            file.write(b'{"hash":"0123')
+    found: list[int] = []
+    before = None
+    while some := list(islice(journal.links_back(before), page)):
+        found += [link.number for _, link in some]
+        before = some[-1][0]
+    assert found == list(range(len(sizes), 0, -1))

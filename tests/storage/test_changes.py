@@ -39,6 +39,9 @@ async def test_records_are_chained_over_commits_and_replicas(url: str) -> None:
         assert verified(made, state=3).faults == ()
         assert [each.number for each in await second.changes(endpoint="chat")] == [1, 3]
         assert [each.number for each in await second.changes(1, limit=1)] == [2]
+        assert await second.latest_changes() == made[::-1]
+        assert [each.number for each in await second.latest_changes(3, limit=1)] == [2]
+        assert [each.number for each in await second.latest_changes(3, "chat")] == [1]
     finally:
         await first.close()
         await second.close()
