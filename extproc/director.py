@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from extproc import names
@@ -211,8 +211,11 @@ class Director:
 
     # -- explaining ----------------------------------------------------------------------------------------------
 
-    def explain(self, head: RequestHead, body: bytes | None) -> dict[str, Any]:
-        """What `decide` would say now, step by step; nothing is counted, booked or waited for. Never raises ExtProcError."""
+    def explain(self, head: RequestHead, body: bytes | None, known: Mapping[str, object] = {}) -> dict[str, Any]:
+        """What `decide` would say now, step by step; nothing is counted, booked or waited for. Never raises ExtProcError.
+
+        `known`: outcomes of waits, by what they are for (`Pending.what`): then it goes on behind them.
+        """
         told: dict[str, Any] = {"request_id": head.text(names.REQUEST_ID_HEADER)}
         reasons = Reasons()
         try:
@@ -223,6 +226,8 @@ class Director:
             draft = Draft(self._clock(), body, model=request.model, empty_model=request.empty_model, reasons=reasons)
             for stage in self._stages:
                 step = stage.decide(request, draft)
+                if isinstance(step, Pending) and step.what in known:
+                    step = step.then(known[step.what])
                 if step is None:
                     continue
                 if isinstance(step, Pending):

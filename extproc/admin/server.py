@@ -32,12 +32,14 @@ from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import Metric
 
 from extproc.admin.plugins import PluginsOfPool
-from extproc.admin.shapes import decision_shape, endpoint_shape, problem_of, request_of
+from extproc.admin.shapes import endpoint_shape
 from extproc.admin.slices import PageSlices, json_list
 from extproc.domain import RequestHead
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.exposition import choose, exposition
+from extproc.observability.shapes import decision_shape
 from extproc.pool import PoolStore
+from extproc.request.asked import HELP, problem_of, request_of
 from extproc.sockets.accept import Acceptor
 from extproc.sockets.bounds import Bounds, Connections
 from extproc.sockets.listen import Tcp, listen
@@ -52,11 +54,6 @@ Debug = Literal["everywhere", "loopback", "off"]
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 """And not all of 127/8: a service mesh's proxy hands on what comes from elsewhere as 127.0.0.6."""
-
-_EXPLAIN_HELP: Final = (
-    'expected a JSON object such as {"path": "/v1/chat/completions", "headers": {}, "body": {"model": "..."}}; '
-    "body may also be a string"
-)
 
 _JSON: Final = "application/json; charset=utf-8"
 
@@ -264,10 +261,10 @@ class AdminServer:
         try:
             asked = orjson.loads(raw)
         except ValueError:
-            return _json({"error": f"not JSON: {_EXPLAIN_HELP}"}, 400)
+            return _json({"error": f"not JSON: {HELP}"}, 400)
         problem = problem_of(asked)
         if problem:
-            return _json({"error": f"{problem}: {_EXPLAIN_HELP}"}, 400)
+            return _json({"error": f"{problem}: {HELP}"}, 400)
         head, body = request_of(asked)
         return _json(explain(head, body))
 

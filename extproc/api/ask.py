@@ -12,9 +12,11 @@ from starlette.requests import ClientDisconnect, Request
 
 from extproc.api.auth import Caller, Guard
 from extproc.api.errors import ApiError, invalid, malformed
+from extproc.control.audited import Audited
 from extproc.control.changes import DeskChange, Origin
 from extproc.control.desk import Applied, Desk
 from extproc.control.rollouts import Rollouts
+from extproc.domain import RequestHead
 from extproc.files.read import MAX_BYTES
 from extproc.measures import Measures
 from extproc.observability.decisions import DecisionLog
@@ -33,6 +35,14 @@ class ShadowsOf(Protocol):
 
     def __call__(self, endpoint: str, *, limit: int, bodies: bool) -> Sequence[object]:
         """With so many of the last pairs of each, and their bodies where these are kept."""
+        ...
+
+
+class Explain(Protocol):
+    """Tells what a request would be told now. Nothing is counted, booked, sent or waited for."""
+
+    def __call__(self, head: RequestHead, body: bytes | None, known: Mapping[str, object] = {}) -> Mapping[str, Any]:
+        """As Director.explain."""
         ...
 
 
@@ -61,6 +71,10 @@ class Inside:
     """Of an endpoint: which entities do not follow what they name in a registry, and why."""
     decisions: DecisionLog | None = None
     """The last ones; None where nobody keeps any."""
+    audited: Audited | None = None
+    """Where what was changed and decided can be looked up; None: nowhere."""
+    explain: Explain | None = None
+    """What a request would be told now; None where nothing is decided."""
 
 
 @dataclass(frozen=True, slots=True)

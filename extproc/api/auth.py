@@ -16,6 +16,8 @@ from extproc.settings.api import is_loopback
 from extproc.settings.tokens import Grant, Role, TokenTable, digest_of
 
 API: Final = "/api/2.0/serving-endpoints"
+_ANY_NAME: Final = "a-name"
+"""Of an endpoint that there need not be."""
 LOCAL: Final = "local"
 """What everybody is called where nobody is asked for a token."""
 
@@ -53,6 +55,11 @@ async def require(caller: Caller, role: Role, endpoint: str) -> None:
     """Raises ApiError unless the caller may. Says nothing of whether the endpoint is there."""
     if not await caller.may(role, endpoint):
         raise denied(f"{caller.subject} has no right to {role.name.lower()} the serving endpoint {endpoint!r}")
+
+
+async def sees_all(caller: Caller) -> bool:
+    """Whether the caller may view any endpoint, be it there or not: and so what is of none. Raises ApiError."""
+    return await caller.may(Role.VIEW, _ANY_NAME)
 
 
 async def level_of(caller: Caller, endpoint: str) -> str:

@@ -7,7 +7,21 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
 
-from extproc.api import endpoints, measured, measures, pages, parts, rights, rollouts, series, shadows, shapes, versions
+from extproc.api import (
+    changed,
+    decided,
+    endpoints,
+    measured,
+    measures,
+    pages,
+    parts,
+    rights,
+    rollouts,
+    series,
+    shadows,
+    shapes,
+    versions,
+)
 from extproc.api.answers import Answer
 from extproc.api.ask import Ask
 from extproc.settings.serving import parts as forms
@@ -49,7 +63,7 @@ class Call(NamedTuple):
         return f"{self.method} {self.path}"
 
 
-_VIEW, _MANAGE = Role.VIEW, Role.MANAGE
+_VIEW, _QUERY, _MANAGE = Role.VIEW, Role.QUERY, Role.MANAGE
 _DETAILED, _HISTORY = shapes.Endpoint, dict[str, list[shapes.Revision]]
 
 CALLS: Final = (
@@ -113,6 +127,26 @@ CALLS: Final = (
     Call("GET", f"{_ONE}/history", _VIEW, versions.history, "Its changes, newest first", gives=_HISTORY, ours=True),
     Call("GET", f"{_ONE}/shadows", _VIEW, shadows.shadows, "What its shadows showed; `?bodies=true` to manage", ours=True),
     Call("POST", f"{_ONE}/revert", _MANAGE, versions.revert, "Back to a config of before", gives=_DETAILED, ours=True),
+    Call("GET", f"{BASE}:decisions", _VIEW, decided.search, "The last decisions, searched", ours=True, query=decided.QUERY),
+    Call(
+        "POST",
+        f"{BASE}:try",
+        Role.QUERY,
+        decided.tried,
+        "What a request would be told now; nothing is sent",
+        ours=True,
+        query={},
+    ),
+    Call(
+        "GET",
+        f"{BASE}:changes",
+        _VIEW,
+        changed.changes,
+        "The record of changes, also as a table",
+        ours=True,
+        query=changed.QUERY,
+    ),
+    Call("GET", f"{BASE}:changes-check", _VIEW, changed.check, "Whether that record's chain is whole", ours=True),
     Call("GET", f"{BASE}:export", _VIEW, versions.exports, "Endpoints as documents, `?format=yaml` for a file", ours=True),
     Call("POST", f"{BASE}:import", _MANAGE, versions.imports, "Create and change from documents, all or none", ours=True),
 )

@@ -10,6 +10,7 @@ from extproc.app.cluster import Cluster
 from extproc.app.component import Component
 from extproc.app.telemetry import Telemetry
 from extproc.app.watching import FileErrors
+from extproc.control.audited import Audited
 from extproc.control.desk import Desk
 from extproc.control.rollouts import Rollouts
 from extproc.files.problems import Unusable
@@ -28,7 +29,7 @@ from extproc.sockets.listen import BindError
 from extproc.traffic import TrafficTable
 
 if TYPE_CHECKING:
-    from extproc.api.ask import ShadowsOf
+    from extproc.api.ask import Explain, ShadowsOf
     from extproc.api.auth import Guard
     from extproc.api.server import ApiServer
 
@@ -55,6 +56,10 @@ class Behind(NamedTuple):
     """Of an endpoint: which entities do not follow what they name in a registry, and why."""
     decisions: DecisionLog | None = None
     """The last ones, for the page."""
+    audited: Audited | None = None
+    """Where what was changed and decided can be looked up."""
+    explain: Explain | None = None
+    """What a request would be told now."""
 
 
 class TokensFile(Component):
@@ -195,7 +200,7 @@ def _server(guard: Guard, behind: Behind) -> ApiServer:
     from extproc.api.server import ApiServer
     from extproc.slices import Slices
 
-    desk, rollouts, table, ready, telemetry, shadows, measures, feedback, held, decisions = behind
+    desk, rollouts, table, ready, telemetry, shadows, measures, feedback, held, decisions, audited, explain = behind
     inside = Inside(
         desk,
         rollouts,
@@ -209,6 +214,8 @@ def _server(guard: Guard, behind: Behind) -> ApiServer:
         shadows=shadows,
         held=held,
         decisions=decisions,
+        audited=audited,
+        explain=explain,
     )
     return ApiServer(application(inside, telemetry.instruments))
 

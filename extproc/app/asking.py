@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -16,7 +15,8 @@ from extproc.audit.journal import Journal
 from extproc.audit.reader import Decision, Reading, Wanted, decisions, filtered
 from extproc.control.store import RevisionStore, StoreError
 from extproc.settings.audit import AuditQuery
-from extproc.settings.base import SettingsError, parse_duration_s, shown
+from extproc.settings.base import SettingsError
+from extproc.settings.moments import moment_ms
 from extproc.storage.open import open_store
 from extproc.traffic import Catalog, EndpointSpec, EntitySpec, ServingEndpoint
 
@@ -70,22 +70,6 @@ def where(query: AuditQuery) -> Where:
     return Where(folder, open_store(query.database_url))
 
 
-def moment_ms(field_name: str, text: str | None, now_s: float) -> int | None:
-    """A time, or a duration before now, in Unix milliseconds. Raises SettingsError."""
-    if text is None:
-        return None
-    try:
-        return int((now_s - parse_duration_s(text)) * 1000)
-    except ValueError:
-        pass
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        words = f"--{field_name}: got {shown(text)}; expected a time such as 2026-11-29T09:00:00Z, or a duration such as 2h"
-        raise SettingsError([words]) from None
-    return int((at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
 def bucket_of(endpoint: str, key: str) -> int:
     """The bucket of a key at this endpoint, as the gateway finds it."""
     alone = ServingEndpoint(EndpointSpec(endpoint, (EntitySpec("alone"),), (100,)), Catalog())
@@ -109,8 +93,8 @@ class Audit:
             query.endpoint or endpoint,
             entity,
             bucket,
-            moment_ms("since", query.since, now_s),
-            moment_ms("until", query.until, now_s),
+            moment_ms("--since", query.since, now_s),
+            moment_ms("--until", query.until, now_s),
         )
         answer = Answer(bucket=bucket)
         rows = [] if query.changes else self._decisions(wanted, query.limit, answer)

@@ -12,6 +12,8 @@ from extproc.audit.closing import MissingExtra, needs_parquet
 from extproc.audit.files import CHANGES, PACKED, PARQUET, Retention, writer_name
 from extproc.audit.journal import Journal
 from extproc.audit.writer import DecisionWriter, Limits
+from extproc.control.audited import Audited
+from extproc.control.store import RevisionStore
 from extproc.observability.audit import AuditMetrics
 from extproc.observability.instruments import Instruments
 from extproc.observability.logs import logger
@@ -36,6 +38,12 @@ def audit_of(settings: AuditSettings, instruments: Instruments) -> Audit | None:
 def journal_of(settings: AuditSettings) -> Journal | None:
     """Where changes are recorded when no database does that."""
     return None if settings.audit_dir is None else Journal(Path(settings.audit_dir) / CHANGES)
+
+
+def audited_of(settings: AuditSettings, store: RevisionStore | None) -> Audited:
+    """What can be looked up of what was changed and decided; `store`: with a database."""
+    folder = None if settings.audit_dir is None else Path(settings.audit_dir)
+    return Audited(store, folder, journal_of(settings))
 
 
 class Audit(Component):

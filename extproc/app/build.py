@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from extproc import names
 from extproc.app.adapters.configmaps import WatchedAdapters
-from extproc.app.audit import journal_of
+from extproc.app.audit import audited_of, journal_of
 from extproc.app.cluster import Cluster
 from extproc.app.config_file import ConfigFile, read_document
 from extproc.app.deployment import STAGES, MakeStage, Parts
@@ -109,6 +109,7 @@ def build(settings: Buildable, stages: Sequence[MakeStage] | None = None) -> Ser
         router_metrics=None if name == "epp" else parts.router_metrics,
         options=parts.options,
     )
+    plan.dry_run.director = director
     guard = metrics_guard(settings, plan.cluster, telemetry.instruments)
     decisions = None if name == "bbr" else parts.decisions
     serving = Serving(settings, director, limits, tls, admin_tls, guard, plan.stores, decisions, plan.plugins)
@@ -215,6 +216,7 @@ def _plan_gateway(plan: Plan, settings: GatewaySettings) -> None:
     store: Store = MemoryStore()
     try:
         store = open_store(settings.database_url, journal=journal_of(settings))
+        plan.audited = audited_of(settings, None if isinstance(store, MemoryStore) else store)
     except SettingsError as error:
         plan.problems += error.problems
     regions = regions_of(config, settings, plan.problems, prefix)

@@ -13,12 +13,14 @@ from extproc.app.audit import audit_of
 from extproc.app.cluster import Cluster
 from extproc.app.component import Component
 from extproc.app.deployment import Parts
+from extproc.app.dry_run import DryRun
 from extproc.app.flow import gate_of
 from extproc.app.kubernetes import PoolObjects
 from extproc.app.pool_parts import PoolParts
 from extproc.app.pools import Pool, Pools, scrape_driver
 from extproc.app.snapshots import Snapshots
 from extproc.app.watching import FileErrors
+from extproc.control.audited import Audited
 from extproc.flow import Gate
 from extproc.live import LiveWriter
 from extproc.observability.instruments import Instruments
@@ -49,6 +51,9 @@ class Plan:
     plugins: dict[str, PluginsOfPool] = field(default_factory=dict)
     cluster: Cluster | None = None
     """Access to Kubernetes; None where nothing needs it."""
+    dry_run: DryRun = field(default_factory=DryRun)
+    audited: Audited | None = None
+    """Where what was changed and decided can be looked up."""
 
     @property
     def instruments(self) -> Instruments:

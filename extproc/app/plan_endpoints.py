@@ -129,6 +129,7 @@ def plan_endpoints(
         ready = can_serve(plan.stores)
         plan.components += [providers, shadows, endpoints, driver]
         behind = _behind(parts, desk, driver, ready, shadows)
+        behind = behind._replace(audited=plan.audited, explain=plan.dry_run)
         if registry is not None:
             followed, counted = registry
             follower = Follower(desk, driver.rollouts, catalog, ready, lambda: driver.leads, counted)

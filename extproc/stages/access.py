@@ -17,7 +17,7 @@ from extproc.stages.stage import NO_HOOKS, Pending, Step
 _BEARER: Final = b"bearer "
 _PATIENCE_S: Final = 10.0
 """Two questions of at most 5 s, who it is and what they may."""
-_WAITS_FOR: Final = "the word of Kubernetes on a token"
+WAITS_FOR: Final = "the word of Kubernetes on a token"
 
 
 class Bearer(NamedTuple):
@@ -84,7 +84,7 @@ class CheckAccess:
             return self._admit(request, draft, outcome)
 
         late = AccessUnknown(f"nothing was said of the token within {_PATIENCE_S:g} s")
-        return Pending(_WAITS_FOR, begin, then, timeout_s=_PATIENCE_S, fallback=late)
+        return Pending(WAITS_FOR, begin, then, timeout_s=_PATIENCE_S, fallback=late)
 
     def _admit(self, request: InferenceRequest, draft: Draft, bearer: Bearer | ExtProcError) -> Step:
         if isinstance(bearer, ExtProcError):

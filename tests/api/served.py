@@ -13,9 +13,10 @@ import aiohttp
 from prometheus_client import Metric
 
 from extproc.api.application import application
-from extproc.api.ask import Inside, ShadowsOf
+from extproc.api.ask import Explain, Inside, ShadowsOf
 from extproc.api.auth import Guard, Open
 from extproc.api.server import ApiServer
+from extproc.control.audited import Audited
 from extproc.measures import Measures
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.instruments import Instruments
@@ -95,6 +96,8 @@ async def served(
     shadows: ShadowsOf | None = None,
     held: Callable[[str], Mapping[str, str]] = lambda name: {},
     decisions: DecisionLog | None = None,
+    audited: Audited | None = None,
+    explain: Explain | None = None,
 ) -> AsyncIterator[Api]:
     """The API of a desk whose store is in memory; without a guard everybody may everything."""
     bench = bench or Bench()
@@ -112,6 +115,8 @@ async def served(
         shadows=shadows,
         held=held,
         decisions=decisions,
+        audited=audited,
+        explain=explain,
     )
     if opened:
         await bench.desk.open()

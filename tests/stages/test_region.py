@@ -7,13 +7,13 @@ from typing import Any
 import orjson
 import pytest
 
-from extproc.admin.shapes import decision_shape
 from extproc.audit.waiting import Waiting
 from extproc.domain import Decision, InferenceRequest
 from extproc.errors import NoEndpoints, RegionForbidden
 from extproc.live import Live
 from extproc.observability.regions import RegionMetrics
 from extproc.observability.serving import ServingMetrics
+from extproc.observability.shapes import decision_shape
 from extproc.protocol import Decide, Finished
 from extproc.request import parse
 from extproc.stages import (

@@ -16,7 +16,8 @@ from extproc.control.records import API, EndpointRecord
 from extproc.settings.tokens import Role
 
 _ENTRIES: Final = 10
-_KINDS: Final = {
+_LOOKED_AT: Final = 200
+KINDS: Final = {
     "create": "Created",
     "update": "Changed",
     "delete": "Deleted",
@@ -75,17 +76,46 @@ async def endpoint_page(
 async def history(visit: Visit) -> Answer:
     """More of what was before; also of an endpoint that was deleted."""
     record = next((each for each in visit.inside.desk.list() if each.name == visit.name), None)
-    entries, older, lost = await _entries(visit, visit.name, record, visit.number("before", 0) or None)
+    version = visit.number("version", 0)
+    before = visit.number("before", 0) or None
+    if version:
+        before = await _behind(visit, version, record)
+    entries, older, lost = await _entries(visit, visit.name, record, before)
+    if version and (not entries or entries[0]["entry"].config_version != version):
+        entries, older = [], ""
     manages = await visit.caller.may(Role.MANAGE, visit.name)
     return visit.show(
         "history.html",
         name=visit.name,
+        version=version,
         record=record,
         entries=entries,
         older=older,
         lost=lost,
         may_revert=manages and record is not None and record.owner == API,
     )
+
+
+async def _behind(visit: Visit, version: int, record: EndpointRecord | None) -> int | None:
+    """Before which revision the change stands that made this version of the endpoint, in its present life when it has one."""
+    before: int | None = None
+    made: int | None = None
+    while True:
+        try:
+            found = await visit.inside.desk.history(visit.name, before, _LOOKED_AT)
+        except DeskError as error:
+            if error.status == 404:
+                raise
+            return None  # which the page says
+        for entry in found:
+            same = record is None or (entry.record is not None and entry.record.id == record.id)
+            if same and entry.config_version == version:
+                made = entry.revision
+            elif made is not None:
+                return made + 1
+        if len(found) < _LOOKED_AT:
+            return 1 if made is None else made + 1
+        before = found[-1].revision
 
 
 async def _entries(
@@ -112,7 +142,7 @@ def _told(entries: Sequence[Entry], record: EndpointRecord | None) -> list[dict[
         if back:
             seen.add(entry.config_version)
         told.append(
-            {"entry": entry, "what": _KINDS.get(entry.kind, entry.kind), "changed": entry.changed, "same": same, "back": back}
+            {"entry": entry, "what": KINDS.get(entry.kind, entry.kind), "changed": entry.changed, "same": same, "back": back}
         )
     return told
 

@@ -16,7 +16,7 @@ from extproc.api.answers import Answer
 from extproc.api.ask import Inside
 from extproc.api.auth import require
 from extproc.api.errors import ApiError, denied, internal, told, unavailable
-from extproc.api.page import decisions, endpoints, login, one, plots, rollouts, splitting
+from extproc.api.page import changes, decisions, endpoints, login, one, plots, rollouts, splitting, trying
 from extproc.api.page.assets import assets
 from extproc.api.page.figures import Figures
 from extproc.api.page.kept import Kept
@@ -63,6 +63,11 @@ PAGES: Final = (
     Page("GET", "/ui/", _VIEW, endpoints.listed),
     Page("GET", "/ui/live", _VIEW, endpoints.live),
     Page("GET", "/ui/decisions", _VIEW, decisions.found),
+    Page("GET", "/ui/try", _VIEW, trying.form),
+    Page("POST", "/ui/try", _VIEW, trying.tried),
+    Page("GET", "/ui/audit", _VIEW, changes.listed),
+    Page("GET", "/ui/audit/check", _VIEW, changes.check),
+    Page("GET", "/ui/audit/export", _VIEW, changes.export),
     Page("GET", "/ui/new", _VIEW, splitting.new),
     Page("POST", "/ui/new", _VIEW, splitting.create),
     Page("GET", "/ui/endpoints/{name}", _VIEW, one.shown),
@@ -154,19 +159,19 @@ class _Site:
         raise ApiError(404, "RESOURCE_DOES_NOT_EXIST", "There is no such page")
 
     async def _visit(self, found: Page, request: Request) -> Visit:
-        changes = found.method == "POST"
-        if changes:
+        posts = found.method == "POST"
+        if posts:
             _from_here(request)
         address = "" if request.client is None else request.client.host
         inside = self._site.inside
-        caller = await inside.guard.caller(as_caller(request.headers, changes=changes), address)
+        caller = await inside.guard.caller(as_caller(request.headers, changes=posts), address)
         if not inside.desk.opened:
             raise unavailable("The serving endpoints are not loaded yet: their store can't be asked")
         name = request.path_params.get("name")
         if name is not None:
             await require(caller, found.role, name)
         visit = Visit(self._site, caller, request, token_of(request.headers) is not None)
-        if changes:
+        if posts:
             visit.form = await form_of(request, inside.body_timeout_s)
         return visit
 

@@ -92,10 +92,12 @@ async def visiting(
     guard: Guard | None = None,
     measures: Measures | None = None,
     decisions: DecisionLog | None = None,
+    **words: Any,
 ) -> AsyncIterator[Visitor]:
-    """Who has a token is logged in with it, at a gateway that knows those of tests; without one, and a guard, everybody may."""
+    """Who has a token is logged in with it, at a gateway that knows those of tests; without one, and a guard, everybody may.
+    `words`: as `served` has them."""
     guard = Door().guard if token is not None and guard is None else guard
-    async with served(bench, guard, measures=measures, decisions=decisions) as api:
+    async with served(bench, guard, measures=measures, decisions=decisions, **words) as api:
         jar = aiohttp.CookieJar(unsafe=True)
         async with aiohttp.ClientSession(cookie_jar=jar) as http:
             visitor = Visitor(api, http)

@@ -298,6 +298,11 @@
     }
   });
 
+  // Times that are typed without a zone are the reader's: so many minutes ahead of UTC.
+  for (const field of all("input[data-zone]")) {
+    field.value = String(-new Date().getTimezoneOffset());
+  }
+
   localise(document);
   all("#editor").forEach(editor);
   all("#ask").forEach(asking);

@@ -1,0 +1,51 @@
+"""A request that somebody only asks about, as JSON: `/debug/explain`, and the API's dry run."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+
+from extproc.domain import RequestHead
+
+HELP: Final = (
+    'expected a JSON object such as {"path": "/v1/chat/completions", "headers": {}, "body": {"model": "..."}}; '
+    "body may also be a string"
+)
+
+
+def problem_of(asked: Any) -> str | None:
+    """What is wrong with such a question, None when nothing is."""
+    if not isinstance(asked, dict):
+        return "not an object"
+    unknown = set(asked) - {"path", "method", "headers", "body", "subset"}
+    if unknown:
+        return f"unknown key {sorted(unknown)[0]!r}"
+    headers = asked.get("headers", {})
+    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        return "headers: expected an object of strings"
+    subset = asked.get("subset")
+    if subset is not None and not (isinstance(subset, list) and all(isinstance(hint, str) for hint in subset)):
+        return "subset: expected a list of ip:port"
+    if not isinstance(asked.get("path", ""), str) or not isinstance(asked.get("method", ""), str):
+        return "path and method: expected strings"
+    return None
+
+
+def request_of(asked: dict[str, Any]) -> tuple[RequestHead, bytes | None]:
+    """The request in a question that has no problem."""
+    body = asked.get("body")
+    encoded = b"" if body is None else body.encode() if isinstance(body, str) else orjson.dumps(body)
+    headers = {
+        ":method": asked.get("method", "POST" if encoded else "GET"),
+        ":path": asked.get("path", "/v1/chat/completions"),
+        "content-type": "application/json",
+        **{name.lower(): value for name, value in asked.get("headers", {}).items()},
+    }
+    subset = asked.get("subset")
+    head = RequestHead(
+        {name: value.encode("latin-1", "replace") for name, value in headers.items()},
+        None if subset is None else tuple(subset),
+        attempt=1,  # of a serving endpoint: who would be asked first, wherever that is decided
+    )
+    return head, encoded
