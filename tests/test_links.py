@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,11 @@ def test_every_link_of_every_page() -> None:
     found = [link for page in links.pages() for link in links.links(page.read_text())]
     assert len(found) > 200
     assert sum(bool(link.anchor) for link in found) > 30
+
+
+def test_every_page_has_its_place_in_the_docs_site() -> None:
+    named = re.findall(r"^ +- (\S+\.md)$", (ROOT / "docs/mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(named) == sorted(page.relative_to(ROOT).as_posix() for page in links.pages())
 
 
 @pytest.fixture

@@ -207,5 +207,5 @@ def mermaid(rows: tuple[Row, ...]) -> str:
     states = {row.state for row in rows}
     for (state, event), do in BEFORE.items():
         if state in states:
-            lines.append(f"    note right of {state.name}: {event.__name__}: first {words(do)}")
+            lines.append(f"    note right of {state.name}: {event.__name__}, first {words(do)}")
     return "\n".join(lines)
