@@ -38,6 +38,10 @@ def decided(
     return peer
 
 
+def may(peer: Peer) -> bool:
+    return peer.stream.may_be_evicted
+
+
 def test_it_is_told_with_the_decision_and_to_no_other() -> None:
     peer = Peer(outcome=ON_LEASE)
     assert peer.send(headers(), body(b"abc", end=True)) == [
@@ -53,9 +57,9 @@ def test_it_is_told_with_the_decision_and_to_no_other() -> None:
 @pytest.mark.parametrize("mode", BodyMode)
 def test_before_the_answer(mode: BodyMode, request_mode: BodyMode) -> None:
     peer = decided(mode, request_mode=request_mode)
-    assert peer.stream.may_be_evicted
+    assert may(peer)
     assert peer.send(EVICTED) == ["answer 429 request_evicted"]
-    assert not peer.stream.may_be_evicted
+    assert not may(peer)
     assert peer.send(response(200), response_body(b"late", end=True), EVICTED, DEADLINE) == []
     assert peer.send(CLOSED) == ["finished 429"]
 
@@ -64,7 +68,7 @@ def test_headers_and_nothing_yet() -> None:
     """Engines that stream say 200 before they have begun: these headers are held back, and the client can still be told."""
     peer = decided()
     assert peer.send(response(200)) == []
-    assert peer.stream.may_be_evicted
+    assert may(peer)
     assert peer.send(EVICTED) == ["answer 429 request_evicted"]
     assert peer.send(response_body(b"late"), RESPONSE_TRAILERS, CLOSED) == ["finished 429"]
 
@@ -82,7 +86,7 @@ def test_headers_and_nothing_yet() -> None:
 def test_an_answer_that_has_begun_is_left_alone(begun: list[Event]) -> None:
     peer = decided()
     peer.send(*begun)
-    assert not peer.stream.may_be_evicted
+    assert not may(peer)
     assert peer.send(EVICTED) == []
     assert "PASSING" in repr(peer.stream)
 
@@ -106,7 +110,7 @@ def test_whoever_is_left_is_asked(falls_back: bool) -> None:
 def test_before_a_decision_and_after_the_stream_nothing_may_be_taken_back() -> None:
     peer = Peer(outcome=ON_LEASE)
     peer.send(headers())
-    assert not peer.stream.may_be_evicted
+    assert not may(peer)
     peer = decided()
     assert peer.send(CLOSED, EVICTED) == ["finished 0"]
-    assert not peer.stream.may_be_evicted
+    assert not may(peer)

@@ -73,7 +73,6 @@ class Asked(FakeCarrier):
     def picked(self) -> bool:
         return bool(self.answers) and DESTINATION in set_headers(self._told().request_headers.response.header_mutation)
 
-    @property
     def evicted(self) -> bool:
         """It was answered by us after it had been let on."""
         return self.picked() and self._told(-1).HasField("immediate_response")
