@@ -116,15 +116,21 @@ class Messages:
         """The messages that are whole now, in order. One that is compressed or over `most` bytes is a fault: raised, or kept in
         `fault` when whole messages came before it, so that a call's answers do not depend on how its bytes were cut."""
         whole: bytes | memoryview = data
-        if self._have:
-            self._keep(data)
-            if self._have < self._need:
-                return []
-            whole = b"".join(self._parts)
-            self._parts = []
-            self._own = self._alive = 0
-        at, size = 0, len(whole)
         out: list[bytes] = []
+        if self._have:
+            rest = self._need - self._have
+            if len(self._parts[0]) >= 5 and 0 < rest <= len(data):
+                out.append(self._ended(data, rest))
+                if rest == len(data):
+                    return out
+                whole = data[rest:]
+            else:
+                self._keep(data)
+                if self._have < self._need:
+                    return out
+                whole = b"".join(self._parts)
+                self._let_go_of_all()
+        at, size = 0, len(whole)
         need = 0
         while size - at >= 5:
             flag, length = _unpack_prefix(whole, at)
@@ -146,6 +152,19 @@ class Messages:
         if at < size:
             self._keep(bytes(whole[at:]))  # a copy: the rest of what was read must not live as long as this
         return out
+
+    def _ended(self, data: bytes | memoryview, rest: int) -> bytes:
+        """The message that has begun, with its `rest` from `data`: put together without its prefix, as to cut that off behind is
+        another copy."""
+        parts = self._parts
+        last = data if rest == len(data) else memoryview(data)[:rest]
+        message = b"".join([memoryview(parts[0])[5:], *parts[1:], last])
+        self._let_go_of_all()
+        return message
+
+    def _let_go_of_all(self) -> None:
+        self._parts = []
+        self._have = self._need = self._own = self._alive = 0
 
     def goes_on(self, data: bytes | memoryview, size: int) -> bool:
         """Take a piece that does not end the message that has begun; False when it was not taken."""
