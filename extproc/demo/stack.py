@@ -90,6 +90,7 @@ class Stack:
         for flag, usual in (("grpc-port", GRPC), ("grpc-health-port", HEALTH), ("metrics-port", METRICS), ("api-port", API)):
             arguments += [f"--{flag}", str(self.ports[usual])]
         arguments += ["--measures-window", "2m"]  # kept second by second, so that a rollout's measures are its own
+        arguments += ["--audit-dir", str(directory / "audit")]  # so that the page has changes and older decisions to show
         self.gateway = Child("gateway", [sys.executable, "-m", "extproc", "gateway", *arguments], directory)
         self.gateway_command = shlex.join(["extproc", "gateway", *arguments])
         self.envoy = envoy_child(envoy, ENVOY_CONFIG, self.ports, directory)

@@ -71,7 +71,8 @@ def flips(considered: Considered) -> Flips:
         return Flips("", 0.0, (), (), "It was the only candidate")
     picked = considered.picked
     totals = [float(total) for total in considered.totals]
-    second = max((at for at in range(count) if at != picked), key=lambda at: totals[at])
+    named = considered.positions[1] if len(considered.positions) > 1 else -1  # the picker's word, among equals
+    second = max((at for at in range(count) if at != picked), key=lambda at: (totals[at], at == named))
     name, behind = considered.endpoints[second].key, totals[picked] - totals[second]
     unknown = _chance(considered, totals, second, behind)
     if unknown:

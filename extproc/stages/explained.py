@@ -58,6 +58,7 @@ def considered_shape(seen: Considered) -> dict[str, Any]:
     """What is kept of a choice, in the words that `explained` has for one that is made now."""
     shown = columns.largest(seen.totals, MOST_EXPLAINED) if seen.positions else []
     shown += [position for position in seen.positions if position not in shown]
+    shown.sort(key=lambda at: (-float(seen.totals[at]), at != seen.picked))
     rows = [
         CandidateExplanation(
             endpoint=seen.endpoints[at],

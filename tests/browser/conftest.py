@@ -34,7 +34,7 @@ def standing(
     """After the browser: where there is none, nothing is started."""
     folder = tmp_path_factory.mktemp("page")
     # In slots of two seconds, so that there is something to draw.
-    flags = ("--database-url", f"sqlite:///{folder}/state.db", "--measures-window", "4m")
+    flags = ("--database-url", f"sqlite:///{folder}/state.db", "--audit-dir", f"{folder}/audit", "--measures-window", "4m")
     with behind(envoy_binary, session_endpoints, folder, *flags) as made:
         yield made
 

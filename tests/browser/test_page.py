@@ -267,7 +267,6 @@ def test_who_asks_sees_the_answer_and_why_it_went_where_it_went(at: Behind, alic
     page.get_by_role("button", name="Search").click()
     page.locator("tbody a").first.click()
     expect(page.locator("dl")).to_contain_text("header x-user-id")
-    screenshot(page, "page-decision")
     page.get_by_role("link", name="chat/").click()
     page.get_by_label("A message, or a body in JSON").fill("{no json")
     page.get_by_role("button", name="Ask", exact=True).click()

@@ -197,7 +197,7 @@ def table(shape: Mapping[str, Any]) -> Shown:
     """Candidates with their signals, and points as bars."""
     weights: Mapping[str, float] = shape["weights"]
     rows = shape["candidates"]
-    picked = set(shape.get("picked", ()))
+    picked = list(shape.get("picked", ()))
     runner_up = shape.get("runner_up")
     most = max([sum(max(0.0, row["points"][name] * weight) for name, weight in weights.items()) for row in rows] + [1e-9])
     near = [row for at, row in enumerate(rows) if at < _SHOWN or row["endpoint"] in picked or row["endpoint"] == runner_up]
@@ -220,7 +220,7 @@ def _candidate(
     weights: Mapping[str, float],
     colors: Mapping[str, int],
     most: float,
-    picked: set[str],
+    picked: Sequence[str],
     runner_up: str | None,
 ) -> Shown:
     parts = []
@@ -242,7 +242,7 @@ def _candidate(
     return {
         "server": key,
         "name": row["name"] if row["name"] != key else "",
-        "tag": "picked" if key in picked else "runner-up" if key == runner_up else "",
+        "tag": _tag(key, picked, runner_up),
         "tried": row["trial"],
         "signals": _signals(row["signals"]),
         "age": words.NOTHING if age_s is None else words.seconds(age_s),
@@ -251,10 +251,17 @@ def _candidate(
     }
 
 
+def _tag(key: str, picked: Sequence[str], runner_up: str | None) -> str:
+    if key in picked[:1]:
+        return "picked"
+    return "runner-up" if key == runner_up else "if that failed" if key in picked else ""
+
+
 def _signals(known: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [
-        (_SHORT.get(name, name.replace("_", " ")), _number(name, known[name])) for name in _NAMES if known.get(name) is not None
-    ]
+    there = [name for name in _NAMES if known.get(name) is not None]
+    if known.get("kv_usage_mean") == known.get("kv_usage"):
+        there = [name for name in there if name != "kv_usage_mean"]  # of one engine there is one
+    return [(_SHORT.get(name, name.replace("_", " ")), _number(name, known[name])) for name in there]
 
 
 def _number(name: str, value: object) -> str:
