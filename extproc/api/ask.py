@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from extproc.api.auth import Caller, Guard
 from extproc.api.errors import ApiError, invalid, malformed
+from extproc.api.standing import Pools
 from extproc.control.audited import Audited
 from extproc.control.changes import DeskChange, Origin
 from extproc.control.desk import Applied, Desk
@@ -69,6 +70,8 @@ class Inside:
     """None where there can be none."""
     held: Callable[[str], Mapping[str, str]] = lambda name: {}
     """Of an endpoint: which entities do not follow what they name in a registry, and why."""
+    pools: Pools | None = None
+    """As they stand; None where there are none."""
     decisions: DecisionLog | None = None
     """The last ones; None where nobody keeps any."""
     audited: Audited | None = None

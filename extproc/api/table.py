@@ -15,6 +15,7 @@ from extproc.api import (
     measures,
     pages,
     parts,
+    pools,
     rights,
     rollouts,
     series,
@@ -34,6 +35,7 @@ BASE: Final = "/api/2.0/serving-endpoints"
 TWIN: Final = f"{BASE}/pt"
 """Of what is for provisioned throughput."""
 _PERMISSIONS: Final = "/api/2.0/permissions/serving-endpoints"
+_POOLS: Final = "/api/2.0/pools"
 _ONE: Final = f"{BASE}/{{name}}"
 _ENTITY: Final = f"{_ONE}/served-models/{{entity}}"
 
@@ -123,6 +125,32 @@ CALLS: Final = (
     ),
     Call(
         "POST", f"{_ONE}/feedback", Role.QUERY, measures.feedback, "How good an answer was", Feedback, measured.Said, True, {}
+    ),
+    Call("GET", _POOLS, _VIEW, pools.listed, "All pools as they are now", gives=pools.PoolsAnswer, ours=True),
+    Call(
+        "GET",
+        f"{_POOLS}/{{pool}}/endpoints",
+        _VIEW,
+        pools.endpoints,
+        "A pool's endpoints: health, signals and their age, what goes there",
+        gives=pools.EndpointsAnswer,
+        ours=True,
+        query={
+            "filter": pools.FILTER,
+            "sort": pools.SORT,
+            "limit": f"At most so many, 100 by default and {pools.MOST} at most",
+            "offset": "Behind so many",
+        },
+    ),
+    Call(
+        "GET",
+        f"{_POOLS}/{{pool}}/history",
+        _VIEW,
+        pools.history,
+        "A measure over the last 15 minutes, of a pool or an endpoint",
+        gives=pools.HistoryAnswer,
+        ours=True,
+        query={"measure": pools.MEASURE, "endpoint": "The address of one; else it is over all of the pool"},
     ),
     Call("GET", f"{_ONE}/history", _VIEW, versions.history, "Its changes, newest first", gives=_HISTORY, ours=True),
     Call("GET", f"{_ONE}/shadows", _VIEW, shadows.shadows, "What its shadows showed; `?bodies=true` to manage", ours=True),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from extproc.api.ask import Explain, ShadowsOf
     from extproc.api.auth import Guard
     from extproc.api.server import ApiServer
+    from extproc.api.standing import Pools
 
 _log = logger(__name__)
 
@@ -54,6 +55,8 @@ class Behind(NamedTuple):
     """Counts what is said of answers, where there are measures."""
     held: Callable[[str], Mapping[str, str]] = lambda name: {}
     """Of an endpoint: which entities do not follow what they name in a registry, and why."""
+    pools: Pools | None = None
+    """As they stand, and what they were like."""
     decisions: DecisionLog | None = None
     """The last ones, for the page."""
     audited: Audited | None = None
@@ -200,7 +203,7 @@ def _server(guard: Guard, behind: Behind) -> ApiServer:
     from extproc.api.server import ApiServer
     from extproc.slices import Slices
 
-    desk, rollouts, table, ready, telemetry, shadows, measures, feedback, held, decisions, audited, explain = behind
+    desk, rollouts, table, ready, telemetry, shadows, measures, feedback, held, pools, decisions, audited, explain = behind
     inside = Inside(
         desk,
         rollouts,
@@ -213,6 +216,7 @@ def _server(guard: Guard, behind: Behind) -> ApiServer:
         feedback=_unheard if feedback is None else feedback.said,
         shadows=shadows,
         held=held,
+        pools=pools,
         decisions=decisions,
         audited=audited,
         explain=explain,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from extproc.api.standing import Pools
 from extproc.app.access import ReviewedTokens
 from extproc.app.api import ApiPort, Behind, api_parts, can_serve
 from extproc.app.deployment import Parts
@@ -22,6 +23,7 @@ from extproc.app.endpoints import (
     read_seal,
     secret_store,
 )
+from extproc.app.history import PoolHistory
 from extproc.app.plan import Plan
 from extproc.app.registry import FollowedRegistry, Follower, planned_registry
 from extproc.app.rollouts import RolloutDriver
@@ -226,6 +228,12 @@ def _behind(parts: Parts, desk: Desk, driver: RolloutDriver, ready: Callable[[st
     return behind._replace(measures=parts.measures, feedback=parts.feedback_metrics)
 
 
+def _reuse(parts: Parts, pool: str) -> Mapping[str, Sequence[int]]:
+    """How much of what went to the pool's endpoints they had in their prefix caches."""
+    found = parts.pools.get(pool)
+    return {} if found is None else found.scheduler.reuse()
+
+
 def _plan_api(plan: Plan, settings: EndpointSettings, behind: Behind, *, reuse_port: bool) -> None:
     """The REST API, and who may ask it; its tokens are the data plane's too. Raises SettingsError."""
     parts = plan.parts
@@ -234,6 +242,10 @@ def _plan_api(plan: Plan, settings: EndpointSettings, behind: Behind, *, reuse_p
     if settings.api_auth_mode == "kubernetes":
         plan.needs_cluster("--api-auth=kubernetes")
     parts.decisions.keeps_candidates = settings.api_port != 0  # for the page
+    if settings.api_port:
+        history = PoolHistory(plan.stores, lambda pool: _reuse(parts, pool))
+        plan.components.append(history)
+        behind = behind._replace(pools=Pools(lambda: plan.stores, history.history))
     components, tokens = api_parts(settings, behind, cluster=plan.cluster, reuse_port=reuse_port)
     plan.components += [each for each in components if settings.api_port or not isinstance(each, ApiPort)]
     if settings.data_plane_auth != "off":

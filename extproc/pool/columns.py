@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, cast
 
-from extproc.candidates import ARRAY_SIZE, Column
+from extproc.candidates import ARRAY_SIZE, Candidates, Column
 
 UNKNOWN: Final = float("nan")
 
@@ -18,3 +18,8 @@ def make_column(values: Iterable[float]) -> Column:
     import numpy as np
 
     return cast(Column, np.asarray(column, dtype=np.float64))
+
+
+def no_candidates() -> Candidates:
+    """Of a pool without endpoints."""
+    return Candidates(endpoints=[], waiting=[], running=[], kv_usage=[], in_flight=[], stamp=object())

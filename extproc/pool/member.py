@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from extproc.domain import NO_LOAD, Endpoint, Load
+from extproc.domain import NO_LOAD, Endpoint, Load, Reading
 from extproc.pool.columns import UNKNOWN
 
 
@@ -119,6 +119,29 @@ class Member:
         elif generation >= self.seen_generation:
             self.unseen_old -= 1
 
+    def view(self, now_s: float) -> MemberView:
+        """For people."""
+        waiting = self.waiting()
+        return MemberView(
+            endpoint=self.endpoint,
+            load=self.load,
+            age_s=None if self.read_at_s is None else now_s - self.read_at_s,
+            fresh=self.fresh,
+            down=self.down,
+            failure=self.failure,
+            in_flight=self.in_flight,
+            unseen=self.unseen_new + self.unseen_old,
+            waiting_projected=None if waiting != waiting else waiting,
+            picks=self.picks,
+            failures=self.failures,
+            tried=self.tried,
+        )
+
+    def reading(self, load: Load, now_s: float) -> Reading:
+        """For who judges by all of them. `load`: what is known of it."""
+        age_s = None if self.read_at_s is None else now_s - self.read_at_s
+        return Reading(load, age_s, self.in_flight, self.endpoint.key)
+
     def waiting(self) -> float:
         """The projected queue, NaN when unknown.
 
@@ -183,3 +206,7 @@ class MemberView(NamedTuple):
     """In-flight picks that the last page can't have seen."""
     waiting_projected: float | None
     picks: int
+    failures: int = 0
+    """Attempts at a page that failed, in a row."""
+    tried: bool = True
+    """An attempt at a page has ended."""

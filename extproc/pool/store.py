@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from extproc.candidates import Candidates, Pages
 from extproc.domain import Endpoint, Load, Reading
-from extproc.pool.columns import make_column
+from extproc.pool.columns import make_column, no_candidates
 from extproc.pool.member import Member, MemberView
 
 STALE_AFTER_S: Final = 2.0
@@ -50,7 +50,7 @@ class PoolStore:
         self.stale_after_s = stale_after_s
         self._members: dict[str, Member] = {}
         self._eligible: list[Member] = []
-        self._all: Candidates = _empty()
+        self._all: Candidates = no_candidates()
         self._loads: list[Load] = []
         self._read_at_s: list[float] = []
         """Of each candidate, when its page was read; NaN: never."""
@@ -71,7 +71,8 @@ class PoolStore:
         """Told that a page was read, a request ended or the endpoints changed; None when nobody wants to know."""
         self._blank: dict[str, Member] = {}
         """Candidates that answer, and of which nothing is known."""
-        self._picks = 0
+        self.picks = 0
+        """Requests that were sent to any of its endpoints, so far."""
         self.untried = 0
         """Endpoints of which no attempt at a page has ended."""
         self.fresh = 0
@@ -200,11 +201,7 @@ class PoolStore:
         """The candidates that one of the hints names, as `ip:port` or `ip` (proposal 004)."""
         everyone = self.candidates()
         wanted = set(hints)
-        chosen = [
-            position
-            for position, endpoint in enumerate(everyone.endpoints)
-            if endpoint.key in wanted or endpoint.address in wanted
-        ]
+        chosen = [at for at, each in enumerate(everyone.endpoints) if each.key in wanted or each.address in wanted]
         if len(chosen) == len(everyone):
             return everyone
         return everyone.only(chosen)
@@ -212,8 +209,8 @@ class PoolStore:
     def picked(self, endpoint: Endpoint) -> Ticket:
         """Count a request that goes to this candidate, before the next one is decided."""
         member = self._members[endpoint.key]
-        self._picks += 1
-        member.picked_at = self._picks
+        self.picks += 1
+        member.picked_at = self.picks
         ticket = Ticket(member, member.picked())
         if member.slot >= 0:
             self._write_in_flight(member)
@@ -254,7 +251,7 @@ class PoolStore:
         now_s = self._clock()
         wanted = None if hints is None else set(hints)
         return [
-            _reading(member, member.load, now_s)
+            member.reading(member.load, now_s)
             for member in self._eligible
             if wanted is None or member.endpoint.key in wanted or member.endpoint.address in wanted
         ]
@@ -268,7 +265,7 @@ class PoolStore:
             load, expected = member.load, member.expected()
             if expected != load.waiting:
                 load = Load(expected, *load[1:])
-            out.append(_reading(member, load, now_s))
+            out.append(member.reading(load, now_s))
         return out
 
     # -- for people ----------------------------------------------------------------------------------------------
@@ -285,19 +282,12 @@ class PoolStore:
         """As `describe`, one by one, each as it is when it is asked for: the pool may change meanwhile."""
         self.candidates()
         for member in list(self._members.values()):
-            waiting = member.waiting()
-            yield MemberView(
-                endpoint=member.endpoint,
-                load=member.load,
-                age_s=None if member.read_at_s is None else self._clock() - member.read_at_s,
-                fresh=member.fresh,
-                down=member.down,
-                failure=member.failure,
-                in_flight=member.in_flight,
-                unseen=member.unseen_new + member.unseen_old,
-                waiting_projected=None if waiting != waiting else waiting,
-                picks=member.picks,
-            )
+            yield member.view(self._clock())
+
+    def view(self, key: str) -> MemberView | None:
+        """One of them; None when there is none. Who wants to see what is stale asks for `candidates` first."""
+        member = self._members.get(key)
+        return None if member is None else member.view(self._clock())
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -350,7 +340,7 @@ class PoolStore:
             return everyone  # nobody is better known than it
         chosen: Member | None = None
         for member in self._blank.values():
-            if self._picks - member.picked_at < number or (chosen is not None and member.picked_at >= chosen.picked_at):
+            if self.picks - member.picked_at < number or (chosen is not None and member.picked_at >= chosen.picked_at):
                 continue
             if member.in_flight and member.in_flight >= self._room(member, known):
                 continue
@@ -408,12 +398,3 @@ class PoolStore:
 
 
 _NEVER: Final = float("nan")
-
-
-def _reading(member: Member, load: Load, now_s: float) -> Reading:
-    age_s = None if member.read_at_s is None else now_s - member.read_at_s
-    return Reading(load, age_s, member.in_flight, member.endpoint.key)
-
-
-def _empty() -> Candidates:
-    return Candidates(endpoints=[], waiting=[], running=[], kv_usage=[], in_flight=[], stamp=object())

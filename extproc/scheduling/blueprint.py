@@ -106,6 +106,7 @@ class Blueprint:
                 watchers=_who(made, "forget"),
                 dressers=_who(made, "dress"),
                 dumpers=_who(made, "dump"),
+                reusers=_who(made, "reuse"),
                 keepers=_who(made, "snapshot"),
                 measured=_who(made, "figures"),
                 tellers=_who(made, "tells"),

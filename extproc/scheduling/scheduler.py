@@ -24,6 +24,7 @@ from extproc.scheduling.plugins.base import (
     Random,
     Reported,
     Reporter,
+    Reuser,
     Run,
     Scheduled,
     Teller,
@@ -55,6 +56,7 @@ class Hooks(NamedTuple):
     watchers: Mapping[str, Watcher] = {}
     dressers: Mapping[str, Dresser] = {}
     dumpers: Mapping[str, Dumper] = {}
+    reusers: Mapping[str, Reuser] = {}
     keepers: Mapping[str, Keeper] = {}
     measured: Mapping[str, Measured] = {}
     tellers: Mapping[str, Teller] = {}
@@ -212,6 +214,12 @@ class Scheduler:
     def dump(self) -> dict[str, Any]:
         """What the plugins keep, by their names."""
         return {name: dumper.dump() for name, dumper in self._hooks.dumpers.items()}
+
+    def reuse(self) -> Mapping[str, Sequence[int]]:
+        """By endpoint, as a `Reuser` tells: the first one's; nothing where there is none."""
+        for reuser in self._hooks.reusers.values():
+            return reuser.reuse()
+        return {}
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """What the plugins measure, each with its name."""

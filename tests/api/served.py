@@ -16,6 +16,7 @@ from extproc.api.application import application
 from extproc.api.ask import Explain, Inside, ShadowsOf
 from extproc.api.auth import Guard, Open
 from extproc.api.server import ApiServer
+from extproc.api.standing import Pools
 from extproc.control.audited import Audited
 from extproc.measures import Measures
 from extproc.observability.decisions import DecisionLog
@@ -98,6 +99,7 @@ async def served(
     decisions: DecisionLog | None = None,
     audited: Audited | None = None,
     explain: Explain | None = None,
+    pools: Pools | None = None,
 ) -> AsyncIterator[Api]:
     """The API of a desk whose store is in memory; without a guard everybody may everything."""
     bench = bench or Bench()
@@ -117,6 +119,7 @@ async def served(
         decisions=decisions,
         audited=audited,
         explain=explain,
+        pools=pools,
     )
     if opened:
         await bench.desk.open()

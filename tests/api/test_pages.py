@@ -13,11 +13,13 @@ from extproc.api.table import CALLS
 from extproc.measures import Measures
 from extproc.observability.serving import ServingMetrics
 from tests.api.served import BASE, served
+from tests.api.standing import Standing
 from tests.api.tokens import VICTOR, Door
 from tests.control.desks import document, split
 from tests.fakes.clock import FakeClock
 from tests.settings.serving.documents import external, openai
 
+POOLS = "/api/2.0/pools"
 FEEDBACK = {"request_id": "one", "good": True}
 
 
@@ -77,7 +79,9 @@ def _references(value: Any) -> list[str]:
 async def test_answers_are_what_the_document_says() -> None:
     measures = Measures(FakeClock(), remembered=2)
     measures.remembered.add(b"one", (measures.cell("chat", "a"),))
-    async with served(measures=measures) as api:
+    standing = Standing()
+    standing.pool("own", 2)
+    async with served(measures=measures, pools=standing.pools) as api:
         answers = {
             ("POST", BASE): (await api.post("", document())).json,
             ("GET", BASE): (await api.get()).json,
@@ -87,6 +91,9 @@ async def test_answers_are_what_the_document_says() -> None:
             ("POST", f"{BASE}/pt"): (await api.post("/pt", document("two"))).json,
             ("GET", f"{BASE}/{{name}}/measures"): (await api.get("/chat/measures")).json,
             ("GET", f"{BASE}/{{name}}/measures/series"): (await api.get("/chat/measures/series")).json,
+            ("GET", POOLS): (await api.call("GET", POOLS)).json,
+            ("GET", f"{POOLS}/{{pool}}/endpoints"): (await api.call("GET", f"{POOLS}/own/endpoints")).json,
+            ("GET", f"{POOLS}/{{pool}}/history"): (await api.call("GET", f"{POOLS}/own/history")).json,
             ("POST", f"{BASE}/{{name}}/feedback"): (await api.post("/chat/feedback", FEEDBACK)).json,
         }
         history = (await api.get("/chat/history")).json["history"]

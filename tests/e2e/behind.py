@@ -119,8 +119,11 @@ def behind(
     *flags: str,
     silence: str = "60s",
     more: Mapping[str, Any] = {},
+    pools: Sequence[Mapping[str, Any]] = (),
 ) -> Iterator[Behind]:
-    """`flags`: more of the gateway's; `silence`: for how long a provider may say nothing; `more`: keys of its config."""
+    """`flags`: more of the gateway's; `silence`: for how long a provider may say nothing; `more`: keys of its config; `pools`:
+    further ones of that.
+    """
 
     def change(document: Any) -> None:
         static = document["static_resources"]
@@ -150,6 +153,7 @@ def behind(
     config = json.loads((directory / "gateway.yaml").read_text())
     for route, pool, name in zip(config["routes"], (LLAMA, PHI4), MODELS.values(), strict=True):
         route["entities"] = [{"name": each, "version": "1", "model": pool.model} for each in (name, name.rpartition(".")[2])]
+    config["pools"] += pools
     (directory / "gateway.yaml").write_text(json.dumps({**config, **more}))
     with contextlib.ExitStack() as running:
         for provider in providers.values():

@@ -68,7 +68,7 @@ class TestKnowledge:
         assert all(math.isnan(known[signal]) for signal in ("waiting", "running", "kv_usage"))
         assert known["in_flight"] == 0
         assert store.fresh == 0
-        assert view(store, A) == (store.describe()[0].endpoint, Load(), None, False, False, None, 0, 0, None, 0)
+        assert view(store, A) == (store.describe()[0].endpoint, Load(), None, False, False, None, 0, 0, None, 0, 0, False)
 
     def test_a_page_is_known(self, store: PoolStore, clock: FakeClock) -> None:
         scrape(store, A, Load(waiting=2, running=3, kv_usage=0.5))

@@ -294,3 +294,22 @@ def test_clusters_have_an_index_of_their_own() -> None:
     told = points(scheduler, asked(TEXT[:2560] + "x" * 2560), given, "multicluster-prefix-cache-scorer")
     assert told.pop(first) == 0.5
     assert set(told.values()) == {0}
+
+
+def test_what_each_endpoint_had_of_its_prompts_is_counted_until_it_leaves() -> None:
+    scheduler, given = build().scheduler(seeded()), idle(2)
+    assert scheduler.reuse() == {}
+    there = send(scheduler, asked(), given).run.endpoint
+    queried, matched = scheduler.reuse()[there]
+    assert queried > 1000
+    assert matched == 0
+    assert send(scheduler, asked(), given).run.endpoint == there
+    assert tuple(scheduler.reuse()[there]) == (2 * queried, queried)
+    scheduler.forget(there)
+    assert there not in scheduler.reuse()
+
+
+def test_without_a_prefix_plugin_nothing_is_counted() -> None:
+    scheduler = build("plugins: [{type: queue-scorer}]").scheduler(seeded())
+    send(scheduler, asked(), idle(2))
+    assert scheduler.reuse() == {}

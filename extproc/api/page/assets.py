@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from collections.abc import Mapping
 from functools import cache
@@ -17,6 +18,8 @@ class Asset(NamedTuple):
     """One file."""
 
     content: bytes
+    packed: bytes
+    """The same by gzip: a third of it, for browsers that take that."""
     content_type: str
     url: str
     """With a part of its hash, so that another content is another address."""
@@ -31,7 +34,9 @@ def assets() -> Mapping[str, Asset]:
         if content_type is not None:
             content = path.read_bytes()
             digest = hashlib.sha256(content).hexdigest()[:16]
-            found[path.name] = Asset(content, content_type, f"{BASE}/{path.name}?v={digest}")
+            found[path.name] = Asset(
+                content, gzip.compress(content, 9, mtime=0), content_type, f"{BASE}/{path.name}?v={digest}"
+            )
     return found
 
 

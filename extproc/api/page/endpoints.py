@@ -116,5 +116,5 @@ async def live(visit: Visit) -> Answer:
     asked = [name for name in visit.query("names").split(",") if NAME.fullmatch(name)][:MOST_NAMES]
     if len(asked) == 1:  # who may see one endpoint may not see the list, in Kubernetes
         await require(visit.caller, Role.VIEW, asked[0])
-        return visit.site.streams.of(asked, {})
-    return visit.site.streams.of(await visit.caller.sees(asked), {})
+        return visit.site.streams.of(visit.site.figures.of(asked))
+    return visit.site.streams.of(visit.site.figures.of(await visit.caller.sees(asked)))

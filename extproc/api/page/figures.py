@@ -6,7 +6,7 @@ A hundred pages that show the same endpoints cost as much as one, but for the se
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from extproc.api.page import words
@@ -103,6 +103,10 @@ class Figures:
             if since < now:
                 found |= of.changed if since == now - 1 else of.cells
         return found
+
+    def of(self, names: Sequence[str]) -> Watched:
+        """What a page shows of these endpoints."""
+        return Watched(self, names)
 
     def requests_per_s(self, name: str) -> float | None:
         """Of the whole endpoint; None while nobody knows."""
@@ -206,6 +210,22 @@ class Figures:
         texts = (words.seconds(ttft50), words.seconds(ttft95), words.seconds(e2e50), words.seconds(e2e95))
         of.quantiles[entity] = _Quantiles(requests, now_s + RATE_S, texts)
         return texts
+
+
+class Watched:
+    """Some endpoints, as a page shows them."""
+
+    def __init__(self, figures: Figures, names: Sequence[str]) -> None:
+        self._figures = figures
+        self._names = names
+
+    def cells(self) -> Cells:
+        """All of theirs."""
+        return self._figures.cells(self._names)
+
+    def changed(self, since: int) -> Cells:
+        """What is different from the tick `since`."""
+        return self._figures.changed(self._names, since)
 
 
 def state_in_words(state: State) -> str:

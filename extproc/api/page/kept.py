@@ -8,12 +8,13 @@ from typing import Any, Final
 
 BEAT_S: Final = 10.0
 """How often a plot is drawn anew."""
-_MOST: Final = 100
+_MOST: Final = 32
 
 Plot = dict[str, Any]
 """`title`, `unit` (of `plots.UNITS`), `at` in Unix seconds, and `series`, each with `label`, `place` (its colour) and `values`
 (null is unknown), perhaps `dashed`, or `line`: a threshold. `bands`: pairs of series with what is between them filled. `y`:
-from, to. With `kind` "heat" there are `rows` instead, each with `label` and `values`, and `top`, the most that there can be.
+from, to. With `kind` "heat" there are `rows` instead, each with `label` and `values`, how many `columns` there are in all,
+`every` so many seconds, and perhaps `top`, the most that there can be.
 """
 
 

@@ -8,13 +8,13 @@ ticks, and nothing is kept for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, Protocol
 
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from extproc.api.page.figures import Figures
+from extproc.api.page.figures import Cells, Figures
 
 MOST: Final = 100
 """At once."""
@@ -22,6 +22,18 @@ STREAM_S: Final = 50.0
 MOST_NAMES: Final = 100
 _AGAIN_MS: Final = 300
 HEADERS: Final = {"content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no"}
+
+
+class Told(Protocol):
+    """What a page shows that changes by itself."""
+
+    def cells(self) -> Cells:
+        """All of it."""
+        ...
+
+    def changed(self, since: int) -> Cells:
+        """What is different from the tick `since`."""
+        ...
 
 
 class Streams:
@@ -46,21 +58,21 @@ class Streams:
         """Whether one more is too many."""
         return self.open >= self._most
 
-    def of(self, names: Sequence[str], headers: Mapping[str, str]) -> Stream:
-        """An answer that tells of these endpoints. `headers`: more of them."""
-        return Stream(self, names, headers)
+    def of(self, told: Told, headers: Mapping[str, str] = {}) -> Stream:
+        """An answer that tells of these. `headers`: more of them."""
+        return Stream(self, told, headers)
 
-    async def tell(self, names: Sequence[str], send: Callable[[bytes], Awaitable[None]]) -> None:
+    async def tell(self, told: Told, send: Callable[[bytes], Awaitable[None]]) -> None:
         """Until it is time to come again."""
         figures = self._figures
         self.open += 1
         try:
             until_s = self._clock() + STREAM_S
             tick = figures.tick
-            await send(b"retry: %d\n" % _AGAIN_MS + event(figures.cells(names)))
+            await send(b"retry: %d\n" % _AGAIN_MS + event(told.cells()))
             while self._clock() < until_s:
                 await self._sleep(figures.until_next_s())
-                changed = figures.changed(names, tick)
+                changed = told.changed(tick)
                 tick = figures.tick
                 await send(event(changed) if changed else b": nothing new\n\n")
         finally:
@@ -77,9 +89,9 @@ class Stream:
 
     status_code = 200
 
-    def __init__(self, streams: Streams, names: Sequence[str], headers: Mapping[str, str]) -> None:
+    def __init__(self, streams: Streams, told: Told, headers: Mapping[str, str]) -> None:
         self._streams = streams
-        self._names = names
+        self._told = told
         self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,7 +101,7 @@ class Stream:
         async def sending(data: bytes) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
-        telling = asyncio.ensure_future(self._streams.tell(self._names, sending))
+        telling = asyncio.ensure_future(self._streams.tell(self._told, sending))
         leaving = asyncio.ensure_future(_left(receive))
         try:
             await asyncio.wait({telling, leaving}, return_when=asyncio.FIRST_COMPLETED)

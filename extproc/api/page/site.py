@@ -16,11 +16,12 @@ from extproc.api.answers import Answer
 from extproc.api.ask import Inside
 from extproc.api.auth import require
 from extproc.api.errors import ApiError, denied, internal, told, unavailable
-from extproc.api.page import changes, decisions, endpoints, login, one, plots, rollouts, splitting, trying
+from extproc.api.page import changes, decisions, endpoints, login, one, plots, pools, rollouts, splitting, trying
 from extproc.api.page.assets import assets
 from extproc.api.page.figures import Figures
 from extproc.api.page.kept import Kept
 from extproc.api.page.live import Streams
+from extproc.api.page.pool_figures import PoolFigures
 from extproc.api.page.rendering import page
 from extproc.api.page.visit import Site, Visit, form_of
 from extproc.api.page.visitor import arrived_by_link, as_caller, from_here, token_of
@@ -73,6 +74,11 @@ PAGES: Final = (
     Page("GET", "/ui/endpoints/{name}", _VIEW, one.shown),
     Page("GET", "/ui/endpoints/{name}/history", _VIEW, one.history),
     Page("GET", "/ui/endpoints/{name}/plots", _VIEW, plots.of_endpoint),
+    Page("GET", "/ui/pools", _VIEW, pools.listed),
+    Page("GET", "/ui/pool", _VIEW, pools.one),
+    Page("GET", "/ui/pool/live", _VIEW, pools.live),
+    Page("GET", "/ui/pool/plots", _VIEW, pools.plots),
+    Page("GET", "/ui/pool/endpoint", _VIEW, pools.endpoint),
     Page("GET", "/ui/rollouts", _VIEW, rollouts.listed),
     Page("GET", "/ui/endpoints/{name}/rollout", _VIEW, rollouts.one),
     Page("POST", "/ui/endpoints/{name}/rollout", _MANAGE, rollouts.start),
@@ -85,7 +91,7 @@ PAGES: Final = (
 def site(inside: Inside, count: Callable[[str, int], None], *, clock: Callable[[], float] = time.monotonic) -> ASGIApp:
     """Everything below `/ui`. `count` is told each call and its status; `clock` is monotonic, in seconds."""
     figures = Figures(inside.desk, inside.table, inside.ready, inside.measures, clock, inside.held)
-    return _Site(Site(inside, figures, Streams(figures, clock), Kept(clock)), count)
+    return _Site(Site(inside, figures, Streams(figures, clock), Kept(clock), PoolFigures(inside.pools, clock)), count)
 
 
 class _Site:
@@ -98,7 +104,7 @@ class _Site:
         request = Request(scope, receive)
         name = "GET /ui/static"
         if scope["path"].startswith("/ui/static/"):
-            answer: Answer = _asset(scope["path"])
+            answer: Answer = _asset(scope["path"], request.headers.get("accept-encoding", ""))
         else:
             name, answer = await self._answer(scope, request)
         self._count(name, answer.status_code)
@@ -206,11 +212,20 @@ def _here(request: Request) -> str:
     return request.url.path + (f"?{query}" if query else "")
 
 
-def _asset(path: str) -> Response:
+def _asset(path: str, encodings: str) -> Response:
     found = assets().get(path.removeprefix("/ui/static/"))
     if found is None:
         return Response(b"There is no such file\n", 404, media_type="text/plain")
-    return Response(found.content, headers={"content-type": found.content_type, "cache-control": _KEPT})
+    headers = {"content-type": found.content_type, "cache-control": _KEPT, "vary": "Accept-Encoding"}
+    if _takes_gzip(encodings):
+        return Response(found.packed, headers={**headers, "content-encoding": "gzip"})
+    return Response(found.content, headers=headers)
+
+
+def _takes_gzip(encodings: str) -> bool:
+    """Whether Accept-Encoding names it, and not to say no."""
+    wanted = [each.replace(" ", "").lower() for each in encodings.split(",")]
+    return any(each == "gzip" or (each.startswith("gzip;q=") and each[7:].strip("0.") != "") for each in wanted)
 
 
 async def _unused(request: Request) -> Response:

@@ -17,6 +17,7 @@ from extproc.api.errors import ApiError, malformed
 from extproc.api.page.figures import Figures
 from extproc.api.page.kept import Kept
 from extproc.api.page.live import Streams
+from extproc.api.page.pool_figures import PoolFigures
 from extproc.api.page.rendering import page
 from extproc.control.changes import DeskChange, Origin
 from extproc.control.desk import Applied
@@ -33,6 +34,7 @@ class Site:
     figures: Figures
     streams: Streams
     plots: Kept
+    pools: PoolFigures
 
 
 @dataclass(slots=True)

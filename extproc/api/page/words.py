@@ -30,6 +30,22 @@ def seconds(time_s: float | None) -> str:
     return f"{time_s * 1e3:.0f} ms" if time_s < 0.9995 else f"{time_s:.2f} s"
 
 
+def count(number: float | None) -> str:
+    """Of something that is counted, or the mean of such."""
+    if number is None:
+        return NOTHING
+    return f"{number:,.0f}" if number >= 10 or number == int(number) else f"{number:.1f}"
+
+
+def age(age_s: float | None) -> str:
+    """Of something that should be new. Below a second it is, and does not flicker."""
+    if age_s is None:
+        return "never"
+    if age_s < 1:
+        return "< 1 s"
+    return f"{age_s:.0f} s" if age_s < 120 else f"{age_s / 60:,.0f} min"
+
+
 def buckets(number: int) -> str:
     """Of 10,000, in percent."""
     return f"{number / 100:g} %"

@@ -249,6 +249,15 @@ class Dumper(Protocol):
         ...
 
 
+class Reuser(Protocol):
+    """Knows what endpoints have in their prefix caches."""
+
+    def reuse(self) -> Mapping[str, Sequence[int]]:
+        """By endpoint: tokens of the prompts that went there, and those of them that it was likely to have. They only grow, and
+        begin anew when the endpoint does."""
+        ...
+
+
 class Figure(NamedTuple):
     """A number that a plugin shows on `/metrics`, by its pool's and its own name."""
 

@@ -7,7 +7,7 @@ so a burst of equal prompts stays together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from extproc.candidates import Candidates, Column
@@ -65,6 +65,8 @@ class ApproximatePrefixes:
         self._queried_tokens = 0
         self._matched_tokens = 0
         """Of the endpoints that were chosen."""
+        self._reused: dict[str, list[int]] = {}
+        """The same two, by endpoint."""
 
     def produce(self, cycle: Cycle, candidates: Candidates) -> object:
         prompt = cycle.facts[self._prompt]
@@ -94,15 +96,28 @@ class ApproximatePrefixes:
         if not isinstance(match, PrefixMatch) or not match.chains:
             return
         run = scheduled.run
-        self._queried_tokens += round(match.total * match.block_tokens)
-        self._matched_tokens += round(float(match.matched[run.place]) * match.block_tokens)
+        queried = round(match.total * match.block_tokens)
+        matched = round(float(match.matched[run.place]) * match.block_tokens)
+        self._queried_tokens += queried
+        self._matched_tokens += matched
         self._insert(run, match)
+        key = run.candidates.endpoints[run.pick.positions[0]].key
+        reused = self._reused.get(key)
+        if reused is None:
+            self._reused[key] = [queried, matched]
+        else:
+            reused[0] += queried
+            reused[1] += matched
         prefill = scheduled.runs.get(PREFILL)
         if prefill is not None and scheduled.primary != PREFILL:
             self._insert(prefill, match)
 
     def forget(self, endpoint: str) -> None:
         self._index.forget(endpoint)
+        self._reused.pop(endpoint, None)
+
+    def reuse(self) -> Mapping[str, Sequence[int]]:
+        return self._reused
 
     def began(self, endpoint: str, started_s: float) -> None:
         """What a snapshot says of a process that is not there any more is forgotten."""

@@ -9,9 +9,11 @@ from types import ModuleType
 
 import pytest
 
-from extproc.api.page.assets import FOLDER, assets
+from extproc.api.page.assets import FOLDER, assets, url_of
+from extproc.control.changes import Create
 from extproc.measures import Measures
 from tests.api.page.visitors import elements, visiting
+from tests.api.standing import Standing
 from tests.control.desks import document
 from tests.fakes.clock import FakeClock
 
@@ -47,12 +49,13 @@ def test_each_package_has_its_licence(vendor: ModuleType) -> None:
         assert any(name.endswith(".LICENSE.txt") for name in package.files), package.name
 
 
-async def test_all_that_a_page_loads_is_at_most_150_kb_and_kept_by_browsers() -> None:
-    async with visiting(measures=Measures(FakeClock())) as visitor:
-        from extproc.control.changes import Create
-
+@pytest.mark.parametrize("path", ["/ui/endpoints/chat", "/ui/pool?name=own"])
+async def test_all_that_a_page_loads_is_at_most_150_kb_and_kept_by_browsers(path: str) -> None:
+    standing = Standing()
+    standing.pool("own", 1000)
+    async with visiting(measures=Measures(FakeClock()), pools=standing.pools) as visitor:
         await visitor.bench.desk.apply(Create(document()), "alice")
-        seen = await visitor.look("/ui/endpoints/chat")
+        seen = await visitor.look(path)
         wanted = {
             attributes.get("src") or attributes.get("href")
             for tag, attributes in elements(seen.text)
@@ -61,12 +64,24 @@ async def test_all_that_a_page_loads_is_at_most_150_kb_and_kept_by_browsers() ->
         size = len(seen.text)
         for address in wanted:
             assert address is not None
-            got = await visitor.ask("GET", address)
+            got = await visitor.ask("GET", address, {"accept-encoding": "gzip"})
             assert got.status == 200, address
             assert "immutable" in got.headers["cache-control"]
-            size += len(got.text.encode())
+            assert got.headers["content-encoding"] == "gzip"
+            size += int(got.headers["content-length"])
         assert len(wanted) == 4 + 3, "with what plots need"
         assert size <= 150_000, size
+
+
+@pytest.mark.parametrize(
+    ("accepts", "packed"), [("", False), ("br, gzip;q=0", False), ("br, gzip;q=0.5", True), ("gzip", True)]
+)
+async def test_files_are_packed_for_who_takes_that(accepts: str, packed: bool) -> None:
+    async with visiting() as visitor:
+        got = await visitor.ask("GET", url_of("page.js"), {"accept-encoding": accepts})
+        assert (got.headers.get("content-encoding") == "gzip") is packed
+        assert got.headers["vary"] == "Accept-Encoding"
+        assert got.text == assets()["page.js"].content.decode()
 
 
 @pytest.mark.parametrize("name", ["page.css", "page.js", "plot.js", "icon.svg"])

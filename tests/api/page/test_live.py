@@ -37,7 +37,7 @@ async def test_a_stream_says_everything_then_what_is_new_and_ends() -> None:
         sent.append(data)
 
     streams = Streams(looking.figures, looking.clock, sleep)
-    await streams.tell(["chat"], send)
+    await streams.tell(looking.figures.of(["chat"]), send)
     assert sent[0].startswith(b"retry: ")
     assert told(sent[0])["chat//version"] == "1"
     assert told(sent[1])["chat//version"] == "2"

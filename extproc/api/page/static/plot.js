@@ -173,6 +173,8 @@
   function heat(plot) {
     const { figure, drawn, values } = frame(plot);
     const count = plot.at.length;
+    const columns = Math.max(count, plot.columns || 0); // what is not known yet stays empty
+    const before = columns - count;
     const canvas = document.createElement("canvas");
     canvas.setAttribute("aria-hidden", "true");
     drawn.append(canvas);
@@ -210,7 +212,7 @@
         return;
       }
       const ratio = window.devicePixelRatio || 1;
-      const height = Math.max(1, plot.rows.length) * CELL;
+      const height = (plot.rows.length + 1) * CELL;
       canvas.width = width * ratio;
       canvas.height = height * ratio;
       canvas.style.width = `${width}px`;
@@ -220,21 +222,29 @@
       pen.font = "11px system-ui, sans-serif";
       pen.textBaseline = "middle";
       const colors = Array.from({ length: CLASSES }, (_, each) => ink(`--h${each}`));
-      const each = (width - label()) / Math.max(1, count);
+      const each = (width - label()) / Math.max(1, columns);
+      if (count) {
+        pen.fillStyle = ink("--quiet");
+        const under = plot.rows.length * CELL + CELL / 2;
+        const every = plot.every || 10;
+        pen.fillText(clock(plot.at[count - 1] - every * (columns - 1)), label(), under);
+        const now = clock(plot.at[count - 1]);
+        pen.fillText(now, width - pen.measureText(now).width, under);
+      }
       plot.rows.forEach((row, y) => {
         pen.fillStyle = ink("--ink");
         pen.fillText(cut(pen, row.label, label() - 8), 0, y * CELL + CELL / 2);
         row.values.forEach((value, x) => {
           if (value !== null) {
             pen.fillStyle = colors[classOf(value)];
-            pen.fillRect(label() + x * each, y * CELL, Math.ceil(each), CELL - 1);
+            pen.fillRect(label() + (before + x) * each, y * CELL, Math.ceil(each), CELL - 1);
           }
         });
       });
       if (plot.rows.length && document.activeElement === drawn) {
         pen.strokeStyle = ink("--bad");
         pen.lineWidth = 2;
-        pen.strokeRect(label() + column * each, line * CELL, Math.max(4, each), CELL - 1);
+        pen.strokeRect(label() + (before + column) * each, line * CELL, Math.max(4, each), CELL - 1);
       }
     }
     steps(
@@ -250,7 +260,7 @@
     drawn.addEventListener("focus", draw);
     drawn.addEventListener("blur", draw);
     canvas.addEventListener("pointermove", (event) => {
-      const at = Math.floor((event.offsetX - label()) / ((width - label()) / Math.max(1, count)));
+      const at = Math.floor((event.offsetX - label()) / ((width - label()) / Math.max(1, columns))) - before;
       const row = Math.floor(event.offsetY / CELL);
       if (at >= 0 && at < count && row < plot.rows.length) {
         column = at;
