@@ -83,11 +83,15 @@ class Summary(TypedDict):
 
 
 class PoolShare(TypedDict):
-    """A pool's part of an endpoint's requests in percent, and how busy the pool is now."""
+    """A pool's part of an endpoint's requests in percent, and how busy it is now, together with the pools beside it.
+
+    Beside it are those of other regions, to which goes what is too much for it.
+    """
 
     before: int
     after: int
     load: dict[str, float]
+    beside: list[str]
 
 
 class Effects(TypedDict):
@@ -196,7 +200,8 @@ def effect(change: Effect) -> Effects:
         "buckets_after": dict(change.after),
         "buckets_moved": change.moved,
         "pools": {
-            name: {"before": pool.before, "after": pool.after, "load": dict(pool.load)} for name, pool in change.pools.items()
+            name: {"before": pool.before, "after": pool.after, "load": dict(pool.load), "beside": list(pool.beside)}
+            for name, pool in change.pools.items()
         },
         "notes": list(change.notes),
     }

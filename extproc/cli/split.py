@@ -87,4 +87,6 @@ def _tell(effect: Mapping[str, Any]) -> None:
     click.echo(f"of 10,000 users about {effect['buckets_moved']:,} get another entity")
     for pool, each in effect["pools"].items():
         load = ", ".join(f"{key} {value:g}" for key, value in each["load"].items()) or "not measured"
-        click.echo(f"pool {pool}: {each['before']} % to {each['after']} % ({load})")
+        beside = each.get("beside")  # none from a gateway of an older release
+        name = f"pools {', '.join([pool, *beside])}" if beside else f"pool {pool}"
+        click.echo(f"{name}: {each['before']} % to {each['after']} % ({load})")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from extproc.control.advice import advice_on
@@ -15,12 +15,18 @@ LoadOf = Mapping[str, float]
 
 
 class PoolEffect(NamedTuple):
-    """One pool's share of the endpoint's requests, in percent, and how busy the pool is now."""
+    """One pool's share of the endpoint's requests, in percent, and how busy the pool is now.
+
+    The pools that serve the same entity in several regions are one here, named by the first: what is too much for the one goes
+    to the others.
+    """
 
     before: int
     after: int
     load: LoadOf = {}
-    """Empty when nobody measures it."""
+    """Of all of them together; empty when nobody measures it."""
+    beside: tuple[str, ...] = ()
+    """Those of other regions."""
 
 
 class Effect(NamedTuple):
@@ -34,7 +40,7 @@ class Effect(NamedTuple):
     moved: int
     """Buckets that are another entity's afterwards: of 10,000 keys about so many change their entity."""
     pools: Mapping[str, PoolEffect] = {}
-    """Of every pool that has a part in it before or after."""
+    """Of every pool that has a part in it before or after, by its name."""
     notes: tuple[str, ...] = ()
     """What was taken and has no effect here."""
 
@@ -48,8 +54,12 @@ def effect_of(
     to_be = None if after is None else after[0]
     name = (to_be or was or _nothing()).name
     old, new = (() if each is None else layout_of(each) for each in (was, to_be))
-    shares = [_pools(None if each is None else each[1]) for each in (before, after)]
-    pools = {pool: PoolEffect(shares[0].get(pool, 0), shares[1].get(pool, 0)) for pool in sorted({*shares[0], *shares[1]})}
+    there = [None if each is None else each[1] for each in (before, after)]
+    shares = [_shares(each) for each in there]
+    pools = {
+        pool: PoolEffect(shares[0].get(pool, 0), shares[1].get(pool, 0), beside=_beside(pool, there))
+        for pool in sorted({*shares[0], *shares[1]})
+    }
     return Effect(
         name,
         _buckets(was),
@@ -62,7 +72,21 @@ def effect_of(
 
 def with_loads(effect: Effect, load_of: Callable[[str], LoadOf]) -> Effect:
     """The effect, with what is measured of its pools."""
-    return effect._replace(pools={pool: each._replace(load=load_of(pool)) for pool, each in effect.pools.items()})
+    return effect._replace(
+        pools={
+            pool: each._replace(load=_together([load_of(one) for one in (pool, *each.beside)]))
+            for pool, each in effect.pools.items()
+        }
+    )
+
+
+def _together(loads: Sequence[LoadOf]) -> LoadOf:
+    """Of those that somebody measures."""
+    added: dict[str, float] = {}
+    for load in loads:
+        for name, value in load.items():
+            added[name] = added.get(name, 0.0) + value
+    return added
 
 
 def _nothing() -> EndpointRecord:
@@ -78,12 +102,22 @@ def _buckets(record: EndpointRecord | None) -> dict[str, int]:
     return sizes
 
 
-def _pools(endpoint: ServingEndpoint | None) -> dict[str, int]:
+def _shares(endpoint: ServingEndpoint | None) -> dict[str, int]:
     shares: dict[str, int] = {}
     for entity in () if endpoint is None else endpoint.entities:
         if entity.pool:
             shares[entity.pool] = shares.get(entity.pool, 0) + entity.percentage
     return shares
+
+
+def _beside(pool: str, endpoints: Sequence[ServingEndpoint | None]) -> tuple[str, ...]:
+    """Which pools serve what this one serves first, in other regions."""
+    found: dict[str, None] = {}
+    for endpoint in endpoints:
+        for entity in () if endpoint is None else endpoint.entities:
+            if entity.pool == pool:
+                found |= dict.fromkeys(entity.pools[1:])
+    return tuple(found)
 
 
 def _moved_in_arms(was: EndpointRecord | None, to_be: EndpointRecord) -> list[str]:

@@ -16,12 +16,17 @@ _MORE: Final = 1.25
 
 
 class PoolLoad(NamedTuple):
-    """A pool before and after a change: its share of the endpoint's requests in percent, and how busy it is now."""
+    """A pool before and after a change: its share of the endpoint's requests in percent, and how busy it is now.
+
+    Pools of several regions that serve the same are one, as what is too much for the nearest goes to the others.
+    """
 
     before: int
     after: int
     load: Mapping[str, float]
-    """`endpoints`, and `running` and `waiting` or else `in_flight`; empty when nobody measures it."""
+    """`endpoints`, and `running` and `waiting` or else `in_flight`, of all of them; empty when nobody measures it."""
+    beside: tuple[str, ...] = ()
+    """Those of other regions, by name."""
 
     @property
     def endpoints(self) -> float:
@@ -44,13 +49,14 @@ def too_much(pools: Mapping[str, PoolLoad]) -> list[str]:
     for name, pool in pools.items():
         if pool.after <= pool.before or not pool.load:
             continue
+        who = f"pools {', '.join((name, *pool.beside))}" if pool.beside else f"pool {name}"
         if not pool.endpoints:
-            found.append(f"pool {name} has no endpoint, and would get {pool.after} % of the requests")
+            found.append(f"{who} {'have' if pool.beside else 'has'} no endpoint, and would get {pool.after} % of the requests")
             continue
         then = max(pool.busy, 0.0) + total * (pool.after - pool.before) / 100
         if then / pool.endpoints > bound:
             found.append(
-                f"pool {name} would have about {then:.0f} requests at once on {pool.endpoints:.0f} endpoints, "
+                f"{who} would have about {then:.0f} requests at once on {pool.endpoints:.0f} endpoints, "
                 f"{then / pool.endpoints:.0f} on each; the busiest pool has {max(known, default=0.0):.0f} on each now"
             )
     return found

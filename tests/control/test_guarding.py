@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from extproc.control.changes import Create, Declare, Delete, Revert, UpdateConfig
+from extproc.control.effects import PoolEffect
 from extproc.control.errors import Conflict
 from extproc.control.guarding import BAKE_S, LARGE, Guard, Policy, Wish, guard_of
+from extproc.traffic import Catalog, Route, RouteTable
 from tests.control.desks import Bench, document, split
 
 PLAN = {"baseline": "a", "canary": "b", "steps": [{"setWeight": 10}], "largeChange": 40, "bakeTime": "1m"}
@@ -120,3 +122,30 @@ async def test_an_endpoint_that_was_made_anew_has_moved_nothing() -> None:
     await at.bench.desk.apply(Delete("chat"), "ann")
     await at.bench.desk.apply(Create(document("chat", a=100, b=0)), "ann")
     assert await at.change(_NOTHING, a=50, b=50) == ()
+
+
+async def test_pools_of_all_regions_that_serve_an_entity_count_together() -> None:
+    """The nearest alone could not take it, the other one beside it can."""
+    load = {
+        "a": {"endpoints": 4.0, "running": 80.0},
+        "b": {"endpoints": 1.0, "running": 0.0},
+        "b-north": {"endpoints": 3.0, "running": 8.0},
+    }
+    wish = Wish(asked=True)
+    at = Timed(**load)
+    at.bench.catalog = Catalog([], RouteTable([Route(("model-A",), "a"), Route(("model-B",), "b", ("b-north",))]))
+    await at.made(a=100, b=0)
+    done = await at.bench.desk.apply(UpdateConfig("chat", split(a=50, b=50), wish), "ann", dry_run=True)
+    assert done.against == ()
+    assert done.effect is not None
+    assert list(done.effect.pools) == ["a", "b"]
+    assert done.effect.pools["b"] == PoolEffect(0, 50, {"endpoints": 4.0, "running": 8.0}, ("b-north",))
+
+    full = Timed(**{**load, "b-north": {"endpoints": 3.0, "running": 80.0}})
+    full.bench.catalog = at.bench.catalog
+    await full.made(a=100, b=0)
+    assert "pools b, b-north would have about" in await full.refused(wish, a=50, b=50)
+
+    alone = Timed(**load)
+    await alone.made(a=100, b=0)
+    assert "pool b would have about" in await alone.refused(wish, a=50, b=50)

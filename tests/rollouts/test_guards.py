@@ -33,6 +33,14 @@ def test_who_gets_less_is_asked_nothing() -> None:
     assert too_much({"a": PoolLoad(50, 40, {"endpoints": 0.0}), "b": PoolLoad(50, 60, BUSY)}) == []
 
 
+def test_pools_of_several_regions_are_named_together() -> None:
+    small = {"endpoints": 2.0, "running": 20.0}
+    (why,) = too_much({"big": PoolLoad(100, 50, BUSY), "west": PoolLoad(0, 50, small, ("north",))})
+    assert why.startswith("pools west, north would have about 60 requests at once on 2 endpoints, 30 on each")
+    (why,) = too_much({"big": PoolLoad(100, 50, BUSY), "west": PoolLoad(0, 50, {"endpoints": 0.0}, ("north",))})
+    assert why == "pools west, north have no endpoint, and would get 50 % of the requests"
+
+
 def test_two_large_changes() -> None:
     history = [Moved(100.0, 5), Moved(50.0, 30)]
     assert too_soon(history, 24, 25, 600, 200.0) == ""

@@ -100,7 +100,7 @@ def _effect(effect: Effect | None, per_s: float | None) -> dict[str, Any] | None
     entities = [(name, effect.before.get(name, 0), effect.after.get(name, 0)) for name in names]
     pools = [
         {
-            "name": name,
+            "name": ", ".join((name, *pool.beside)),
             "before": pool.before,
             "after": pool.after,
             "rate_before": None if per_s is None else per_s * pool.before / 100,
