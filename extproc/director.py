@@ -78,7 +78,9 @@ class Director:
             self._metrics.unread.child(_reason(request.unread)).value += 1
         draft = Draft(started_s, body, complete, model=request.model, empty_model=request.empty_model)
         draft.answer_is_seen = question.answer_is_seen
-        draft.counted = head.attempt is None or head.attempt < 2
+        if head.attempt is not None:
+            draft.attempt = head.attempt
+            draft.counted = head.attempt < 2
         return self._go_on(request, draft, 0, None)
 
     def resume(self, suspended: Suspended, outcome: object) -> Decision | Reply | Suspended:

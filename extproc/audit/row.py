@@ -1,11 +1,15 @@
 """A decision as it is kept: its fields, and the line that holds one.
 
+    Words ─ said ─▶ what many rows have in common, made once ─╮
+    numbers of one row ───────────────────────── line_of ─────┴▶ a line
+
 This table is the schema of JSONL and of Parquet. A field that has nothing to say is absent from a line (null in Parquet), which
 is most of a file's size. What changes a field's meaning is another version, which file names have; a new field is not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import orjson
@@ -61,172 +65,134 @@ FIELDS: Final = (
 )
 
 
-class Row:
-    """A decision; what is empty, None or negative is left out."""
+NO_POINTS: Final = float("nan")
 
-    __slots__ = (
-        "arms",
-        "at_ms",
-        "attempt",
-        "bucket",
-        "complete",
-        "endpoint",
-        "entity",
-        "error",
-        "in_tokens",
-        "model",
-        "ms",
-        "out_tokens",
-        "pool",
-        "region",
-        "request_id",
-        "rule",
-        "score",
-        "second",
-        "server",
-        "spill",
-        "spill_cost",
-        "status",
-        "target",
-        "tpot_s",
-        "ttft_s",
-        "version",
-        "why",
-    )
 
-    def __init__(self, at_ms: int, request_id: str, attempt: int = 0) -> None:
-        self.at_ms = at_ms
-        self.request_id = request_id
-        self.attempt = attempt
-        self.endpoint = ""
-        self.entity = ""
-        self.why = ""
-        self.bucket = -1
-        self.rule = ""
-        self.arms: tuple[str, ...] = ()
-        self.version = 0
-        self.region = ""
-        self.spill = ""
-        self.spill_cost = 0.0
-        self.model = ""
-        self.target = ""
-        self.pool = ""
-        self.server = ""
-        self.score: float | None = None
-        self.second: float | None = None
-        self.status = 0
-        self.error = ""
-        self.complete = True
-        self.ms = 0.0
-        self.ttft_s: float | None = None
-        self.tpot_s: float | None = None
-        self.in_tokens: int | None = None
-        self.out_tokens: int | None = None
+class Words(NamedTuple):
+    """What a decision was, which many rows have in common; '' and 0 say nothing."""
 
-    def line(self) -> bytes:
-        """JSON, with the newline behind it.
+    endpoint: str = ""
+    entity: str = ""
+    why: str = ""
+    rule: str = ""
+    arms: tuple[str, ...] = ()
+    version: int = 0
+    region: str = ""
+    spill: str = ""
+    spill_cost: float = 0.0
+    model: str = ""
+    target: str = ""
+    pool: str = ""
 
-        Made of pieces: rows repeat their words, so these are made once for many rows; the numbers are written by hand.
-        """
-        words = (
-            self.endpoint,
-            self.entity,
-            self.why,
-            self.rule,
-            self.arms,
-            self.version,
-            self.region,
-            self.spill,
-            self.spill_cost,
-            self.model,
-            self.target,
-            self.pool,
-            self.server,
-            self.status,
-            self.error,
-            self.complete,
+
+_TEXTS: Final = ("endpoint", "entity", "why", "rule", "region", "spill", "model", "target", "pool")
+
+
+def said(words: Words) -> str:
+    """A decision's part of a line: JSON with a comma before each field."""
+    texts = dict(zip(Words._fields, words, strict=True))
+    row: dict[str, object] = {name: texts[name] for name in _TEXTS if texts[name]}
+    if words.arms:
+        row["arms"] = words.arms
+    if words.version:
+        row["version"] = words.version
+    if words.spill_cost:
+        row["spill_cost"] = words.spill_cost
+    return _fields(row)
+
+
+def served_by(server: str, error: str = "", *, complete: bool = True) -> str:
+    """Who answered, why not, and whether the end was seen, likewise."""
+    row: dict[str, object] = {name: text for name, text in (("server", server), ("error", error)) if text}
+    if not complete:
+        row["cut"] = 1
+    return _fields(row)
+
+
+def answer_of(ttft_s: float | None, tpot_s: float | None, in_tokens: int | None, out_tokens: int | None) -> str:
+    """What was measured of an answer, None where nobody could; likewise."""
+    text = ""
+    if ttft_s is not None:
+        text += f',"ttft_ms":{_tenths(ttft_s * 1000.0)}'
+    if tpot_s is not None:
+        text += f',"tpot_ms":{_hundredths(tpot_s * 1000.0)}'
+    if in_tokens is not None:
+        text += f',"in_tokens":{in_tokens}'
+    if out_tokens is not None:
+        text += f',"out_tokens":{out_tokens}'
+    return text
+
+
+def line_of(
+    at_ms: int,
+    request_id: bytes,
+    said: str,
+    ms: float,
+    status: int = 0,
+    attempt: int = 0,
+    bucket: int = -1,
+    score: float = NO_POINTS,
+    second: float = NO_POINTS,
+    served: str = "",
+    answer: str = "",
+) -> str:
+    """A row: JSON, with the newline behind it. `said`, `served` and `answer` are what the functions above say. Of a status or
+    an attempt of 0, a bucket below 0 and points that are NaN nothing is said.
+
+    It is made for each request, so it is put together at once where a row has what most have, with numbers from tables.
+    """
+    most = 0 < status < _SMALL and bucket >= 0 and attempt <= 0
+    if most and 0.0 <= ms < _MOST and 0.0 <= score < _LOW and 0.0 <= second < _LOW:
+        took, one, two = int(ms * 10.0 + 0.5), int(score * 10000.0 + 0.5), int(second * 10000.0 + 0.5)
+        return (
+            f'{{"at_ms":{at_ms},"id":{_quoted(request_id)}{said}{served},"status":{_PLAIN[status]}'
+            f',"ms":{took // 10}{_TENTHS[took % 10]}'
+            f',"bucket":{bucket},"score":{_PLAIN[one // 10000]}.{_TWO[one // 100 % 100]}{_TWO[one % 100]}'
+            f',"second":{_PLAIN[two // 10000]}.{_TWO[two // 100 % 100]}{_TWO[two % 100]}{answer}}}\n'
         )
-        said = _said.get(words)
-        if said is None:
-            if len(_said) >= _KEPT:
-                _said.clear()
-            said = _said[words] = self._words()
-        text = f'{{"at_ms":{self.at_ms},"id":{_quoted(self.request_id)}{said},"ms":{_tenths(self.ms)}'
-        if self.attempt > 0:
-            text += f',"attempt":{self.attempt}'
-        if self.bucket >= 0:
-            text += f',"bucket":{self.bucket}'
-        score, second = self.score, self.second
-        if score is not None:
-            text += f',"score":{_fine(score)}'
-        if second is not None:
-            text += f',"second":{_fine(second)}'
-        return (text + self._measured() + "}\n").encode()
-
-    def _words(self) -> str:
-        """What many rows have in common, with a comma before each."""
-        words = (
-            ("endpoint", self.endpoint),
-            ("entity", self.entity),
-            ("why", self.why),
-            ("rule", self.rule),
-            ("region", self.region),
-            ("spill", self.spill),
-            ("model", self.model),
-            ("target", self.target),
-            ("pool", self.pool),
-            ("server", self.server),
-            ("error", self.error),
-        )
-        row: dict[str, object] = {name: text for name, text in words if text}
-        if self.arms:
-            row["arms"] = self.arms
-        if self.version:
-            row["version"] = self.version
-        if self.spill_cost:
-            row["spill_cost"] = self.spill_cost
-        if self.status:
-            row["status"] = self.status
-        if not self.complete:
-            row["cut"] = 1
-        return "," + orjson.dumps(row).decode()[1:-1] if row else ""
-
-    def _measured(self) -> str:
-        text = ""
-        if self.ttft_s is not None:
-            text += f',"ttft_ms":{_tenths(self.ttft_s * 1000.0)}'
-        if self.tpot_s is not None:
-            text += f',"tpot_ms":{_hundredths(self.tpot_s * 1000.0)}'
-        if self.in_tokens is not None:
-            text += f',"in_tokens":{self.in_tokens}'
-        if self.out_tokens is not None:
-            text += f',"out_tokens":{self.out_tokens}'
-        return text
+    text = f'{{"at_ms":{at_ms},"id":{_quoted(request_id)}{said}{served},"ms":{_tenths(ms)}'
+    if status > 0:
+        text += f',"status":{status}'
+    if attempt > 0:
+        text += f',"attempt":{attempt}'
+    if bucket >= 0:
+        text += f',"bucket":{bucket}'
+    if score == score:
+        text += f',"score":{_fine(score)}'
+    if second == second:
+        text += f',"second":{_fine(second)}'
+    return f"{text}{answer}}}\n"
 
 
-_KEPT: Final = 4096
-"""Words of rows that are remembered: as a rule, each server with each status."""
-_said: Final[dict[tuple[object, ...], str]] = {}
+_MOST: Final = 1e12
+_SMALL: Final = 1000
+_LOW: Final = 999.0
+_PLAIN: Final[tuple[str, ...]] = tuple([str(number) for number in range(_SMALL)])
+_TWO: Final[tuple[str, ...]] = tuple([f"{number:02}" for number in range(100)])
+_TENTHS: Final[tuple[str, ...]] = (".0", ".1", ".2", ".3", ".4", ".5", ".6", ".7", ".8", ".9")
+_dumps: Final[Callable[[object], bytes]] = orjson.dumps
 
 
-def _quoted(text: str) -> str:
-    """A text as JSON. Most ids are letters, figures and dashes, which stand for themselves."""
-    if text.isascii() and text.replace("-", "").isalnum():
-        return f'"{text}"'
-    return orjson.dumps(text).decode()
+def _fields(row: dict[str, object]) -> str:
+    return "," + orjson.dumps(row).decode()[1:-1] if row else ""
+
+
+def _quoted(raw: bytes) -> str:
+    """A header's value as JSON text."""
+    return _dumps(raw.decode("latin-1")).decode()
 
 
 def _tenths(value: float) -> str:
     """A number of JSON with one place."""
-    if not 0.0 <= value < 1e12:
+    if not 0.0 <= value < _MOST:
         return _rounded(value, 1)
     number = int(value * 10.0 + 0.5)
-    return f"{number // 10}.{number % 10}"
+    return f"{number // 10}{_TENTHS[number % 10]}"
 
 
 def _hundredths(value: float) -> str:
     """A number of JSON with two places."""
-    if not 0.0 <= value < 1e12:
+    if not 0.0 <= value < _MOST:
         return _rounded(value, 2)
     number = int(value * 100.0 + 0.5)
     return f"{number // 100}.{str(100 + number % 100)[1:]}"
@@ -234,7 +200,7 @@ def _hundredths(value: float) -> str:
 
 def _fine(value: float) -> str:
     """A number of JSON with four places."""
-    if not 0.0 <= value < 1e12:
+    if not 0.0 <= value < _MOST:
         return _rounded(value, 4)
     number = int(value * 10000.0 + 0.5)
     return f"{number // 10000}.{str(10000 + number % 10000)[1:]}"

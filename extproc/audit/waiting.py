@@ -1,4 +1,6 @@
-"""Lines between who decides and the thread that writes them: bounded by their bytes, without a lock.
+"""Lines between who decides and the thread that writes them: bounded by their length, without a lock.
+
+Lines are text, as they become bytes all at once; nearly all of it is ASCII, so a character is a byte.
 
 One thread adds and one takes; each number is written by one of them, and a deque's ends may be used by two at once.
 """
@@ -22,12 +24,12 @@ class Waiting:
         self._most_bytes = most_bytes
         self._wake = wake
         self._asleep = True
-        self._lines: deque[bytes] = deque()
+        self._lines: deque[str] = deque()
         self._put = 0
         self._taken = 0
         """Bytes that were ever handed over, and are written or lost: each has one who writes it."""
 
-    def add(self, line: bytes) -> None:
+    def add(self, line: str) -> None:
         """Hand over a line with its newline. Never waits."""
         size = len(line)
         if self._put - self._taken + size > self._most_bytes:
@@ -49,7 +51,7 @@ class Waiting:
         """From now on `wake` is called for a line that comes; said before the last look at what is there."""
         self._asleep = True
 
-    def take(self, most_bytes: int) -> list[bytes]:
+    def take(self, most_bytes: int) -> list[str]:
         """The lines that waited longest, about so many bytes of them; they still count as waiting until `done`."""
         lines, taken = self._lines, []
         size = 0

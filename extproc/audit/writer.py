@@ -134,7 +134,8 @@ class DecisionWriter:
     def _write_all(self) -> None:
         waiting = self.waiting
         while lines := waiting.take(_AT_ONCE_BYTES):
-            data = b"".join(lines)
+            text = "".join(lines)
+            data = text.encode()
             try:
                 self._write(data)
             except OSError as error:
@@ -144,7 +145,7 @@ class DecisionWriter:
                 self.counts.written += len(lines)
                 self.counts.bytes += len(data)
                 self._worked()
-            waiting.done(len(data))
+            waiting.done(len(text))
             if self._size >= self._limits.file_bytes:
                 self._guarded(self._close)
 

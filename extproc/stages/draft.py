@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from extproc.audit.row import Row
+from extproc.audit.row import NO_POINTS
 from extproc.domain import HeaderMutation, Lease, Numbers, ResponseReader, Splice
 from extproc.flow import Gate, Sent
 from extproc.measures import Cell, Sample
@@ -151,6 +151,7 @@ class Draft:
         "answer_is_seen",
         "append_response_headers",
         "assigned",
+        "attempt",
         "audited",
         "body",
         "booking",
@@ -188,6 +189,8 @@ class Draft:
         "restore_model",
         "rewrite",
         "sample",
+        "score",
+        "second",
         "served_header",
         "set_headers",
         "set_response_headers",
@@ -220,6 +223,8 @@ class Draft:
         """Its body will come by here."""
         self.committed = False
         """The decision went out."""
+        self.attempt = -1
+        """Which attempt at the request it is, from 1; 0: there are none yet, below 0: the proxy makes none."""
         self.counted = True
         """Its request counts here. It counts once: not where it is handed over to its attempts, and not in further attempts."""
         self.set_headers: tuple[tuple[str, str], ...] = ()
@@ -242,8 +247,11 @@ class Draft:
         """Why it was, in a few words: which kind of key decided, never the key."""
         self.assigned: Assigned | None = None
         """What decided on that; None where no endpoint was asked."""
-        self.audited: Row | None = None
-        """What will be kept of the decision, where it is to be."""
+        self.audited: bytes | None = None
+        """The request's id, where a row of it is to be kept; b'' when it has none."""
+        self.score = NO_POINTS
+        """Of the endpoint that was picked, for that row; NaN when none was. Likewise of the best of the others."""
+        self.second = NO_POINTS
         self.choice: Choice | None = None
         self.booking: Booking | None = None
         """Made when the decision goes out."""

@@ -15,16 +15,14 @@ from hypothesis import strategies as st
 from extproc.audit.closing import close_as, parquet_schema
 from extproc.audit.files import PACKED, PARQUET, file_name
 from extproc.audit.reader import Decision, Reading, Wanted, decisions, row_of
-from extproc.audit.row import FIELDS, Row
+from extproc.audit.row import FIELDS
+from tests.audit.rows import Row
 
 AT_S = 1_790_000_000
 
 
 def row(request_id: str = "r-1", at_ms: int = AT_S * 1000, **fields: Any) -> Row:
-    made = Row(at_ms, request_id)
-    for name, value in fields.items():
-        setattr(made, name, value)
-    return made
+    return Row(at_ms, request_id, **fields)
 
 
 def written(folder: Path, *rows: Row, begun_s: float = AT_S, suffix: str = "", writer: str = "host-1") -> Path:

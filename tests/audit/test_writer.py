@@ -13,22 +13,22 @@ import pytest
 
 from extproc.audit.files import PACKED, PARQUET, Retention, decision_files, file_name
 from extproc.audit.reader import Reading, Wanted, decisions
-from extproc.audit.row import Row
+from extproc.audit.row import line_of
 from extproc.audit.writer import DecisionWriter, Limits
 
 SOON = Limits(pause_s=0.0)
 WITHIN_S = 20.0
 
 
-def line(request_id: str) -> bytes:
-    return Row(1_790_000_000_000, request_id).line()
+def line(request_id: str) -> str:
+    return line_of(1_790_000_000_000, request_id.encode(), "", 1.0)
 
 
 def ids(folder: Path) -> list[str]:
     return [each["id"] for each in decisions(folder, Wanted(), Reading())]
 
 
-def written(folder: Path, *lines: bytes, limits: Limits = SOON, suffix: str = PACKED, **words: Any) -> DecisionWriter:
+def written(folder: Path, *lines: str, limits: Limits = SOON, suffix: str = PACKED, **words: Any) -> DecisionWriter:
     """One that was handed these, and has ended."""
     writer = DecisionWriter(folder, "host-1", suffix, limits, **words)
     writer.start()
@@ -181,7 +181,7 @@ def test_no_limit_keeps_all(tmp_path: Path) -> None:
 
 def test_what_another_process_left_open_is_closed_without_its_torn_line(tmp_path: Path) -> None:
     left = tmp_path / file_name(1_790_000_000, "host-9")
-    left.write_bytes(line("a") + line("b")[:-5])
+    left.write_text(line("a") + line("b")[:-5])
 
     writer = written(tmp_path, wall_clock=lambda: 1_790_000_100.0)
 
@@ -195,18 +195,18 @@ def test_what_another_process_is_writing_is_left_to_it(tmp_path: Path) -> None:
     theirs = tmp_path / file_name(1_790_000_000, "host-9")
     with theirs.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(line("theirs") + line("half")[:-5])
+        file.write((line("theirs") + line("half")[:-5]).encode())
         file.flush()
 
         written(tmp_path, line("mine"), limits=SOON._replace(keep=Retention(1.0, 0)), wall_clock=lambda: 4e9)
 
-        assert theirs.read_bytes().endswith(line("half")[:-5])
+        assert theirs.read_text().endswith(line("half")[:-5])
 
     assert sorted(ids(tmp_path)) == ["mine", "theirs"]
 
 
 def test_a_file_that_can_be_no_table_is_packed_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / file_name(1_790_000_000, "host-9")).write_bytes(line("a") + b"no JSON\n")
+    (tmp_path / file_name(1_790_000_000, "host-9")).write_text(line("a") + "no JSON\n")
 
     writer = written(tmp_path, suffix=PARQUET, wall_clock=lambda: 1_790_000_100.0)
 

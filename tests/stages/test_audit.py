@@ -13,7 +13,9 @@ from extproc.errors import ExtProcError, NoEndpoints
 from extproc.response import Measurement
 from extproc.stages import AuditDecisions, Draft, Ending, Stage
 from extproc.stages.audit import _best_but
-from extproc.traffic import EndpointSpec, EntitySpec
+from extproc.stages.draft import Assigned
+from extproc.traffic import Catalog, EndpointSpec, EntitySpec, ServingEndpoint
+from extproc.traffic.regions import Placed
 from tests.fakes.clock import FakeClock
 from tests.fakes.deployment import Deployment, request
 from tests.stages.running import run
@@ -26,10 +28,10 @@ class Sink:
 
     def __init__(self) -> None:
         self.waiting = Waiting(2**20)
-        self._kept: list[bytes] = []
+        self._kept: list[str] = []
 
     @property
-    def lines(self) -> list[bytes]:
+    def lines(self) -> list[str]:
         self._kept += self.waiting.take(2**20)
         return self._kept
 
@@ -44,7 +46,8 @@ def sink() -> Sink:
 
 
 def audit(sink: Sink, clock: FakeClock, **words: Any) -> AuditDecisions:
-    return AuditDecisions(sink.waiting, clock=clock, wall_clock=lambda: WALL_S, **words)
+    began_s = clock()
+    return AuditDecisions(sink.waiting, clock=clock, wall_clock=lambda: WALL_S + clock() - began_s, **words)
 
 
 def head(request_id: str = "r-1", *, attempt: int | None = None, user: str = "") -> RequestHead:
@@ -55,6 +58,8 @@ def head(request_id: str = "r-1", *, attempt: int | None = None, user: str = "")
 def through(stages: list[Stage], what: Any, deployment: Deployment, status: int = 200) -> Draft:
     """What a director does with stages whose decision goes out, and the request's end."""
     draft = Draft(deployment.clock(), model=what.model)
+    if what.head.attempt is not None:
+        draft.attempt = what.head.attempt
     for stage in stages:
         if stage.decide(what, draft) is not None:
             break
@@ -102,7 +107,7 @@ def test_a_decision_says_what_was_chosen_and_how_it_went(deployment: Deployment,
         "ms": 250.0,
         "bucket": draft.endpoint.bucket_of(b"ada"),
     }
-    assert b"ada" not in sink.lines[0]
+    assert "ada" not in sink.lines[0]
 
 
 def test_an_answer_that_is_seen_says_its_times_and_tokens(deployment: Deployment, sink: Sink) -> None:
@@ -237,3 +242,90 @@ def test_the_best_of_the_others(kind: str, totals: list[int], position: int, bes
     column: Any = [float(each) for each in totals] if kind == "list" else np.array(totals, dtype=float)
 
     assert _best_but(column, position) == best
+
+
+def test_words_that_are_remembered_are_told_apart(deployment: Deployment, sink: Sink) -> None:
+    """Two requests of one entity that differ in one thing each, there and back."""
+    stages = [audit(sink, deployment.clock)]
+    made = ServingEndpoint(chat(config_version=3), Catalog())
+    other = ServingEndpoint(chat(config_version=4), Catalog())
+    plain: dict[str, Any] = {
+        "endpoint": made,
+        "entity": made.entities[0],
+        "entity_reason": "draw",
+        "assigned": Assigned(),
+        "placed": None,
+        "model": "chat",
+        "target_model": None,
+        "pool": "p",
+        "destination": "10.0.0.1:80",
+    }
+    changes: list[dict[str, Any]] = [
+        {"endpoint": other},
+        {"entity": made.entities[1]},
+        {"entity_reason": "sticky: header x-user-id"},
+        {"assigned": Assigned("vip")},
+        {"assigned": Assigned("", (("tone", "warm"),))},
+        {"assigned": None},
+        {"placed": Placed("p", "west", "north", "spill_empty", 1.0)},
+        {"model": "m-a"},
+        {"target_model": "m-x"},
+        {"pool": "q"},
+        {"destination": "10.0.0.2:80"},
+    ]
+
+    def row_of(**fields: Any) -> dict[str, Any]:
+        draft = Draft(deployment.clock(), model="chat")
+        stages[0].decide(request("chat", head=head()), draft)
+        for name, value in (plain | fields).items():
+            setattr(draft, name, value)
+        draft.committed = True
+        assert stages[0].hooks.ended is not None
+        stages[0].hooks.ended(draft, Ending(200, True))
+        return sink.rows[-1]
+
+    first = row_of()
+    assert first["version"] == 3
+    told = [row_of(**change) for change in changes for _ in range(2)]
+    assert told[::2] == told[1::2]
+    assert all(row_of() == first for _ in range(2))
+    differing = [{name for name in {*row, *first} if row.get(name) != first.get(name)} for row in told[::2]]
+    assert differing == [
+        {"version"},
+        {"entity"},
+        {"why"},
+        {"rule"},
+        {"arms"},
+        set(),
+        {"region", "spill", "spill_cost"},
+        {"model"},
+        {"target"},
+        {"pool"},
+        {"server"},
+    ]
+
+
+def test_the_time_is_the_walls_also_when_somebody_has_set_it(deployment: Deployment, sink: Sink) -> None:
+    clock, off_s = deployment.clock, [0.0]
+    stage = AuditDecisions(sink.waiting, clock=clock, wall_clock=lambda: WALL_S + clock() + off_s[0])
+    began_s = clock()
+    through([stage], request("m", head=head()), deployment)
+    off_s[0] = 3600.0
+    clock.advance(5.0)
+    through([stage], request("m", head=head()), deployment)
+    at_ms = [row["at_ms"] for row in sink.rows]
+    assert at_ms[0] == int((WALL_S + began_s) * 1000)
+    assert at_ms[1] - at_ms[0] == 3_605_250
+
+
+def test_what_is_remembered_is_bounded(deployment: Deployment, sink: Sink) -> None:
+    stage = audit(sink, deployment.clock)
+    for number in range(10_000):
+        draft = Draft(deployment.clock(), model=f"m-{number}")
+        stage.decide(request("m", head=head()), draft)
+        draft.destination = f"10.0.0.1:{number}"
+        assert stage.hooks.ended is not None
+        stage.hooks.ended(draft, Ending(200, True))
+    assert len({(row["model"], row["server"]) for row in sink.rows}) == 10_000
+    assert isinstance(stage, AuditDecisions)
+    assert max(len(stage._said), len(stage._served), len(stage._decided)) <= 4096
