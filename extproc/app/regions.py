@@ -10,6 +10,7 @@ from typing import Final
 from extproc.app.component import Component
 from extproc.app.plan import Plan
 from extproc.control.deliveries import residency_of
+from extproc.domain import Reading
 from extproc.live import Live, LiveWriter
 from extproc.observability.logs import logger
 from extproc.observability.regions import RegionMetrics
@@ -27,6 +28,9 @@ _log = logger(__name__)
 
 LOOK_S: Final = 0.1
 """From one look at the pools to the next: two pages."""
+
+AT_ONCE: Final = 512
+"""So many endpoints of a pool are read in one look, which takes half a millisecond; a larger pool in parts, one a look."""
 
 
 def regions_of(config: GatewayParts, settings: RegionSettings, problems: list[str], prefix: str) -> Regions | None:
@@ -76,11 +80,10 @@ class RegionWatch(Component):
         stale_after_s: float = STALE_AFTER_S,
     ) -> None:
         """`segments` are looked at when they change: rules go by them. So old a page may be to be believed."""
-        self._stale_after_s = stale_after_s
         super().__init__("regions")
         bounds = settings.spill
         spill = SpillBounds(bounds.enter, bounds.leave, bounds.enter_after, bounds.leave_after)
-        self._pools = {name: pool for name, pool in pools.items() if regions.region_of(name)}
+        self._pools = {name: Watched(pool, stale_after_s) for name, pool in pools.items() if regions.region_of(name)}
         self.spills: Mapping[str, Spill] = {name: Spill(spill, name) for name in self._pools}
         self._regions = regions
         self._segments = segments
@@ -113,7 +116,7 @@ class RegionWatch(Component):
         for name, pool in self._pools.items():
             spill = self.spills[name]
             share = spill.share
-            changed = spill.saw(pool.store.able, saturation_of(pool, self._stale_after_s), now_s)
+            changed = spill.saw(pool.able, pool.saturation(), now_s)
             if changed or spill.share != share:
                 self._metrics.spilling(self._regions.region_of(name), name, spill.left, spill.share)
             if changed:
@@ -132,13 +135,46 @@ class RegionWatch(Component):
         return Residency(self._specs, "regions", self._segments.value)
 
 
-def saturation_of(pool: PoolOfEndpoints, stale_after_s: float) -> float | None:
-    """How full the pool is, by the endpoints of which something is known; None when nothing is of any.
+class Watched:
+    """How full a pool is, by the endpoints of which something is known.
 
-    For shedding a page that is late counts as a full endpoint. Here it would send requests far away while nobody has seen that
-    it is full: it is believed as long as for choosing an endpoint.
+    A large pool is read in parts, one at each call, whose saturation is averaged by how many endpoints they have: at 5,000
+    endpoints what a look says is a second old at most.
     """
-    readings = pool.store.readings()
-    if pool.detector.reads_pages:
-        readings = [each._replace(age_s=0.0) for each in readings if each.age_s is not None and each.age_s < stale_after_s]
-    return pool.detector.saturation(readings) if readings else None
+
+    def __init__(self, pool: PoolOfEndpoints, stale_after_s: float) -> None:
+        """So old a page may be to be believed."""
+        self._pool = pool
+        self._stale_after_s = stale_after_s
+        self._next = 0
+        self._seen: list[tuple[float, int]] = [(0.0, 0)]
+        """Of each part: its saturation, and of how many endpoints that is."""
+
+    @property
+    def able(self) -> bool:
+        """Whether the pool has an endpoint that can be connected to."""
+        return self._pool.store.able
+
+    def saturation(self) -> float | None:
+        """None when nothing is known of any.
+
+        For shedding a page that is late counts as a full endpoint. Here it would send requests far away while nobody has seen
+        that it is full: it is believed as long as for choosing an endpoint.
+        """
+        parts = max(1, -(-len(self._pool.store) // AT_ONCE))
+        if parts != len(self._seen):
+            self._seen, self._next = [(0.0, 0)] * parts, 0
+        self._seen[self._next] = self._part(self._next, parts)
+        self._next = (self._next + 1) % parts
+        number = sum(count for _, count in self._seen)
+        return sum(value * count for value, count in self._seen) / number if number else None
+
+    def _part(self, part: int, parts: int) -> tuple[float, int]:
+        readings, detector = self._pool.store.readings_in(part, parts), self._pool.detector
+        if detector.reads_pages:
+            readings = [
+                Reading(each.load, 0.0, each.in_flight, each.endpoint)
+                for each in readings
+                if each.age_s is not None and each.age_s < self._stale_after_s
+            ]
+        return (detector.saturation(readings), len(readings)) if readings else (0.0, 0)

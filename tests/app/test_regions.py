@@ -10,8 +10,8 @@ import pytest
 
 from extproc.app import build
 from extproc.app.pools import FIRST_ROUND_S, Pools
-from extproc.app.regions import LOOK_S, RegionWatch, regions_of, saturation_of
-from extproc.domain import Load
+from extproc.app.regions import AT_ONCE, LOOK_S, RegionWatch, Watched, regions_of
+from extproc.domain import Endpoint, Load
 from extproc.live import LiveWriter
 from extproc.observability.regions import RegionMetrics
 from extproc.settings.base import SettingsError
@@ -95,13 +95,13 @@ def test_a_pool_is_left_for_its_saturation_and_taken_again() -> None:
 def test_a_pool_of_which_nothing_is_known_is_not_full() -> None:
     world = World()
     world.looks(IDLE, 1)
-    pool = world.deployment.pools["w"]
-    assert saturation_of(pool, 2.0) == 0.0
+    pool = Watched(world.deployment.pools["w"], 2.0)
+    assert pool.saturation() == 0.0
     for _ in range(100):
         world.deployment.clock.advance(LOOK_S)
         world.watch.look()
         assert world.left() == OPEN
-    assert saturation_of(pool, 2.0) is None
+    assert pool.saturation() is None
 
 
 def test_the_mean_is_of_those_of_which_something_is_known() -> None:
@@ -110,7 +110,31 @@ def test_the_mean_is_of_those_of_which_something_is_known() -> None:
     world.deployment.clock.advance(3)
     world.stores["w"].page_started(first)
     world.stores["w"].page_read(first, FULL)
-    assert saturation_of(pool, 2.0) == pytest.approx(10.0)
+    assert Watched(pool, 2.0).saturation() == pytest.approx(10.0)
+
+
+def test_a_large_pool_is_read_in_parts() -> None:
+    """Each look costs the same; when all parts have been seen it is what the whole is."""
+    deployment = Deployment()
+    store = deployment.add_pool("large")
+    number = 5 * AT_ONCE + 3
+    store.replace_endpoints([Endpoint(f"10.0.{at // 250}.{at % 250 + 1}", 8000) for at in range(number)])
+    for at, key in enumerate(store.members()):
+        store.page_started(key)
+        store.page_read(key, FULL if at % 2 else IDLE)
+    pool, whole = Watched(deployment.pools["large"], 2.0), 10.0 * (number // 2) / number
+    looks = [pool.saturation() for _ in range(6)]
+    assert looks[-1] == pytest.approx(whole)
+    assert pool.saturation() == pytest.approx(whole)
+    for key in store.members():
+        store.page_started(key)
+        store.page_read(key, IDLE)
+    falling = [pool.saturation() for _ in range(6)]
+    assert falling[-1] == 0.0
+    assert all(value is not None for value in falling)
+    assert falling == sorted(falling, key=lambda value: -(value or 0.0))
+    store.replace_endpoints([Endpoint("10.0.0.1", 8000)])
+    assert pool.saturation() == 0.0
 
 
 def test_an_empty_pool_is_left_at_once() -> None:
