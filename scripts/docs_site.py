@@ -17,9 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import links
+ROOT: Final = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
-ROOT: Final = links.ROOT
+from scripts import links  # noqa: E402
+
 SITE: Final = ROOT / ".cache" / "site"
 PAGES: Final = SITE / "pages"
 HTML: Final = SITE / "html"

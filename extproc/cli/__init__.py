@@ -20,6 +20,7 @@ _COMMANDS = {
     "check": "Whether configs and objects are right, and what there will be.",
     "rollout": "Let one served entity take over from another, step by step.",
     "split": "Change the split of a serving endpoint.",
+    "top": "Pools, endpoints, entities and rollouts of a running process, live.",
     "render": "A serving endpoint as objects of KServe, Istio or the Gateway API.",
     "import": "Objects of KServe or Istio as serving endpoints.",
     "new-plugin": "A package with a plugin of your own, to begin with.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -62,7 +63,7 @@ class Api:
                 return json.loads(answer.read(_MOST_BYTES))
         except urllib.error.HTTPError as error:
             raise click.ClickException(_said(error)) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             why = getattr(error, "reason", error)
             raise click.ClickException(f"{self._url}: {why}; expected the gateway's API there, --api-port") from None
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
+import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -94,7 +96,13 @@ def _try_this(stack: Stack) -> str:
         ("what is known about the endpoints", f"curl {stack.pages}/debug/endpoints"),
         ("load for an endpoint", f"""curl {sim}/sim/load -d '{{"waiting": 20, "running": 40, "kv_usage": 0.9}}'"""),
         ("metrics", f"curl {stack.pages}/metrics"),
+        ("all of that, live", f"{_extproc()} top --metrics {stack.pages}"),
         ("Envoy's own pages", f"http://127.0.0.1:{stack.ports[ENVOY_ADMIN]}/"),
     ]
     text = "\n\n".join(f"# {what}\n{line}" for what, line in lines)
     return f"\nEverything is left running until Ctrl-C. Try:\n\n{text}\n"
+
+
+def _extproc() -> str:
+    """How this user calls it: where `make up` has put it, nothing is on the path."""
+    return "extproc" if shutil.which("extproc") else shlex.quote(str(Path(sys.executable).with_name("extproc")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -15,7 +16,8 @@ pytestmark = pytest.mark.skipif(not (HTML / "index.html").exists(), reason="the 
 
 @pytest.fixture
 def page(opened: Browser) -> Iterator[Page]:
-    context = opened.new_context(viewport=DESK)
+    words: dict[str, Any] = {"viewport": DESK}
+    context = opened.new_context(**words)
     made = context.new_page()
     told: list[str] = []
     made.on("request", lambda request: told.append(request.url) if request.url.startswith("http") else None)

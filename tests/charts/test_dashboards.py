@@ -8,38 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from extproc.app import build
-from extproc.settings.commands import GatewaySettings
 from tests.dashboards.queries import CHARTS, FILES, dashboards, queries, unknown, variables
-
-_PROCESS = {
-    "process_cpu_seconds_total": frozenset[str](),
-    "process_resident_memory_bytes": frozenset[str](),
-    "process_start_time_seconds": frozenset[str](),
-    "process_open_fds": frozenset[str](),
-    "process_max_fds": frozenset[str](),
-    "python_gc_collections_total": frozenset({"generation"}),
-}
-"""What prometheus-client collects itself, once in a process: `extproc` says so at its start."""
+from tests.fakes.registry import labels_of_everything
 
 
 @pytest.fixture
 def known(tmp_path: Path) -> dict[str, frozenset[str]]:
-    """Labels of each metric that a gateway has which uses everything that dashboards show."""
-    config = tmp_path / "gateway.yaml"
-    pool = {"name": "llama", "endpoints": {"static": ["127.0.0.1:1"]}}
-    document = {
-        "apiVersion": "extproc.dev/v1alpha1",
-        "kind": "Gateway",
-        "pools": [pool],
-        "routes": [{"models": ["llama"], "pool": "llama"}],
-        "scheduling": {"featureGates": ["flowControl"]},
-    }
-    config.write_text(yaml.safe_dump(document))
-    service = build(GatewaySettings(config_file=str(config), audit_dir=str(tmp_path / "audit"), api_port=1, api_auth="off"))
-    return {**service.telemetry.instruments.labels(), **_PROCESS}
+    return labels_of_everything(tmp_path)
 
 
 def test_every_query_names_what_the_registry_has(known: dict[str, frozenset[str]]) -> None:
