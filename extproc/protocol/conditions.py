@@ -20,6 +20,7 @@ from extproc.protocol.events import (
     Silence,
 )
 from extproc.protocol.limits import StreamLimits
+from extproc.protocol.table import State
 
 FULL_DUPLEX: Final = BodyMode.FULL_DUPLEX_STREAMED
 BUFFERED: Final = (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL)
@@ -48,6 +49,7 @@ class Remembered:
         "_taken",
         "_trailers_end",
         "_watch",
+        "response_state",
         "served",
     )
 
@@ -70,6 +72,7 @@ class Remembered:
         self._status = 0
         self._held_response: Actions = []
         self._finished = False
+        self.response_state = State.RESPONSE_START
         self.served = ""
 
     # -- before the conditions -----------------------------------------------------------------------------------
@@ -154,7 +157,11 @@ class Remembered:
         )
 
     def _answer_has_not_begun(self, event: Silence | Evicted) -> bool:
-        return self._decision is not None and not self._finished and (self._status == 0 or bool(self._held_response))
+        return (
+            self._decision is not None
+            and not self._finished
+            and (self.response_state is State.RESPONSE_START or self.response_state is State.RESPONSE_HELD)
+        )
 
     def _request_has_ended(self, event: RequestBody) -> bool:
         return self._request_ended

@@ -48,12 +48,11 @@ from extproc.protocol.table import REQUEST_ROWS, RESPONSE_EVENTS, RESPONSE_ROWS,
 class ExtProcStream(ResponseHalf):
     """The state of one stream. Not thread safe; one caller feeds it all its events."""
 
-    __slots__ = ("_request_rules", "_response_rules", "request_state", "response_state")
+    __slots__ = ("_request_rules", "_response_rules", "request_state")
 
     def __init__(self, limits: StreamLimits = StreamLimits()) -> None:
         super().__init__(limits)
         self.request_state = State.START
-        self.response_state = State.RESPONSE_START
         self._request_rules = _REQUEST_RULES[State.START]
         self._response_rules = _RESPONSE_RULES[State.RESPONSE_START]
 

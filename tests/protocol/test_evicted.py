@@ -81,6 +81,9 @@ def test_headers_and_nothing_yet() -> None:
         [response(200), RESPONSE_TRAILERS],
         [response(204, end=True)],
         [response(500)],
+        [response(0), response_body(b"{")],
+        [response_body(b"{")],
+        [RESPONSE_TRAILERS],
     ],
 )
 def test_an_answer_that_has_begun_is_left_alone(begun: list[Event]) -> None:

@@ -5,9 +5,10 @@ Envoy's rules hold, no byte of a body is lost, and what was decided is finished 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-from extproc.domain import NO_MUTATION, Decision, HeaderMutation, Reply
+from extproc.domain import NO_MUTATION, Decision, HeaderMutation, Lease, Reply
 from extproc.errors import ExtProcError, InternalError, NoEndpoints, ProtocolError
 from extproc.pb import external_processor_pb2 as pb
 from extproc.protocol import (
@@ -35,6 +36,7 @@ from extproc.response import AnswerReader
 from extproc.transport import codec
 from extproc.transport.codec import Encoder, Message, joined
 from extproc.transport.session import Session
+from extproc.transport.waiting import Timer
 from tests.fakes.decider import FakeDecider
 from tests.fuzz.exchange import exchange
 from tests.fuzz.source import Source
@@ -64,7 +66,8 @@ def _outcome(source: Source) -> Decision | Reply | ExtProcError:
     if kind == 8:
         return NoEndpoints("none")
     reader = AnswerReader(restore_model=("s", "client")) if kind == 7 else None
-    return Decision(_SET, (), (("k", "v"),), "ticket", "10.0.0.1:8000", reader)
+    lease = Lease() if kind == 6 else None
+    return Decision(_SET, (), (("k", "v"),), "ticket", "10.0.0.1:8000", reader, lease=lease)
 
 
 class _Account:
@@ -157,6 +160,24 @@ def _row(state: State, event: type, to: State) -> str:
     return f"row {state.name} {event.__name__} {to.name}"
 
 
+class _Carrier:
+    """Hears what a session says outside of any read; nothing comes late, and no time passes."""
+
+    def __init__(self, session: Session, account: _Account) -> None:
+        self._session = session
+        self._account = account
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> Timer:
+        raise AssertionError("nobody waits here")
+
+    def ask(self) -> bool:
+        return False
+
+    def resume(self, outcome: object) -> None:
+        for answer in self._session.resume(outcome):
+            self._account.hear(answer)
+
+
 class _LateSession(Session):
     """Whose decisions come later: when `decide` is said."""
 
@@ -190,6 +211,11 @@ def run(data: bytes) -> None:
     expires = source.below(12) if source.chance(8) else 99
     closes = source.below(12) if source.chance(8) else 99
     account = _Account()
+    lease = outcome.lease if isinstance(outcome, Decision) else None
+    evicted = 99
+    if lease is not None:
+        evicted = source.below(12)
+        session.carrier = _Carrier(session, account)
     broken = False
     for number, raw in enumerate(exchange(source)):
         if number == closes:
@@ -198,6 +224,11 @@ def run(data: bytes) -> None:
             for answer in session.expire():
                 account.hear(answer)
                 assert account.immediate
+        if number == evicted and lease is not None and lease.revoke is not None:
+            seen = account.immediate or any(kind.startswith("response") for kind in account.kinds)
+            told = lease.revoke(1)
+            assert not (told and seen), "an answer that has begun is taken back"
+            assert account.immediate or not told
         try:
             answers = session.receive(raw)
             account.send(raw)
