@@ -28,6 +28,8 @@ from extproc.stages.explained import considered_shape
 _USUAL: Final = 50
 MOST: Final = 1000
 _AT_ONCE: Final = 250
+_TOLD: Final = 10
+"""Decisions on one request that are told with their candidates: ids are the clients', and there may be any number."""
 _ALL: Final = 100_000
 _ANY_NAME: Final = "a-name"
 """Of an endpoint that there need not be: who may query that one may query all."""
@@ -192,7 +194,11 @@ async def search(ask: Ask) -> Answer:
     limit = ask.number("limit")
     limit = _USUAL if limit is None else max(1, min(limit, MOST))
     rows, total = await recent(ask.inside, ask.caller, asked, limit)
-    told: dict[str, Any] = {"decisions": [_shape(each, whole=bool(asked.request_id)) for each in rows], "total": total}
+    shown: list[dict[str, Any]] = []
+    for each in rows:
+        async with ask.inside.slices.turn():
+            shown.append(_shape(each, whole=bool(asked.request_id) and len(shown) < _TOLD))
+    told: dict[str, Any] = {"decisions": shown, "total": total}
     if ask.flag("older"):
         found = await older(ask.inside, ask.caller, asked, limit)
         told |= {"older": list(found.rows), "notes": list(found.notes)}

@@ -15,6 +15,7 @@ from tests.e2e.parts import Endpoints
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 PAINT_MS = 300
+PAGES = ["/ui/", "/ui/endpoints/e-00500", "/ui/decisions", "/ui/try?endpoint=e-00500", "/ui/audit"]
 PAINTED = """new Promise((done) => {
   const look = () => {
     const [paint] = performance.getEntriesByName("first-contentful-paint");
@@ -29,7 +30,8 @@ PAINTED = """new Promise((done) => {
 def crowded(
     opened: Browser, envoy_binary: Path, session_endpoints: Endpoints, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Behind]:
-    with behind(envoy_binary, session_endpoints, tmp_path_factory.mktemp("many")) as made:
+    folder = tmp_path_factory.mktemp("many")
+    with behind(envoy_binary, session_endpoints, folder, "--audit-dir", f"{folder}/audit") as made:
         yield made
 
 
@@ -46,11 +48,12 @@ def test_of_a_thousand_the_first_page_is_painted_in_time_and_of_ten_thousand_one
     with person(opened, crowded.url) as reader:
         page = reader.log_in()
         took_ms = []
-        for path in ["/ui/", "/ui/endpoints/e-00500"] * 4:
+        for path in PAGES * 4:
             reader.open(path)
             took_ms.append(page.evaluate(PAINTED))
         # The best of four: others may work on this machine, too.
-        assert max(min(took_ms[::2]), min(took_ms[1::2])) <= PAINT_MS, took_ms
+        best = {path: min(took_ms[at :: len(PAGES)]) for at, path in enumerate(PAGES)}
+        assert max(best.values()) <= PAINT_MS, best
         for begin in range(1000, 10_000, 1500):
             fill(crowded, begin, begin + 1500)
         reader.open()

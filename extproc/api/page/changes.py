@@ -10,12 +10,15 @@ from extproc.api.answers import Answer
 from extproc.api.changed import NO_RECORD, audited_of, exported, seen_by, verdict_shape, wanted_of
 from extproc.api.errors import invalid
 from extproc.api.page.one import KINDS
+from extproc.api.page.rendering import value
 from extproc.api.page.visit import Visit, lines
 from extproc.audit.changes import ChangeRecord
 from extproc.control.audited import Changes, ChangesWanted
 from extproc.settings.base import SettingsError, shown
 
-_SHOWN: Final = 50
+_SHOWN: Final = 25
+_FIELDS_SHOWN: Final = 10
+_LONGEST: Final = 64
 _FIELDS: Final = ("endpoint", "actor", "since", "until", "zone")
 
 
@@ -75,9 +78,20 @@ def _shown(record: ChangeRecord) -> dict[str, Any]:
         "what": KINDS.get(record.kind, record.kind),
         "at": f"/ui/endpoints/{name}",
         "version_at": f"/ui/endpoints/{name}/history?version={version}" if version else "",
-        "changed": [{"path": path, "before": before, "after": after} for path, before, after in record.diff],
+        "fields": len(record.diff),
+        "changed": [
+            {"path": each[0], "before": _short(each[1]), "after": _short(each[2])} for each in record.diff[:_FIELDS_SHOWN]
+        ],
         "moved": [
             {"share": f"{(last - first + 1) / 100:g} %", "first": first, "last": last, "before": before, "after": after}
-            for first, last, before, after in record.moved[:_SHOWN]
+            for first, last, before, after in record.moved[:_FIELDS_SHOWN]
         ],
     }
+
+
+def _short(of: object) -> str | None:
+    """A value of a document, or its beginning; the export has all of it."""
+    if of is None:
+        return None
+    text = value(of)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -12,6 +12,7 @@ from extproc.observability.decisions import Answered, DecisionRecord
 from extproc.stages.explained import considered_shape
 
 _SHOWN: Final = 20
+_FEW: Final = 5
 """Candidates of a table."""
 _COLORS: Final = 8
 _NAMES: Final = tuple(
@@ -54,15 +55,14 @@ _NOTHING: Final[Mapping[str, Any]] = {
 """Templates get each of them."""
 
 
-def of_record(record: DecisionRecord, title: str = "The decision") -> Shown:
-    """One of the last decisions."""
+def of_record(record: DecisionRecord, *, few: bool = False) -> Shown:
+    """One of the last decisions; `few`: of its candidates, as there are others."""
     endpoint, _, entity = record.entity.partition("/")
     placed = record.placed
     seen = record.considered
     known = record.signals()
     return {
         **_NOTHING,
-        "title": title,
         "at_ms": int(record.at_s * 1000),
         "endpoint": endpoint,
         "entity": entity,
@@ -80,7 +80,7 @@ def of_record(record: DecisionRecord, title: str = "The decision") -> Shown:
         "reason": record.reason(),
         "fallbacks": record.fallbacks,
         "signals": () if seen is not None else _signals(known),
-        "table": None if seen is None or not seen.positions else table(considered_shape(seen)),
+        "table": None if seen is None or not seen.positions else table(considered_shape(seen), _FEW if few else _SHOWN),
         "notes": ("What the candidates were is not kept any more.",) if seen is not None and not seen.positions else (),
         "status": status(record.outcome.status),
         "served": record.outcome.served if record.outcome.served != record.endpoint.key else "",
@@ -90,7 +90,7 @@ def of_record(record: DecisionRecord, title: str = "The decision") -> Shown:
     }
 
 
-def of_row(row: Mapping[str, Any], title: str = "The decision") -> Shown:
+def of_row(row: Mapping[str, Any]) -> Shown:
     """One out of the audit's files, which have the two best totals and no candidates."""
     second, score = row.get("second"), row.get("score")
     best = (
@@ -111,7 +111,6 @@ def of_row(row: Mapping[str, Any], title: str = "The decision") -> Shown:
     region = _region(row["region"], "", row.get("spill", ""), row.get("spill_cost", 0.0)) if row.get("region") else ""
     return {
         **_NOTHING,
-        "title": title,
         "at_ms": row["at_ms"],
         "endpoint": endpoint,
         "entity": row.get("entity", ""),
@@ -193,14 +192,14 @@ def _notes(told: Mapping[str, Any]) -> Any:
         yield "No model server's page is fresh: the choice is blind."
 
 
-def table(shape: Mapping[str, Any]) -> Shown:
+def table(shape: Mapping[str, Any], shown: int = _SHOWN) -> Shown:
     """Candidates with their signals, and points as bars."""
     weights: Mapping[str, float] = shape["weights"]
     rows = shape["candidates"]
     picked = list(shape.get("picked", ()))
     runner_up = shape.get("runner_up")
     most = max([sum(max(0.0, row["points"][name] * weight) for name, weight in weights.items()) for row in rows] + [1e-9])
-    near = [row for at, row in enumerate(rows) if at < _SHOWN or row["endpoint"] in picked or row["endpoint"] == runner_up]
+    near = [row for at, row in enumerate(rows) if at < shown or row["endpoint"] in picked or row["endpoint"] == runner_up]
     colors = {name: at % _COLORS for at, name in enumerate(weights)}
     return {
         "profile": shape["profile"],

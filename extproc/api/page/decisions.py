@@ -18,6 +18,8 @@ from extproc.observability.decisions import DecisionRecord
 from extproc.settings.base import SettingsError
 
 _SHOWN: Final = 50
+_TOLD: Final = 5
+"""Attempts at one request that are told in full."""
 _FIELDS: Final = ("q", "outcome", "endpoint", "entity", "model", "status", "since", "until", "zone")
 
 
@@ -33,7 +35,7 @@ async def found(visit: Visit) -> Answer:
         asked, problems = Asked(request_id=visit.query("request_id")[:256]), lines([error.message])
     rows, total = ([], 0) if problems else await recent(visit.inside, visit.caller, asked, _SHOWN)
     if visit.partly and visit.query("part"):
-        return visit.show("decided.html", details=_details(rows), request_id=asked.request_id, notes=[])
+        return visit.show("decided.html", details=await _details(visit, rows, total), request_id=asked.request_id, notes=[])
     audited = visit.inside.audited
     in_files = audited is not None and audited.keeps_decisions
     wants_files = not problems and in_files and bool(visit.query("older") or (asked.request_id and not rows))
@@ -41,10 +43,11 @@ async def found(visit: Visit) -> Answer:
     given = {name: visit.query(name)[:256] for name in _FIELDS}
     details: list[dict[str, Any]] = []
     if asked.request_id:
-        details = _details(rows) or _numbered([decided.of_row(row) for row in out_of_files.rows])
+        of_files = out_of_files.rows
+        details = await _details(visit, rows, total) or _numbered([decided.of_row(row) for row in of_files], len(of_files))
     return visit.show(
         "decisions.html",
-        400 if problems else 200,
+        400 if problems else 404 if asked.request_id and not details else 200,
         rows=[_row(each) for each in rows],
         old=[_old(row) for row in out_of_files.rows],
         details=details,
@@ -69,16 +72,21 @@ async def _older(visit: Visit, asked: Asked) -> Older:
         return Older((), (error.message,))
 
 
-def _details(rows: Sequence[DecisionRecord]) -> list[dict[str, Any]]:
-    return _numbered([decided.of_record(each) for each in rows])
+async def _details(visit: Visit, rows: Sequence[DecisionRecord], total: int) -> list[dict[str, Any]]:
+    """Ids of requests are the clients': there may be any number of one. What would have changed each is work, too."""
+    details: list[dict[str, Any]] = []
+    for each in rows[:_TOLD]:
+        async with visit.inside.slices.turn():
+            details.append(decided.of_record(each, few=bool(details)))
+    return _numbered(details, total)
 
 
-def _numbered(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Newest first, as attempts at one request."""
-    if len(details) > 1:
+def _numbered(details: list[dict[str, Any]], total: int) -> list[dict[str, Any]]:
+    """The newest first, as attempts at one request."""
+    if total > 1:
         for at, each in enumerate(details):
-            each["title"] = f"Attempt {len(details) - at}"
-    return details
+            each["title"] = f"Attempt {total - at}"
+    return details[:_TOLD]
 
 
 def _row(record: DecisionRecord) -> dict[str, Any]:

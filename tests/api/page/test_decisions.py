@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
-from extproc.domain import NO_LOAD, Endpoint
-from extproc.observability.decisions import DecisionLog, DecisionRecord, Outcome
+from extproc.candidates import Pages
+from extproc.control.audited import Audited
+from extproc.domain import NO_LOAD, Endpoint, Load
+from extproc.observability.decisions import Answered, DecisionLog, DecisionRecord, Outcome
+from extproc.scheduling import Profile, WeightedScorer
+from extproc.scheduling.considered import Considered, considered
+from extproc.scheduling.plugins.pickers import MaxScorePicker
+from extproc.scheduling.plugins.scorers import QueueScorer
+from extproc.traffic.regions import Placed
 from tests.api.page.visitors import PARTLY, elements, visiting
 from tests.api.tokens import ALICE, QUENTIN
+from tests.control.test_audited import write
+from tests.fakes.candidates import NAN, candidates, cycle
+from tests.fakes.chance import seeded
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -118,6 +129,108 @@ async def test_who_sees_one_endpoint_sees_its_decisions_and_no_others() -> None:
             assert "Nothing is kept" in (await visitor.look(f"/ui/decisions?request_id={hidden}")).text
     async with visiting(ALICE, decisions=log) as visitor:
         assert ids((await visitor.look("/ui/decisions")).text) == ["plain", "theirs", "mine"]
+
+
+def among_three(log: DecisionLog) -> Considered:
+    given = candidates(3, waiting=[2, 5, 9], loads=[Load(waiting=2, kv_usage=0.25), NO_LOAD, Load(waiting=9)])
+    profile = Profile("default", [WeightedScorer("queue-scorer", QueueScorer(), 2.0)], MaxScorePicker())
+    run = profile.run(cycle(), given, seeded())
+    return log.keep(
+        considered(profile, run, Pages(given.endpoints, given.loads, [9.0, NAN, 8.0]), 10.5, profile.points(cycle(), given))
+    )
+
+
+async def test_candidates_with_bars_and_what_would_have_changed_it() -> None:
+    log = DecisionLog()
+    outcome = Outcome()
+    outcome.status, outcome.answer = 200, Answered(1.5, 0.125, 0.02, 512, 128)
+    placed = Placed("a", "eu", "us", "saturated", 10.0)
+    decided(log, "r", considered=among_three(log), outcome=outcome, version=7, placed=placed, experiments=(("tone", "warm"),))
+    async with visiting(decisions=log) as visitor:
+        seen = await visitor.look("/ui/decisions?request_id=r")
+        for words in (
+            "10.0.0.2:8000 would have won with 4 fewer waiting requests (it had 5).",
+            "1.50 s</td>",
+            "waiting 2, KV cache 25 %, in flight 0",
+            "first token after 125 ms, each token 20 ms, tokens in 512, tokens out 128, whole after 1.50 s",
+            '<a href="/ui/endpoints/chat/history?version=7">version 7</a>',
+            "us, not eu: saturated, at a cost of 10",
+            "<dt>Experiment tone</dt><dd>warm</dd>",
+            "/ui/try?endpoint=chat",
+        ):
+            assert words in seen.text, words
+        widths = [
+            each["width"] for tag, each in elements(seen.text) if tag == "rect" and each["height"] == "10" and "x" in each
+        ]
+        assert widths == ["100.0", "57.14"], "and none for who had no points"
+        assert not any("style" in each for _, each in elements(seen.text)), "which the policy forbids"
+
+
+async def test_of_many_with_one_id_few_are_told_in_full_and_forgotten_candidates_are_said() -> None:
+    log = DecisionLog(most_numbers=3 * 4)
+    for _ in range(30):
+        decided(log, "r", considered=among_three(log))
+    async with visiting(decisions=log) as visitor:
+        text = (await visitor.look("/ui/decisions?request_id=r")).text
+        assert re.findall(r"<h2>(Attempt \d+)", text) == [f"Attempt {number}" for number in range(30, 25, -1)]
+        assert text.count("would have won with") == 1
+        assert text.count("What the candidates were is not kept any more.") == 4
+        assert (await visitor.look("/ui/decisions?request_id=none")).status == 404
+
+
+async def test_older_ones_come_out_of_the_audits_files(tmp_path: Path) -> None:
+    at = 1_790_000_000
+    row = {
+        "at_ms": at * 1000,
+        "id": "old",
+        "endpoint": "chat",
+        "entity": "b",
+        "why": "sticky: header x-user-id",
+        "bucket": 12,
+        "server": "s",
+    }
+    row |= {
+        "version": 3,
+        "status": 200,
+        "score": 0.91,
+        "second": 0.88,
+        "ttft_ms": 120.0,
+        "out_tokens": 7,
+        "arms": ["tone/warm"],
+    }
+    write(tmp_path, at, "a-1", row, {"at_ms": at * 1000, "id": "theirs", "endpoint": "secret", "model": HOSTILE})
+    async with visiting(QUENTIN, decisions=DecisionLog(), audited=Audited(None, tmp_path)) as visitor:
+        text = (await visitor.look("/ui/decisions")).text
+        assert "Look into the audit’s files, too" in text
+        assert ids((await visitor.look("/ui/decisions?older=true")).text) == ["old"]
+        text = (await visitor.look("/ui/decisions?request_id=old")).text
+        for words in (
+            "chat/b",
+            "0.91 points, the next one had 0.88",
+            "first token after 120 ms, tokens out 7",
+            "version=3",
+            "warm",
+        ):
+            assert words in text, words
+        assert (await visitor.look("/ui/decisions?request_id=theirs")).status == 404
+    async with visiting(ALICE, decisions=DecisionLog(), audited=Audited(None, tmp_path)) as visitor:
+        text = (await visitor.look("/ui/decisions?request_id=theirs")).text
+        assert HOSTILE not in text
+        assert "&lt;script&gt;" in text
+        gone = Audited(None, tmp_path / "gone")
+    async with visiting(decisions=DecisionLog(), audited=gone) as visitor:
+        assert "can&#39;t be read" in (await visitor.look("/ui/decisions?older=true")).text
+
+
+async def test_what_is_no_question_is_told() -> None:
+    async with visiting(decisions=DecisionLog()) as visitor:
+        for query, words in (
+            ("since=soon", "expected a time"),
+            ("status=often", "expected a status"),
+            ("outcome=fine", "expected good"),
+        ):
+            seen = await visitor.look(f"/ui/decisions?{query}")
+            assert (seen.status, words in seen.text) == (400, True)
 
 
 async def test_what_clients_wrote_is_text() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from extproc.control.changes import Create
@@ -89,3 +91,30 @@ async def test_only_who_may_query_and_only_from_a_page_of_ours() -> None:
         assert large.status == 413
     async with visiting() as visitor:
         assert (await visitor.send("/ui/try", GIVEN)).status == 404
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"WaitForRoom": {"waits_for": "the pool", "timeout_s": 60.0}}, "It would wait for the pool, 60 s at most"),
+        ({"ModelHeaders": {"answered": 200}}, "It would be answered here, with 200."),
+        ({"LimitRate": {"exceeded": "10 calls a minute"}}, "A limit is used up: 10 calls a minute."),
+        ({"CopyToShadows": {"shadows": ["b"]}}, "A copy would go to b."),
+        ({"unread": "it is no JSON"}, "The body could not be read: it is no JSON."),
+        ({"AskProvider": {"model": "gpt", "authority": "api.example.com", "address": "1.2.3.4:443"}}, "(api.example.com)"),
+        (
+            {"ChooseRegion": {"region": "us", "origin": "eu", "reason": "empty", "cost": 3.0}},
+            "us, not eu: empty, at a cost of 3",
+        ),
+        (
+            {"ServeEndpoint": {"entity": "a", "reason": "by <i>", "bucket": 5, "experiments": {"x": "y"}}},
+            "by &lt;i&gt;, bucket 5",
+        ),
+    ],
+)
+async def test_what_else_would_be(told: dict[str, Any], words: str) -> None:
+    def explain(head: object, body: object, known: object = {}) -> dict[str, Any]:
+        return {"FindEndpoint": {"endpoint": "chat"}, "model": "chat", **told}
+
+    async with visiting(explain=explain) as visitor:
+        assert words in (await visitor.send("/ui/try", GIVEN, PARTLY)).text
