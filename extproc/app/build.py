@@ -28,7 +28,7 @@ from extproc.app.metrics_tls import metrics_tls
 from extproc.app.plan import Plan
 from extproc.app.plan_endpoints import Declared, catalog_of, only_models_of, plan_endpoints
 from extproc.app.pool_parts import PoolParts, pool_parts
-from extproc.app.regions import plan_regions, regions_of
+from extproc.app.regions import FOLLOWED, plan_regions, regions_of
 from extproc.app.registry import FollowedRegistry
 from extproc.app.servers import Serving
 from extproc.app.service import Service
@@ -242,8 +242,9 @@ def _plan_gateway(plan: Plan, settings: GatewaySettings) -> None:
     elsewhere = [] if regions is None else [name for name in built if regions.region_of(name) not in ("", regions.home)]
     plan.pools(built, settings, settings, elsewhere)
     if regions is not None and config.regions is not None:
-        plan_regions(plan, regions, config.regions, settings.metrics_staleness_threshold)
-    plan.components.append(ConfigFile(settings.config_file, load_gateway_config, plan.files, {"servingEndpoints", "segments"}))
+        plan_regions(plan, regions, config.regions, settings.config_file, settings.metrics_staleness_threshold)
+    followed = ["servingEndpoints", "segments", *(f"regions.{name}" for name in FOLLOWED)]
+    plan.components.append(ConfigFile(settings.config_file, load_gateway_config, plan.files, followed))
     parts.telemetry.models.configured.append(lambda model: routes.value.has(model))
     parts.telemetry.models.only_configured = True
 

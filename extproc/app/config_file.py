@@ -34,12 +34,14 @@ class ConfigFile(Component):
     """Says when the file is no longer the config in force, and when the next start would fail on it. Changes nothing."""
 
     def __init__(self, path: str, check: Callable[[Document], object], files: FileErrors, apart: Collection[str] = ()) -> None:
-        """`check` raises SettingsError for what is wrong with the file's form. `apart` are keys that somebody else follows."""
+        """`check` raises SettingsError for what is wrong with the file's form. `apart` are keys that somebody else follows,
+        those of an object as `regions.costs`.
+        """
         super().__init__("config file")
         self._path = path
         self._check = check
         self._files = files
-        self._apart = frozenset(apart)
+        self._apart = tuple(apart)
         self._watcher: FileWatcher[bytes] = FileWatcher(
             path,
             self._read,
@@ -63,8 +65,8 @@ class ConfigFile(Component):
         document = load_document(data)
         self._check(document)
         value = document.value
-        if isinstance(value, dict):
-            value = {key: each for key, each in value.items() if key not in self._apart}
+        for path in self._apart:
+            value = _without(value, path)
         return hashlib.sha256(repr(value).encode("utf-8", "surrogatepass")).digest()
 
     def _changed(self, digest: bytes) -> None:
@@ -76,3 +78,13 @@ class ConfigFile(Component):
             _log.info("config file is again the one in force", file=self._path)
         else:
             _log.warning("config file has changed: it is read at start only, so restart to put it into force", file=self._path)
+
+
+def _without(value: object, path: str) -> object:
+    """An object without a key, or without that of an object in it."""
+    if not isinstance(value, dict):
+        return value
+    key, _, inner = path.partition(".")
+    if inner:
+        return {name: _without(each, inner) if name == key else each for name, each in value.items()}
+    return {name: each for name, each in value.items() if name != key}

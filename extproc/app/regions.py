@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -11,12 +12,15 @@ from extproc.app.component import Component
 from extproc.app.plan import Plan
 from extproc.control.deliveries import residency_of
 from extproc.domain import Reading
+from extproc.files.problems import Unusable
+from extproc.files.watch import FileWatcher
 from extproc.live import Live, LiveWriter
 from extproc.observability.logs import logger
 from extproc.observability.regions import RegionMetrics
 from extproc.pool.store import STALE_AFTER_S
 from extproc.request import KeyFinder
-from extproc.settings.gateway import GatewayParts
+from extproc.settings.document import load_document
+from extproc.settings.gateway import GatewayParts, load_gateway_config
 from extproc.settings.regions import RegionSettings, RegionsSettings, home_of
 from extproc.stages import PoolOfEndpoints, RegionRules
 from extproc.traffic.regions import Place, Regions, costs_of_order, symmetric
@@ -31,6 +35,10 @@ LOOK_S: Final = 0.1
 
 AT_ONCE: Final = 512
 """So many endpoints of a pool are read in one look, which takes half a millisecond; a larger pool in parts, one a look."""
+
+
+FOLLOWED: Final = ("costs", "order", "residency", "spill")
+"""Of `regions` of the file what is followed while a gateway runs; what else changes takes a restart."""
 
 
 def regions_of(config: GatewayParts, settings: RegionSettings, problems: list[str], prefix: str) -> Regions | None:
@@ -55,18 +63,20 @@ def ways(given: RegionsSettings) -> dict[str, dict[str, float]]:
     return costs_of_order(given.names, given.order or {}) if given.costs is None else symmetric(given.costs)
 
 
-def plan_regions(plan: Plan, regions: Regions, settings: RegionsSettings, stale_after_s: float) -> None:
-    """What stages go by, and who keeps it true. The pools are there already."""
+def plan_regions(plan: Plan, regions: Regions, settings: RegionsSettings, file: str, stale_after_s: float) -> None:
+    """What stages go by, and who keeps it true. The pools are there already; `file` is the gateway's."""
     parts = plan.parts
     metrics = parts.region_metrics
-    watch = RegionWatch(regions, settings, parts.pools, parts.segments, metrics, stale_after_s=stale_after_s)
+    watch = RegionWatch(regions, settings, parts.pools, parts.segments, metrics, file=file, stale_after_s=stale_after_s)
     plan.components.append(watch)
     keys = KeyFinder(parts.key_headers)
-    parts.regions = RegionRules(regions, watch.residency, watch.spills, parts.pools, trusted=settings.trust_header, keys=keys)
+    parts.regions = RegionRules(
+        watch.regions, watch.residency, watch.spills, parts.pools, trusted=settings.trust_header, keys=keys
+    )
 
 
 class RegionWatch(Component):
-    """The one writer of which pools are left for others, and of the gateway's rules of residency."""
+    """The one writer of which pools are left for others, of what ways cost, and of the gateway's rules of residency."""
 
     def __init__(
         self,
@@ -77,24 +87,41 @@ class RegionWatch(Component):
         metrics: RegionMetrics,
         clock: Callable[[], float] = time.monotonic,
         *,
+        file: str | None = None,
         stale_after_s: float = STALE_AFTER_S,
     ) -> None:
-        """`segments` are looked at when they change: rules go by them. So old a page may be to be believed."""
+        """`segments` are looked at when they change: rules go by them. So old a page may be to be believed. `file` is followed
+        for the parts of `regions` that are `FOLLOWED`; None: none is.
+        """
         super().__init__("regions")
-        bounds = settings.spill
-        spill = SpillBounds(bounds.enter, bounds.leave, bounds.enter_after, bounds.leave_after)
         self._pools = {name: Watched(pool, stale_after_s) for name, pool in pools.items() if regions.region_of(name)}
-        self.spills: Mapping[str, Spill] = {name: Spill(spill, name) for name in self._pools}
-        self._regions = regions
+        bounds = bounds_of(settings)
+        self.spills: Mapping[str, Spill] = {name: Spill(bounds, name) for name in self._pools}
+        self._regions = LiveWriter(regions, "regions")
         self._segments = segments
         self._metrics = metrics
         self._clock = clock
-        dumped = [rule.model_dump(mode="json", exclude_unset=True) for rule in settings.residency]
-        self._specs: tuple[ResidencySpec, ...] = residency_of(dumped)
+        self._settings = settings
+        self._specs = specs_of(settings)
         self._seen = segments.revision
         self._residency = LiveWriter(self._compiled(), "residency")
         for name in self._pools:
             metrics.spilling(regions.region_of(name), name, "", 0.0)
+        self._watcher: FileWatcher[RegionsSettings | None] | None = None
+        if file is not None:
+            self._watcher = FileWatcher(
+                file,
+                regions_in,
+                on_change=self._changed,
+                on_error=lambda problems: None,  # who looks after the whole file says so
+            )
+            with contextlib.suppress(Unusable):  # it was good a moment ago; if it is not, its next good content counts
+                self._watcher.load()
+
+    @property
+    def regions(self) -> Live[Regions]:
+        """What ways cost now."""
+        return self._regions.live
 
     @property
     def residency(self) -> Live[Residency]:
@@ -103,9 +130,27 @@ class RegionWatch(Component):
 
     async def run(self, ready: asyncio.Event) -> None:
         """Look until cancelled."""
-        while True:
-            self.look()
-            await asyncio.sleep(LOOK_S)
+        async with asyncio.TaskGroup() as group:
+            if self._watcher is not None:
+                group.create_task(self._watcher.run(), name="watch regions of the config")
+            while True:
+                self.look()
+                await asyncio.sleep(LOOK_S)
+
+    def _changed(self, given: RegionsSettings | None) -> None:
+        """The file has other content, which is good. What is not followed stays as it was; what does not fit that waits too."""
+        if given is None or given.names != self._settings.names:
+            return
+        now = self._settings.model_copy(update={name: getattr(given, name) for name in FOLLOWED})
+        if now == self._settings:
+            return  # something else in the file has changed
+        self._settings = now
+        self._regions.replace(self._regions.live.value.with_costs(ways(now)))
+        for spill in self.spills.values():
+            spill.bound(bounds_of(now))
+        self._specs = specs_of(now)
+        self._residency.replace(self._compiled())
+        _log.info("regions changed", residency=len(now.residency))
 
     def look(self) -> None:
         """What pools are like now."""
@@ -118,12 +163,12 @@ class RegionWatch(Component):
             share = spill.share
             changed = spill.saw(pool.able, pool.saturation(), now_s)
             if changed or spill.share != share:
-                self._metrics.spilling(self._regions.region_of(name), name, spill.left, spill.share)
+                self._metrics.spilling(self._regions.live.value.region_of(name), name, spill.left, spill.share)
             if changed:
                 self._tell(name, spill)
 
     def _tell(self, pool: str, spill: Spill) -> None:
-        region = self._regions.region_of(pool)
+        region = self._regions.live.value.region_of(pool)
         if not spill.left:
             _log.info("a pool is taken again", pool=pool, region=region)
         elif spill.left == EMPTY:
@@ -133,6 +178,22 @@ class RegionWatch(Component):
 
     def _compiled(self) -> Residency:
         return Residency(self._specs, "regions", self._segments.value)
+
+
+def regions_in(data: bytes) -> RegionsSettings | None:
+    """`regions` of a gateway's file, all of which must be good. Raises SettingsError."""
+    return load_gateway_config(load_document(data)).regions
+
+
+def bounds_of(settings: RegionsSettings) -> SpillBounds:
+    """When a pool is left."""
+    spill = settings.spill
+    return SpillBounds(spill.enter, spill.leave, spill.enter_after, spill.leave_after)
+
+
+def specs_of(settings: RegionsSettings) -> tuple[ResidencySpec, ...]:
+    """The gateway's rules of residency."""
+    return residency_of([rule.model_dump(mode="json", exclude_unset=True) for rule in settings.residency])
 
 
 class Watched:

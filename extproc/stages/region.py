@@ -28,7 +28,7 @@ class RegionRules:
 
     def __init__(
         self,
-        regions: Regions,
+        regions: Live[Regions],
         residency: Live[Residency],
         spills: Mapping[str, Spill],
         pools: Pools,
@@ -41,7 +41,7 @@ class RegionRules:
         """`residency` holds the gateway's own rules; `spills` is of each pool that has a region. `trusted`: a request's region
         is what its header says. `clock` gives seconds since 1970, `draw` numbers in [0, 1).
         """
-        self.regions = regions
+        self._regions = regions
         self._residency = residency
         self._spills = spills
         self._pools = pools
@@ -49,13 +49,19 @@ class RegionRules:
         self._clock = clock
         self._draw = draw
         self._trusted = trusted
-        self._known = {name.encode(): name for name in regions.names}
+        self._home = regions.value.home
+        self._known = {name.encode(): name for name in regions.value.names}
+
+    @property
+    def regions(self) -> Regions:
+        """As they are now: what ways cost may change, not which regions there are."""
+        return self._regions.value
 
     def origin(self, request: InferenceRequest) -> str:
         """The region that the request comes from; the gateway's own when nothing that is believed says another."""
         if not self._trusted:
-            return self.regions.home
-        return self._known.get(request.head.headers.get(names.REGION_HEADER, b""), self.regions.home)
+            return self._home
+        return self._known.get(request.head.headers.get(names.REGION_HEADER, b""), self._home)
 
     def origin_bytes(self, request: InferenceRequest) -> bytes:
         """The same as a header would have it."""

@@ -96,6 +96,10 @@ class Regions:
         self._costs = {origin: dict(row) for origin, row in costs.items()}
         self._ranked: dict[tuple[str, tuple[str, ...]], tuple[Ranked, ...]] = {}
 
+    def with_costs(self, costs: Mapping[str, Mapping[str, float]]) -> Regions:
+        """The same regions and pools, and what ways cost now. Raises ValueError as they do."""
+        return Regions(tuple(self._names), self.home, self._places, costs, self.zone)
+
     def has(self, region: str) -> bool:
         return region in self._names
 

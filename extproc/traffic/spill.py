@@ -74,6 +74,10 @@ class Spill:
         self.share = 0.0
         """Of its requests that go elsewhere if they can, 0 to 1."""
 
+    def bound(self, bounds: SpillBounds) -> None:
+        """From now on it goes by these."""
+        self._bounds = bounds
+
     @property
     def is_partial(self) -> bool:
         """Some requests go elsewhere, and some do not."""

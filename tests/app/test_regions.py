@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from extproc.app import build
+from extproc.app.config_file import ConfigFile
 from extproc.app.pools import FIRST_ROUND_S, Pools
-from extproc.app.regions import AT_ONCE, LOOK_S, RegionWatch, Watched, regions_of
+from extproc.app.regions import AT_ONCE, LOOK_S, RegionWatch, Watched, regions_in, regions_of
 from extproc.domain import Endpoint, Load
 from extproc.live import LiveWriter
 from extproc.observability.regions import RegionMetrics
@@ -22,6 +24,7 @@ from extproc.settings.regions import RegionSettings, RegionsSettings
 from extproc.traffic.regions import Place, Regions
 from extproc.traffic.segments import Segments, SegmentSpec
 from extproc.traffic.spill import EMPTY, OPEN, SATURATED
+from tests.app.running import part
 from tests.fakes.deployment import Deployment
 from tests.fakes.page import counted
 
@@ -211,6 +214,41 @@ def test_a_gateway_has_the_stage_only_with_regions(tmp_path: Path) -> None:
         del pool["region"]
     file.write_text(json.dumps(plain))
     assert build(GatewaySettings(config_file=str(file))).find(RegionWatch) is None
+
+
+async def test_costs_residency_and_bounds_are_followed_while_it_runs(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    given = {"self": "west", "names": ["west", "north"], "order": {"north": ["west"]}}
+    file.write_text(json.dumps(config(regions=given)))
+    service = build(GatewaySettings(config_file=str(file)))
+    watch, whole = part(service, RegionWatch), part(service, ConfigFile)
+    assert watch.regions.value.cost("west", "north") == 1.0
+    assert not watch.residency.value
+
+    async def put(**changes: Any) -> None:
+        file.write_text(json.dumps(config(regions={**given, **changes})))
+        data = file.read_bytes()
+        assert watch._watcher is not None
+        watch._changed(regions_in(data))
+        whole._changed(whole._read(data))
+
+    rule = {"name": "gdpr", "stay_in": "own", "match": {"headers": {"x-tenant": {"exact": "clinic"}}}}
+    with capture_logs() as told:
+        await put(order={"west": [], "north": []}, residency=[rule], spill={"enter": 2.0, "leave": 1.0})
+    assert watch.regions.value.cost("west", "north") is None
+    assert watch.residency.value
+    assert {spill._bounds.enter for spill in watch.spills.values()} == {2.0}
+    assert [line["event"] for line in told] == ["regions changed"], "nothing of it takes a restart"
+
+    with capture_logs() as told:
+        await put(trustHeader=True, spill={"enter": 3.0})
+    assert {spill._bounds.enter for spill in watch.spills.values()} == {3.0}
+    assert [line["event"].partition(":")[0] for line in told] == ["regions changed", "config file has changed"]
+
+    with capture_logs() as told:
+        await put(names=["west", "north", "east"], spill={"enter": 4.0})
+    assert {spill._bounds.enter for spill in watch.spills.values()} == {3.0}, "all of it waits for the restart"
+    assert [line["event"].partition(":")[0] for line in told] == ["config file has changed"]
 
 
 def test_an_outage_elsewhere_keeps_nobody_from_starting(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ class World:
         for spill in self.spills.values():
             spill.saw(True, 0.0, 0.0)
         self.rules = RegionRules(
-            regions, Live(Residency(residency)), self.spills, self.deployment.pools, trusted=trusted, draw=Draws(0.1, 0.9)
+            Live(regions), Live(Residency(residency)), self.spills, self.deployment.pools, trusted=trusted, draw=Draws(0.1, 0.9)
         )
         self.stage: Stage = ChooseRegion(self.rules, RegionMetrics(self.deployment.instruments), Live(ROUTES))
 
@@ -370,7 +370,7 @@ def test_segments_by_key_are_asked_with_the_key() -> None:
     segments = Segments([SegmentSpec("vip", keys=frozenset({b"ann"}))])
     world = World()
     rules = Residency([ResidencySpec("vip", ("north",), (MatchSpec(segments=("vip",)),))], "regions", segments)
-    rules_of = RegionRules(world.rules.regions, Live(rules), world.spills, world.deployment.pools)
+    rules_of = RegionRules(Live(world.rules.regions), Live(rules), world.spills, world.deployment.pools)
     what = parse(asked(x_user_id="ann").head, b'{"model": "m"}')
     assert rules_of.kept(what, routed(), "west", "").rules == ("vip",)
     assert rules_of.kept(asked(x_user_id="bob"), routed(), "west", "").rules == ()
