@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from extproc.rollouts.course import Course
 from extproc.rollouts.plan import Comparison, Metric
 from extproc.rollouts.samples import ArmSample, Moments, Pair
 from extproc.rollouts.statistics import Bounds, ErrorEvidence, TimeEvidence
@@ -65,6 +66,8 @@ class Progress(NamedTuple):
     rates: ErrorEvidence = ErrorEvidence()
     canary: Mark = Mark()
     baseline: Mark = Mark()
+    course: Course = Course()
+    """What was known at each look, to be looked at; it decides nothing."""
 
 
 class Measurement(NamedTuple):
@@ -97,7 +100,9 @@ def measured(metric: Metric, progress: Progress, look: Look, now_s: float, alpha
         progress = _marked(progress, metric.compare, look)
         measurement = Measurement(PENDING, "the canary is new, its times do not count yet")
     else:
+        before = progress
         progress, measurement = _compared(metric.compare, progress, look.totals, alpha)
+        progress = progress._replace(course=_course(metric, before, progress, now_s, alpha))
     return _counted(metric, progress._replace(next_s=now_s + metric.interval_s), measurement)
 
 
@@ -209,6 +214,23 @@ def _compared(compare: Comparison, progress: Progress, totals: Pair, alpha: floa
             times = times.scaled()
         progress = taken._replace(times=times)
     return progress, _of_times(compare, progress.times, totals, alpha)
+
+
+def _course(metric: Metric, before: Progress, progress: Progress, now_s: float, alpha: float) -> Course:
+    """With this look, if there was something new at it."""
+    course, old, new = before.course, before.rates, progress.rates
+    if new != old:
+        course = course.counted(
+            new.canary - old.canary,
+            new.canary_errors - old.canary_errors,
+            new.baseline - old.baseline,
+            new.baseline_errors - old.baseline_errors,
+        )
+        assert metric.compare is not None, "or there were no rates"
+        enough = min(new.canary, new.baseline) >= metric.compare.minimum
+        return course.seen(now_s, course.rates.bounds(alpha, new)) if enough else course
+    bounds = difference(metric, progress, alpha) if progress.times != before.times else None
+    return course if bounds is None else course.seen(now_s, bounds)
 
 
 def _too_few(compare: Comparison, canary: int, baseline: int) -> Measurement:

@@ -153,6 +153,52 @@ def _added(cell: Cell, canary: Moments, baseline: Moments) -> Cell:
     )
 
 
+_RATE_VARIANCE: Final = 0.05 * 0.95
+"""Of one request, believed before any was seen: where the mixture of `RateSums` looks best."""
+_RATE_EFFECT: Final = 0.02
+
+
+class RateSums(NamedTuple):
+    """Differences of two error rates, block by block, so that what changes for both is in none. For an interval to look at: an
+    asymptotic confidence sequence, as that of times. What decides is `ErrorEvidence`, which is exact.
+    """
+
+    weighted: float = 0.0
+    """Sum of weight times difference of rates, canary minus baseline."""
+    weight: float = 0.0
+    """Sum of n m / (n + m)."""
+    canary_scale: float = 0.0
+    """Sum of weight² / n."""
+    baseline_scale: float = 0.0
+
+    def plus(self, canary: int, canary_errors: int, baseline: int, baseline_errors: int) -> RateSums:
+        """With a block more; both arms have requests."""
+        weight = canary * baseline / (canary + baseline)
+        return RateSums(
+            self.weighted + weight * (canary_errors / canary - baseline_errors / baseline),
+            self.weight + weight,
+            self.canary_scale + weight * weight / canary,
+            self.baseline_scale + weight * weight / baseline,
+        )
+
+    def bounds(self, alpha: float, seen: ErrorEvidence) -> Bounds:
+        """Of the difference of rates; `seen`: all requests, whose rates say how much one differs from another."""
+        if not self.weight:
+            return Bounds(0.0, -1.0, 1.0)
+        variance = self.canary_scale * _of_one(seen.canary_errors, seen.canary)
+        variance += self.baseline_scale * _of_one(seen.baseline_errors, seen.baseline)
+        rho = _rho(math.sqrt(_RATE_VARIANCE), _RATE_EFFECT)
+        radius = math.sqrt((variance + rho) * math.log((variance + rho) / (rho * alpha * alpha))) / self.weight
+        estimate = self.weighted / self.weight
+        return Bounds(estimate, max(-1.0, estimate - radius), min(1.0, estimate + radius))
+
+
+def _of_one(errors: int, requests: int) -> float:
+    """The variance of one request's failing, never 0."""
+    rate = (errors + 0.5) / (requests + 1.0)
+    return rate * (1.0 - rate)
+
+
 EFFECTS: Final[tuple[tuple[float, float], ...]] = ((0.01, 0.2), (0.02, 0.4), (0.05, 0.25), (0.2, 0.15))
 """How much more the canary may fail, and how much of the bet is on it. Any choice is valid; this one finds 2 points soonest."""
 _LEAST_RATE: Final = 1e-4

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from extproc.rollouts.course import Seen
 from extproc.rollouts.documents import Rollout, plain
 from extproc.rollouts.judge import Progress
 from extproc.rollouts.machine import State
-from extproc.rollouts.plan import Plan
+from extproc.rollouts.plan import Metric, Plan
 
 
 def view(rollout: Rollout) -> dict[str, Any]:
@@ -56,7 +57,20 @@ def _metrics(plan: Plan, state: State) -> Iterator[dict[str, Any]]:
                 "words": progress.words,
                 "dry_run": plan.metrics[name].dry_run,
                 **_evidence(progress),
+                **_course(plan.metrics[name], progress),
             }
+
+
+def _course(metric: Metric, progress: Progress) -> dict[str, Any]:
+    """Of a comparison, what was known at each look: how much worse the canary is, between what at all looks at once, and
+    what is tolerated and aimed at. Parts of a time (0.1 is a tenth longer), or of all requests, of an error rate.
+    """
+    if metric.compare is None:
+        return {}
+    columns = list(zip(*progress.course.looks, strict=True)) or [()] * len(Seen._fields)
+    course = {name: list(column) for name, column in zip(("at", *Seen._fields[1:]), columns, strict=True)}
+    of = {"measure": metric.compare.measure, "tolerance": metric.compare.tolerance, "margin": metric.compare.margin}
+    return {"course": of | course}
 
 
 def _evidence(progress: Progress) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -70,3 +71,33 @@ def test_without_scripts_the_figures_are_a_table(opened: Browser, at: Behind) ->
         page.get_by_text("As a table").click()
         page.get_by_role("link", name="The table by itself").click()
         expect(page.get_by_role("table", name="Requests a second")).to_be_visible()
+
+
+def test_a_rollouts_measures_over_time(at: Behind, alice: Person) -> None:
+    made(at, current=100, challenger=0)
+    page = alice.log_in(path="/ui/endpoints/chat/rollout")
+    measures = [
+        {"name": "first-token", "interval": 1, "compare": {"measure": "ttft", "tolerance": 0.25, "minimumSamples": 20}},
+        {"name": "errors", "interval": 1, "compare": {"measure": "error_rate", "minimumSamples": 20}},
+    ]
+    steps = [{"setWeight": 50}, {"pause": {}}]
+    plan = {"baseline": "current", "canary": "challenger", "noveltyPeriod": 0, "steps": steps, "metrics": measures}
+    page.get_by_label("Plan, in JSON or YAML").fill(json.dumps(plan))
+    page.get_by_role("button", name="Preview").click()
+    page.get_by_role("button", name="Begin").click()
+    expect(page.get_by_role("img", name="challenger has 50 % of the requests")).to_be_visible()
+    for begin in range(0, 480, 60):
+        asked(at, 60, begin)
+    plots = page.locator(".plots .drawn")
+    expect(plots).to_have_count(2)
+    expect(plots.first).to_have_attribute("aria-label", re.compile(r"first-token: .*difference [+-]?\d.*tolerated \+25 %"))
+    expect(plots.last).to_have_attribute("aria-label", re.compile(r"errors: .*points"))
+    assert page.locator(".plots canvas").first.evaluate(INKED) > 100
+    alice.check_accessible()
+    screenshot(page, "page-rollout-plots", whole=True)
+    page.get_by_text("As a table").click()
+    expect(page.get_by_role("table", name=re.compile("first-token"))).to_contain_text("tolerated")
+    page.get_by_role("button", name="Abort …").click()
+    page.get_by_role("button", name="Yes: abort").click()
+    expect(page.locator("#rollout .state")).to_have_text("Degraded")
+    expect(plots).to_have_count(2)  # what was seen stays

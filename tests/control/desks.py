@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +41,13 @@ class Bench:
         ticks, ids = itertools.count(START_MS), itertools.count(1)
         words.setdefault("new_id", lambda: f"id{next(ids)}")
         self.desk = Desk(self.store, lambda: self.catalog, self.writer, clock=lambda: next(ticks), **words)
-        self.rollouts = Rollouts(self.desk, self.store, lambda endpoint, plan: Look(Pair()), _nobody)
+        self.look = Look(Pair())
+        """What rollouts see of both arms."""
+        self.later_s = 0.0
+        """How far their clock is ahead."""
+        self.rollouts = Rollouts(
+            self.desk, self.store, lambda endpoint, plan: self.look, _nobody, clock=lambda: time.time() + self.later_s
+        )
         """Whose arms have no requests."""
 
     @property

@@ -11,6 +11,8 @@ import orjson
 from extproc.api.answers import Answer
 from extproc.api.errors import invalid
 from extproc.api.page.endpoints import live_address
+from extproc.api.page.kept import Plot
+from extproc.api.page.plots import answer
 from extproc.api.page.visit import Visit, lines
 from extproc.api.rollouts import ACTIONS
 from extproc.control.errors import DeskError, DoesNotExist
@@ -60,6 +62,36 @@ async def one(visit: Visit) -> Answer:
         anew = visit.query("has") != _names(actions)
         return visit.show("rollout_news.html", **_told(rollout), record=record, actions=actions, has=_names(actions), anew=anew)
     return await _page(visit, record, rollout)
+
+
+async def plots(visit: Visit) -> Answer:
+    """Each comparison over time: the interval at each look, and what is tolerated."""
+    record = visit.inside.desk.get(visit.name)
+    rollout = await _of(visit, record.name)
+    metrics = [] if rollout is None else view(rollout)["metrics"]
+    return answer(visit, [_plot(each) for each in metrics if each.get("course")], _path(record.name))
+
+
+def _plot(metric: Mapping[str, Any]) -> Plot:
+    course = metric["course"]
+    rate = course["measure"] == "error_rate"
+    what = "how many more of the canary's requests fail" if rate else "how much longer the canary takes"
+    lines = [
+        {"label": "at most", "place": 0, "dashed": True, "values": course["high"]},
+        {"label": "at least", "place": 0, "dashed": True, "values": course["low"]},
+        {"label": "difference", "place": 0, "values": course["estimate"]},
+        {"label": "tolerated", "place": 1, "line": True, "values": [course["tolerance"]] * len(course["at"])},
+    ]
+    plot = {"title": f"{metric['name']}: {what}", "unit": "points" if rate else "percent", "at": course["at"], "series": lines}
+    return {**plot, "bands": [[0, 1]], "y": _around(course)}
+
+
+def _around(course: Mapping[str, Any]) -> list[float]:
+    """What is shown: all of the newer half, and what is tolerated. Of the first looks, which are wide, what fits."""
+    half = len(course["at"]) // 2
+    low = min([*course["low"][half:], *course["estimate"], 0.0])
+    high = max([*course["high"][half:], *course["estimate"], course["tolerance"] * 1.5, 0.01])
+    return [low * 1.1, high * 1.1]
 
 
 async def _of(visit: Visit, name: str) -> Rollout | None:

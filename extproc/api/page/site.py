@@ -81,6 +81,7 @@ PAGES: Final = (
     Page("GET", "/ui/pool/endpoint", _VIEW, pools.endpoint),
     Page("GET", "/ui/rollouts", _VIEW, rollouts.listed),
     Page("GET", "/ui/endpoints/{name}/rollout", _VIEW, rollouts.one),
+    Page("GET", "/ui/endpoints/{name}/rollout/plots", _VIEW, rollouts.plots),
     Page("POST", "/ui/endpoints/{name}/rollout", _MANAGE, rollouts.start),
     Page("POST", "/ui/endpoints/{name}/rollout/command", _MANAGE, rollouts.command),
     Page("POST", "/ui/endpoints/{name}/split", _MANAGE, splitting.split),

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from extproc.control.changes import Create, Declare
+from extproc.rollouts.judge import Look
+from extproc.rollouts.samples import ArmSample, Moments, Pair, Times
 from tests.api.page.test_splitting import fields
 from tests.api.page.visitors import PARTLY, Visitor, visiting
 from tests.api.tokens import ALICE, QUENTIN, VICTOR
@@ -157,3 +159,35 @@ async def test_what_a_file_declares_has_none_from_here() -> None:
         assert "there is no rollout from here" in page
         assert "<textarea" not in page
         assert (await visitor.send(PATH, {"plan": json.dumps(PLAN), "step": "do"}, PARTLY)).status == 409
+
+
+async def test_its_measures_over_time() -> None:
+    async with visiting() as visitor:
+        plan = {
+            **PLAN,
+            "noveltyPeriod": 0,
+            "metrics": [{"name": "slow", "interval": 1, "compare": {"measure": "ttft", "tolerance": 0.25}}],
+        }
+        await begun(visitor, plan=plan)
+        page = (await visitor.look(PATH)).text
+        assert f'data-plots="{PATH}/plots"' in page
+        await visitor.bench.rollouts.round()
+        for number in range(200, 601, 200):
+            sample = ArmSample(number, ttft=Times({"": Moments(number, -1.0, 0.04 * number)}))
+            visitor.bench.look = Look(Pair(sample, sample))
+            visitor.bench.later_s += 2
+            await visitor.bench.rollouts.round()
+        (plot,) = json.loads((await visitor.look(f"{PATH}/plots")).text)["plots"]
+        assert plot["title"] == "slow: how much longer the canary takes"
+        high, low, difference, tolerated = [series["values"] for series in plot["series"]]
+        assert difference
+        assert low[-1] < difference[-1] == 0 < high[-1]
+        assert set(tolerated) == {0.25}
+        assert plot["y"][0] <= low[-1] < high[-1] <= plot["y"][1]
+        assert "tolerated" in (await visitor.ask("GET", f"{PATH}/plots?as=table", PARTLY)).text
+
+
+async def test_without_a_rollout_nothing_is_drawn() -> None:
+    async with visiting() as visitor:
+        await visitor.bench.desk.apply(Create(document("chat", a=100, b=0)), "alice")
+        assert json.loads((await visitor.look(f"{PATH}/plots")).text) == {"plots": []}

@@ -111,8 +111,8 @@
           height: HEIGHT,
           legend: { show: false },
           cursor: { drag: { x: false, y: false } },
-          scales: { x: plot.from ? { range: [plot.from, plot.to] } : {}, y: { range: (_, low, high) => range(plot, low, high) } },
-          axes: [axis, { ...axis, size: 72, values: (_, ticks) => ticks.map((tick) => said(plot, tick)) }],
+          scales: { x: around(plot), y: { range: (_, low, high) => range(plot, low, high) } },
+          axes: [axis, { ...axis, size: 88, values: (_, ticks) => ticks.map((tick) => said(plot, tick)) }],
           bands: (plot.bands || []).map(([high, low]) => ({ series: [high + 1, low + 1], fill: `${ink("--c0")}33` })),
           series: [
             {},
@@ -138,6 +138,14 @@
     });
     tell(last);
     return { figure, draw };
+  }
+
+  // From when to when: what is said, or what there is; of a single moment a minute.
+  function around(plot) {
+    if (plot.from) {
+      return { range: [plot.from, plot.to] };
+    }
+    return plot.at.length === 1 ? { range: [plot.at[0] - 30, plot.at[0] + 30] } : {};
   }
 
   function range(plot, low, high) {
