@@ -154,8 +154,7 @@ class Messages:
         return out
 
     def _ended(self, data: bytes | memoryview, rest: int) -> bytes:
-        """The message that has begun, with its `rest` from `data`: joined without its prefix, as to cut that off behind is another
-        copy."""
+        """The message that has begun, with its `rest` from `data`: joined without its prefix, as to cut that off is a copy."""
         parts = self._parts
         last = data if rest == len(data) else memoryview(data)[:rest]
         message = b"".join([memoryview(parts[0])[5:], *parts[1:], last])
