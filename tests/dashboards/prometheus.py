@@ -50,6 +50,14 @@ class Prometheus:
         found: list[str] = self._get(f"/api/v1/label/{label}/values?match[]={quote(selector)}")
         return found
 
+    def read_at_s(self) -> float:
+        """When a page was read last; 0 for never."""
+        return max([value for _, value in self.ask("timestamp(up) and up == 1")], default=0.0)
+
+    def trouble(self) -> str:
+        """Why the last page could not be read; '' when it could."""
+        return "; ".join(each["lastError"] for each in self._get("/api/v1/targets")["activeTargets"])
+
     def _get(self, path: str) -> Any:
         document = json.loads(call(self._url, path).body)
         assert document["status"] == "success", (path, document)
@@ -58,11 +66,11 @@ class Prometheus:
 
 @contextlib.contextmanager
 def scraping(page: str, directory: Path) -> Iterator[Prometheus]:
-    """The metrics of the process at `page`, once a second."""
+    """The metrics of the process at `page`, every two seconds: for one that is not read within that there is no value."""
     (port,) = free_ports(1)
     config = directory / "prometheus.yml"
     target = {"targets": [urlsplit(page).netloc], "labels": {"namespace": "ai"}}
-    every = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    every = {"scrape_interval": "2s", "scrape_timeout": "2s"}
     config.write_text(json.dumps({"global": every, "scrape_configs": [{"job_name": "gateway", "static_configs": [target]}]}))
     flags = [f"--config.file={config}", f"--storage.tsdb.path={directory}/tsdb", f"--web.listen-address=127.0.0.1:{port}"]
     child = Child("prometheus", [program("prometheus"), *flags, "--log.level=warn"], directory)

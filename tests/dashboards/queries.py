@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 CHARTS: Final = Path(__file__).resolve().parents[2] / "charts"
 FILES: Final = sorted((CHARTS / "standalone" / "dashboards").glob("*.json"))
 """Of the chart that has them all."""
-RATE: Final = "15s"
+RATE: Final = "20s"
 _GIVEN: Final = frozenset({"namespace", "job", "instance"})
 """Labels that every series has of Prometheus."""
 _SELECTOR = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\{([^}]*)\}")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.dashboards.prometheus import Prometheus, scraping
 from tests.dashboards.queries import queries, variables
-from tests.dashboards.traffic import asked, faults, prepare, with_flow_control
+from tests.dashboards.traffic import all_parts, asked, faults, prepare
 from tests.e2e.behind import behind
 from tests.e2e.parts import Endpoints, until
 
@@ -22,7 +22,7 @@ def prometheus(envoy_binary: Path, endpoints: Endpoints, tmp_path: Path) -> Iter
     """Of a gateway that does everything that dashboards show."""
     flags = ("--measures-window", "2m", "--audit-dir", str(tmp_path / "audit"), "--database-url", f"sqlite:///{tmp_path}/s.db")
     with (
-        behind(envoy_binary, endpoints, tmp_path, *flags, more=with_flow_control(endpoints)) as at,
+        behind(envoy_binary, endpoints, tmp_path, *flags, more=all_parts(endpoints)) as at,
         scraping(at.stack.pages["gateway"], tmp_path) as made,
     ):
         prepare(at)
@@ -37,10 +37,9 @@ def test_every_panel_has_values(prometheus: Prometheus) -> None:
 
     def all_have() -> bool:
         nonlocal looked_at
-        last = max([value for _, value in prometheus.ask("timestamp(up == 1)")], default=0.0)
+        last, looked_at = looked_at, prometheus.read_at_s()
         if last == looked_at:
             return False
-        looked_at = last
         for each in list(waiting):
             found = prometheus.ask(each.asked)
             values = [value for _, value in found]
@@ -53,5 +52,5 @@ def test_every_panel_has_values(prometheus: Prometheus) -> None:
     try:
         until(all_have, within_s=120)
     except AssertionError:
-        pytest.fail("\n".join(said.get(each.expr, "Prometheus has read no page") for each in waiting))
+        pytest.fail("\n".join([*[said.get(each.expr, each.panel) for each in waiting], prometheus.trouble()]))
     assert [said for said in variables() if not prometheus.values(*said)] == []

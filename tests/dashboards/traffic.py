@@ -25,12 +25,18 @@ _ROLLOUT: Final[dict[str, Any]] = {
     "progressDeadline": 600,
 }
 _NAMES: Final = ("chat", "copied", "fresh", "limited")
-_USERS: Final = 4
+_USERS: Final = 2
 
 
-def with_flow_control(endpoints: Endpoints) -> dict[str, Any]:
-    """Keys of the gateway's config."""
-    return {"scheduling": {**gateway_config(endpoints.ports)["scheduling"], "featureGates": ["flowControl"]}}
+def all_parts(endpoints: Endpoints) -> dict[str, Any]:
+    """Keys of the gateway's config: flow control, a region, and a registry that nobody has started."""
+    usual = gateway_config(endpoints.ports)
+    return {
+        "pools": [{**pool, "region": "here"} for pool in usual["pools"]],
+        "regions": {"self": "here", "names": ["here"]},
+        "registry": {"uri": "http://127.0.0.1:1", "interval": "1s"},
+        "scheduling": {**usual["scheduling"], "featureGates": ["flowControl"], "flowControl": {"enableEviction": True}},
+    }
 
 
 def prepare(at: Behind) -> None:

@@ -23,13 +23,15 @@ _PROCESS = {
 def labels_of_everything(directory: Path) -> dict[str, frozenset[str]]:
     """Labels of each metric that a gateway has which uses everything that dashboards show."""
     config = directory / "gateway.yaml"
-    pool = {"name": "llama", "endpoints": {"static": ["127.0.0.1:1"]}}
+    pool = {"name": "llama", "region": "here", "endpoints": {"static": ["127.0.0.1:1"]}}
     document = {
         "apiVersion": "extproc.dev/v1alpha1",
         "kind": "Gateway",
         "pools": [pool],
         "routes": [{"models": ["llama"], "pool": "llama"}],
-        "scheduling": {"featureGates": ["flowControl"]},
+        "scheduling": {"featureGates": ["flowControl"], "flowControl": {"enableEviction": True}},
+        "regions": {"self": "here", "names": ["here"]},
+        "registry": {"uri": "http://127.0.0.1:1"},
     }
     config.write_text(yaml.safe_dump(document))
     service = build(GatewaySettings(config_file=str(config), audit_dir=str(directory / "audit"), api_port=1, api_auth="off"))
