@@ -15,8 +15,6 @@ from extproc.traffic.regions import Placed
 class Answered(NamedTuple):
     """What was seen of a request's answer. None: it was not seen, or does not say."""
 
-    took_s: float
-    """From the whole request to the answer's end, or the last that was heard of it."""
     ttft_s: float | None = None
     """To the first piece of its body."""
     tpot_s: float | None = None
@@ -28,11 +26,13 @@ class Answered(NamedTuple):
 class Outcome:
     """How a request went after its decision; filled in while it runs."""
 
-    __slots__ = ("answer", "served", "status")
+    __slots__ = ("answer", "served", "status", "took_s")
 
     def __init__(self) -> None:
         self.answer: Answered | None = None
-        """What was measured of it; None while it runs, and where nobody wants to know."""
+        """What was measured of it; None while it runs, and where nobody does or wants to know."""
+        self.took_s = 0.0
+        """From the whole request to the end of its answer; 0 while it runs, and where nobody wants to know."""
         self.served = ""
         """The endpoint that answered, as the proxy tells it; '' when it does not, or has not yet."""
         self.status: int | None = None
@@ -42,13 +42,11 @@ class Outcome:
         return f"<Outcome {self.status} by {self.served or 'unknown'}>"
 
 
-def answered_of(measurement: Measurement | None, now_s: float, started_s: float) -> Answered:
+def answered_of(measurement: Measurement, now_s: float) -> Answered:
     """What was measured of an answer that ended now."""
-    if measurement is None:
-        return Answered(now_s - started_s)
     times, usage = measurement.times, measurement.usage
     tpot_s = times.tpot_s(now_s, usage.completion) if measurement.streaming else None
-    return Answered(now_s - started_s, times.ttft_s(), tpot_s, usage.prompt, usage.completion)
+    return Answered(times.ttft_s(), tpot_s, usage.prompt, usage.completion)
 
 
 class DecisionRecord(NamedTuple):
@@ -116,7 +114,7 @@ class DecisionRecord(NamedTuple):
 
 
 MOST_NUMBERS: Final = 250_000
-"""Of all candidates that are kept: 8 MB, the last 1,000 decisions among up to 40 endpoints and the last 40 among a thousand."""
+"""Of all candidates that are kept: 8 MB, the last 1,000 decisions among some 60 endpoints and the last 60 among a thousand."""
 
 
 class DecisionLog:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from extproc.observability.decisions import Answered, DecisionRecord
+from extproc.observability.decisions import Answered, DecisionRecord, Outcome
 from extproc.traffic.regions import Placed
 
 
@@ -45,15 +45,16 @@ def decision_shape(record: DecisionRecord) -> dict[str, Any]:
         "reason": record.reason(),
         "took_ms": round(record.took_s * 1e3, 4),
         "config_version": record.version or None,
-        "answer": _answer(record.outcome.answer),
+        "answer": _answer(record.outcome),
     }
 
 
-def _answer(answer: Answered | None) -> dict[str, Any] | None:
-    if answer is None:
+def _answer(outcome: Outcome) -> dict[str, Any] | None:
+    if not outcome.took_s:
         return None
+    answer = outcome.answer or Answered()
     return {
-        "took_ms": round(answer.took_s * 1e3, 1),
+        "took_ms": round(outcome.took_s * 1e3, 1),
         "ttft_ms": None if answer.ttft_s is None else round(answer.ttft_s * 1e3, 1),
         "tpot_ms": None if answer.tpot_s is None else round(answer.tpot_s * 1e3, 2),
         "prompt_tokens": answer.prompt_tokens,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Final, NamedTuple
 
+from extproc.candidates import Column
 from extproc.scheduling import columns
 from extproc.scheduling.considered import Considered
 from extproc.scheduling.plugins.lora import LoraScorer
@@ -70,15 +71,16 @@ def flips(considered: Considered) -> Flips:
     if count < 2:
         return Flips("", 0.0, (), (), "It was the only candidate")
     picked = considered.picked
-    totals = [float(total) for total in considered.totals]
+    points = considered.points()
+    totals = considered.totals(points)
     named = considered.positions[1] if len(considered.positions) > 1 else -1  # the picker's word, among equals
     second = max((at for at in range(count) if at != picked), key=lambda at: (totals[at], at == named))
     name, behind = considered.endpoints[second].key, totals[picked] - totals[second]
     unknown = _chance(considered, totals, second, behind)
     if unknown:
         return Flips(name, behind, (), (), unknown)
-    by_signal = _by_signal(considered, second, totals)
-    changes = (*by_signal, *_by_points(considered, second, totals))
+    by_signal = _by_signal(considered, points, second, totals)
+    changes = (*by_signal, *_by_points(considered, points, second, totals))
     unless = _may_see(considered) if by_signal else ()
     return Flips(name, behind, changes, unless, _words(name, behind, changes, unless, _by_prefix(considered)))
 
@@ -107,19 +109,21 @@ def _chance(considered: Considered, totals: Sequence[float], second: int, behind
     return ""
 
 
-def _by_signal(considered: Considered, second: int, totals: Sequence[float]) -> list[Flip]:
-    flipped = [_less(considered, second, totals, signal, step) for signal, step in _STEPS.items()]
+def _by_signal(considered: Considered, points: Sequence[Column], second: int, totals: Sequence[float]) -> list[Flip]:
+    flipped = [_less(considered, points, second, totals, signal, step) for signal, step in _STEPS.items()]
     return [each for each in flipped if each is not None]
 
 
-def _less(considered: Considered, second: int, totals: Sequence[float], signal: str, step: float) -> Flip | None:
+def _less(
+    considered: Considered, points: Sequence[Column], second: int, totals: Sequence[float], signal: str, step: float
+) -> Flip | None:
     """How much less of the signal would have been enough; None: no less would, or it was unknown."""
     scorers: list[tuple[SignalScorer, float]] = []
     rest = list(totals)
-    for (_, scorer, weight), column in zip(considered.profile.scored, considered.points, strict=True):
+    for (_, scorer, weight), column in zip(considered.profile.scored, points, strict=True):
         if isinstance(scorer, SignalScorer) and scorer.signal == signal:
             scorers.append((scorer, weight))
-            rest = [total - float(points) * weight for total, points in zip(rest, column, strict=True)]
+            rest = [total - float(each) * weight for total, each in zip(rest, column, strict=True)]
     values = considered.column(signal)
     had = values[second]
     if not scorers or not 0.0 < had <= _MOST_STEPS:
@@ -129,8 +133,8 @@ def _less(considered: Considered, second: int, totals: Sequence[float], signal: 
         changed = [*values[:second], max(0.0, had - steps * step), *values[second + 1 :]]
         after = rest
         for scorer, weight in scorers:
-            points = scorer.points(columns.like(considered.waiting, changed))
-            after = [total + float(more) * weight for total, more in zip(after, points, strict=True)]
+            other = scorer.points(columns.like(considered.waiting, changed))
+            after = [total + float(more) * weight for total, more in zip(after, other, strict=True)]
         return _is_best(after, second)
 
     least = _least(wins, ceil(had / step - _SAME))
@@ -151,13 +155,13 @@ def _least(wins: Callable[[int], bool], most: int) -> int:
     return high
 
 
-def _by_points(considered: Considered, second: int, totals: Sequence[float]) -> list[Flip]:
+def _by_points(considered: Considered, points: Sequence[Column], second: int, totals: Sequence[float]) -> list[Flip]:
     found = []
     short = max(total for at, total in enumerate(totals) if at != second) - totals[second]
     for at, (name, scorer, weight) in enumerate(considered.profile.scored):
         if isinstance(scorer, SignalScorer) or not weight > 0:
             continue
-        had = float(considered.points[at][second])
+        had = float(points[at][second])
         needed = ceil((had + short / weight) / _HUNDREDTH + _SAME) * _HUNDREDTH
         if needed - had <= short / weight + _SAME:
             needed += _HUNDREDTH  # exactly as many is a draw

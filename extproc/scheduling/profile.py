@@ -11,6 +11,7 @@ from extproc.errors import NoEndpoints, Saturated
 from extproc.scheduling import columns
 from extproc.scheduling.cycle import Cycle
 from extproc.scheduling.plugins.base import Filter, Picker, Random, Run, Scorer
+from extproc.scheduling.plugins.scorers import SignalScorer
 
 MOST_EXPLAINED: Final = 100
 """Candidates that an explanation tells of one by one: more are no help to people, and telling would hold up picks."""
@@ -78,9 +79,9 @@ class Profile:
         self._kept = tuple(s for s in scorers if s.scorer.per_snapshot)
         self._live = tuple(s for s in scorers if not s.scorer.per_snapshot)
         self.scored = self._kept + self._live
-        """The scorers in the order in which `Run.points` has them."""
+        """The scorers, in the order in which points are summed."""
         self.keeps_points = False
-        """Somebody wants to know later how each scorer judged."""
+        """Somebody wants to know later how each scorer judged that does not go by one signal, as `Run.points`."""
         self._stamp: object = None
         self._sum: Column = []
         self._kept_points: list[Column] = []
@@ -144,7 +145,7 @@ class Profile:
         return candidates.only(self._positions, self._left_stamp)
 
     def points(self, cycle: Cycle, candidates: Candidates) -> list[Column]:
-        """What `Run.points` of these has."""
+        """What `Run.points` of these has, kept or not."""
         points: list[Column] = []
         self._totals(cycle, candidates, points)
         return points
@@ -155,7 +156,8 @@ class Profile:
             kept: list[Column] = []
             for _, scorer, weight in self._kept:
                 column = scorer.score(cycle, candidates)
-                kept.append(column)
+                if not isinstance(scorer, SignalScorer):
+                    kept.append(column)
                 total = columns.add_weighted(total, column, weight)
             self._sum = total
             self._kept_points = kept
@@ -165,7 +167,7 @@ class Profile:
             points += self._kept_points
         for _, scorer, weight in self._live:
             column = scorer.score(cycle, candidates)
-            if points is not None:
+            if points is not None and not isinstance(scorer, SignalScorer):
                 points.append(column)
             total = columns.add_weighted(total, column, weight)
         if candidates.trial >= 0:

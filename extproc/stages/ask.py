@@ -152,7 +152,10 @@ class AskProvider:
             outcome = draft.provided.outcome
             outcome.status = ending.status
             if self._log is not None and self._log.keeps_candidates:
-                outcome.answer = answered_of(draft.measurement, self._clock(), draft.started_s)
+                now_s = self._clock()
+                outcome.took_s = now_s - draft.started_s
+                if draft.measurement is not None:
+                    outcome.answer = answered_of(draft.measurement, now_s)
 
 
 _UNKNOWN: Final = float("nan")

@@ -8,7 +8,7 @@ from typing import Any
 
 from extproc.candidates import Candidates
 from extproc.scheduling import Cycle, columns
-from extproc.scheduling.considered import Considered, considered
+from extproc.scheduling.considered import Considered
 from extproc.scheduling.flips import Flips, flips
 from extproc.scheduling.profile import MOST_EXPLAINED, CandidateExplanation, Explanation
 from extproc.scheduling.scheduler import Scheduler
@@ -17,10 +17,10 @@ from extproc.stages.draft import Choice
 
 def considered_of(choice: Choice) -> Considered:
     """Who was considered for a choice, while it is made."""
-    store, run = choice.store, choice.scheduled.run
-    profile = choice.scheduler.profile(choice.scheduled.primary)
-    points = run.points or profile.points(choice.cycle, run.candidates)
-    return considered(profile, run, store.pages(), store.looked_at_s, points)
+    store, scheduled, candidates = choice.store, choice.scheduled, choice.candidates
+    profile = choice.scheduler.profile(scheduled.primary)
+    points = scheduled.run.points if profile.keeps_points else profile.points(choice.cycle, candidates)
+    return Considered(profile, candidates, choice.pick.positions, store.pages(), store.looked_at_s, points)
 
 
 def explained(choice: Choice, given: Candidates) -> dict[str, Any]:
@@ -56,15 +56,17 @@ def explained(choice: Choice, given: Candidates) -> dict[str, Any]:
 
 def considered_shape(seen: Considered) -> dict[str, Any]:
     """What is kept of a choice, in the words that `explained` has for one that is made now."""
-    shown = columns.largest(seen.totals, MOST_EXPLAINED) if seen.positions else []
+    points = seen.points()
+    totals = seen.totals(points)
+    shown = columns.largest(totals, MOST_EXPLAINED)
     shown += [position for position in seen.positions if position not in shown]
-    shown.sort(key=lambda at: (-float(seen.totals[at]), at != seen.picked))
+    shown.sort(key=lambda at: (-totals[at], at != seen.picked))
     rows = [
         CandidateExplanation(
             endpoint=seen.endpoints[at],
             signals=seen.signals(at),
-            points={each.name: float(column[at]) for each, column in zip(seen.profile.scored, seen.points, strict=True)},
-            total=float(seen.totals[at]),
+            points={each.name: float(column[at]) for each, column in zip(seen.profile.scored, points, strict=True)},
+            total=totals[at],
             trial=at == seen.trial,
         )
         for at in shown

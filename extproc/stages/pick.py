@@ -217,7 +217,9 @@ class PickEndpoint:
         outcome.status = ending.status
         outcome.served = ending.served
         if self._log.keeps_candidates:
-            outcome.answer = answered_of(draft.measurement, now_s, draft.started_s)
+            outcome.took_s = now_s - draft.started_s
+            if draft.measurement is not None:
+                outcome.answer = answered_of(draft.measurement, now_s)
         if ending.status >= 400:
             # Upstream means every status but 200, and looks for it under a name that Envoy does not use.
             code = RequestEvicted.code if evicted else MODEL_SERVER_ERROR

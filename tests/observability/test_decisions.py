@@ -8,7 +8,7 @@ from extproc.candidates import Pages
 from extproc.domain import NO_LOAD, Endpoint, Load
 from extproc.observability.decisions import DecisionLog, DecisionRecord, Outcome
 from extproc.scheduling import Profile
-from extproc.scheduling.considered import Considered, considered
+from extproc.scheduling.considered import Considered
 from extproc.scheduling.plugins.pickers import MaxScorePicker
 from tests.fakes.candidates import NAN, FixedScorer, candidates, cycle
 from tests.fakes.chance import seeded
@@ -94,17 +94,17 @@ def among(number: int) -> Considered:
     given = candidates(number)
     profile = Profile("default", [FixedScorer(*range(number)).weighing(1)], MaxScorePicker())
     run = profile.run(cycle(), given, seeded())
-    return considered(profile, run, Pages(given.endpoints, [], []), 0.0, profile.points(cycle(), given))
+    return Considered(profile, given, run.pick.positions, Pages(given.endpoints, [], []), 0.0, profile.points(cycle(), given))
 
 
 def test_candidates_of_large_pools_are_forgotten_sooner_than_their_decisions() -> None:
-    log = DecisionLog(10, most_numbers=4 * 3 * 4)
+    log = DecisionLog(10, most_numbers=4 * 3 * 3)
     kept = [log.keep(among(3)) for _ in range(6)]
-    assert [each.size for each in kept] == [0, 0, 12, 12, 12, 12]
+    assert [each.size for each in kept] == [0, 0, 9, 9, 9, 9]
     large = log.keep(among(100))
     assert [each.size for each in (*kept, large)] == [0] * 7, "not even one of such a pool"
-    assert log.keep(among(3)).size == 12
-    assert large.endpoints == ()
+    assert log.keep(among(3)).size == 9
+    assert len(large.endpoints) == 0
     few = DecisionLog(2)
     kept = [few.keep(among(3)) for _ in range(3)]
-    assert [each.size for each in kept] == [0, 12, 12]
+    assert [each.size for each in kept] == [0, 9, 9]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given as drawn
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from extproc.candidates import Candidates, Pages
 from extproc.domain import Load
 from extproc.scheduling import Profile, WeightedScorer
-from extproc.scheduling.considered import Considered, considered
+from extproc.scheduling.considered import Considered
 from extproc.scheduling.facts import PrefixMatch
 from extproc.scheduling.flips import Flips, flips
 from extproc.scheduling.plugins.base import Picker
@@ -38,7 +39,9 @@ def chosen(
     run = profile.run(asked, given, seeded())
     kv = [float(each) for each in given.kv_usage]
     loads = [Load(kv_usage=None if each != each else each) for each in kv]
-    return considered(profile, run, Pages(given.endpoints, loads, [9.0] * len(kv)), 10.5, run.points)
+    return Considered(
+        profile, run.candidates, run.pick.positions, Pages(given.endpoints, loads, [9.0] * len(kv)), 10.5, run.points
+    )
 
 
 def told(
@@ -108,7 +111,7 @@ def test_equals_a_trial_and_the_only_one() -> None:
     assert "2 candidates had the same points" in told(candidates(2), ("a", FixedScorer(1, 1), 1.0)).words
     assert told(candidates(1), ("a", FixedScorer(1), 1.0)).words == "It was the only candidate"
     seen = chosen(candidates(2), ("a", FixedScorer(1, 0), 1.0))
-    seen.trial = 0
+    seen = chosen(replace(candidates(2), trial=0), ("a", FixedScorer(1, 0), 1.0))
     assert "its turn to be tried" in flips(seen).words
 
 
@@ -119,7 +122,7 @@ def test_what_was_unknown_is_no_number_to_change() -> None:
 
 def test_what_was_let_go_says_so() -> None:
     seen = chosen(candidates(2), ("a", FixedScorer(1, 0), 1.0))
-    assert (seen.size, seen.age_s(0)) == (2 * 4, 1.5)
+    assert (seen.size, seen.age_s(0)) == (2 * 3, 1.5)
     seen.let_go()
     assert "not kept any more" in flips(seen).words
 
@@ -150,10 +153,9 @@ def test_every_step_that_is_told_is_the_smallest_that_wins(waiting: list[int], a
         changed = [float(each) for each in waiting]
         changed[second] = float(needed)
         again = chosen(candidates(waiting=changed, arrays=arrays), *scorers)
-        if (
-            again.picked == second
-            and max(float(t) for at, t in enumerate(again.totals) if at != second) < float(again.totals[second]) - 1e-9
-        ):
+        totals = again.totals(again.points())
+        others = max(total for at, total in enumerate(totals) if at != second)
+        if again.picked == second and others < totals[second] - 1e-9:
             winning.append(needed)
     assert [each.needed for each in fewer] == ([max(winning)] if winning else [])
 

@@ -204,8 +204,7 @@ class TestPickEndpoint:
         assert rows[A]["total"] == pytest.approx(sum(rows[A]["points"][name] * each for name, each in told["weights"].items()))
         assert (told["runner_up"], told["candidates_in_all"]) == (A, 2)
         assert told.keys() == now.keys() - {"pool", "fail_open"}
-        assert record.outcome.answer is not None
-        assert record.outcome.answer.took_s >= 0
+        assert record.outcome.took_s > 0
         orjson.dumps(told)
 
     def test_nothing_of_the_others_is_kept_where_nobody_asks(self, deployment: Deployment) -> None:
@@ -215,6 +214,7 @@ class TestPickEndpoint:
         end(picker, draft, 200)
         (record,) = deployment.log.latest()
         assert (record.considered, record.outcome.answer) == (None, None)
+        assert record.outcome.took_s == 0
 
     def test_explain_shows_every_candidate_and_does_nothing(self, deployment: Deployment) -> None:
         store = deployment.add_pool("p", 3)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from extproc.api.page import words
 from extproc.domain import SIGNALS
-from extproc.observability.decisions import Answered, DecisionRecord
+from extproc.observability.decisions import Answered, DecisionRecord, Outcome
 from extproc.stages.explained import considered_shape
 
 _SHOWN: Final = 20
@@ -84,7 +84,7 @@ def of_record(record: DecisionRecord, *, few: bool = False) -> Shown:
         "notes": ("What the candidates were is not kept any more.",) if seen is not None and not seen.positions else (),
         "status": status(record.outcome.status),
         "served": record.outcome.served if record.outcome.served != record.endpoint.key else "",
-        "answer": _answer(record.outcome.answer),
+        "answer": _answer(record.outcome),
         "took": took(record.took_s),
         "priority": record.priority,
     }
@@ -286,15 +286,14 @@ def _region(region: str, origin: str, spilled: str, cost: float) -> str:
     return f"{where}, not {origin}: {spilled}{price}" if origin and origin != region else f"{where}: {spilled}{price}"
 
 
-def _answer(answer: Answered | None) -> Sequence[tuple[str, str]]:
-    if answer is None:
-        return ()
+def _answer(outcome: Outcome) -> Sequence[tuple[str, str]]:
+    answer = outcome.answer or Answered()
     known = (
         ("first token after", None if answer.ttft_s is None else words.seconds(answer.ttft_s)),
         ("each token", None if answer.tpot_s is None else words.seconds(answer.tpot_s)),
         ("tokens in", answer.prompt_tokens),
         ("tokens out", answer.completion_tokens),
-        ("whole after", words.seconds(answer.took_s)),
+        ("whole after", words.seconds(outcome.took_s) if outcome.took_s else None),
     )
     return [(name, str(value)) for name, value in known if value is not None]
 

@@ -92,7 +92,7 @@ class Run(NamedTuple):
     candidates: Candidates
     pick: Pick
     points: Sequence[Column] = ()
-    """Of each of the profile's scorers (`Profile.scored`); empty unless somebody keeps them."""
+    """Of each of the profile's scorers that does not go by one signal; empty unless somebody keeps them."""
 
     @property
     def endpoint(self) -> str:

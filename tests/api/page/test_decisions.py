@@ -12,7 +12,7 @@ from extproc.control.audited import Audited
 from extproc.domain import NO_LOAD, Endpoint, Load
 from extproc.observability.decisions import Answered, DecisionLog, DecisionRecord, Outcome
 from extproc.scheduling import Profile, WeightedScorer
-from extproc.scheduling.considered import Considered, considered
+from extproc.scheduling.considered import Considered
 from extproc.scheduling.plugins.pickers import MaxScorePicker
 from extproc.scheduling.plugins.scorers import QueueScorer
 from extproc.traffic.regions import Placed
@@ -135,15 +135,23 @@ def among_three(log: DecisionLog) -> Considered:
     given = candidates(3, waiting=[2, 5, 9], loads=[Load(waiting=2, kv_usage=0.25), NO_LOAD, Load(waiting=9)])
     profile = Profile("default", [WeightedScorer("queue-scorer", QueueScorer(), 2.0)], MaxScorePicker())
     run = profile.run(cycle(), given, seeded())
+    pages = Pages(given.endpoints, given.loads, [9.0, NAN, 8.0])
     return log.keep(
-        considered(profile, run, Pages(given.endpoints, given.loads, [9.0, NAN, 8.0]), 10.5, profile.points(cycle(), given))
+        Considered(
+            profile,
+            given,
+            run.pick.positions,
+            pages,
+            10.5,
+            profile.points(cycle(), given),
+        )
     )
 
 
 async def test_candidates_with_bars_and_what_would_have_changed_it() -> None:
     log = DecisionLog()
     outcome = Outcome()
-    outcome.status, outcome.answer = 200, Answered(1.5, 0.125, 0.02, 512, 128)
+    outcome.status, outcome.took_s, outcome.answer = 200, 1.5, Answered(0.125, 0.02, 512, 128)
     placed = Placed("a", "eu", "us", "saturated", 10.0)
     decided(log, "r", considered=among_three(log), outcome=outcome, version=7, placed=placed, experiments=(("tone", "warm"),))
     async with visiting(decisions=log) as visitor:
@@ -167,7 +175,7 @@ async def test_candidates_with_bars_and_what_would_have_changed_it() -> None:
 
 
 async def test_of_many_with_one_id_few_are_told_in_full_and_forgotten_candidates_are_said() -> None:
-    log = DecisionLog(most_numbers=3 * 4)
+    log = DecisionLog(most_numbers=3 * 2)
     for _ in range(30):
         decided(log, "r", considered=among_three(log))
     async with visiting(decisions=log) as visitor:
