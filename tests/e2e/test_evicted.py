@@ -64,7 +64,8 @@ class Front(NamedTuple):
 @contextlib.asynccontextmanager
 async def front(binary: Path, directory: Path, transport: TransportName, mode: str, seats: int = ROOM) -> AsyncIterator[Front]:
     """Envoy before a simulated engine of so many seats, and room for `ROOM` requests at it."""
-    async with Simulator(SimSettings(port=0, max_num_seqs=seats, decode_step=0.002, max_model_len=30_000)) as sim:
+    settings = SimSettings(port=0, max_num_seqs=seats, decode_step="2ms", max_model_len=30_000)  # type: ignore[arg-type]
+    async with Simulator(settings) as sim:
         made: list[Service] = []
 
         def serve_at(port: int) -> contextlib.AbstractAsyncContextManager[object]:
