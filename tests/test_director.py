@@ -319,6 +319,13 @@ class TestWaiting:
         assert stage.begun == 0
         assert "ModelHeaders" not in told
 
+    def test_is_explained_behind_a_wait_whose_outcome_is_known(self, deployment: Deployment) -> None:
+        stage = WaitingStage()
+        told = deployment.director(stage, deployment.headers()).explain(HEAD, BODY, {"the test": "known"})
+        assert "WaitingStage" not in told
+        assert "ModelHeaders" in told
+        assert stage.begun == 0
+
     def test_goes_on_behind_the_stage_that_waited(self, deployment: Deployment) -> None:
         stage = WaitingStage()
         director = deployment.director(deployment.headers(), stage)
