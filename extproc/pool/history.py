@@ -14,8 +14,8 @@ from extproc.pool.member import MemberView
 SAMPLES: Final = 90
 EVERY_S: Final = 10.0
 """Fifteen minutes in all."""
-MOST: Final = 10_000
-"""Endpoints, of all pools together; of more there is no history."""
+MOST: Final = 20_000
+"""Endpoints, of all pools together, in some 16 MB; of more there is no history."""
 AT_ONCE: Final = 200
 """Endpoints that are sampled without a pause, in less than a millisecond."""
 _MEMORY_S: Final = 60.0

@@ -125,7 +125,9 @@ def crowded(
         return {"name": name, "endpoints": {"file": str(path)}}
 
     pools = [pool(LARGE, 10_000, "e-{:05}"), pool(THOUSAND, 1000, "t-{:05}"), pool(HOSTILE, 2, "{}" + HOSTILE)]
-    with behind(envoy_binary, session_endpoints, folder, pools=pools) as standing:
+    # With a prefix cache to know of, which the example has not.
+    more = {"scheduling": {"plugins": [{"type": "prefix-cache-scorer"}]}}
+    with behind(envoy_binary, session_endpoints, folder, pools=pools, more=more) as standing:
         yield standing
 
 
@@ -170,3 +172,12 @@ def test_pools_and_endpoints_that_are_called_like_scripts_stay_text(opened: Brow
         page.locator("tbody tr").first.get_by_role("link").click()
         expect(page.get_by_role("heading", level=1)).to_contain_text(HOSTILE)
         reader.check_accessible()
+
+
+def test_how_much_of_the_prompts_an_endpoint_had_in_its_cache(opened: Browser, crowded: Behind) -> None:
+    made(crowded)
+    with person(opened, crowded.url) as reader:
+        page = reader.log_in(path="/ui/pool?name=llama&sort=hits")
+        talk(crowded, 60)
+        hits = page.locator("[data-cell$='/hits']").filter(has_text=re.compile(r"^[1-9]\d* %$"))
+        expect(hits.first).to_be_visible(timeout=30_000)

@@ -53,6 +53,8 @@ class PoolFigures:
         self._pools = pools
         self._clock = clock
         self._known: dict[_Key, Shown] = {}
+        self._whole: dict[str, tuple[int, dict[str, str]]] = {}
+        """By pool, its cells and of which tick they are."""
 
     def of(self, pool: str, keys: Sequence[str] = ()) -> Shown:
         """These endpoints of this pool; `ALL`: what the list of pools shows."""
@@ -75,7 +77,7 @@ class PoolFigures:
         if self._pools is not None:
             for pool in self._pools.all() if shown.pool == ALL else [self._pools.get(shown.pool)]:
                 if pool is not None:
-                    cells |= pool_cells(pool, now_s)
+                    cells |= self._of_pool(pool, tick, now_s)
                     for key in shown.keys:
                         cells |= endpoint_cells(key, pool.standing(key))
         shown.differs = {key: text for key, text in cells.items() if shown.made.get(key) != text}
@@ -86,6 +88,13 @@ class PoolFigures:
         shown.tick = tick
         for old in [key for key, each in self._known.items() if now_s - each.asked_s > _FORGET_S]:
             del self._known[old]
+
+    def _of_pool(self, pool: Pool, tick: int, now_s: float) -> dict[str, str]:
+        """Of the whole pool: sums over all of it, so they are made once a tick, whoever shows which of its endpoints."""
+        found = self._whole.get(pool.name)
+        if found is None or found[0] != tick:
+            found = self._whole[pool.name] = (tick, pool_cells(pool, now_s))
+        return found[1]
 
 
 def pool_cells(pool: Pool, now_s: float) -> dict[str, str]:

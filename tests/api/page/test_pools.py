@@ -11,6 +11,7 @@ import pytest
 from extproc.api.page.figures import TICK_S
 from extproc.api.page.pool_figures import PoolFigures
 from extproc.api.page.pools import PAGE
+from extproc.api.standing import Pool, PoolShape
 from tests.api.page.test_live import told
 from tests.api.page.visitors import PARTLY, elements, visiting
 from tests.api.standing import Standing, endpoint
@@ -154,6 +155,25 @@ async def test_what_is_new_is_told_and_made_once() -> None:
     standing.clock.advance(600)
     figures.of("own", ["other"]).cells()
     assert figures.of("own", [key]) is not one, "what nobody looks at is forgotten"
+
+
+async def test_what_is_of_the_whole_pool_is_made_once_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    standing = some()
+    made: list[str] = []
+    shape = Pool.shape
+
+    def counted(pool: Pool) -> PoolShape:
+        made.append(pool.name)
+        return shape(pool)
+
+    monkeypatch.setattr(Pool, "shape", counted)
+    figures = PoolFigures(standing.pools, standing.clock)
+    shown = [figures.of("own", [endpoint(at).key]) for at in range(3)]
+    for _ in range(2):
+        for each in shown:
+            each.cells()
+        standing.clock.advance(TICK_S)
+    assert made == ["own", "own"]
 
 
 async def test_live_over_http() -> None:
