@@ -17,6 +17,8 @@ from extproc.files.problems import Unusable
 
 _DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_LONGEST_DURATION = 100
+"""Characters. Digits without a unit cost time by their square, and durations stand in queries, too."""
 _SIZE_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 _FILE_MODE = re.compile(r"(?:0o?)?([0-7]{3})")
 _SIZE = re.compile(r"(\d+)(Ki|Mi|Gi|k|M|G)?")
@@ -29,7 +31,7 @@ def parse_duration_s(value: object) -> float:
     text = str(value).strip()
     if text in ("0", "0.0"):
         return 0.0
-    parts = _DURATION.findall(text)
+    parts = _DURATION.findall(text) if len(text) <= _LONGEST_DURATION else []
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError("expected a duration such as 50ms, 2s or 1m30s")
     return float(sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts))

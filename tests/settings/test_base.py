@@ -55,6 +55,12 @@ class TestDuration:
         with pytest.raises(ValueError, match="expected a duration such as 50ms, 2s or 1m30s"):
             parse_duration_s(text)
 
+    @pytest.mark.parametrize("text", ["9" * 2_000_000, "1s" * 100, " " + "1." * 1_000_000])
+    def test_what_is_long_is_refused_and_not_gone_through(self, text: str) -> None:
+        """Durations stand in queries of the API. Digits without a unit took the event loop seconds, by their square."""
+        with pytest.raises(ValueError, match="expected a duration"):
+            parse_duration_s(text)
+
     @examples(50)
     @given(st.text(max_size=6))
     def test_any_text_is_a_duration_or_a_value_error(self, text: str) -> None:
