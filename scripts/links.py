@@ -7,6 +7,7 @@ and says which do not answer.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -52,10 +53,18 @@ class Link(NamedTuple):
 
 @cache
 def tracked(root: Path) -> frozenset[str]:
-    """Files that git has, or will have with the next commit of all there is."""
+    """Files that git has, or will have with the next commit of all there is; in a copy without git, those that are there."""
+    if not (root / ".git").exists():
+        return frozenset(_files(root))
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     return frozenset(line for line in done.stdout.splitlines() if (root / line).is_file())
+
+
+def _files(root: Path) -> Iterator[str]:
+    for folder, below, names in os.walk(root):
+        below[:] = [name for name in below if name == ".ci" or not name.startswith((".", "__pycache__"))]
+        yield from ((Path(folder) / name).relative_to(root).as_posix() for name in names)
 
 
 def pages(root: Path = ROOT) -> list[Path]:

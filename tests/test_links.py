@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,13 @@ def test_what_git_leaves_out_is_not_there(project: Path) -> None:
     (project / ".gitignore").write_text("made.json\n")
     (project / "made.json").write_text("{}")
     assert told(project, "[it](made.json)\n") == ["1: made.json: there is no such file"]
+
+
+def test_a_copy_without_git_has_what_is_there(project: Path) -> None:
+    shutil.rmtree(project / ".git")
+    (project / ".cache").mkdir()
+    (project / ".cache/page.md").write_text("[it](nowhere)")
+    assert told(project, "[it](docs/there.md#there) [and](docs/nowhere.md)\n") == ["1: docs/nowhere.md: there is no such file"]
 
 
 def test_code_has_no_links(project: Path) -> None:
