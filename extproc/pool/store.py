@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from extproc.candidates import Candidates, Pages
 from extproc.domain import Endpoint, Load, Reading
-from extproc.pool.columns import make_column, no_candidates
+from extproc.pool.columns import UNKNOWN, make_column, no_candidates
 from extproc.pool.member import Member, MemberView
 
 STALE_AFTER_S: Final = 2.0
@@ -52,8 +52,7 @@ class PoolStore:
         self._eligible: list[Member] = []
         self._all: Candidates = no_candidates()
         self._loads: list[Load] = []
-        self._read_at_s: list[float] = []
-        """Of each candidate, when its page was read; NaN: never."""
+        self._read_at_s: list[float] = []  # as in Pages
         self._pages: Pages | None = None
         self.looked_at_s = 0.0
         """When the candidates were asked for last."""
@@ -192,10 +191,9 @@ class PoolStore:
 
     def pages(self) -> Pages:
         """As they are behind the candidates that were asked for last: made once for each page that comes."""
-        pages = self._pages
-        if pages is None:
-            pages = self._pages = Pages(self._all.endpoints, self._loads[:], self._read_at_s[:])
-        return pages
+        if self._pages is None:
+            self._pages = Pages(self._all.endpoints, self._loads[:], self._read_at_s[:])
+        return self._pages
 
     def subset(self, hints: Iterable[str]) -> Candidates:
         """The candidates that one of the hints names, as `ip:port` or `ip` (proposal 004)."""
@@ -311,7 +309,7 @@ class PoolStore:
             if member.blank:
                 self._blank[member.endpoint.key] = member
         self._loads = [member.known() for member in self._eligible]
-        self._read_at_s = [_NEVER if member.read_at_s is None else member.read_at_s for member in self._eligible]
+        self._read_at_s = [UNKNOWN if member.read_at_s is None else member.read_at_s for member in self._eligible]
         self._pages = None
         self._all = Candidates(
             endpoints=[member.endpoint for member in self._eligible],
@@ -401,6 +399,3 @@ class PoolStore:
                 oldest = min(oldest, member.read_at_s)
         pause_s = len(self._members) * PAUSE_S if len(self._members) >= SMALL else 0.0
         self._check_at_s = max(oldest + self.stale_after_s, now_s + pause_s)
-
-
-_NEVER: Final = float("nan")
