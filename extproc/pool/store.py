@@ -54,8 +54,7 @@ class PoolStore:
         self._loads: list[Load] = []
         self._read_at_s: list[float] = []  # as in Pages
         self._pages: Pages | None = None
-        self.looked_at_s = 0.0
-        """When the candidates were asked for last."""
+        self.looked_at_s = 0.0  # when the candidates were asked for last
         self._check_at_s = float("inf")
         self._laid_out_at_s = float("-inf")
         self._dirty = False
