@@ -15,6 +15,7 @@ from extproc.api.errors import ApiError, denied, invalid, malformed, missing
 from extproc.audit.reader import Wanted
 from extproc.control.audited import Older
 from extproc.domain import RequestHead
+from extproc.errors import UnknownEndpoint
 from extproc.observability.decisions import DecisionLog, DecisionRecord
 from extproc.observability.shapes import decision_shape
 from extproc.request.asked import HELP, problem_of, request_of
@@ -255,4 +256,6 @@ async def explained(
     elif not await caller.may(Role.QUERY, _ANY_NAME):
         # Also of names that nothing has: what there is, is not to be found out this way.
         raise denied(f"{caller.subject} has no right to query what is no serving endpoint of theirs")
+    if told.get("error", {}).get("code") == UnknownEndpoint.code and not await sees_all(caller):
+        raise missing("There is no such serving endpoint that you may query")  # not what there is, as the error says
     return told

@@ -155,7 +155,8 @@ def route_to_pool(parts: Parts) -> Stage:
 
 def find_endpoint(parts: Parts) -> Stage:
     """Serving endpoints by their names."""
-    return FindEndpoint(parts.serving, parts.routes, parts.adapters)
+    names = parts.tokens is None and parts.reviewers is None
+    return FindEndpoint(parts.serving, parts.routes, parts.adapters, names=names)
 
 
 def check_access(parts: Parts) -> Stage:

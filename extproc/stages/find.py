@@ -18,12 +18,20 @@ class FindEndpoint:
     """Finds the serving endpoint: by its own name, wherever a request names a model, or by a model that it alone serves."""
 
     def __init__(
-        self, table: Live[TrafficTable], routes: Live[RouteTable] | None = None, adapters: Live[AdapterMap] | None = None
+        self,
+        table: Live[TrafficTable],
+        routes: Live[RouteTable] | None = None,
+        adapters: Live[AdapterMap] | None = None,
+        *,
+        names: bool = True,
     ) -> None:
-        """`routes` and `adapters` tell which models pools serve by themselves."""
+        """`routes` and `adapters` tell which models pools serve by themselves. `names`: whoever asks for an endpoint that is
+        not there is told which are; not where requests need a token, which is looked at only once the endpoint is known.
+        """
         self._table = table
         self._routes = Live(RouteTable([])) if routes is None else routes
         self._adapters = Live(AdapterMap()) if adapters is None else adapters
+        self._names = names
         self.hooks = NO_HOOKS
 
     def decide(self, request: InferenceRequest, draft: Draft) -> Step:
@@ -51,5 +59,5 @@ class FindEndpoint:
         routes = self._routes.value
         if routes.has(model) or routes.has(self._adapters.value.base_of(model)):
             return
-        there = listed([endpoint.name for endpoint in table])
-        raise UnknownEndpoint(f"Endpoint with name '{model[:100]}' does not exist. There are: {there}", param="model")
+        there = f". There are: {listed([endpoint.name for endpoint in table])}" if self._names else ""
+        raise UnknownEndpoint(f"Endpoint with name '{model[:100]}' does not exist{there}", param="model")

@@ -123,3 +123,38 @@ async def test_it_is_asked_in_the_callers_name_unless_it_has_one() -> None:
         await api.post(":try", {**HELLO, "headers": {"Authorization": "Bearer other"}})
         await api.post(":try", {**HELLO, "headers": {"x-api-key": "other"}})
     assert asked == [f"Bearer {QUENTIN}".encode(), b"Bearer other", None]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        b'{"body": "\\ud800"}',
+        b'{"body": {"model": "\\ud800"}}',
+        b'{"body": {"model": "m", "max_tokens": 99999999999999999999999}}',
+        b'{"body": {"model": "m"}, "subset": ["\\ud800"]}',
+        b'{"body": {"model": "m"}, "headers": {"\\ud800": "\\ud800"}, "path": "/\\ud800", "method": "\\ud800"}',
+    ],
+)
+async def test_what_is_odd_json_is_tried_as_a_client_would_send_it(question: bytes) -> None:
+    async with served(explain=Deciding().explain) as api:
+        assert (await api.post(":try", question)).status == 200
+
+
+async def test_a_long_key_that_is_unknown_is_told_shortly() -> None:
+    async with served(explain=Deciding().explain) as api:
+        answer = (await api.post(":try", {"k" * 50_000: 1})).error
+        assert answer[0] == 400
+        assert len(answer[2]) < 500
+
+
+@pytest.mark.parametrize("path", ["/serving-endpoints/chat/x", "/serving-endpoints/chat/invocations/x"])
+async def test_a_try_does_not_tell_what_there_is_to_who_may_not_see_it(path: str) -> None:
+    deciding = Deciding()
+    async with served(guard=Door().guard, explain=deciding.explain) as api:
+        question = {**HELLO, "path": path, "body": {"model": "nothing"}}
+        api.token = QUENTIN
+        answer = (await api.post(":try", question)).error
+        assert answer[:2] == (404, "RESOURCE_DOES_NOT_EXIST")
+        assert "There are" not in answer[2]
+        api.token = ALICE
+        assert "There are: chat" in (await api.post(":try", question)).json["error"]["message"]

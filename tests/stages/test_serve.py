@@ -10,9 +10,10 @@ import pytest
 
 from extproc.domain import RequestHead, spliced
 from extproc.errors import AmbiguousModel, EntityNotServed, NoEndpoints, UnknownEndpoint, UnknownServedEntity
+from extproc.live import Live
 from extproc.request import parse
 from extproc.stages import Draft, FindEndpoint, LimitRate, ServeEndpoint
-from extproc.traffic import EndpointSpec, EntitySpec, ExternalSpec
+from extproc.traffic import EndpointSpec, EntitySpec, ExternalSpec, TrafficTable
 from tests.fakes.chance import Draws
 from tests.fakes.deployment import Deployment
 from tests.stages.running import counts, end, explained, run
@@ -101,6 +102,11 @@ class TestReaching:
             decide(stage(deployment, spec(a=100)), asked("/serving-endpoints/x/invocations"))
         with pytest.raises(UnknownEndpoint, match="There are: none"):
             decide(stage(deployment), asked("/serving-endpoints/x/invocations"))
+
+    def test_where_requests_need_a_token_names_are_not_told(self) -> None:
+        find = FindEndpoint(Live(TrafficTable([])), names=False)
+        with pytest.raises(UnknownEndpoint, match=r"Endpoint with name 'x' does not exist\Z"):
+            find.decide(parse(*asked("/serving-endpoints/x/invocations")), Draft(0.0))
 
     def test_a_pools_model_by_the_path_of_endpoints_is_the_routes(self, deployment: Deployment) -> None:
         assert chosen(decide(stage(deployment), asked("/serving-endpoints/model-a/invocations"))) is None
