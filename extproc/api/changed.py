@@ -49,7 +49,7 @@ _COLUMNS: Final = (
     "moved",
     "document",
 )
-_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULAS: Final = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
 """How a cell begins that a spreadsheet would run (OWASP, "CSV Injection")."""
 
 

@@ -59,7 +59,7 @@ async def test_all_of_it_as_json_and_as_a_table(audited: Audited) -> None:
         assert json.loads(none.text)["changes"] == []
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "  =1"])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "  =1", "＝1+1", "＠SUM(A1)"])
 def test_cells_that_would_run_do_not(text: str) -> None:
     assert cell(text) == f"'{text}"
 

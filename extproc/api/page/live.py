@@ -14,6 +14,7 @@ from typing import Final, Protocol
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from extproc.api.errors import unavailable
 from extproc.api.page.figures import Cells, Figures
 
 MOST: Final = 100
@@ -59,24 +60,22 @@ class Streams:
         return self.open >= self._most
 
     def of(self, told: Told, headers: Mapping[str, str] = {}) -> Stream:
-        """An answer that tells of these. `headers`: more of them."""
+        """An answer that tells of these. `headers`: more of them. Raises ApiError when so many are open already."""
+        if self.full:
+            raise unavailable("So many pages are open that this one is not kept up to date")
         return Stream(self, told, headers)
 
     async def tell(self, told: Told, send: Callable[[bytes], Awaitable[None]]) -> None:
         """Until it is time to come again."""
         figures = self._figures
-        self.open += 1
-        try:
-            until_s = self._clock() + STREAM_S
+        until_s = self._clock() + STREAM_S
+        tick = figures.tick
+        await send(b"retry: %d\n" % _AGAIN_MS + event(told.cells()))
+        while self._clock() < until_s:
+            await self._sleep(figures.until_next_s())
+            changed = told.changed(tick)
             tick = figures.tick
-            await send(b"retry: %d\n" % _AGAIN_MS + event(told.cells()))
-            while self._clock() < until_s:
-                await self._sleep(figures.until_next_s())
-                changed = told.changed(tick)
-                tick = figures.tick
-                await send(event(changed) if changed else b": nothing new\n\n")
-        finally:
-            self.open -= 1
+            await send(event(changed) if changed else b": nothing new\n\n")
 
 
 def event(cells: Mapping[str, str]) -> bytes:
@@ -95,6 +94,13 @@ class Stream:
         self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._streams.open += 1  # before anything is waited for, so that of many that come at once none slips by
+        try:
+            await self._told_to(receive, send)
+        finally:
+            self._streams.open -= 1
+
+    async def _told_to(self, receive: Receive, send: Send) -> None:
         headers = [(name.encode(), value.encode()) for name, value in (HEADERS | dict(self._headers)).items()]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
 

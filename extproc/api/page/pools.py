@@ -7,7 +7,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from extproc.api.answers import Answer
-from extproc.api.errors import missing, unavailable
+from extproc.api.errors import missing
 from extproc.api.page.kept import Plot
 from extproc.api.page.plots import answer
 from extproc.api.page.pool_figures import ALL, COLUMNS, endpoint_cells
@@ -126,8 +126,6 @@ def _keys(visit: Visit) -> list[str]:
 
 async def live(visit: Visit) -> Answer:
     """What is new of the endpoints of a pool that a page shows; of all pools without one."""
-    if visit.site.streams.full:
-        raise unavailable("So many pages are open that this one is not kept up to date")
     if "name" not in visit.request.query_params:
         await pools_of(visit.inside.pools, visit.caller)
         return visit.site.streams.of(visit.site.pools.of(ALL))

@@ -27,7 +27,7 @@ from extproc.api.page.visit import Site, Visit, form_of
 from extproc.api.page.visitor import arrived_by_link, as_caller, from_here, token_of
 from extproc.control.errors import DeskError
 from extproc.observability.logs import peer_logger
-from extproc.settings.base import SettingsError
+from extproc.settings.base import SettingsError, shown
 from extproc.settings.tokens import Role
 
 _faults = peer_logger(__name__)
@@ -143,8 +143,7 @@ class _Site:
             return name, self._refused(request, internal())
 
     def _find(self, scope: Scope, request: Request) -> Page | None:
-        path = "/ui/" if scope["path"] == BASE else scope["path"].rstrip("/") or "/"
-        looked = {**scope, "path": "/ui/" if path == BASE else path}
+        looked = _looked(scope)
         for route, each in self._pages:
             match, found = route.matches(looked)
             if match is Match.FULL and each.method == ("GET" if request.method == "HEAD" else request.method):
@@ -163,7 +162,16 @@ class _Site:
                 return login.leave(request)
             fields = await form_of(request, self._site.inside.body_timeout_s)
             return await login.enter(self._site.inside, guard, request, fields)
+        allowed = self._methods(request.scope)
+        if allowed:
+            words = f"method: got {shown(request.method)}; expected {allowed}"
+            raise ApiError(405, "METHOD_NOT_ALLOWED", words, {"Allow": allowed})
         raise ApiError(404, "RESOURCE_DOES_NOT_EXIST", "There is no such page")
+
+    def _methods(self, scope: Scope) -> str:
+        """With which a page is there, '' for no page."""
+        looked = _looked(scope)
+        return ", ".join([each.method for route, each in self._pages if route.matches(looked)[0] is not Match.NONE])
 
     async def _visit(self, found: Page, request: Request) -> Visit:
         posts = found.method == "POST"
@@ -197,6 +205,12 @@ class _Site:
         context = {"message": error.message, "status": error.status, "subject": "", "leaves": False, "path": _here(request)}
         template = "problems.html" if partly else "error.html"
         return page(slices, template, context | {"problems": [error.message]}, status=error.status, headers=error.headers)
+
+
+def _looked(scope: Scope) -> Scope:
+    """The same with and without a slash at the end of its path."""
+    path = scope["path"].rstrip("/")
+    return {**scope, "path": "/ui/" if path == BASE else path or "/"}
 
 
 def _from_here(request: Request) -> None:

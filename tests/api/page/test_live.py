@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
+from starlette.types import Message
 
+from extproc.api.errors import ApiError
 from extproc.api.page.kept import BEAT_S
 from extproc.api.page.live import STREAM_S, Streams
 from extproc.control.changes import Create, UpdateConfig
@@ -77,3 +80,26 @@ async def test_one_stream_too_many_is_told_to_come_later(monkeypatch: pytest.Mon
         assert more.status == 503
         assert "not kept up to date" in more.text
         assert more.headers["retry-after"] == "1"
+
+
+async def test_of_many_that_come_at_once_no_more_are_open_than_may_be() -> None:
+    """Each counts from when it is answered, not from when its first event is made."""
+    looking = Looking()
+    await looking.open()
+    streams = Streams(looking.figures, looking.clock, most=1)
+    came = asyncio.Event()
+
+    async def receive() -> Message:
+        await came.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        await asyncio.sleep(0)
+
+    first = asyncio.ensure_future(streams.of(looking.figures.of(["chat"]))({}, receive, send))
+    await asyncio.sleep(0)
+    with pytest.raises(ApiError, match="So many pages are open"):
+        streams.of(looking.figures.of(["chat"]))
+    came.set()
+    await first
+    assert streams.open == 0

@@ -228,12 +228,12 @@ async def test_what_is_called_like_a_script_is_text() -> None:
     ("method", "path", "status"),
     [
         ("GET", "/ui/nothing", 404),
-        ("POST", "/ui/", 404),
+        ("POST", "/ui/", 405),
         ("GET", "/ui/endpoints/nothing", 404),
         ("GET", "/ui/static/nothing.js", 404),
         ("GET", "/ui/static/../page.py", 404),
         ("HEAD", "/ui/", 200),
-        ("DELETE", "/ui/endpoints/chat", 404),
+        ("DELETE", "/ui/endpoints/chat", 405),
     ],
 )
 async def test_what_is_not_there(method: str, path: str, status: int) -> None:
@@ -264,3 +264,12 @@ async def test_while_the_store_is_away_the_page_says_so() -> None:
         got = await api.call("GET", "/ui/")
         assert got.status == 503
         assert "can&#39;t be asked" in got.text
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])
+async def test_another_method_is_told_which_there_are(method: str) -> None:
+    async with visiting() as visitor:
+        for path, allowed in (("/ui/decisions", "GET"), ("/ui/decisions/", "GET")):
+            seen = await visitor.ask(method, path, {"sec-fetch-site": "same-origin"})
+            assert (seen.status, seen.headers["allow"]) == (405, allowed)
+        assert (await visitor.ask(method, "/ui/nothing", {"sec-fetch-site": "same-origin"})).status == 404
