@@ -10,6 +10,8 @@ from extproc.api.page.figures import TICK_S, Cells
 from extproc.api.page.kept import BEAT_S
 from extproc.api.standing import Pool, Pools, Standing
 
+_MOST: Final = 256
+"""Lists of endpoints that are kept: who asks says which, and may ask for any. What an open page shows comes in again."""
 _FORGET_S: Final = 60.0
 """After nobody has asked."""
 COLUMNS: Final = ("waiting", "running", "kv", "in_flight", "picks", "hits", "age")
@@ -62,6 +64,8 @@ class PoolFigures:
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = Shown(self, pool, key[1])
+            while len(self._known) > _MOST:
+                del self._known[next(iter(self._known))]
         found.asked_s = self._clock()
         return found
 

@@ -19,6 +19,8 @@ from extproc.pool.history import EVERY_S, MEASURES, NAMES, SAMPLES, Measure
 from extproc.settings.base import shown as cut
 
 PAGE: Final = 50
+_LONGEST: Final = 256
+"""Characters of an address that a page asks for."""
 _TOLD: Final = 20
 """Endpoints that are not well, of which each is told why."""
 TITLES: Final[Mapping[str, tuple[str, str]]] = {
@@ -121,7 +123,7 @@ def _plots(pool: str, keys: Sequence[str], measure: str = "") -> str:
 
 
 def _keys(visit: Visit) -> list[str]:
-    return [key for key in visit.query("keys").split(",") if key][:PAGE]
+    return [key[:_LONGEST] for key in visit.query("keys").split(",") if key][:PAGE]
 
 
 async def live(visit: Visit) -> Answer:

@@ -192,3 +192,15 @@ async def test_live_over_http() -> None:
 async def test_without_pools() -> None:
     async with visiting() as visitor:
         assert (await visitor.look("/ui/pools")).status == 501
+
+
+def test_whoever_asks_for_ever_other_endpoints_is_remembered_for_few() -> None:
+    standing = some()
+    figures = PoolFigures(standing.pools, standing.clock)
+    first = figures.of("own", ["0"])
+    assert figures.of("own", ["0"]) is first
+    for number in range(1, 1000):
+        figures.of("own", [str(number)])
+    assert figures.of("own", ["999"]) is figures.of("own", ["999"])
+    assert figures.of("own", ["0"]) is not first, "it was forgotten"
+    assert first.cells()["0/health"] == "gone", "a page that is still open is told all the same"
