@@ -1,4 +1,4 @@
-"""Constant load of chat requests on an Envoy, every answer looked at: who sends it must not see a restart."""
+"""Steady load of chat requests on an Envoy, every answer looked at: who sends it must not see a restart."""
 
 from __future__ import annotations
 
@@ -32,6 +32,9 @@ SHORT: Final = Kind("short", 3)
 STREAM: Final = Kind("stream", 40, stream=True)
 LARGE: Final = Kind("large", 3, padding=200_000)
 MIX: Final = (SHORT, SHORT, SHORT, STREAM, STREAM, STREAM, STREAM, LARGE)
+
+PAUSE_S: Final = 0.01
+"""Of each worker between two requests: there is always some under way, and the cores are left to who is tested."""
 
 Session: TypeAlias = aiohttp.ClientSession
 
@@ -69,6 +72,7 @@ class Load:
                 self.failed.append(f"{kind.name}: {problem}")
             else:
                 self.done[kind.name] += 1
+            await asyncio.sleep(PAUSE_S)
 
 
 async def ask(session: Session, url: str, kind: Kind, text: str, pool: str) -> str:
