@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from extproc.audit.journal import Journal
 from extproc.control.audited import Audited
+from extproc.domain import RequestHead
 from extproc.observability.decisions import DecisionLog
 from extproc.traffic import EndpointSpec, EntitySpec, RateLimit
 from tests.api.page.test_decisions import decided
@@ -41,7 +43,9 @@ async def test_search_and_one_with_its_candidates() -> None:
 
 async def test_older_ones_are_in_files_and_seen_by_who_may(tmp_path: Path) -> None:
     at = 1_790_000_000
-    rows = [{"at_ms": at * 1000, "id": name, "endpoint": name, "status": 200} for name in ("chat", "secret")]
+    rows: list[dict[str, object]] = [
+        {"at_ms": at * 1000, "id": name, "endpoint": name, "status": 200} for name in ("chat", "secret")
+    ]
     write(tmp_path, at, "a-1", *rows)
     async with served(guard=Door().guard, decisions=DecisionLog(), audited=Audited(None, tmp_path)) as api:
         api.token = ALICE
@@ -62,8 +66,8 @@ class Deciding:
         stages = self.deployment.serving(CHAT, p=["m"])
         self.director = self.deployment.director(*stages, self.deployment.routes(p=["m"]), self.deployment.picker(None))
 
-    def explain(self, *given: Any) -> dict[str, Any]:
-        return self.director.explain(*given)
+    def explain(self, head: RequestHead, body: bytes | None, known: Mapping[str, object] = {}) -> dict[str, Any]:
+        return self.director.explain(head, body, known)
 
 
 async def test_a_request_is_tried_and_leaves_nothing_behind() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ _NOTHING = Wish()
 class Timed:
     """A bench whose clock stands until it is told."""
 
-    def __init__(self, policy: Policy = "plans", **load: dict[str, float]) -> None:
+    def __init__(self, policy: Policy = "plans", load: Mapping[str, dict[str, float]] = {}) -> None:
         self.now_s = 1_700_000_000.0
         words: dict[str, Any] = {"load_of": lambda pool: load.get(pool, {})} if load else {}
         self.bench = Bench(guarded=policy, **words)
@@ -61,7 +62,7 @@ async def test_which_changes_are_guarded(policy: Policy, plan: Any, wish: Wish, 
 
 
 async def test_a_client_that_knows_nothing_of_guards_moves_as_it_likes() -> None:
-    at = Timed(a={"endpoints": 4.0, "running": 80.0}, b={"endpoints": 1.0})
+    at = Timed(load={"a": {"endpoints": 4.0, "running": 80.0}, "b": {"endpoints": 1.0}})
     await at.made(a=90, b=10)
     for share in (50, 0, 100):
         assert await at.change(_NOTHING, a=share, b=100 - share) == ()
@@ -84,7 +85,7 @@ async def test_two_large_changes_are_a_bake_time_apart() -> None:
 
 
 async def test_more_than_a_pool_seems_to_take() -> None:
-    at = Timed("all", a={"endpoints": 4.0, "running": 80.0}, b={"endpoints": 1.0})
+    at = Timed("all", load={"a": {"endpoints": 4.0, "running": 80.0}, "b": {"endpoints": 1.0}})
     await at.made(a=100, b=0)
     said = await at.refused(_NOTHING, a=50, b=50)
     assert said.startswith("pool b would have about 40 requests at once on 1 endpoints, 40 on each; the busiest pool has 20")
@@ -132,7 +133,7 @@ async def test_pools_of_all_regions_that_serve_an_entity_count_together() -> Non
         "b-north": {"endpoints": 3.0, "running": 8.0},
     }
     wish = Wish(asked=True)
-    at = Timed(**load)
+    at = Timed(load=load)
     at.bench.catalog = Catalog([], RouteTable([Route(("model-A",), "a"), Route(("model-B",), "b", ("b-north",))]))
     await at.made(a=100, b=0)
     done = await at.bench.desk.apply(UpdateConfig("chat", split(a=50, b=50), wish), "ann", dry_run=True)
@@ -141,11 +142,11 @@ async def test_pools_of_all_regions_that_serve_an_entity_count_together() -> Non
     assert list(done.effect.pools) == ["a", "b"]
     assert done.effect.pools["b"] == PoolEffect(0, 50, {"endpoints": 4.0, "running": 8.0}, ("b-north",))
 
-    full = Timed(**{**load, "b-north": {"endpoints": 3.0, "running": 80.0}})
+    full = Timed(load={**load, "b-north": {"endpoints": 3.0, "running": 80.0}})
     full.bench.catalog = at.bench.catalog
     await full.made(a=100, b=0)
     assert "pools b, b-north would have about" in await full.refused(wish, a=50, b=50)
 
-    alone = Timed(**load)
+    alone = Timed(load=load)
     await alone.made(a=100, b=0)
     assert "pool b would have about" in await alone.refused(wish, a=50, b=50)
