@@ -101,9 +101,11 @@ def said(words: Words) -> str:
     return _fields(row)
 
 
-def served_by(server: str, error: str = "", *, complete: bool = True) -> str:
-    """Who answered, why not, and whether the end was seen, likewise."""
+def served_by(server: str, status: int = 0, error: str = "", *, complete: bool = True) -> str:
+    """Who answered how, why not, and whether the end was seen, likewise."""
     row: dict[str, object] = {name: text for name, text in (("server", server), ("error", error)) if text}
+    if status:
+        row["status"] = status
     if not complete:
         row["cut"] = 1
     return _fields(row)
@@ -127,41 +129,33 @@ def line_of(
     at_ms: int,
     request_id: bytes,
     said: str,
+    served: str,
     ms: float,
-    status: int = 0,
     attempt: int = 0,
     bucket: int = -1,
     score: float = NO_POINTS,
     second: float = NO_POINTS,
-    served: str = "",
     answer: str = "",
 ) -> str:
-    """A row: JSON, with the newline behind it. `said`, `served` and `answer` are what the functions above say. Of a status or
-    an attempt of 0, a bucket below 0 and points that are NaN nothing is said.
+    """A row: JSON, with the newline behind it. `said`, `served` and `answer` are what the functions above say. Of an attempt of
+    0, a bucket below 0 and points that are NaN nothing is said.
 
-    It is made for each request, so it is put together at once where a row has what most have, with numbers from tables.
+    It is made for each request, so it is put together at once, with numbers from tables where they are what most are.
     """
-    most = 0 < status < _SMALL and bucket >= 0 and attempt <= 0
-    if most and 0.0 <= ms < _MOST and 0.0 <= score < _LOW and 0.0 <= second < _LOW:
+    key = f',"bucket":{bucket}' if bucket >= 0 else ""
+    if attempt > 0:
+        key += f',"attempt":{attempt}'
+    if 0.0 <= ms < _MOST and 0.0 <= score < _LOW and 0.0 <= second < _LOW:
         took, one, two = int(ms * 10.0 + 0.5), int(score * 10000.0 + 0.5), int(second * 10000.0 + 0.5)
         return (
-            f'{{"at_ms":{at_ms},"id":{_quoted(request_id)}{said}{served},"status":{_PLAIN[status]}'
-            f',"ms":{took // 10}{_TENTHS[took % 10]}'
-            f',"bucket":{bucket},"score":{_PLAIN[one // 10000]}.{_TWO[one // 100 % 100]}{_TWO[one % 100]}'
+            f'{{"at_ms":{at_ms},"id":{_quoted(request_id)}{said}{served},"ms":{took // 10}{_TENTHS[took % 10]}{key}'
+            f',"score":{_PLAIN[one // 10000]}.{_TWO[one // 100 % 100]}{_TWO[one % 100]}'
             f',"second":{_PLAIN[two // 10000]}.{_TWO[two // 100 % 100]}{_TWO[two % 100]}{answer}}}\n'
         )
-    text = f'{{"at_ms":{at_ms},"id":{_quoted(request_id)}{said}{served},"ms":{_tenths(ms)}'
-    if status > 0:
-        text += f',"status":{status}'
-    if attempt > 0:
-        text += f',"attempt":{attempt}'
-    if bucket >= 0:
-        text += f',"bucket":{bucket}'
-    if score == score:
-        text += f',"score":{_fine(score)}'
+    points = f',"score":{_fine(score)}' if score == score else ""
     if second == second:
-        text += f',"second":{_fine(second)}'
-    return f"{text}{answer}}}\n"
+        points += f',"second":{_fine(second)}'
+    return f'{{"at_ms":{at_ms},"id":{_quoted(request_id)}{said}{served},"ms":{_tenths(ms)}{key}{points}{answer}}}\n'
 
 
 _MOST: Final = 1e12

@@ -86,7 +86,7 @@ class AuditDecisions:
         self._compare_at_s = float("-inf")
         self._decided: dict[ServedEntity | None, _Decided] = {}
         self._said: dict[tuple[object, ...], str] = {}
-        self._served: dict[str, str] = {}
+        self._served: dict[tuple[str, int, bool, str], str] = {}
         self.hooks = Hooks(committed=self._committed, ended=self._ended)
 
     def decide(self, request: InferenceRequest, draft: Draft) -> Step:
@@ -121,26 +121,27 @@ class AuditDecisions:
         text = decided.said if decided is not None and decided.is_of(draft) else self._say(draft)
         provided = draft.provided
         server = ending.served or (draft.destination if provided is None else provided.address)
-        if ending.error is None and (ending.complete or not draft.committed):
-            served = self._served.get(server)
-            if served is None:
-                served = self._say_server(server)
-        else:
-            error = "" if ending.error is None else ending.error.code
-            served = served_by(server, error, complete=ending.complete or not draft.committed)
+        ended = (
+            server,
+            ending.status,
+            ending.complete or not draft.committed,
+            "" if ending.error is None else ending.error.code,
+        )
+        served = self._served.get(ended)
+        if served is None:
+            served = self._say_how(ended)
         measured = draft.measurement
         self._sink.add(
             line_of(
                 int((self._epoch_s + started_s) * 1000.0),
                 request_id,
                 text,
+                served,
                 (now_s - started_s) * 1000.0,
-                ending.status,
                 attempt,
                 -1 if assigned is None else assigned.bucket,
                 draft.score,
                 draft.second,
-                served,
                 "" if measured is None else _answer(measured, now_s),
             )
         )
@@ -170,10 +171,12 @@ class AuditDecisions:
         self._decided[entity] = _Decided(draft, text)
         return text
 
-    def _say_server(self, server: str) -> str:
+    def _say_how(self, ended: tuple[str, int, bool, str]) -> str:
+        """Of an end that is another than those before."""
+        server, status, complete, error = ended
         if len(self._served) >= _KEPT:
             self._served.clear()
-        text = self._served[server] = served_by(server)
+        text = self._served[ended] = served_by(server, status, error, complete=complete)
         return text
 
 

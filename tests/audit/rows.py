@@ -47,12 +47,11 @@ class Row:
             self.at_ms,
             self.request_id.encode("latin-1"),
             said(words),
+            served_by(self.server, self.status, self.error, complete=self.complete),
             self.ms,
-            self.status,
             self.attempt,
             self.bucket,
             NO_POINTS if self.score is None else self.score,
             NO_POINTS if self.second is None else self.second,
-            served_by(self.server, self.error, complete=self.complete),
             answer,
         ).encode()

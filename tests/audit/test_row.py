@@ -101,7 +101,7 @@ def test_a_line_is_the_json_of_its_fields(row: Row) -> None:
 @pytest.mark.parametrize("bucket", [7, -1])
 def test_points_have_four_places(score: float, said: str, bucket: int) -> None:
     """However the line is put together."""
-    line = line_of(1, b"r-1", "", 0.0, 200, 0, bucket, score, score)
+    line = line_of(1, b"r-1", "", "", 0.0, 0, bucket, score, score)
     assert f',"score":{said},"second":{said}}}\n' in line
 
 

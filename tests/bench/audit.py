@@ -133,7 +133,7 @@ def _line() -> str:
         version=draw.randrange(1, 20),
         pool="llama",
     )
-    server = served_by(f"10.0.0.{draw.randrange(10)}:8000")
+    server = served_by(f"10.0.0.{draw.randrange(10)}:8000", 200)
     answer = answer_of(draw.uniform(0.05, 2), draw.uniform(0.005, 0.05), draw.randrange(4000), draw.randrange(900))
-    numbers = (draw.uniform(100, 9000), 200, 0, draw.randrange(10_000), draw.random(), draw.random())
-    return line_of(int(time.time() * 1000), str(uuid.uuid4()).encode(), said(words), *numbers, server, answer)
+    numbers = (draw.uniform(100, 9000), 0, draw.randrange(10_000), draw.random(), draw.random())
+    return line_of(int(time.time() * 1000), str(uuid.uuid4()).encode(), said(words), server, *numbers, answer)
