@@ -1,6 +1,6 @@
 # What a user or CI runs; each target is a script, so that a laptop's run is CI's run.
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-compiled compile check docs evaluation bench bench-compare experiments-truth fuzz soak rollouts-truth test-vllm test-k8s test-browser test-dashboards test-registry protos lock screenshots clean
+.PHONY: help install demo up test test-long test-compiled compile check docs evaluation bench bench-compare experiments-truth fuzz soak rollouts-truth test-vllm test-k8s test-browser test-dashboards test-registry protos lock screenshots clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -17,6 +17,9 @@ up: install  ## The same without the canary, left running, with curl lines to tr
 test: install  ## The default tests, real Envoy included
 	@scripts/test
 
+test-long: install  ## The others: whole journeys, restarts under load, a thousand streams; five minutes more
+	@scripts/test --long
+
 screenshots: install  ## Those of the docs, docs/images, by the browser tests; needs scripts/install-browser
 	@EXTPROC_REQUIRE_BROWSER=1 EXTPROC_SCREENSHOTS=docs/images .venv/bin/python -m pytest -q tests/browser --ignore=tests/browser/test_many.py
 
@@ -27,7 +30,7 @@ docs: install  ## The docs as a site, .cache/site/html, its links checked; insta
 compile: install  ## A wheel of the package with its hot path compiled, in .cache/compiled; needs a C compiler
 	@scripts/compile
 
-test-compiled: install  ## The default tests again, on what `make compile` made
+test-compiled: install  ## Both again, on what `make compile` made
 	@scripts/test-compiled
 
 check: install  ## Lint, types, import contracts, links of the pages, generated files

@@ -19,6 +19,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["new-plugin", *arguments])
 
 
+@pytest.mark.long
 def test_its_tests_pass_and_its_config_is_right(tmp_path: Path) -> None:
     """One of each role; all at once, as types and tests of one take as long as those of all."""
     folders = {}

@@ -34,7 +34,7 @@ def session_endpoints(envoy_binary: Path, tmp_path_factory: pytest.TempPathFacto
         endpoints.stop()
 
 
-@pytest.fixture(scope="session", params=["one-hop", "serving-endpoints", "two-stage"])
+@pytest.fixture(scope="session", params=["one-hop", "serving-endpoints", pytest.param("two-stage", marks=pytest.mark.long)])
 def session_stack(
     request: pytest.FixtureRequest,
     envoy_binary: Path,

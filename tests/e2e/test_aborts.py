@@ -12,7 +12,7 @@ import pytest
 from tests.e2e import raw
 from tests.e2e.parts import Endpoints, Stack, call, chat, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 CHAT = "/v1/chat/completions"
 COUNTED = (

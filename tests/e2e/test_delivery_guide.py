@@ -18,7 +18,7 @@ from extproc.demo.stack import LLAMA, PHI4
 from tests.e2e.behind import _Ports
 from tests.e2e.parts import Endpoints, Stack, call, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "delivery.md"

@@ -16,7 +16,7 @@ import pytest
 
 from tests.e2e.parts import call, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 COMMAND = [sys.executable, "-m", "extproc", "demo"]
 

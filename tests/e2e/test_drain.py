@@ -19,7 +19,7 @@ from extproc.demo.traffic import usage_tokens
 from tests.e2e import raw
 from tests.e2e.parts import Answer, Endpoints, Stack, call, chat, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 CHAT = "/v1/chat/completions"
 Start = Callable[..., contextlib.AbstractContextManager[Stack]]

@@ -16,7 +16,7 @@ from extproc.demo.stack import LLAMA, PHI4
 from tests.e2e import raw
 from tests.e2e.parts import Endpoints, Stack, call, chat, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 CHAT = "/v1/chat/completions"
 TIMEOUT = ("--request-timeout", "2s")

@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.behind import API, Behind, behind, own, split
 from tests.e2e.parts import Endpoints, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 WRITERS, ENOUGH = 50, 60
 

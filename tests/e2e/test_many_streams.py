@@ -19,7 +19,7 @@ from tests.e2e.parts import Stack, chat, until
 from tests.e2e.restarts import metric
 from tests.e2e.upstream import Exchange, Handler, Upstream
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 CHAT = "/v1/chat/completions"
 STREAMS = 1000

@@ -14,7 +14,7 @@ from tests.e2e.behind import Behind, behind, own
 from tests.e2e.parts import Endpoints, call, until
 from tests.e2e.test_rollouts import asked
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(120)]
 
 WINDOW_S = 5
 SLOW_S = 0.4

@@ -13,7 +13,7 @@ from tests.e2e.behind import API, Behind, behind, split
 from tests.e2e.mlflow import Mlflow, installed
 from tests.e2e.parts import Endpoints, call, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(300)]
 
 USERS = [f"user-{number}" for number in range(100)]
 

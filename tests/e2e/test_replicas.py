@@ -17,7 +17,7 @@ from tests.e2e.behind import API, Behind, behind, own, split
 from tests.e2e.parts import Answer, Endpoints, call, until
 from tests.storage.server import PostgresServer
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 AGREED_S = 1.0
 WRITERS, EACH = 8, 12

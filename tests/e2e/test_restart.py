@@ -17,7 +17,7 @@ from tests.e2e.parts import Endpoints, Stack, call, until
 from tests.e2e.restarts import Generations, metric
 from tests.fakes.certificates import Authority, common_name, trusting
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 OURS = ("gateway", "router", "picker-llama", "picker-phi4")
 TIMES = int(os.environ.get("EXTPROC_TEST_RESTARTS", "1"))

@@ -11,7 +11,7 @@ from tests.e2e.behind import Behind, behind, own
 from tests.e2e.parts import Endpoints, call, until
 from tests.e2e.test_rollouts import asked, ended, rollout, shares
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(150)]
 
 PLAN: dict[str, Any] = {
     "baseline": "current",

@@ -17,7 +17,7 @@ from tests.e2e.attempts import cuts, says
 from tests.e2e.parts import Answer, call
 from tests.e2e.test_served_entities import BOTH, MESSAGES, Running, gateway, spec
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 HALF: dict[str, Any] = {"name": "half", "match": {"percentage": 50}, "entity": "b"}
 BETA: dict[str, Any] = {"name": "beta", "match": {"headers": {"x-beta": {"present": True}}}, "entity": "b"}

@@ -24,7 +24,7 @@ from tests.e2e.behind import Behind, behind, own
 from tests.e2e.parts import Endpoints, until
 from tests.e2e.test_rollouts import asked
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(150)]
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 PLAN = {"baseline": "current", "canary": "challenger", "steps": [{"setWeight": 20}, {"pause": {}}], "bakeTime": 0}
@@ -59,15 +59,18 @@ class Terminal:
         return _ESCAPES.sub("", told.decode("utf-8", "replace"))
 
     def until(self, *words: str, within_s: float = 30) -> str:
-        """What it writes in one go with all of these in it."""
+        """What it writes from now on, until all of these are in it: a busy machine writes a picture in several goes."""
         seen = ""
 
         def there() -> bool:
             nonlocal seen
-            seen = self.written()
+            seen += self.written()
             return all(word in seen for word in words)
 
-        until(there, within_s=within_s, what=f"it shows {words}")
+        try:
+            until(there, within_s=within_s, what=f"it shows {words}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {seen[-3000:]!r}") from None
         return seen
 
     def close(self) -> None:

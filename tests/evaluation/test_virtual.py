@@ -11,6 +11,8 @@ from tests.evaluation.scenarios import ENGINE, SCENARIOS, Bars, Scenario
 from tests.evaluation.virtual import Calendar, evaluate
 from tests.evaluation.workload import Conversation, Turn, requests_of, shared_prefixes
 
+pytestmark = pytest.mark.long
+
 BY_NAME = {each.name: each for each in SCENARIOS}
 CLEAR = ("shared", "everybody", "equal", "slow", "joins", "burst", "restart")
 """Where the difference is large, whatever the seed."""
