@@ -115,6 +115,8 @@ class Stream:
             for task in (telling, leaving):
                 task.cancel()
             await asyncio.gather(telling, leaving, return_exceptions=True)
+        if not telling.cancelled():
+            telling.result()  # what went wrong is told in the log, and not taken for the end
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

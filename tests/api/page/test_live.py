@@ -103,3 +103,28 @@ async def test_of_many_that_come_at_once_no_more_are_open_than_may_be() -> None:
     came.set()
     await first
     assert streams.open == 0
+
+
+async def test_what_fails_in_a_stream_is_not_taken_for_its_end() -> None:
+    class Failing:
+        def cells(self) -> dict[str, str]:
+            raise RuntimeError("no figures")
+
+        def changed(self, since: int) -> dict[str, str]:
+            raise AssertionError
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    looking = Looking()
+    streams = Streams(looking.figures, looking.clock)
+    with pytest.raises(RuntimeError, match="no figures"):
+        await streams.of(Failing())({}, receive, send)
+    assert [message["type"] for message in sent] == ["http.response.start"]
+    assert streams.open == 0
