@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -162,4 +163,6 @@ def test_every_step_that_is_told_is_the_smallest_that_wins(waiting: list[int], a
 
 def test_nothing_that_is_asked_for_is_kept_of_a_request() -> None:
     seen = chosen(candidates(2), ("a", FixedScorer(1, 0), 1.0))
-    assert REQUEST not in [getattr(seen, name) for name in seen.__slots__]
+    kept = gc.get_referents(seen)
+    assert seen.profile in kept
+    assert not [each for each in kept if each is REQUEST]
