@@ -36,7 +36,9 @@ class Terminal:
     def __init__(self, command: list[str], columns: int, lines: int) -> None:
         self._handle, child = pty.openpty()
         self.resize(columns, lines)
-        environ = {**os.environ, "TERM": "xterm-256color"}
+        # pytest-xdist tells its workers a width, which would go before the terminal's own.
+        environ = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        environ["TERM"] = "xterm-256color"
         self.process = subprocess.Popen(command, stdin=child, stdout=child, stderr=child, env=environ, start_new_session=True)
         os.close(child)
 
