@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TypeVar
 
 from extproc.app.component import Component
 from extproc.app.watching import FileErrors
@@ -16,6 +19,7 @@ from extproc.settings.base import SettingsError
 from extproc.settings.document import Document, load_document
 
 _log = logger(__name__)
+Part = TypeVar("Part")
 
 
 def read_document(path: str, label: str) -> Document:
@@ -28,6 +32,15 @@ def read_document(path: str, label: str) -> Document:
         return load_document(data)
     except SettingsError as error:
         raise SettingsError([f"{path}: {problem}" for problem in error.problems]) from None
+
+
+def part_of(path: str | Path, parse: Callable[[bytes], Part], on_change: Callable[[Part], None]) -> FileWatcher[Part]:
+    """Follows a key of the file, which has been read already: what it says now is no change. Nothing is said of what is wrong
+    with the file, as `ConfigFile` does; the next good content counts. `parse` and `on_change` are as FileWatcher's."""
+    watcher = FileWatcher(path, parse, on_change=on_change, on_error=lambda problems: None)
+    with contextlib.suppress(Unusable):  # it was good a moment ago
+        watcher.load()
+    return watcher
 
 
 class ConfigFile(Component):

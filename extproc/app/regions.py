@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from extproc.app.component import Component
+from extproc.app.config_file import part_of
 from extproc.app.plan import Plan
 from extproc.control.deliveries import residency_of
 from extproc.domain import Reading
-from extproc.files.problems import Unusable
 from extproc.files.watch import FileWatcher
 from extproc.live import Live, LiveWriter
 from extproc.observability.logs import logger
@@ -109,14 +108,7 @@ class RegionWatch(Component):
             metrics.spilling(regions.region_of(name), name, "", 0.0)
         self._watcher: FileWatcher[RegionsSettings | None] | None = None
         if file is not None:
-            self._watcher = FileWatcher(
-                file,
-                regions_in,
-                on_change=self._changed,
-                on_error=lambda problems: None,  # who looks after the whole file says so
-            )
-            with contextlib.suppress(Unusable):  # it was good a moment ago; if it is not, its next good content counts
-                self._watcher.load()
+            self._watcher = part_of(file, regions_in, self._changed)
 
     @property
     def regions(self) -> Live[Regions]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from extproc.app.component import Component
+from extproc.app.config_file import part_of
 from extproc.app.watching import FileErrors
 from extproc.files.problems import Unusable
 from extproc.files.watch import FileWatcher
@@ -111,14 +111,7 @@ class WatchedSegments(Component):
         self._refused: tuple[SegmentSettings, ...] | None = None
         """Definitions whose lists were no good: they may become so."""
         self._told: Sequence[str] = ()
-        self._watcher: FileWatcher[tuple[SegmentSettings, ...]] = FileWatcher(
-            config,
-            definitions_of,
-            on_change=self._redefined,
-            on_error=lambda problems: None,  # who looks after the whole file says so
-        )
-        with contextlib.suppress(Unusable):  # it was good a moment ago; if it is not, its next good content counts
-            self._watcher.load()
+        self._watcher = part_of(config, definitions_of, self._redefined)
 
     async def run(self, ready: asyncio.Event) -> None:
         """Watch until cancelled."""
