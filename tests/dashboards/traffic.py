@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import itertools
-import threading
 from collections.abc import Iterator
 from typing import Any, Final
 
 from extproc.demo.stack import gateway_config
 from tests.e2e.behind import MESSAGES, Behind, own
 from tests.e2e.parts import Endpoints, call
+from tests.e2e.users import users
 
 _ROLLOUT: Final[dict[str, Any]] = {
     "baseline": "current",
@@ -54,13 +52,10 @@ def prepare(at: Behind) -> None:
     at.api("POST", "", {"name": "limited", "config": own(current=50, challenger=50), "ai_gateway": {"rate_limits": limits}})
 
 
-@contextlib.contextmanager
-def asked(at: Behind) -> Iterator[None]:
+def asked(at: Behind) -> contextlib.AbstractContextManager[None]:
     """Users of all of them, who stream, say how good answers were, and now and then ask for what is not there."""
-    over = threading.Event()
-    numbers = itertools.count()
 
-    def one(number: int) -> None:
+    def ask(number: int) -> bool:
         body = {**MESSAGES, "stream": True, "stream_options": {"include_usage": True}}
         name = _NAMES[number % len(_NAMES)]
         got = at.call("POST", f"/serving-endpoints/{name}/invocations", body, x_user_id=f"user-{number}")
@@ -70,21 +65,9 @@ def asked(at: Behind) -> Iterator[None]:
         if number % 10 == 0:
             at.call("POST", "/v1/chat/completions", {"model": "no-such-model", "messages": []})
             at.call("POST", "/v1/chat/completions", {"messages": []})
+        return True
 
-    def user() -> None:
-        while not over.is_set():
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                one(next(numbers))
-
-    threads = [threading.Thread(target=user) for _ in range(_USERS)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
+    return users(_USERS, ask)
 
 
 @contextlib.contextmanager

@@ -4,9 +4,6 @@ also when the gateway is killed in the middle."""
 from __future__ import annotations
 
 import contextlib
-import http.client
-import itertools
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ import pytest
 
 from tests.e2e.behind import API, MESSAGES, Behind, behind, own
 from tests.e2e.parts import Endpoints, call, until
+from tests.e2e.users import users
 
 pytestmark = pytest.mark.e2e
 
@@ -47,30 +45,14 @@ def takes(endpoints: Endpoints, pool: str, milliseconds: int) -> None:
             assert call(endpoints.url(name), "/sim/faults", {"fault": f"slow={milliseconds}ms"}).status == 200
 
 
-@contextlib.contextmanager
-def asked(at: Behind) -> Iterator[None]:
+def asked(at: Behind) -> contextlib.AbstractContextManager[None]:
     """Users who ask one thing after the other, and try again when nobody is there."""
-    over = threading.Event()
-    numbers = itertools.count()
 
-    def user() -> None:
-        while not over.is_set():
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                body = {**MESSAGES, "stream": True}
-                got = at.call("POST", "/serving-endpoints/chat/invocations", body, x_user_id=f"user-{next(numbers)}")
-                if got.status == 200:
-                    continue
-            over.wait(0.2)  # nobody is there, and who comes back needs the processor
+    def ask(number: int) -> bool:
+        body = {**MESSAGES, "stream": True}
+        return at.call("POST", "/serving-endpoints/chat/invocations", body, x_user_id=f"user-{number}").status == 200
 
-    threads = [threading.Thread(target=user) for _ in range(USERS)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
+    return users(USERS, ask)
 
 
 def rollout(at: Behind) -> dict[str, Any]:
