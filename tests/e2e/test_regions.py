@@ -80,9 +80,9 @@ class World:
     def of(self, pool: str) -> list[str]:
         return [name for name in self.endpoints.children if name.startswith(pool)]
 
-    def spilling(self, reason: str) -> bool:
+    def spilling(self, reason: str, pool: str = WEST) -> bool:
         page = call(self.stack.pages["gateway"], "/metrics?name[]=extproc_region_spilling").body.decode()
-        (line,) = [line for line in page.splitlines() if f'name="{WEST}"' in line and f'reason="{reason}"' in line]
+        (line,) = [line for line in page.splitlines() if f'name="{pool}"' in line and f'reason="{reason}"' in line]
         return line.endswith(" 1.0")
 
 
@@ -181,6 +181,7 @@ def test_an_entity_that_may_not_serve_is_passed_over_for_the_next(world: World) 
         answer, _ = world.ask("pair")
         return (answer.status, answer.headers.get("served-model-name")) == (200, "b")
 
+    until(lambda: world.spilling("empty", NORTH), what="it is known that nobody is there")
     until(other_serves, what="the other one serves")
     assert world.served("pair") == ("eu-west", "local")
     refused, _ = world.ask("pair", x_tenant="clinic")
