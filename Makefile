@@ -62,15 +62,15 @@ test-vllm: install  ## Two real vLLM servers and a twin on CPU, behind Envoy and
 
 test-browser: install  ## The page in a real chromium, before a real Envoy; installs chromium and axe-core once
 	@scripts/install-browser
-	@EXTPROC_REQUIRE_BROWSER=1 .venv/bin/python -m pytest tests/browser
+	@EXTPROC_REQUIRE_BROWSER=1 scripts/lib/pytest tests/browser
 
 test-dashboards: install  ## Every query of Grafana's dashboards, by a real Prometheus that scrapes a gateway in use; gets Prometheus once
 	@scripts/install-prometheus
-	@EXTPROC_REQUIRE_PROMETHEUS=1 .venv/bin/python -m pytest tests/dashboards
+	@EXTPROC_REQUIRE_PROMETHEUS=1 scripts/lib/pytest tests/dashboards
 
 test-registry: install  ## Serving endpoints that follow a real MLflow server; installs MLflow once, 800 MB
 	@scripts/install-mlflow
-	@EXTPROC_REQUIRE_MLFLOW=1 .venv/bin/python -m pytest tests/e2e/test_registry.py
+	@EXTPROC_REQUIRE_MLFLOW=1 scripts/lib/pytest tests/e2e/test_registry.py
 
 test-k8s: install  ## Charts and watchers on a real kube-apiserver; builds it, etcd and helm once with Go, 10 minutes
 	@scripts/test-k8s

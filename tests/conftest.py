@@ -5,6 +5,7 @@ Without it, a test runs over both; one with a real Envoy runs over our own, and 
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 import pytest
@@ -26,10 +27,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Workers side by side take ports of their own: a server that a test kills and starts anew gets its port back."""
+    """Workers side by side take ports of their own, and so do the processes that they start: a server that a test kills and
+    starts anew gets its port back, and nobody else tries it in the moment before a server of ours has it."""
     worker = getattr(config, "workerinput", None)
     if worker is not None:
-        ports.PORTS = ports.share(int(worker["workerid"].removeprefix("gw")), worker["workercount"])
+        os.environ[ports.SHARE] = part = f"{worker['workerid'].removeprefix('gw')}/{worker['workercount']}"
+        ports.PORTS = ports.share(ports.PORTS, part)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

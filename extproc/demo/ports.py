@@ -3,19 +3,47 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import socket
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
 
-PORTS = range(18_000, 32_000)
-"""Below Linux's range for outgoing connections, so that none of those takes a port between our look and its use."""
+_ALL: Final = range(18_000, 32_000)
+_FEWEST: Final = 1_000
+_OUTGOING: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+SHARE: Final = "EXTPROC_DEMO_PORTS_SHARE"
+"""The variable that tells a process and its children which part of the ports is theirs, such as `1/4`, the second of four."""
 
 
-def share(number: int, of: int) -> range:
-    """One of so many equal parts of the ports, for processes side by side: a port of a server that is being started anew looks
-    free to the others."""
-    size = len(PORTS) // of
-    return PORTS[number * size : (number + 1) * size]
+def below(outgoing: int) -> range:
+    """The ports to choose from where the machine's outgoing connections have those from `outgoing` on: none of theirs, so that
+    no connection takes a port between our look and its use. All of ours where below them are too few."""
+    end = min(_ALL.stop, outgoing)
+    start = max(1_024, min(_ALL.start, end - len(_ALL)))
+    return range(start, end) if end - start >= _FEWEST else _ALL
+
+
+def share(of: range, part: str) -> range:
+    """The part of the ports that `SHARE` names, for processes side by side: a port of a server that is being started anew
+    looks free to the others. All of them when it names none."""
+    number, _, count = part.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and int(number) < int(count) <= len(of)):
+        return of
+    size = len(of) // int(count)
+    return of[int(number) * size : (int(number) + 1) * size]
+
+
+def _outgoing() -> int:
+    """The first port of the machine's range for outgoing connections; Linux' default where it doesn't tell."""
+    try:
+        return int(_OUTGOING.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 32_768
+
+
+PORTS = share(below(_outgoing()), os.environ.get(SHARE, ""))
 
 
 def is_free(port: int) -> bool:

@@ -38,12 +38,16 @@ def shadows(at: Behind) -> list[dict[str, Any]]:
 
 
 def asked_of(endpoints: Endpoints, pool: str) -> list[dict[str, Any]]:
-    """The last requests that came to the pool's servers, copies among them."""
+    """The last requests that came to the pool's servers, a hundred of each, copies among them: look while they come."""
     return [each for name in endpoints.children if name.startswith(pool) for each in endpoints.requests(name)]
 
 
 def copies(requests: list[dict[str, Any]]) -> int:
     return sum("x-extproc-shadow" in {name.lower() for name, _ in each["headers"]} for each in requests)
+
+
+def users_of(requests: list[dict[str, Any]]) -> int:
+    return len(requests) - copies(requests)
 
 
 def test_the_shadow_agrees_and_users_follow(envoy_binary: Path, endpoints: Endpoints, tmp_path: Path) -> None:
@@ -53,11 +57,11 @@ def test_the_shadow_agrees_and_users_follow(envoy_binary: Path, endpoints: Endpo
         with asked(at):
             until(lambda: [each["entity"] for each in shadows(at)] == ["challenger"], within_s=20, what="requests are copied")
             assert shares(at) == {"current": 100, "challenger": 0}
+            until(lambda: copies(asked_of(endpoints, "phi4")), what="copies come to the challenger's servers")
             until(lambda: shares(at)["challenger"] == 50, within_s=60, what="half of the users have the challenger")
             assert shadows(at) == []
+            until(lambda: users_of(asked_of(endpoints, "phi4")), what="users come to the challenger's servers")
             ended(at, "Healthy")
-        came = asked_of(endpoints, "phi4")
-        assert 0 < copies(came) < len(came), "copies, and users"
         events = [each["words"] for each in rollout(at)["events"]]
         order = [words for words in events if words.startswith(("shadow", "weight", "promoted"))]
         assert [words.partition(":")[0] for words in order] == ["shadow 100 %", "shadow 0 %", "weight 50 %", "promoted"]
