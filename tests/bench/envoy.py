@@ -149,6 +149,8 @@ class Seen(NamedTuple):
     cpu_us: float
     """Of the ext_proc server, per request."""
     p99_us: float
+    times_us: tuple[int, ...]
+    """Of each request, in the order of their ends."""
 
 
 def drive(port: int, path: str, *, requests: int, connections: int, of: Server | None = None, model: str = MODEL) -> Seen:
@@ -177,7 +179,7 @@ def drive(port: int, path: str, *, requests: int, connections: int, of: Server |
     assert rate is not None, done.stdout
     assert int(good[1]) == int(codes[1]) == requests, done.stdout
     p99_us = statistics.quantiles(times, n=100)[98]
-    return Seen(float(rate[1]), statistics.median(times), used_s / requests * 1e6, p99_us)
+    return Seen(float(rate[1]), statistics.median(times), used_s / requests * 1e6, p99_us, tuple(times))
 
 
 def envoy_rows(rounds: int) -> list[Row]:
