@@ -21,7 +21,8 @@ from extproc.measures import Measures
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.flow import FlowMetrics
 from extproc.observability.measures import FeedbackMetrics, MeasureMetrics
-from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics
+from extproc.observability.metrics import RouterMetrics
+from extproc.observability.picker import AdmissionMetrics, PickerMetrics, RewriteMetrics
 from extproc.observability.regions import RegionMetrics
 from extproc.observability.responses import ResponseMetrics
 from extproc.observability.serving import LimitMetrics, ServingMetrics

@@ -11,7 +11,7 @@ from extproc.flow.plan import UNLIMITED
 from extproc.observability.evictions import EvictionMetrics
 from extproc.observability.instruments import OTHER, Family, Histogram, Instruments
 from extproc.observability.labels import ModelNames
-from extproc.observability.metrics import flow_bytes, flow_queue
+from extproc.observability.picker import flow_bytes, flow_queue
 from extproc.observability.twins import NO_FLOW
 
 MAX_FLOWS: Final = 100

@@ -12,7 +12,8 @@ from typing import Final
 from extproc.observability.instruments import UNBOUNDED, Histogram, Instruments
 from extproc.observability.labels import ModelNames
 from extproc.observability.logs import logger
-from extproc.observability.metrics import REQUEST_SECONDS, model_key
+from extproc.observability.metrics import REQUEST_SECONDS
+from extproc.observability.picker import model_key
 from extproc.response import Measurement
 
 _log = logger(__name__)

@@ -9,7 +9,7 @@ from typing import Final
 from extproc import names
 from extproc.domain import InferenceRequest
 from extproc.errors import Saturated
-from extproc.observability.metrics import AdmissionMetrics, PickerMetrics
+from extproc.observability.picker import AdmissionMetrics, PickerMetrics
 from extproc.scheduling.saturation import FULL
 from extproc.stages.draft import Draft
 from extproc.stages.pools import PoolOfEndpoints, Pools, pool_of

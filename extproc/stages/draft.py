@@ -10,7 +10,7 @@ from extproc.domain import HeaderMutation, Lease, Numbers, ResponseReader, Splic
 from extproc.flow import Gate, Sent
 from extproc.measures import Cell, Sample
 from extproc.observability.decisions import Outcome
-from extproc.observability.metrics import ModelMetrics
+from extproc.observability.picker import ModelMetrics
 from extproc.pool import PoolStore, Ticket
 from extproc.response import FirstPiece, Measurement, ResponseId
 from extproc.scheduling import Cycle, Scheduled, Scheduler

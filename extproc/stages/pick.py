@@ -12,7 +12,8 @@ from extproc.candidates import Candidates
 from extproc.domain import NO_LOAD, InferenceRequest, Numbers
 from extproc.errors import MissingModel, NoEndpoints, RequestEvicted, Saturated
 from extproc.observability.decisions import DecisionLog, DecisionRecord, Outcome, answered_of
-from extproc.observability.metrics import MODEL_SERVER_ERROR, PickerMetrics
+from extproc.observability.metrics import MODEL_SERVER_ERROR
+from extproc.observability.picker import PickerMetrics
 from extproc.observability.responses import ResponseMetrics
 from extproc.pool import PoolStore, Ticket
 from extproc.request.paths import requires_model

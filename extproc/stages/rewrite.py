@@ -8,7 +8,7 @@ from typing import Final
 from extproc import names
 from extproc.domain import InferenceRequest
 from extproc.errors import InvalidModel
-from extproc.observability.metrics import RewriteMetrics
+from extproc.observability.picker import RewriteMetrics
 from extproc.request import ParseOptions, Renamed, as_served, checked_model, renamed
 from extproc.stages.draft import Draft
 from extproc.stages.pools import Pools, pool_of

@@ -21,7 +21,7 @@ from extproc.app.guard import debug_pages
 from extproc.domain import Load
 from extproc.observability.exposition import choose, exposition
 from extproc.observability.instruments import Instruments
-from extproc.observability.metrics import PickerMetrics
+from extproc.observability.picker import PickerMetrics
 from extproc.observability.pools import PoolMetrics, PoolRow
 from extproc.observability.twins import MetricNames
 from extproc.pool import PoolStore

@@ -13,7 +13,8 @@ from extproc.domain import Endpoint, InferenceRequest, Load, RequestHead
 from extproc.live import Live
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.instruments import Instruments
-from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics, StreamMetrics
+from extproc.observability.metrics import RouterMetrics, StreamMetrics
+from extproc.observability.picker import AdmissionMetrics, PickerMetrics, RewriteMetrics
 from extproc.pool import PoolStore
 from extproc.protocol import StreamLimits
 from extproc.scheduling import Cycle, build_scheduler

@@ -19,7 +19,8 @@ from extproc.flow.roles import MakeFairness
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.flow import FlowMetrics
 from extproc.observability.instruments import Instruments
-from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, StreamMetrics
+from extproc.observability.metrics import StreamMetrics
+from extproc.observability.picker import AdmissionMetrics, PickerMetrics
 from extproc.pool import PoolStore
 from extproc.protocol import StreamLimits
 from extproc.scheduling import build_scheduler

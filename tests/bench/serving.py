@@ -14,7 +14,8 @@ from extproc.measures import Measures, Sample
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.instruments import Instruments
 from extproc.observability.measures import FeedbackMetrics
-from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics, StreamMetrics
+from extproc.observability.metrics import RouterMetrics, StreamMetrics
+from extproc.observability.picker import AdmissionMetrics, PickerMetrics, RewriteMetrics
 from extproc.observability.responses import ResponseMetrics
 from extproc.observability.serving import LimitMetrics, ServingMetrics
 from extproc.request import KeyFinder

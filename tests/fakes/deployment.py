@@ -11,7 +11,8 @@ from extproc.live import Live
 from extproc.observability.decisions import DecisionLog
 from extproc.observability.flow import FlowMetrics
 from extproc.observability.instruments import Instruments
-from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics, RouterMetrics, StreamMetrics
+from extproc.observability.metrics import RouterMetrics, StreamMetrics
+from extproc.observability.picker import AdmissionMetrics, PickerMetrics, RewriteMetrics
 from extproc.observability.responses import ResponseMetrics
 from extproc.observability.serving import LimitMetrics, ServingMetrics
 from extproc.pool import PoolStore

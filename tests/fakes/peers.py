@@ -7,7 +7,8 @@ from typing import Any
 
 from extproc.transport.h2.call import Services
 from extproc.transport.h2.limits import H2Limits
-from extproc.transport.h2.server import H2Server, Peer
+from extproc.transport.h2.peer import Peer
+from extproc.transport.h2.server import H2Server
 from tests.fakes import http2
 from tests.fakes.decider import FakeDecider
 from tests.fakes.wire import counted, services_of

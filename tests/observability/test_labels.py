@@ -7,7 +7,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from extproc.observability.instruments import Instruments
 from extproc.observability.labels import MAX_MODELS, ModelNames
-from extproc.observability.metrics import PickerMetrics, RewriteMetrics, RouterMetrics
+from extproc.observability.metrics import RouterMetrics
+from extproc.observability.picker import PickerMetrics, RewriteMetrics
 from extproc.observability.responses import ResponseMetrics
 from tests.fakes.page import counted
 

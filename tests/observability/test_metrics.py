@@ -9,11 +9,8 @@ import pytest
 from extproc import __version__
 from extproc.domain import Load
 from extproc.observability.instruments import Instruments
-from extproc.observability.metrics import (
-    PickerMetrics,
-    RouterMetrics,
-    StreamMetrics,
-)
+from extproc.observability.metrics import RouterMetrics, StreamMetrics
+from extproc.observability.picker import PickerMetrics
 from extproc.observability.pools import PoolMetrics, PoolRow, ScrapeMetrics
 from tests.fakes.page import counted, read_page
 

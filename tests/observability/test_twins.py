@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from extproc.domain import Load
 from extproc.observability.instruments import Instruments
-from extproc.observability.metrics import AdmissionMetrics, PickerMetrics, RewriteMetrics
+from extproc.observability.picker import AdmissionMetrics, PickerMetrics, RewriteMetrics
 from extproc.observability.pools import PoolMetrics, PoolRow, ScrapeMetrics
 from extproc.observability.responses import ResponseMetrics
 from extproc.observability.twins import MetricNames

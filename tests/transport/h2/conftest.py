@@ -9,7 +9,7 @@ import structlog
 import uvloop
 from structlog.testing import LogCapture
 
-from extproc.transport.h2 import call, calls, server
+from extproc.transport.h2 import call, calls, peer, server
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the transport logs, as dicts with `event` and `log_level`; also when another test has configured the logs."""
     capture = LogCapture()
     log = structlog.wrap_logger(None, processors=[capture], wrapper_class=structlog.stdlib.BoundLogger)
-    for module, name in ((call, "_log"), (calls, "_log"), (server, "_log"), (server, "_peers_log")):
+    for module, name in ((call, "_log"), (calls, "_log"), (server, "_log"), (peer, "_log")):
         monkeypatch.setattr(module, name, log)
     return capture.entries
 

@@ -12,9 +12,10 @@ import pytest
 from grpc import aio
 
 from extproc.domain import Decision
+from extproc.transport.h2 import peer
 from extproc.transport.h2 import server as module
 from extproc.transport.h2.outbox import SLICE
-from extproc.transport.h2.server import Peer
+from extproc.transport.h2.peer import Peer
 from tests.fakes import messages
 from tests.fakes.decider import FakeDecider
 from tests.fakes.http2 import PROCESS, data, goaway, headers, lines, message, ping, settings, window, with_path
@@ -136,7 +137,7 @@ class TestDrain:
         assert wire.transport.asked == []
 
     async def test_a_peer_that_does_not_answer_the_ping(self, monkeypatch: pytest.MonkeyPatch, stopping: Stopping) -> None:
-        monkeypatch.setattr(module, "_GOAWAY_WAIT_S", 0.01)
+        monkeypatch.setattr(peer, "_GOAWAY_WAIT_S", 0.01)
         async with serving() as running, by_hand(running) as (sock, heard):
             stopping(running.server.stop(5))
             await sock.until_lost()
