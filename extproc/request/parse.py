@@ -27,6 +27,7 @@ from extproc.media import has_controls, is_json, media_type
 from extproc.names import INVOCATIONS
 from extproc.request.encoding import MAX_INFLATED_BYTES, codings_of, inflate
 from extproc.request.form import model_of_form
+from extproc.request.long_texts import loads
 from extproc.request.paths import Api, api_of, model_of_path, model_of_query, without_query
 from extproc.request.prefix import model_of_prefix
 
@@ -234,7 +235,7 @@ def _loads(body: bytes) -> object:
         except MemoryError:
             raise Overloaded("there is no memory to read this body now, try again later") from None
     try:
-        return orjson.loads(body)
+        return loads(body)
     except orjson.JSONDecodeError as error:
         if not _is_too_deep(error):
             # It raises more than JSONDecodeError: for bytes of no encoding, an int of thousands of digits, nesting.
