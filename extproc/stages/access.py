@@ -11,7 +11,7 @@ from extproc.live import Live
 from extproc.request import is_upgrade
 from extproc.settings.tokens import Grant, Role, TokenTable
 from extproc.stages.draft import Draft
-from extproc.stages.find import SERVING_PATH
+from extproc.stages.find import SERVING_PATH, unknown
 from extproc.stages.stage import NO_HOOKS, Pending, Step
 
 _BEARER: Final = b"bearer "
@@ -64,6 +64,7 @@ class CheckAccess:
             return None
         headers = request.head.headers
         if is_preflight(request):
+            _refuse_unknown(draft)
             return None
         token = _token(headers.get("authorization"), headers.get("x-api-key"))
         name = _name(draft)
@@ -91,6 +92,7 @@ class CheckAccess:
             raise bearer
         if not bearer.may:
             raise PermissionDenied(f"{bearer.subject} has no right to query {_what(draft)}")
+        _refuse_unknown(draft)
         draft.subject = bearer.subject
         draft.groups = bearer.groups
         if request.head.attempt != 0:  # handed over as it is, it is checked again
@@ -142,7 +144,13 @@ def _name(draft: Draft) -> str:
     return (draft.model or "") if draft.endpoint is None else draft.endpoint.name
 
 
+def _refuse_unknown(draft: Draft) -> None:
+    """An endpoint that is not there is told to who might query it, and to nobody else. Raises UnknownEndpoint."""
+    if draft.unknown:
+        raise unknown(draft.model or "")
+
+
 def _what(draft: Draft) -> str:
-    if draft.endpoint is not None:
-        return f"endpoint `{draft.endpoint.name}`"
+    if draft.endpoint is not None or draft.unknown:
+        return f"endpoint `{_name(draft)}`"
     return f"model `{draft.model}`" if draft.model else "requests without a model"

@@ -199,6 +199,7 @@ class Draft:
         "started_s",
         "subject",
         "target_model",
+        "unknown",
     )
 
     def __init__(
@@ -219,6 +220,8 @@ class Draft:
         self.empty_model = empty_model
         self.reasons = reasons
         """Where stages say why, for people to read; None when nobody asked."""
+        self.unknown = False
+        """It is for a serving endpoint, by the name in `model`, that is not there."""
         self.answer_is_seen = True
         """Its body will come by here."""
         self.committed = False

@@ -26,7 +26,8 @@ class FindEndpoint:
         names: bool = True,
     ) -> None:
         """`routes` and `adapters` tell which models pools serve by themselves. `names`: whoever asks for an endpoint that is
-        not there is told which are; not where requests need a token, which is looked at only once the endpoint is known.
+        not there is told so at once, and which are; not where requests need a token: there `CheckAccess` says so, behind its
+        look at the token, or names could be guessed without one.
         """
         self._table = table
         self._routes = Live(RouteTable([])) if routes is None else routes
@@ -45,19 +46,23 @@ class FindEndpoint:
         elif not table.is_empty or request.path.startswith(SERVING_PATH):
             found = table.of_model(model)
             if found is None:
-                self._refuse_unknown(request, model, table)
+                draft.unknown = self._is_unknown(request, model)
+                if draft.unknown and self._names:
+                    raise unknown(model, f". There are: {listed([endpoint.name for endpoint in table])}")
                 return None
             draft.endpoint, draft.entity = found
         if draft.reasons is not None and draft.endpoint is not None:
             draft.reasons.of(self, {"endpoint": draft.endpoint.name})
         return None
 
-    def _refuse_unknown(self, request: InferenceRequest, model: str, table: TrafficTable) -> None:
+    def _is_unknown(self, request: InferenceRequest, model: str) -> bool:
         """Below /serving-endpoints/ a name that nothing has is an endpoint's; elsewhere the routes say what there is."""
         if not request.path.startswith(SERVING_PATH):
-            return
+            return False
         routes = self._routes.value
-        if routes.has(model) or routes.has(self._adapters.value.base_of(model)):
-            return
-        there = f". There are: {listed([endpoint.name for endpoint in table])}" if self._names else ""
-        raise UnknownEndpoint(f"Endpoint with name '{model[:100]}' does not exist{there}", param="model")
+        return not routes.has(model) and not routes.has(self._adapters.value.base_of(model))
+
+
+def unknown(name: str, more: str = "") -> UnknownEndpoint:
+    """There is no serving endpoint of this name."""
+    return UnknownEndpoint(f"Endpoint with name '{name[:100]}' does not exist{more}", param="model")

@@ -112,15 +112,16 @@ class Deployment:
         *endpoints: EndpointSpec,
         draw: Callable[[], float] | None = None,
         key_headers: Sequence[str] = ("x-user-id",),
+        names: bool = True,
         **models: Sequence[str],
     ) -> tuple[FindEndpoint, LimitRate, ServeEndpoint]:
-        """Serving endpoints over the models of pools: the stages of them, in order."""
+        """Serving endpoints over the models of pools: the stages of them, in order. `names` as FindEndpoint has it."""
         routes = RouteTable([Route(tuple(names), pool) for pool, names in models.items()])
         catalog = Catalog(routes=routes)
         table = Live(TrafficTable([ServingEndpoint(spec, catalog) for spec in endpoints]))
         keys = KeyFinder(key_headers)
         return (
-            FindEndpoint(table, Live(routes)),
+            FindEndpoint(table, Live(routes), names=names),
             LimitRate(table, LimitMetrics(self.instruments), keys, clock=self.clock),
             ServeEndpoint(ServingMetrics(self.instruments), draw or seeded(), keys),
         )

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from extproc.domain import RequestHead
-from extproc.errors import AccessNotChecked, AccessUnknown, ExtProcError, PermissionDenied, Unauthenticated
+from extproc.errors import AccessNotChecked, AccessUnknown, ExtProcError, PermissionDenied, Unauthenticated, UnknownEndpoint
 from extproc.live import LiveWriter
 from extproc.pb import external_processor_pb2 as pb
 from extproc.protocol import StreamLimits
@@ -46,7 +46,7 @@ def ask(
     method: str = "POST",
     body: bytes | None = None,
 ) -> Draft:
-    stages = Deployment().serving(spec(a=100), pool=["model-a", "model-b"])
+    stages = Deployment().serving(spec(a=100), names=False, pool=["model-a", "model-b"])
     check = CheckAccess(LiveWriter(TABLE).live, every_path=every_path)
     named = {":method": method, ":path": path, "content-type": "application/json", **headers}
     head = RequestHead({name: value.encode() for name, value in named.items()}, attempt=attempt)
@@ -99,6 +99,21 @@ def test_who_is_not_known_is_401_without_a_quote(headers: dict[str, str], why: s
 def test_who_may_not_query_it_is_403(token: str) -> None:
     with pytest.raises(PermissionDenied, match="has no right to query endpoint `chat`"):
         ask(headers=bearer(token))
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("name", ["chat", "nothing"])
+def test_a_name_can_t_be_guessed_by_the_answer(name: str, method: str) -> None:
+    """One that is not there is refused as one that is, but to who might query it if it were."""
+    path = PATH.replace("chat", name)
+    with pytest.raises(Unauthenticated, match=r"^a token is needed"):
+        ask(path, method=method)
+    with pytest.raises(Unauthenticated, match=r"^the token is not known here"):
+        ask(path, bearer("dapi-nobody"), method=method)
+    with pytest.raises(PermissionDenied, match=rf"^bob has no right to query endpoint `{name}`$"):
+        ask(path, bearer(BOB), method=method)
+    with pytest.raises(UnknownEndpoint, match=r"^Endpoint with name 'nothing' does not exist$"):
+        ask(PATH.replace("chat", "nothing"), bearer(ANN), method=method)
 
 
 def test_elsewhere_no_token_is_needed_unless_it_is_asked_for() -> None:
