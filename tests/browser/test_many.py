@@ -1,21 +1,28 @@
-"""Ten thousand endpoints, and when the first page of a thousand is painted."""
+"""Ten thousand endpoints; and of a thousand, what each page weighs and when it is painted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.parts import person
+from tests.browser.parts import Person, person
 from tests.e2e.behind import Behind, behind, own
 from tests.e2e.parts import Endpoints
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 PAINT_MS = 300
-PAGES = ["/ui/", "/ui/endpoints/e-00500", "/ui/decisions", "/ui/try?endpoint=e-00500", "/ui/audit"]
+SENT_BYTES = 100_000
+"""For a page with nothing kept, its own figures and plots included; 150 KB are promised."""
+TRIES = 20
+PAGES = [
+    *("/ui/", "/ui/new", "/ui/endpoints/e-00500", "/ui/endpoints/e-00500/history", "/ui/endpoints/e-00500/rollout"),
+    *("/ui/rollouts", "/ui/pools", "/ui/pool?name=llama", "/ui/decisions", "/ui/try?endpoint=e-00500", "/ui/audit"),
+]
 PAINTED = """new Promise((done) => {
   const look = () => {
     const [paint] = performance.getEntriesByName("first-contentful-paint");
@@ -24,6 +31,34 @@ PAINTED = """new Promise((done) => {
   look();
 })"""
 """When the page was painted first, in milliseconds from when it was asked for."""
+
+
+def best_paint_ms(reader: Person, path: str) -> float:
+    """Of several looks, as others may work on this machine, too: until one is in time."""
+    best = float("inf")
+    for _ in range(TRIES):
+        reader.open(path)
+        best = min(best, reader.page.evaluate(PAINTED))
+        if best <= PAINT_MS:
+            break
+    return best
+
+
+def sent_bytes(reader: Person, path: str) -> int:
+    """Of everything that a browser gets for the page, with headers, when it has kept nothing."""
+    devtools = reader.page.context.new_cdp_session(reader.page)
+    heard: list[dict[str, Any]] = []
+    devtools.on("Network.loadingFinished", lambda event: heard.append(event))
+    devtools.send("Network.enable")
+    devtools.send("Network.setCacheDisabled", {"cacheDisabled": True})
+    reader.page.goto("about:blank")  # what is still under way for the page before is none of this one's
+    heard.clear()
+    reader.page.goto(reader.url + path, wait_until="load")
+    if reader.page.locator("[data-plots]").count():
+        reader.page.locator(".plots").first.locator(".drawn, .quiet").first.wait_for()
+    devtools.detach()
+    assert heard, path
+    return int(sum(each["encodedDataLength"] for each in heard))
 
 
 @pytest.fixture(scope="module")
@@ -41,19 +76,18 @@ def fill(at: Behind, begin: int, end: int) -> None:
     assert got.status == 200, got
 
 
-def test_of_a_thousand_the_first_page_is_painted_in_time_and_of_ten_thousand_one_is_found(
+def test_pages_of_a_thousand_are_light_and_painted_in_time_and_of_ten_thousand_one_is_found(
     opened: Browser, crowded: Behind
 ) -> None:
     fill(crowded, 0, 1000)
     with person(opened, crowded.url) as reader:
         page = reader.log_in()
-        took_ms = []
-        for path in PAGES * 4:
-            reader.open(path)
-            took_ms.append(page.evaluate(PAINTED))
-        # The best of four: others may work on this machine, too.
-        best = {path: min(took_ms[at :: len(PAGES)]) for at, path in enumerate(PAGES)}
-        assert max(best.values()) <= PAINT_MS, best
+        weights = {path: sent_bytes(reader, path) for path in PAGES}
+        paints = {path: best_paint_ms(reader, path) for path in PAGES}
+        for path in PAGES:
+            print(f"{path}: {weights[path]:,} bytes are sent, painted after {paints[path]:.0f} ms")
+        assert max(weights.values()) <= SENT_BYTES, weights
+        assert max(paints.values()) <= PAINT_MS, paints
         for begin in range(1000, 10_000, 1500):
             fill(crowded, begin, begin + 1500)
         reader.open()

@@ -52,7 +52,8 @@ async def listed(visit: Visit) -> Answer:
     cells = visit.site.figures.cells(names)
     return visit.show(
         "endpoints.html",
-        rows=[_row(record, cells) for record in shown],
+        rows=[_row(record) for record in shown],
+        cells=cells,
         asked=asked,
         total=len(found),
         number=number,
@@ -89,11 +90,10 @@ def _matches(record: EndpointRecord, wanted: Sequence[str]) -> bool:
     return all(word in text for word in wanted)
 
 
-def _row(record: EndpointRecord, cells: Mapping[str, str]) -> dict[str, Any]:
+def _row(record: EndpointRecord) -> dict[str, Any]:
     return {
         "record": record,
         "bar": bar(record.percentages),
-        "cells": cells,
         "has": [word for word, there in (("rules", "rules"), ("experiments", "experiments")) if record.delivery.get(there)],
     }
 

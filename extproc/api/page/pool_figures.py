@@ -34,7 +34,7 @@ class Shown:
         self.differs: dict[str, str] = {}
         """Since the tick before."""
 
-    def cells(self) -> Cells:
+    def cells(self) -> dict[str, str]:
         """All of theirs."""
         self._figures.refresh(self)
         return self.made

@@ -69,12 +69,11 @@ async def one(visit: Visit) -> Answer:
         "sort": "" if sort == NAME else sort,
         "measure": "" if measure == NAMES[0] else measure,
     }
-    shown = visit.site.pools.of(pool.name, keys)
     return visit.show(
         "pool.html",
         pool=pool.name,
         rows=[each.view.endpoint for each in rows],
-        cells={**shown.cells(), **_cells(rows)},
+        cells=visit.site.pools.of(pool.name).cells() | _cells(rows),
         total=len(found.ordered),
         in_all=len(pool.store),
         asked=asked,

@@ -21,6 +21,7 @@ from extproc.api.page.assets import assets
 from extproc.api.page.figures import Figures
 from extproc.api.page.kept import Kept
 from extproc.api.page.live import Streams
+from extproc.api.page.packing import Packing, takes_gzip
 from extproc.api.page.pool_figures import PoolFigures
 from extproc.api.page.rendering import page
 from extproc.api.page.visit import Site, Visit, form_of
@@ -103,9 +104,9 @@ class _Site:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        name = "GET /ui/static"
+        name, encodings = "GET /ui/static", request.headers.get("accept-encoding", "")
         if scope["path"].startswith("/ui/static/"):
-            answer: Answer = _asset(scope["path"], request.headers.get("accept-encoding", ""))
+            answer: Answer = _asset(scope["path"], encodings)
         else:
             name, answer = await self._answer(scope, request)
         self._count(name, answer.status_code)
@@ -120,8 +121,9 @@ class _Site:
                 message = {**message, "headers": [*message["headers"], *more]}
             await send(message)
 
+        packs = request.method != "HEAD" and takes_gzip(encodings)
         try:
-            await answer(scope, receive, sending)
+            await answer(scope, receive, Packing(sending) if packs else sending)
         except Exception as error:
             _faults.error("a page was cut", call=name, reason=type(error).__name__)
             if not begun:
@@ -232,15 +234,9 @@ def _asset(path: str, encodings: str) -> Response:
     if found is None:
         return Response(b"There is no such file\n", 404, media_type="text/plain")
     headers = {"content-type": found.content_type, "cache-control": _KEPT, "vary": "Accept-Encoding"}
-    if _takes_gzip(encodings):
+    if takes_gzip(encodings):
         return Response(found.packed, headers={**headers, "content-encoding": "gzip"})
     return Response(found.content, headers=headers)
-
-
-def _takes_gzip(encodings: str) -> bool:
-    """Whether Accept-Encoding names it, and not to say no."""
-    wanted = [each.replace(" ", "").lower() for each in encodings.split(",")]
-    return any(each == "gzip" or (each.startswith("gzip;q=") and each[7:].strip("0.") != "") for each in wanted)
 
 
 async def _unused(request: Request) -> Response:

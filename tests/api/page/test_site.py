@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from extproc.audit.journal import Journal
+from extproc.control.audited import Audited
 from extproc.control.changes import Create
 from extproc.storage.memory import MemoryStore
-from tests.api.page.visitors import PARTLY, Visitor, elements, visiting
+from tests.api.page.visitors import NAVIGATES, PARTLY, Visitor, elements, visiting
 from tests.api.served import served
 from tests.api.tokens import ALICE, QUENTIN, TEAM, VICTOR, Door
 from tests.control.desks import Bench, document
@@ -273,3 +276,29 @@ async def test_another_method_is_told_which_there_are(method: str) -> None:
             seen = await visitor.ask(method, path, {"sec-fetch-site": "same-origin"})
             assert (seen.status, seen.headers["allow"]) == (405, allowed)
         assert (await visitor.ask(method, "/ui/nothing", {"sec-fetch-site": "same-origin"})).status == 404
+
+
+@pytest.mark.parametrize(("accepts", "packed"), [("identity", False), ("br, gzip;q=0", False), ("br, gzip", True)])
+async def test_pages_are_packed_for_who_takes_that(accepts: str, packed: bool) -> None:
+    async with visiting() as visitor:
+        for number in range(60):
+            await visitor.bench.desk.apply(Create(document(f"e-{number}")), "alice")
+        got = await visitor.ask("GET", "/ui/", NAVIGATES | {"accept-encoding": accepts})
+        assert got.status == 200
+        assert (got.headers.get("content-encoding") == "gzip") is packed
+        assert got.text.rstrip().endswith("</html>"), "all of it"
+        assert got.text.count('class="endpoint"') == 50
+        head = await visitor.ask("HEAD", "/ui/", NAVIGATES | {"accept-encoding": accepts})
+        assert (head.status, head.text, head.headers.get("content-encoding")) == (200, "", None)
+
+
+async def test_events_and_files_to_keep_are_sent_as_they_are(tmp_path: Path) -> None:
+    """A browser reads events as they come; an export goes to a disk."""
+    audited = Audited(None, None, Journal(tmp_path / "changes.v1.jsonl"))
+    async with visiting(audited=audited) as visitor:
+        await visitor.bench.desk.apply(Create(document()), "alice")
+        async with visitor.http.get(f"{visitor.origin}/ui/live?names=chat", headers={"accept-encoding": "gzip"}) as events:
+            assert (events.status, events.headers.get("content-encoding")) == (200, None)
+            assert await events.content.readline() == b"retry: 300\n"
+        file = await visitor.ask("GET", "/ui/audit/export?format=json", NAVIGATES | {"accept-encoding": "gzip"})
+        assert (file.status, file.headers.get("content-encoding")) == (200, None)
