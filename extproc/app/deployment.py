@@ -32,6 +32,7 @@ from extproc.settings.router import HeaderRules
 from extproc.settings.tokens import TokenTable
 from extproc.stages import (
     AdmitByPriority,
+    Again,
     AskProvider,
     AuditDecisions,
     CheckAccess,
@@ -87,6 +88,8 @@ class Parts:
     """Which rules go by."""
     regions: RegionRules | None = None
     """Which of several pools serves a request; None: a gateway without regions."""
+    again: Again | None = None
+    """What attempts know of those before them, where there are regions."""
     gates: Mapping[str, Gate] = field(default_factory=dict)
     """Of the pools with flow control."""
     agent_headers: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -173,13 +176,14 @@ def limit_rate(parts: Parts) -> Stage:
 def serve_endpoint(parts: Parts) -> Stage:
     """Served entities."""
     region_of = None if parts.regions is None else parts.regions.origin_bytes
-    return ServeEndpoint(parts.serving_metrics[0], random.random, KeyFinder(parts.key_headers), region_of=region_of)
+    keys = KeyFinder(parts.key_headers)
+    return ServeEndpoint(parts.serving_metrics[0], random.random, keys, region_of=region_of, again=parts.again)
 
 
 def choose_region(parts: Parts) -> Stage | None:
     """Pools in several regions."""
     rules = parts.regions
-    return None if rules is None else ChooseRegion(rules, parts.region_metrics, parts.routes, parts.adapters)
+    return None if rules is None else ChooseRegion(rules, parts.region_metrics, parts.routes, parts.adapters, parts.again)
 
 
 def hear_feedback(parts: Parts) -> Stage | None:

@@ -21,7 +21,7 @@ from extproc.request import KeyFinder
 from extproc.settings.document import load_document
 from extproc.settings.gateway import GatewayParts, load_gateway_config
 from extproc.settings.regions import RegionSettings, RegionsSettings, home_of
-from extproc.stages import PoolOfEndpoints, RegionRules
+from extproc.stages import Again, PoolOfEndpoints, RegionRules
 from extproc.traffic.regions import Place, Regions, costs_of_order, symmetric
 from extproc.traffic.residency import Residency, ResidencySpec
 from extproc.traffic.segments import Segments
@@ -72,6 +72,7 @@ def plan_regions(plan: Plan, regions: Regions, settings: RegionsSettings, file: 
     parts.regions = RegionRules(
         watch.regions, watch.residency, watch.spills, parts.pools, trusted=settings.trust_header, keys=keys
     )
+    parts.again = Again(parts.regions)
 
 
 class RegionWatch(Component):

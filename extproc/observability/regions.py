@@ -12,8 +12,8 @@ class RegionMetrics:
         self._spills = instruments.counter(
             "extproc_region_spills_total",
             "Requests that were served in another region than their own, by both, and why: spill_empty (no pool of its own can "
-            "serve), spill_saturated (those are full), absent (its own has none), residency (a rule keeps it out), stored "
-            "(what it is about is there).",
+            "serve), spill_saturated (those are full), spill_failed (an attempt before failed at one), absent (its own has "
+            "none), residency (a rule keeps it out), stored (what it is about is there).",
             ["from", "to", "reason"],
             most=UNBOUNDED,
         )

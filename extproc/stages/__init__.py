@@ -18,6 +18,7 @@ and counts nothing; that is what its hooks are for (`stage.py`).
 
 from extproc.stages.access import Bearer, CheckAccess, Reviewers
 from extproc.stages.admit import AdmitByPriority
+from extproc.stages.again import Again
 from extproc.stages.ask import AskProvider, Providers
 from extproc.stages.audit import AuditDecisions
 from extproc.stages.draft import Booking, Choice, Draft, Reasons
@@ -27,9 +28,10 @@ from extproc.stages.headers import ModelHeaders
 from extproc.stages.limit import LimitRate
 from extproc.stages.measure import MeasureEntities
 from extproc.stages.pick import PickEndpoint
+from extproc.stages.placing import RegionRules
 from extproc.stages.pools import PoolOfEndpoints
 from extproc.stages.queue import WaitForRoom
-from extproc.stages.region import ChooseRegion, RegionRules
+from extproc.stages.region import ChooseRegion
 from extproc.stages.rewrite import RewriteModel
 from extproc.stages.route import RouteToPool
 from extproc.stages.serve import ServeEndpoint
@@ -41,6 +43,7 @@ __all__ = [
     "ENOUGH",
     "NO_HOOKS",
     "AdmitByPriority",
+    "Again",
     "AskProvider",
     "AuditDecisions",
     "Bearer",

@@ -162,6 +162,7 @@ class Draft:
         "complete",
         "counted",
         "destination",
+        "draw",
         "empty_model",
         "endpoint",
         "entity",
@@ -199,6 +200,7 @@ class Draft:
         "started_s",
         "subject",
         "target_model",
+        "turn",
         "unknown",
     )
 
@@ -286,6 +288,10 @@ class Draft:
         self.splices: tuple[Splice, ...] = ()
         self.falls_back = False
         """Somebody else is left to serve the request: when this fails (429, 5xx, cut), the proxy asks anew."""
+        self.turn: tuple[ServedEntity, ...] = ()
+        """The entities that serve it one after the other while attempts fail; () without fallback."""
+        self.draw = b""
+        """What the proxy drew for the request, the same in all its attempts; b'' when nobody has to know one by it."""
         self.groups: tuple[str, ...] = ()
         """Of which who asks is one."""
         self.subject = ""

@@ -13,6 +13,7 @@ from extproc.errors import EntityNotServed, RefusedByRule
 from extproc.observability.serving import ASSIGNED, OVERRIDE, ServingMetrics
 from extproc.request import KeyFinder, address_of
 from extproc.request.keys import Key
+from extproc.stages.again import Again
 from extproc.stages.draft import UNASSIGNED, Assigned, Draft
 from extproc.stages.stage import ENOUGH, Ending, Hooks, Step
 from extproc.traffic import ServedEntity, ServingEndpoint
@@ -32,7 +33,8 @@ class ServeEndpoint:
     The split goes by the key of a request, and a request without one is drawn.
 
     Where Envoy has a listener of attempts, requests for endpoints are handed over to it, and each attempt is decided here as a
-    request of its own: the first is served by who was chosen, with fallback the next by the next in the list.
+    request of its own: the first is served by who was chosen, with fallback the next by the next in the list. After the last
+    those come once more that another pool can serve (`Again`).
     """
 
     def __init__(
@@ -42,10 +44,12 @@ class ServeEndpoint:
         keys: KeyFinder = KeyFinder(),
         clock: Callable[[], float] = time.time,
         region_of: Callable[[InferenceRequest], bytes] | None = None,
+        again: Again | None = None,
     ) -> None:
         """`draw` gives numbers in [0, 1), `clock` seconds since 1970; `region_of` says where a request comes from, None: its
-        header does.
+        header does. `again` is None where there are no regions.
         """
+        self._again = again
         self._region_of = region_of
         self._clock = clock
         self._metrics = metrics
@@ -62,20 +66,33 @@ class ServeEndpoint:
             return self._hand_over(draft)
         entity, reason, assigned = self._choose(request, endpoint, draft)
         if attempt is not None and endpoint.spec.fallback and reason not in _ASKED:
-            turn = endpoint.attempts(entity)
+            turn = draft.turn = endpoint.attempts(entity)
             draft.falls_back = attempt < len(turn)
+            if self._again is not None and _have_a_choice(turn):
+                draft.draw = request.head.headers.get(names.DRAW_HEADER, b"")
             if attempt > 1:
-                entity, reason = turn[min(attempt, len(turn)) - 1], FALLBACK
+                entity, reason = self._in_turn(request, draft, attempt), FALLBACK
         draft.entity = entity
         draft.entity_reason = reason
         draft.assigned = assigned
         if draft.reasons is not None:
             draft.reasons.of(self, _explained(endpoint, entity, reason, assigned))
         if entity.problem:
+            if self._again is not None and draft.draw and not draft.falls_back:
+                draft.falls_back = self._again.is_left(request, draft, self._again.tried(draft))
             raise EntityNotServed(f"The served entity `{entity.name}` of endpoint `{endpoint.name}`: {entity.problem}")
         draft.pool = entity.pool
         draft.set_response_headers += entity.response_headers
         return None
+
+    def _in_turn(self, request: InferenceRequest, draft: Draft, attempt: int) -> ServedEntity:
+        """Who serves that attempt."""
+        turn, again = draft.turn, self._again
+        if attempt > len(turn) and again is not None and draft.draw:
+            entity = again.entity(request, draft, again.tried(draft))
+            if entity is not None:
+                return entity
+        return turn[min(attempt, len(turn)) - 1]
 
     def _hand_over(self, draft: Draft) -> Step:
         """To Envoy's listener of attempts, where the request comes again as it is, and with its answer."""
@@ -192,6 +209,11 @@ class ServeEndpoint:
         entity = draft.entity
         if entity is not None:
             self._metrics.ended(entity.endpoint, entity.name, ending.status)
+
+
+def _have_a_choice(turn: tuple[ServedEntity, ...]) -> bool:
+    """Whether several pools serve any of them."""
+    return any(len(entity.pools) > 1 for entity in turn)
 
 
 def _explained(endpoint: ServingEndpoint, entity: ServedEntity, reason: str, assigned: Assigned) -> dict[str, object]:

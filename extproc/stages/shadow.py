@@ -12,7 +12,7 @@ from extproc.request import is_upgrade
 from extproc.shadow.live import LiveAnswer
 from extproc.shadow.sampling import sampled
 from extproc.stages.draft import Draft
-from extproc.stages.region import RegionRules
+from extproc.stages.placing import RegionRules
 from extproc.stages.stage import Ending, Hooks, Step
 from extproc.traffic import ServedEntity, ServingEndpoint
 from extproc.traffic.shadows import ShadowSpec

@@ -4,7 +4,7 @@ what may not leave, does not."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,12 @@ PAIR: dict[str, Any] = {
     ],
 }
 
+ALONE: dict[str, Any] = {
+    "name": "alone",
+    "config": {"served_entities": [{"name": "only", "entity_name": LLAMA.model}]},
+    "ai_gateway": {"fallback_config": {"enabled": True}},
+}
+
 
 class World:
     """The gateway and its model servers."""
@@ -63,11 +69,11 @@ class World:
         self.endpoints = endpoints
         self._asked = 0
 
-    def ask(self, model: str = PLAIN, **headers: str) -> tuple[Answer, dict[str, Any]]:
-        """The answer, and the decision."""
+    def ask(self, model: str = PLAIN, more: Mapping[str, Any] = {}, /, **headers: str) -> tuple[Answer, dict[str, Any]]:
+        """The answer, and the decision; with more in the body."""
         self._asked += 1
         given = {name.replace("_", "-"): value for name, value in headers.items()} | {"x-request-id": f"r{self._asked}"}
-        answer = call(self.stack.url, "/v1/chat/completions", {**chat(), "model": model}, given)
+        answer = call(self.stack.url, "/v1/chat/completions", {**chat(), "model": model, **more}, given)
         return answer, self.stack.decision(f"r{self._asked}")
 
     def served(self, model: str = PLAIN, **headers: str) -> tuple[str | None, str | None]:
@@ -85,6 +91,12 @@ class World:
         (line,) = [line for line in page.splitlines() if f'name="{pool}"' in line and f'reason="{reason}"' in line]
         return line.endswith(" 1.0")
 
+    def share(self) -> float:
+        """Of the requests for the pool at home that go elsewhere."""
+        page = call(self.stack.pages["gateway"], "/metrics?name[]=extproc_region_spill_share").body.decode()
+        (line,) = [line for line in page.splitlines() if f'name="{WEST}"' in line]
+        return float(line.rpartition(" ")[2])
+
 
 @pytest.fixture(scope="module")
 def standing(envoy_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
@@ -96,7 +108,7 @@ def standing(envoy_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     for pool, region in zip(config["pools"], REGIONS["names"], strict=True):
         pool["region"] = region
     config["routes"] = [{"models": [PLAIN, OTHER, LLAMA.model], "pools": [WEST, NORTH]}]
-    path.write_text(json.dumps({**config, "regions": REGIONS, "servingEndpoints": [ENDPOINT, PAIR]}))
+    path.write_text(json.dumps({**config, "regions": REGIONS, "servingEndpoints": [ENDPOINT, PAIR, ALONE]}))
     try:
         endpoints.start()
         stack.start()
@@ -177,15 +189,39 @@ def test_an_entity_that_may_not_serve_is_passed_over_for_the_next(world: World) 
     for name in world.of(NORTH):
         world.endpoints.kill(name)
 
-    def other_serves() -> bool:
-        answer, _ = world.ask("pair")
-        return (answer.status, answer.headers.get("served-model-name")) == (200, "b")
-
+    for _ in range(3):
+        assert world.served("pair") == ("eu-west", "local")
     until(lambda: world.spilling("empty", NORTH), what="it is known that nobody is there")
-    until(other_serves, what="the other one serves")
     assert world.served("pair") == ("eu-west", "local")
     refused, _ = world.ask("pair", x_tenant="clinic")
     assert (refused.status, refused.json["error"]["code"]) == (503, "region_forbidden")
+
+
+def test_an_attempt_goes_to_no_pool_where_one_has_failed(world: World) -> None:
+    """At home it is full, so all of them go to the other region, which dies: who is left is home."""
+    for name in world.of(WEST):
+        world.endpoints.load(name, waiting=40)
+    until(lambda: world.share() == 1.0, what="all of its requests go elsewhere")
+    assert world.served("pair", x_user_id="ann") == ("eu-north", "residency")
+    for name in world.of(NORTH):
+        world.endpoints.kill(name)
+    for number in range(3):
+        answer, decision = world.ask("pair", x_user_id=f"user-{number}")
+        assert (answer.status, answer.headers["served-model-name"], decision["region"]) == (200, "b", "eu-west"), answer
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_an_entity_is_served_elsewhere_before_it_is_known_that_its_pool_died(world: World, stream: bool) -> None:
+    """There is no other entity to fall back to."""
+    until(lambda: world.share() == 0.0, what="nobody spills any more for what was before")
+    assert world.served("alone") == ("eu-west", "local")
+    for name in world.of(WEST):
+        world.endpoints.kill(name)
+    answer, decision = world.ask("alone", {"stream": stream})
+    assert (answer.status, decision["region"]) == (200, "eu-north"), answer
+    assert decision["region_reason"] in ("spill_failed", "spill_empty")
+    assert decision["served_entity_reason"] in ("fallback", "only entity")
+    assert answer.body.endswith(b"data: [DONE]\n\n") == stream
 
 
 def test_it_is_explained_and_counted(world: World) -> None:

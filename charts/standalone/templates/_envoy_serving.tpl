@@ -214,6 +214,8 @@ static_resources:
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: attempts
+          # An answer that is cut is cut at once. For a second Envoy waits for who reads to close first, and `clients` does too.
+          delayed_close_timeout: 0s
           preserve_external_request_id: true
           upgrade_configs: [{upgrade_type: websocket}]
           http_protocol_options: {enable_trailers: true}
