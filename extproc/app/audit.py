@@ -6,6 +6,7 @@ import asyncio
 import os
 import platform
 from pathlib import Path
+from typing import Final
 
 from extproc.app.component import Component
 from extproc.audit.closing import MissingExtra, needs_parquet
@@ -21,6 +22,8 @@ from extproc.settings.audit import AuditSettings
 from extproc.settings.base import SettingsError
 
 _log = logger(__name__)
+_GATHER_S: Final = 0.25
+"""How long a row may be kept back for others to come, where few come."""
 
 
 def audit_of(settings: AuditSettings, instruments: Instruments) -> Audit | None:
@@ -74,7 +77,13 @@ class Audit(Component):
         except OSError as error:
             raise SettingsError([f"--audit-dir: {self._folder} can't be written to: {error.strerror}"]) from None
 
+    async def run(self, ready: asyncio.Event) -> None:
+        while True:
+            await asyncio.sleep(_GATHER_S)
+            self.writer.waiting.gather()
+
     async def close(self) -> None:
+        self.writer.waiting.gather()
         await asyncio.to_thread(self.writer.stop)
 
     def _tell(self, problem: str) -> None:

@@ -1,6 +1,6 @@
 """What is kept of decisions and of changes, for those who ask later: which config served this request, who moved this user.
 
-    stage ─ line ─▶ Waiting ─ DecisionWriter, a thread ─▶ decisions.v1.*.jsonl ─ full or old ─▶ .jsonl.zst, .parquet ─▶ deleted
+    stage ─ lines ─▶ Waiting ─ DecisionWriter, a thread ─▶ decisions.v1.*.jsonl ─ full or old ─▶ .jsonl.zst, .parquet ─▶ deleted
     desk ─ ChangeRecord ─▶ the store, in the commit of the change, or `memory:`'s journal: a chain of hashes
     reader ◀─ `extproc audit`
 

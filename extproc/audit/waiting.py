@@ -1,6 +1,6 @@
 """Lines between who decides and the thread that writes them: bounded by their length, without a lock.
 
-Lines are text, as they become bytes all at once; nearly all of it is ASCII, so a character is a byte.
+They come several at a time, as text, as they become bytes all at once; nearly all of it is ASCII, so a character is a byte.
 
 One thread adds and one takes; each number is written by one of them, and a deque's ends may be used by two at once.
 """
@@ -12,15 +12,17 @@ from collections.abc import Callable
 
 
 class Waiting:
-    """`add` belongs to one thread, `sleep` and `take` to another."""
+    """`add` and `gather` belong to one thread, `sleep` and `take` to another."""
 
-    __slots__ = ("_asleep", "_lines", "_most_bytes", "_put", "_taken", "_wake", "added", "full")
+    __slots__ = ("_asleep", "_lines", "_most_bytes", "_put", "_taken", "_wake", "added", "full", "sources")
 
     def __init__(self, most_bytes: int, wake: Callable[[], object] = lambda: None) -> None:
         """`wake` is called when a line comes while the taker sleeps."""
         self.added = 0
         self.full = 0
         """Dropped, as too much waited."""
+        self.sources: list[Callable[[], None]] = []
+        """Who keeps some lines back, to make many at once: each adds them when it is called."""
         self._most_bytes = most_bytes
         self._wake = wake
         self._asleep = True
@@ -29,18 +31,23 @@ class Waiting:
         self._taken = 0
         """Bytes that were ever handed over, and are written or lost: each has one who writes it."""
 
-    def add(self, line: str) -> None:
-        """Hand over a line with its newline. Never waits."""
-        size = len(line)
+    def add(self, lines: str, count: int = 1) -> None:
+        """Hand over so many lines, each with its newline; all of them or, where they are too much, none. Never waits."""
+        size = len(lines)
         if self._put - self._taken + size > self._most_bytes:
-            self.full += 1
+            self.full += count
             return
-        self.added += 1
+        self.added += count
         self._put += size
-        self._lines.append(line)
+        self._lines.append(lines)
         if self._asleep:
             self._asleep = False
             self._wake()
+
+    def gather(self) -> None:
+        """Have all sources add what they kept back."""
+        for source in self.sources:
+            source()
 
     @property
     def size_bytes(self) -> int:
@@ -52,13 +59,13 @@ class Waiting:
         self._asleep = True
 
     def take(self, most_bytes: int) -> list[str]:
-        """The lines that waited longest, about so many bytes of them; they still count as waiting until `done`."""
+        """What waited longest, as it was added, about so many bytes of it; it still counts as waiting until `done`."""
         lines, taken = self._lines, []
         size = 0
         while lines and size < most_bytes:
-            line = lines.popleft()
-            taken.append(line)
-            size += len(line)
+            text = lines.popleft()
+            taken.append(text)
+            size += len(text)
         return taken
 
     def done(self, size: int) -> None:

@@ -1,7 +1,8 @@
 """Decisions on their way to the disk: lines are handed over where requests are decided, and written by a thread, many at once.
 
 What waits is bounded by its bytes; what comes while that is full, or while the disk is, is dropped and counted. A crash of the
-process loses what waits, a quarter of a second as a rule. A line that was half written when the disk was full is taken back.
+process loses what waits and what the sources of `Waiting` keep back, half a second as a rule. A line that was half written when
+the disk was full is taken back.
 """
 
 from __future__ import annotations
@@ -136,13 +137,14 @@ class DecisionWriter:
         while lines := waiting.take(_AT_ONCE_BYTES):
             text = "".join(lines)
             data = text.encode()
+            count = data.count(b"\n")
             try:
                 self._write(data)
             except OSError as error:
-                self.counts.failed += len(lines)
+                self.counts.failed += count
                 self._failed(error)
             else:
-                self.counts.written += len(lines)
+                self.counts.written += count
                 self.counts.bytes += len(data)
                 self._worked()
             waiting.done(len(text))

@@ -97,6 +97,19 @@ def test_what_is_too_much_is_dropped_and_counted(tmp_path: Path) -> None:
     assert writer.waiting.full == 100 - 1000 // size
 
 
+def test_lines_that_come_together_are_counted_one_by_one(tmp_path: Path) -> None:
+    writer = DecisionWriter(tmp_path, "host-1", PACKED, SOON._replace(waiting_bytes=1000))
+    three = line("0") * 3
+    times = 1000 // len(three) + 2
+    for _ in range(times):
+        writer.waiting.add(three, 3)
+    writer.start()
+    writer.stop()
+
+    assert writer.waiting.full == 6
+    assert len(ids(tmp_path)) == writer.counts.written == writer.waiting.added == 3 * (times - 2)
+
+
 class FullDisk:
     """A disk that takes some bytes of each writing, and then none, until it is emptied."""
 
@@ -123,11 +136,11 @@ def test_a_full_disk_drops_and_counts_and_leaves_no_half_lines(tmp_path: Path, m
     disk = FullDisk(monkeypatch)
     writer = DecisionWriter(tmp_path, "host-1", PACKED, SOON, tell=told.append)
     writer.start()
-    writer.waiting.add(line("lost"))
+    writer.waiting.add(line("lost") + line("as well"), 2)
     assert disk.asked.wait(WITHIN_S)
     disk.full = False
-    writer.stop()  # the lost one is accounted for
-    assert writer.counts.failed == 1
+    writer.stop()  # the lost ones are accounted for
+    assert writer.counts.failed == 2
     assert writer.problem == "No space left on device"
 
     again = written(tmp_path, line("kept"), tell=told.append)

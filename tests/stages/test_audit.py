@@ -32,7 +32,8 @@ class Sink:
 
     @property
     def lines(self) -> list[str]:
-        self._kept += self.waiting.take(2**20)
+        self.waiting.gather()
+        self._kept += [f"{line}\n" for text in self.waiting.take(2**20) for line in text.removesuffix("\n").split("\n")]
         return self._kept
 
     @property
@@ -329,3 +330,45 @@ def test_what_is_remembered_is_bounded(deployment: Deployment, sink: Sink) -> No
     assert len({(row["model"], row["server"]) for row in sink.rows}) == 10_000
     assert isinstance(stage, AuditDecisions)
     assert max(len(stage._said), len(stage._served), len(stage._decided)) <= 4096
+
+
+def ended(stage: AuditDecisions, sink: Sink, deployment: Deployment, name: str, model: str = "m") -> None:
+    draft = Draft(deployment.clock(), model=model)
+    stage.decide(request(model, head=head(name)), draft)
+    assert stage.hooks.ended is not None
+    stage.hooks.ended(draft, Ending(200, True))
+
+
+def test_rows_are_made_many_at_once_and_none_is_kept_back_for_long(deployment: Deployment, sink: Sink) -> None:
+    stage = audit(sink, deployment.clock)
+    ids = [f"r-{number}" for number in range(100)]
+    handed_over = []
+    for each in ids:
+        ended(stage, sink, deployment, each)
+        handed_over.append(sink.waiting.added)
+
+    assert handed_over[0] == 0
+    assert sorted(set(handed_over)) == [0, 32, 64, 96]
+    assert [row["id"] for row in sink.rows] == ids
+    assert sink.waiting.added == 100
+    sink.waiting.gather()
+    assert sink.waiting.added == 100
+
+
+def test_rows_that_are_long_are_handed_over_a_few_at_a_time(deployment: Deployment, sink: Sink) -> None:
+    """So that what may wait holds them, however little that is."""
+    stage = audit(sink, deployment.clock)
+    for number in range(32):
+        ended(stage, sink, deployment, str(number), model=f"{number} " + "m" * 3000)
+
+    texts = sink.waiting.take(2**20)
+    assert max(map(len, texts)) < 20_000
+    assert sum(text.count("\n") for text in texts) == sink.waiting.added == 32
+
+
+def test_a_row_that_can_not_be_made_takes_no_other_with_it(deployment: Deployment, sink: Sink) -> None:
+    stage = audit(sink, deployment.clock)
+    for name, model in (("before", "m"), ("broken", "\ud800"), ("behind", "m")):
+        ended(stage, sink, deployment, name, model)
+
+    assert [row["id"] for row in sink.rows] == ["before", "behind"]
