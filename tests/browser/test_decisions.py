@@ -16,6 +16,7 @@ from tests.api.tokens import VICTOR
 from tests.browser.parts import PHONE, Person, person, screenshot
 from tests.browser.test_page import HOSTILE, asked, made
 from tests.e2e.behind import Behind, split
+from tests.e2e.parts import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -66,6 +67,7 @@ def test_one_decision_says_who_else_there_was_and_what_would_have_changed_it(at:
 def test_those_that_the_ring_has_not_come_out_of_the_audits_files(at: Behind, alice: Person) -> None:
     made(at)
     asked(at, 2)
+    until(lambda: at.api("GET", ":decisions?older=true&endpoint=chat")["older"], what="rows are in the audit's files")
     page = alice.log_in(path="/ui/decisions?request_id=none-of-that-name")
     expect(page.locator("main")).to_contain_text("Nothing is kept of this request")
     alice.open("/ui/decisions?endpoint=chat")
