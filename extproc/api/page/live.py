@@ -69,12 +69,13 @@ class Streams:
         """Until it is time to come again."""
         figures = self._figures
         until_s = self._clock() + STREAM_S
-        tick = figures.tick
+        seen = figures.tick
         await send(b"retry: %d\n" % _AGAIN_MS + event(told.cells()))
         while self._clock() < until_s:
             await self._sleep(figures.until_next_s())
-            changed = told.changed(tick)
-            tick = figures.tick
+            now = figures.tick  # before its cells are made: what the next tick brings meanwhile is told once more, and not lost
+            changed = told.changed(seen)
+            seen = now
             await send(event(changed) if changed else b": nothing new\n\n")
 
 

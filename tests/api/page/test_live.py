@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 
 import pytest
 from starlette.types import Message
 
 from extproc.api.errors import ApiError
+from extproc.api.page.figures import TICK_S, Cells
 from extproc.api.page.kept import BEAT_S
 from extproc.api.page.live import STREAM_S, Streams
 from extproc.control.changes import Create, UpdateConfig
@@ -128,3 +130,61 @@ async def test_what_fails_in_a_stream_is_not_taken_for_its_end() -> None:
         await streams.of(Failing())({}, receive, send)
     assert [message["type"] for message in sent] == ["http.response.start"]
     assert streams.open == 0
+
+
+async def test_what_a_tick_brings_while_the_one_before_is_told_is_not_lost() -> None:
+    """On a busy machine a page's cells take until the next tick, which another page sees first."""
+    looking = Looking()
+    await looking.open()
+    shown = looking.figures.of(["chat"])
+    sent: list[bytes] = []
+
+    class Slow:
+        def cells(self) -> Cells:
+            return shown.cells()
+
+        def changed(self, since: int) -> Cells:
+            found = shown.changed(since)
+            if not looking.down:
+                looking.clock.advance(TICK_S)
+                looking.down.add("b")
+                looking.cells()
+            return found
+
+    async def sleep(time_s: float) -> None:
+        looking.clock.advance(time_s)
+
+    async def send(data: bytes) -> None:
+        sent.append(data)
+
+    await Streams(looking.figures, looking.clock, sleep).tell(Slow(), send)
+    page: dict[str, str] = {}
+    for data in sent[:4]:
+        if b"data: " in data:
+            page |= told(data)
+    assert page["chat//state"] == "not ready"
+
+
+async def test_pages_that_come_and_go_show_what_there_is() -> None:
+    """Any number of them, begun and ended at any time, some of which read slowly: each is at its end as a new one is."""
+    looking = Looking()
+    await looking.open()
+    chance = random.Random(1)
+    for _ in range(20):
+        pages: dict[int, tuple[int, dict[str, str]]] = {}
+        shown = looking.figures.of(["chat"])
+        for tick in range(30):
+            looking.clock.advance(chance.choice((0.4, TICK_S, TICK_S, 2 * TICK_S)))
+            if chance.random() < 0.5:
+                looking.down ^= {"b"}
+            for number in list(pages):
+                if chance.random() < 0.1:
+                    del pages[number]
+                elif chance.random() < 0.8:  # else it is still busy with what it was told before
+                    seen, cells = pages[number]
+                    pages[number] = (looking.figures.tick, cells | dict(shown.changed(seen)))
+            if chance.random() < 0.5:
+                pages[tick] = (looking.figures.tick, dict(shown.cells()))
+        looking.clock.advance(TICK_S)
+        for seen, cells in pages.values():
+            assert cells | dict(shown.changed(seen)) == shown.cells()
