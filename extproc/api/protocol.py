@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,6 +34,8 @@ class ApiProtocol(HttpToolsProtocol):
         self._deaf = False
         """Whether what still comes is dropped."""
         self._lingers = False
+        self._let_go = False
+        """Whether nobody waits for what is still made: the client is gone, or the server ends."""
         self._linger_s = linger_s
         self._inner = app
         self._served_by = connections
@@ -71,7 +73,23 @@ class ApiProtocol(HttpToolsProtocol):
             await send(message)
 
         with self._served_by().answering(self):
-            await self._inner(scope, receive, sending)
+            try:
+                await self._inner(scope, receive, sending)
+            except asyncio.CancelledError:
+                if not self._let_go:
+                    raise
+            if self._let_go:
+                # uvicorn's way to know it. Else it tells of an answer that was cut, with a traceback.
+                cast(RequestResponseCycle, cast(Any, send).__self__).disconnected = True
+
+    def let_go(self) -> None:
+        """Cut it now, with whatever is under way."""
+        self._let_go = True
+        self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._let_go = True
+        super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         self._bytes = 0

@@ -57,9 +57,9 @@ class ApiServer:
             async with asyncio.timeout(_PATIENCE_S):
                 while self._state.tasks:
                     await asyncio.wait(self._state.tasks)
-        self._acceptor.abort()
         for each in list(self._state.connections):
-            cast(ApiProtocol, each).transport.abort()
+            cast(ApiProtocol, each).let_go()
+        self._acceptor.abort()
         for task in list(self._state.tasks):
             task.cancel()
         await asyncio.gather(*self._state.tasks, return_exceptions=True)

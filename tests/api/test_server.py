@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 import structlog
 from prometheus_client import Metric
+from starlette.responses import StreamingResponse
 
 from extproc.api.application import application
 from extproc.api.ask import Inside
 from extproc.api.auth import Caller, Open
+from extproc.api.page import site
+from extproc.api.page.site import Page
 from extproc.api.protocol import MAX_FIELDS, MAX_HEADER_BYTES
 from extproc.api.server import ApiServer
 from extproc.observability.instruments import Instruments
+from extproc.settings.tokens import Role
 from extproc.slices import Slices
 from extproc.sockets.bounds import Bounds
 from extproc.sockets.listen import BindError
@@ -252,3 +256,50 @@ async def test_stopping_does_not_wait_for_ever() -> None:
 def _inside(guard: Open | None = None) -> Inside:
     bench = Bench()
     return Inside(bench.desk, bench.rollouts, lambda: bench.table, lambda _: True, lambda: (), guard or Open(), Slices())
+
+
+async def test_what_is_still_open_at_the_end_is_let_go_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Pages that are open, an export that nobody reads to its end, a call that waits, and what stands in line behind one."""
+    reading = asyncio.Event()
+
+    async def records() -> AsyncIterator[bytes]:
+        reading.set()
+        while True:
+            yield b"x" * 65536
+            await asyncio.sleep(0)
+
+    async def export(visit: Any) -> Any:
+        return StreamingResponse(records())
+
+    async def stuck(visit: Any) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(
+        site, "PAGES", [*site.PAGES, Page("GET", "/ui/forever", Role.VIEW, export), Page("GET", "/ui/stuck", Role.VIEW, stuck)]
+    )
+
+    async def gone() -> bool:
+        return repr(api.server) == "<ApiServer 59 connections>"
+
+    async with contextlib.AsyncExitStack() as stack:
+        with structlog.testing.capture_logs() as lines:
+            api = await stack.enter_async_context(served())
+            clients = [await stack.enter_async_context(client(api.port)) for _ in range(60)]
+            for each in clients[:50]:
+                each.say(b"GET /ui/live?names=chat HTTP/1.1\r\nHost: x\r\n\r\n")
+            for each in clients[50:55]:
+                each.say(b"GET /ui/forever HTTP/1.1\r\nHost: x\r\n\r\n")
+            for number, each in enumerate(clients[55:]):
+                each.say(b"GET /ui/stuck HTTP/1.1\r\nHost: x\r\n\r\n" * (1 + number % 2))
+            for each in clients[:50]:
+                assert b"retry:" in await each.reader.readuntil(b"\n\n")
+            await reading.wait()
+            clients[55].writer.transport.abort()
+            await until(gone)
+            assert api.server is not None
+            await api.server.stop()
+        assert lines == []
+    assert caplog.records == []
+    assert repr(api.server) == "<ApiServer 0 connections>"
