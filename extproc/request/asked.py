@@ -10,6 +10,8 @@ import orjson
 from extproc.domain import RequestHead
 from extproc.settings.base import shown
 
+MOST_HEADERS: Final = 100
+"""As many as Envoy takes of a request (`max_headers_count`, its default)."""
 HELP: Final = (
     'expected a JSON object such as {"path": "/v1/chat/completions", "headers": {}, "body": {"model": "..."}}; '
     "body may also be a string"
@@ -26,6 +28,8 @@ def problem_of(asked: Any) -> str | None:
     headers = asked.get("headers", {})
     if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
         return "headers: expected an object of strings"
+    if len(headers) > MOST_HEADERS:
+        return f"headers: got {len(headers)}; expected at most {MOST_HEADERS}"
     subset = asked.get("subset")
     if subset is not None and not (isinstance(subset, list) and all(isinstance(hint, str) for hint in subset)):
         return "subset: expected a list of ip:port"

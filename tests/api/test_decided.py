@@ -103,6 +103,7 @@ async def test_who_may_not_query_it_may_not_try_it() -> None:
         (b"{", 400, "body"),
         ([], 400, "not an object"),
         ({"headers": {"x": 1}}, 400, "headers: expected an object of strings"),
+        ({"headers": {f"x-{number}": "" for number in range(101)}}, 400, "headers: got 101; expected at most 100"),
         ({"body": "x" * 70_000}, 413, "at most 65536"),
     ],
 )

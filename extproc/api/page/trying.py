@@ -12,11 +12,10 @@ from extproc.api.page import decided
 from extproc.api.page.visit import Visit, lines
 from extproc.api.page.visitor import token_of
 from extproc.control.errors import DeskError
-from extproc.request.asked import request_of
+from extproc.request.asked import MOST_HEADERS, request_of
 from extproc.settings.base import shown
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
-_MOST_HEADERS: Final = 100
 _LONGEST: Final = 2048
 _FEW: Final = 20
 _CHAT: Final = """{
@@ -89,7 +88,7 @@ def _question(given: dict[str, str]) -> dict[str, Any]:
         if not colon or not _NAME.fullmatch(name.strip()):
             raise invalid(f"headers: line {number}: got {shown(line.strip())}; expected `name: value`")
         headers[name.strip().lower()] = value.strip()
-    if len(headers) > _MOST_HEADERS:
-        raise invalid(f"headers: got {len(headers)}; expected at most {_MOST_HEADERS}")
+    if len(headers) > MOST_HEADERS:
+        raise invalid(f"headers: got {len(headers)}; expected at most {MOST_HEADERS}")
     body = given["body"]
     return {"path": path, "headers": headers, **({"body": body} if body.strip() else {})}
