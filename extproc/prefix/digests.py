@@ -20,7 +20,8 @@ chance of about 2^−64, as F stands between them; a difference in one sum alone
 equal at a place when differences of digests add up to nothing: 2^−64 for what was not made for it. Whoever wants to make it
 can, as with XXH3; what comes of that is in `hashing`.
 
-`tests/prefix/test_digests.py` holds all of this against a formula without arrays, and against texts.
+`tests/prefix/test_digests.py` holds all of this against a formula without arrays, and against texts. Where there is machine
+code, `prefix.words` does the same without arrays.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from typing import Any, Final
 import xxhash
 
 WORD_BYTES: Final = 8
-_KEYS_KEPT: Final = 16
+KEYS_KEPT: Final = 16
 """Sizes of blocks whose keys are remembered. A picker has one or two."""
 _LONG_ROW: Final = 32
 """Words of a block."""
@@ -89,7 +90,7 @@ def _constants(block_bytes: int) -> Any:
     if kept is None:
         import numpy as np
 
-        if len(_keys) >= _KEYS_KEPT:
+        if len(_keys) >= KEYS_KEPT:
             _keys.clear()
         keys, reversed_keys = keys_of(block_bytes)
         kept = _keys[block_bytes] = (

@@ -23,7 +23,8 @@ from typing import Final
 
 import xxhash
 
-from extproc.prefix.digests import WORD_BYTES, running
+from extproc.prefix import digests, words
+from extproc.prefix.digests import WORD_BYTES
 
 HASH_BYTES: Final = 8
 """Of one block, in a chain."""
@@ -75,7 +76,9 @@ def _behind(found: list[bytes], data: bytes, begin: int, end: int, block_bytes: 
     """Appended: the hashes of what is behind the head, which is there and not empty."""
     full = (end - begin) // block_bytes
     if full:
-        found.append(running(data, begin, full, block_bytes, int.from_bytes(found[-1], "little")))
+        before = int.from_bytes(found[-1], "little")
+        made = words.running if words.COMPILED else digests.running
+        found.append(made(data, begin, full, block_bytes, before))
     rest = begin + full * block_bytes
     if rest < end:
         found.append(xxhash.xxh3_64_digest(found[-1][-HASH_BYTES:] + data[rest:end]))

@@ -22,8 +22,8 @@ _MOST_LEFT: Final = 8
 """What is left must be no more than this part of the body: it is searched for marks."""
 _FIRST: Final = 256
 """Bytes that tell of most texts that they are not ASCII."""
-_CHECKED: Final = 2**19
-"""Characters whose JSON is made at once: orjson asks for eight bytes for each."""
+_CHECKED: Final = 2**15
+"""Characters whose JSON is made at once: orjson asks for eight bytes for each, and what is small stays in the cache."""
 _MARK: Final = "\x7f"
 _MARK_BYTES: Final = b"\x7f"
 _MARK_ESCAPED: Final = b"\\u007"

@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from extproc.prefix.digests import WORD_BYTES, keys_of, running
+from extproc import compiled
+from extproc.prefix import digests as arrays
+from extproc.prefix import words
+from extproc.prefix.digests import WORD_BYTES, keys_of
 
+running = words.running if words.COMPILED else arrays.running
+"""As `hashing.chain` has them made."""
 _ALL = (1 << 64) - 1
 _PLACE, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
@@ -53,6 +58,20 @@ def test_it_is_the_formula(data: bytes, words: int, skipped: int, before: int) -
         hashed = hashed + digest(data[at * size : (at + 1) * size], at) & _ALL
         expected.append(hashed)
     assert [int(each) for each in made] == expected
+
+
+def test_where_there_is_machine_code_it_does_the_same() -> None:
+    assert compiled() == words.COMPILED
+    if not words.COMPILED:
+        return
+    draw = random.Random(5)
+    for size in (8, 24, 64, 256, 2048):
+        for blocks in (1, 2, 3, 4, 5, 8, 11):
+            data = draw.randbytes(size * (blocks + 2) + 3)
+            for before in (0, 1, _ALL, draw.getrandbits(64)):
+                for skipped in (0, 2):
+                    asked = (data, skipped * size, blocks, size, before)
+                    assert words.running(*asked) == arrays.running(*asked)
 
 
 def test_keys_are_odd_and_all_different() -> None:

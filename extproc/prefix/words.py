@@ -1,0 +1,105 @@
+"""The digests of `prefix.digests` word by word: what arrays are for Python's bytecode, a loop is for machine code.
+
+It reads a prompt once and writes nothing but hashes, where arrays make a copy of the prompt and go through both: half the time
+when the prompt is not in the processor's cache, as one that has just come never is wholly. Only where `COMPILED`: numbers
+are C's of 64 bits there, which begin anew when they are full. Python's own grow.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from librt.strings import BytesWriter, read_i64_be, read_i64_le, write_i64_le
+
+from extproc.prefix.digests import KEYS_KEPT, WORD_BYTES, keys_of
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
+COMPILED: Final = not __file__.endswith(".py")
+"""Whether this is machine code."""
+
+# SplitMix64's numbers as `prefix.digests` has them, less 2^64.
+_PLACE: Final[i64] = -0x61C8864680B583EB
+_FIRST: Final[i64] = -0x40A7B892E31B1A47
+_SECOND: Final[i64] = -0x6B2FB644ECCEEE15
+_LOW: Final[i64] = 0xFFFFFFFF
+
+_keys: Final[dict[int, bytes]] = {}
+"""k and k′ of each word, one after the other."""
+
+
+def running(data: bytes, begin: int, blocks: int, block_bytes: int, before: int) -> bytes:
+    """As `digests.running`."""
+    keys = _keys.get(block_bytes)
+    if keys is None:
+        if len(_keys) >= KEYS_KEPT:
+            _keys.clear()
+        pairs = zip(*keys_of(block_bytes), strict=True)
+        keys = _keys[block_bytes] = b"".join([key.to_bytes(WORD_BYTES, "little") for pair in pairs for key in pair])
+    return _hashes(data, begin, blocks, block_bytes, keys, before.to_bytes(WORD_BYTES, "little"))
+
+
+def _hashes(data: bytes, begin: i64, blocks: i64, size: i64, keys: bytes, before: bytes) -> bytes:
+    """Four blocks at a time, for each of which the keys are read once."""
+    out = BytesWriter()
+    hashed: i64 = read_i64_le(before, 0)
+    place: i64 = (begin // size) * _PLACE
+    at: i64 = begin
+    last: i64 = begin + blocks * size
+    four: i64 = 4 * size
+    while at + four <= last:
+        a1: i64 = place
+        a2: i64 = place + _PLACE
+        a3: i64 = a2 + _PLACE
+        a4: i64 = a3 + _PLACE
+        place = a4 + _PLACE
+        b1: i64 = 0
+        b2: i64 = 0
+        b3: i64 = 0
+        b4: i64 = 0
+        word: i64 = 0
+        at2: i64 = at + size
+        at3: i64 = at2 + size
+        at4: i64 = at3 + size
+        while word < size:
+            key: i64 = read_i64_le(keys, word + word)
+            reverse: i64 = read_i64_le(keys, word + word + 8)
+            a1 += read_i64_le(data, at + word) * key
+            b1 += read_i64_be(data, at + word) * reverse
+            a2 += read_i64_le(data, at2 + word) * key
+            b2 += read_i64_be(data, at2 + word) * reverse
+            a3 += read_i64_le(data, at3 + word) * key
+            b3 += read_i64_be(data, at3 + word) * reverse
+            a4 += read_i64_le(data, at4 + word) * key
+            b4 += read_i64_be(data, at4 + word) * reverse
+            word += 8
+        hashed += _digest(a1, b1)
+        write_i64_le(out, hashed)
+        hashed += _digest(a2, b2)
+        write_i64_le(out, hashed)
+        hashed += _digest(a3, b3)
+        write_i64_le(out, hashed)
+        hashed += _digest(a4, b4)
+        write_i64_le(out, hashed)
+        at += four
+    while at < last:
+        a1 = place
+        b1 = 0
+        word = 0
+        while word < size:
+            a1 += read_i64_le(data, at + word) * read_i64_le(keys, word + word)
+            b1 += read_i64_be(data, at + word) * read_i64_le(keys, word + word + 8)
+            word += 8
+        hashed += _digest(a1, b1)
+        write_i64_le(out, hashed)
+        place += _PLACE
+        at += size
+    return out.getvalue()
+
+
+def _digest(a: i64, b: i64) -> i64:
+    """S(F(a) + b), `a` with the place in it."""
+    mixed: i64 = (a ^ ((a >> 32) & _LOW)) * _FIRST + b
+    mixed = (mixed ^ ((mixed >> 32) & _LOW)) * _SECOND
+    return mixed ^ ((mixed >> 32) & _LOW)
