@@ -51,20 +51,19 @@ def keys_of(block_bytes: int) -> tuple[list[int], list[int]]:
     )
 
 
-def running(data: bytes, begin: int, blocks: int, block_bytes: int, before: int) -> bytes:
+def running(data: bytes, begin: int, blocks: int, block_bytes: int, before: int, place: int) -> bytes:
     """The hashes of so many full blocks of `data` from `begin` on, 8 bytes each, little-endian.
 
-    `before` is the hash of the block before them. `block_bytes` is a multiple of `WORD_BYTES`, `begin` one of `block_bytes`,
-    and so many blocks are there.
+    `before` is the hash of the block before them, `place` the number of the first of them in its prompt. `block_bytes` is a
+    multiple of `WORD_BYTES`, and so many blocks are there.
     """
     import numpy as np
 
-    keys, reversed_keys, place, first, second, half = _constants(block_bytes)
+    keys, reversed_keys, step, first, second, half = _constants(block_bytes)
     count = blocks * (block_bytes // WORD_BYTES)
     words = np.frombuffer(data, dtype="<u8", count=count, offset=begin).reshape(blocks, -1)
-    at = begin // block_bytes
-    mixed: Any = np.arange(at, at + blocks, dtype=np.uint64)
-    mixed *= place
+    mixed: Any = np.arange(place, place + blocks, dtype=np.uint64)
+    mixed *= step
     mixed += _sums(words, keys)
     mixed ^= mixed >> half
     mixed *= first

@@ -19,6 +19,7 @@ Replicas need not agree on any of it. Who reads a snapshot must: `prefix.snapsho
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import xxhash
@@ -30,6 +31,8 @@ HASH_BYTES: Final = 8
 """Of one block, in a chain."""
 HEAD_BLOCKS: Final = 64
 """At the beginning of a prompt, that are hashed one by one: about as many as cost what making arrays does."""
+APART_BYTES: Final = 65_536
+"""Of a prompt in pieces, to make one of which takes longer than to hash it in three parts."""
 
 
 def seed_of(model: str, adapter: str = "", salt: str = "") -> int:
@@ -61,24 +64,57 @@ def chain(data: bytes, seed: int, block_bytes: int, most: int) -> bytes:
     head = min(end, HEAD_BLOCKS * block_bytes)
     if block_bytes % WORD_BYTES:
         head = end
-    hasher = xxhash.xxh3_64(seed=seed)
-    update, digest = hasher.update, hasher.digest
-    found: list[bytes] = []
-    for begin in range(0, head, block_bytes):
-        update(data[begin : begin + block_bytes])
-        found.append(digest())
+    found = _head(data, seed, head, block_bytes)
     if head < end:
-        _behind(found, data, head, end, block_bytes)
+        _behind(found, data, head, end, block_bytes, HEAD_BLOCKS)
     return b"".join(found)
 
 
-def _behind(found: list[bytes], data: bytes, begin: int, end: int, block_bytes: int) -> None:
-    """Appended: the hashes of what is behind the head, which is there and not empty."""
+def chain_of(pieces: Sequence[bytes], seed: int, block_bytes: int, most: int) -> bytes:
+    """`chain` of a prompt in pieces, without a copy of the longest when most of the prompt is in that."""
+    sizes = [len(piece) for piece in pieces]
+    total = sum(sizes)
+    if total < APART_BYTES or total > most * block_bytes or block_bytes % WORD_BYTES:
+        return chain(b"".join(pieces), seed, block_bytes, most)
+    longest = sizes.index(max(sizes))
+    before = sum(sizes[:longest])
+    # The first block that is wholly in it and behind the head.
+    place = max(HEAD_BLOCKS, -(-before // block_bytes))
+    begin = place * block_bytes - before
+    blocks = (sizes[longest] - begin) // block_bytes
+    if blocks * block_bytes * 2 < total:
+        return chain(b"".join(pieces), seed, block_bytes, most)
+    data = pieces[longest]
+    first = b"".join([*pieces[:longest], data[:begin]])
+    found = _head(first, seed, HEAD_BLOCKS * block_bytes, block_bytes)
+    if place > HEAD_BLOCKS:
+        _behind(found, first, HEAD_BLOCKS * block_bytes, len(first), block_bytes, HEAD_BLOCKS)
+    end = begin + blocks * block_bytes
+    _behind(found, data, begin, end, block_bytes, place)
+    rest = b"".join([data[end:], *pieces[longest + 1 :]])
+    if rest:
+        _behind(found, rest, 0, len(rest), block_bytes, place + blocks)
+    return b"".join(found)
+
+
+def _head(data: bytes, seed: int, end: int, block_bytes: int) -> list[bytes]:
+    """The hashes of blocks that are made one by one. `end` is that of a block, or of the prompt."""
+    hasher = xxhash.xxh3_64(seed=seed)
+    update, digest = hasher.update, hasher.digest
+    found: list[bytes] = []
+    for begin in range(0, end, block_bytes):
+        update(data[begin : begin + block_bytes])
+        found.append(digest())
+    return found
+
+
+def _behind(found: list[bytes], data: bytes, begin: int, end: int, block_bytes: int, place: int) -> None:
+    """Appended: the hashes of what is behind the head, which is there and not empty; `place` is its first block's number."""
     full = (end - begin) // block_bytes
     if full:
-        before = int.from_bytes(found[-1], "little")
+        before = int.from_bytes(found[-1][-HASH_BYTES:], "little")
         made = words.running if words.COMPILED else digests.running
-        found.append(made(data, begin, full, block_bytes, before))
+        found.append(made(data, begin, full, block_bytes, before, place))
     rest = begin + full * block_bytes
     if rest < end:
         found.append(xxhash.xxh3_64_digest(found[-1][-HASH_BYTES:] + data[rest:end]))

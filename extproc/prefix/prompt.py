@@ -76,15 +76,20 @@ class Media(NamedTuple):
 class Prompt(NamedTuple):
     """One prompt of a request."""
 
-    data: bytes
-    """To be hashed (`hashing.chain`); of a prompt longer than asked for, the beginning."""
+    pieces: tuple[bytes, ...]
+    """To be hashed (`hashing.chain_of`), one behind the other; of a prompt longer than asked for, the beginning."""
     bytes_per_token: float
-    """Of `data`: as it was given for text, `TOKEN_ID_BYTES` for token ids."""
+    """Of the pieces: as it was given for text, `TOKEN_ID_BYTES` for token ids."""
     length_bytes: int
-    """Of the whole prompt, as if `data` had not been cut."""
+    """Of the whole prompt, as if it had not been cut."""
     media: tuple[Media, ...] = ()
     ids: bool = False
     """It was given as token ids."""
+
+    @property
+    def data(self) -> bytes:
+        """The pieces as one."""
+        return b"".join(self.pieces)
 
     @property
     def tokens(self) -> int:
@@ -148,7 +153,7 @@ def _alone(writer: _Writer, value: object) -> Prompt:
     if isinstance(value, list):
         ids = _token_ids(value[: writer.most_bytes // TOKEN_ID_BYTES])
         if ids is not None:
-            return Prompt(ids, TOKEN_ID_BYTES, len(value) * TOKEN_ID_BYTES, ids=True)
+            return Prompt((ids,), TOKEN_ID_BYTES, len(value) * TOKEN_ID_BYTES, ids=True)
     writer.content(value, 0)
     return writer.prompt()
 
@@ -224,7 +229,7 @@ class _Writer:
 
     def prompt(self) -> Prompt:
         """What was written; the next one begins."""
-        written = Prompt(b"".join(self._pieces), self._bytes_per_token, self._length, tuple(self._media))
+        written = Prompt(tuple(self._pieces), self._bytes_per_token, self._length, tuple(self._media))
         self._pieces, self._media = [], []
         self._room, self._length = self.most_bytes, 0
         return written

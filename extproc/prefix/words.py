@@ -29,7 +29,7 @@ _keys: Final[dict[int, bytes]] = {}
 """k and k′ of each word, one after the other."""
 
 
-def running(data: bytes, begin: int, blocks: int, block_bytes: int, before: int) -> bytes:
+def running(data: bytes, begin: int, blocks: int, block_bytes: int, before: int, place: int) -> bytes:
     """As `digests.running`."""
     keys = _keys.get(block_bytes)
     if keys is None:
@@ -37,14 +37,14 @@ def running(data: bytes, begin: int, blocks: int, block_bytes: int, before: int)
             _keys.clear()
         pairs = zip(*keys_of(block_bytes), strict=True)
         keys = _keys[block_bytes] = b"".join([key.to_bytes(WORD_BYTES, "little") for pair in pairs for key in pair])
-    return _hashes(data, begin, blocks, block_bytes, keys, before.to_bytes(WORD_BYTES, "little"))
+    return _hashes(data, begin, blocks, block_bytes, keys, before.to_bytes(WORD_BYTES, "little"), place)
 
 
-def _hashes(data: bytes, begin: i64, blocks: i64, size: i64, keys: bytes, before: bytes) -> bytes:
+def _hashes(data: bytes, begin: i64, blocks: i64, size: i64, keys: bytes, before: bytes, first: i64) -> bytes:
     """Four blocks at a time, for each of which the keys are read once."""
     out = BytesWriter()
     hashed: i64 = read_i64_le(before, 0)
-    place: i64 = (begin // size) * _PLACE
+    place: i64 = first * _PLACE
     at: i64 = begin
     last: i64 = begin + blocks * size
     four: i64 = 4 * size

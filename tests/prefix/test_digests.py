@@ -14,10 +14,15 @@ from extproc.prefix import digests as arrays
 from extproc.prefix import words
 from extproc.prefix.digests import WORD_BYTES, keys_of
 
-running = words.running if words.COMPILED else arrays.running
+made = words.running if words.COMPILED else arrays.running
 """As `hashing.chain` has them made."""
 _ALL = (1 << 64) - 1
 _PLACE, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+
+def running(data: bytes, begin: int, blocks: int, size: int, before: int) -> bytes:
+    """Of a prompt that is `data`."""
+    return made(data, begin, blocks, size, before, begin // size)
 
 
 def digest(block: bytes, place: int) -> int:
@@ -52,12 +57,12 @@ def test_it_is_the_formula(data: bytes, words: int, skipped: int, before: int) -
     blocks = len(data) // size - skipped
     if blocks < 1:
         return
-    made = np.frombuffer(running(data, skipped * size, blocks, size, before), "<u8")
+    hashes = np.frombuffer(running(data, skipped * size, blocks, size, before), "<u8")
     expected, hashed = [], before
     for at in range(skipped, skipped + blocks):
         hashed = hashed + digest(data[at * size : (at + 1) * size], at) & _ALL
         expected.append(hashed)
-    assert [int(each) for each in made] == expected
+    assert [int(each) for each in hashes] == expected
 
 
 def test_where_there_is_machine_code_it_does_the_same() -> None:
@@ -67,10 +72,10 @@ def test_where_there_is_machine_code_it_does_the_same() -> None:
     draw = random.Random(5)
     for size in (8, 24, 64, 256, 2048):
         for blocks in (1, 2, 3, 4, 5, 8, 11):
-            data = draw.randbytes(size * (blocks + 2) + 3)
+            data = draw.randbytes(size * (blocks + 2) + 5)
             for before in (0, 1, _ALL, draw.getrandbits(64)):
                 for skipped in (0, 2):
-                    asked = (data, skipped * size, blocks, size, before)
+                    asked = (data, skipped * size + 3, blocks, size, before, skipped)
                     assert words.running(*asked) == arrays.running(*asked)
 
 
@@ -173,8 +178,8 @@ def test_a_bit_of_a_block_changes_half_of_the_digest(kind: str) -> None:
 
 def test_places_in_a_table_are_taken_evenly() -> None:
     """The lowest and the highest byte of a chain over one letter: χ² of 255 degrees of freedom, above 350 once in 30,000."""
-    made = np.frombuffer(running(b"a" * 64 * 20_000, 0, 20_000, 64, 0), "<u8")
-    for byte in (made & np.uint64(255), made >> np.uint64(56)):
+    hashes = np.frombuffer(running(b"a" * 64 * 20_000, 0, 20_000, 64, 0), "<u8")
+    for byte in (hashes & np.uint64(255), hashes >> np.uint64(56)):
         counts = np.bincount(byte.astype(np.int64), minlength=256)
         assert float(((counts - 20_000 / 256) ** 2 / (20_000 / 256)).sum()) < 350
 

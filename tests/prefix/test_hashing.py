@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import hypothesis.strategies as st
 import xxhash
 from hypothesis import given
 
-from extproc.prefix.hashing import HASH_BYTES, block_bytes_of, chain, seed_of
+from extproc.prefix.hashing import HASH_BYTES, block_bytes_of, chain, chain_of, seed_of
 
 
 def common(one: bytes, other: bytes) -> int:
@@ -111,3 +113,21 @@ def test_blocks_of_odd_sizes_are_hashed_one_by_one() -> None:
     data = bytes(range(256)) * 3
     assert chain(data, 1, 7, 1000)[-HASH_BYTES:] == xxhash.xxh3_64_digest(data, 1)
     assert chain(data, 1, 8, 1000)[64 * HASH_BYTES - HASH_BYTES : 64 * HASH_BYTES] == xxhash.xxh3_64_digest(data[:512], 1)
+
+
+@given(
+    sizes=st.lists(st.integers(0, 300) | st.integers(0, 40_000), max_size=4),
+    long=st.sampled_from([0, 60_000, 65_536, 80_000, 131_072]) | st.integers(65_000, 140_000),
+    at=st.integers(0, 4),
+    block=st.sampled_from([8, 16, 24, 64, 256, 1000, 1024, 7, 250]),
+    most=st.sampled_from([1, 63, 64, 65, 300, 2048, 100_000]),
+)
+def test_a_prompt_in_pieces_has_the_chain_of_the_whole(sizes: list[int], long: int, at: int, block: int, most: int) -> None:
+    draw = random.Random(sum(sizes) + long)
+    sizes.insert(at, long)
+    pieces = [draw.randbytes(size) for size in sizes]
+    assert chain_of(pieces, 5, block, most) == chain(b"".join(pieces), 5, block, most)
+
+
+def test_a_prompt_of_no_pieces_has_no_blocks() -> None:
+    assert chain_of((), 5, 256, 100) == b""

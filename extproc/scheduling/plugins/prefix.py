@@ -12,7 +12,7 @@ from typing import Final
 
 from extproc.candidates import Candidates, Column
 from extproc.domain import Endpoint, Load
-from extproc.prefix.hashing import HASH_BYTES, block_bytes_of, chain, seed_of
+from extproc.prefix.hashing import APART_BYTES, HASH_BYTES, block_bytes_of, chain, chain_of, seed_of
 from extproc.prefix.index import PrefixIndex
 from extproc.prefix.prompt import BYTES_PER_TOKEN
 from extproc.prefix.snapshot import SnapshotError, SnapshotWriter, read_snapshot
@@ -79,7 +79,11 @@ class ApproximatePrefixes:
         most = max(1, self._most_tokens // block_tokens)
         chains = []
         for each in prompt.prompts:
-            made = chain(each.data, seed, block_bytes_of(block_tokens, each.bytes_per_token), most)
+            size = block_bytes_of(block_tokens, each.bytes_per_token)
+            if each.length_bytes < APART_BYTES:
+                made = chain(b"".join(each.pieces), seed, size, most)
+            else:
+                made = chain_of(each.pieces, seed, size, most)
             if made:
                 chains.append(made)
         if len(chains) == 1:
