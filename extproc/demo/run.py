@@ -16,7 +16,7 @@ import click
 
 from extproc.demo.envoy import config_path, find_envoy
 from extproc.demo.script import Story
-from extproc.demo.split import API_PATH, NAME, shares
+from extproc.demo.split import API_PATH, ASK_EVERY_S, NAME, keep_asking, shares, start_over
 from extproc.demo.stack import ENVOY_ADMIN, ENVOY_CONFIG, LLAMA, PHI4, Stack
 from extproc.demo.traffic import AccessLog, Client
 from extproc.demo.view import showing, summary
@@ -49,9 +49,8 @@ async def _run(settings: DemoSettings, envoy: Path, directory: Path) -> int:
         click.echo(f"   {stack.gateway_command}\n   envoy -c {config_path(ENVOY_CONFIG)}")
         passed = await _tell(stack, canary=not settings.keep)
         if settings.keep:
-            click.echo(_try_this(stack))
             try:
-                await _watch(stack)
+                await _stay(stack)
             except asyncio.CancelledError:  # how this is meant to end
                 click.echo("\nStopping ...")
         return 0 if passed else 1
@@ -65,6 +64,20 @@ async def _tell(stack: Stack, *, canary: bool) -> bool:
             await story.tell(canary=canary)
         summary(story.outcomes, story.checks)
         return all(check.holds for check in story.checks)
+
+
+async def _stay(stack: Stack) -> None:
+    """Tell what there is to see, with some requests under way. Until one of the processes stops by itself, or for ever."""
+    async with aiohttp.ClientSession() as http:
+        client = Client(http, stack.url, stack.pages, AccessLog(stack.envoy.output))
+        with showing() as show:
+            await start_over(client, show)
+        click.echo(_try_this(stack))
+        asking = asyncio.create_task(keep_asking(client))
+        try:
+            await _watch(stack)
+        finally:
+            asking.cancel()
 
 
 async def _watch(stack: Stack) -> None:
@@ -87,7 +100,6 @@ def _try_this(stack: Stack) -> str:
         ("a chat", f"curl -i {stack.url}/v1/chat/completions {post} {shlex.quote(json.dumps(chat))}"),
         ("a streamed chat", f"curl -N {stack.url}/v1/chat/completions {post} {shlex.quote(json.dumps(stream))}"),
         ("the models", f"curl {stack.url}/v1/models"),
-        ("the same endpoint for people: open it in a browser, and move its split", f"{stack.url}/ui/endpoints/{NAME}"),
         ("the endpoint", f"curl {stack.url}{API_PATH}/{NAME}"),
         ("another split", f"curl -X PUT {stack.url}{API_PATH}/{NAME}/config -d {shlex.quote(json.dumps(shares(20, 80)))}"),
         ("a chat with it; served-model-name says who answered", f"curl -i {stack.url}/v1/chat/completions {post} {split}"),
@@ -99,8 +111,19 @@ def _try_this(stack: Stack) -> str:
         ("all of that, live", f"{_extproc()} top --metrics {stack.pages}"),
         ("Envoy's own pages", f"http://127.0.0.1:{stack.ports[ENVOY_ADMIN]}/"),
     ]
+    page = f"{stack.url}/ui/"
+    pages = [
+        ("", "start here"),
+        (f"endpoints/{NAME}", "move its split from 90/10 to 50/50"),
+        ("decisions", "why a request went where it went"),
+        ("pools", "how the model servers are"),
+        ("audit", "who changed what"),
+    ]
+    width = len(page) + max(len(path) for path, _ in pages) + 2
+    shown = "\n".join(f"   {page + path:<{width}} {what}" for path, what in pages)
     text = "\n\n".join(f"# {what}\n{line}" for what, line in lines)
-    return f"\nEverything is left running until Ctrl-C. Try:\n\n{text}\n"
+    load = f"{1 / ASK_EVERY_S:.0f} requests a second go to {NAME!r} meanwhile"
+    return f"\nEverything is left running until Ctrl-C; {load}. Open in a browser:\n\n{shown}\n\nOr in a terminal:\n\n{text}\n"
 
 
 def _extproc() -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import time
 from collections import Counter
 from typing import Any, Final
@@ -22,6 +24,7 @@ _USERS: Final = 100
 _AT_10, _AT_50 = (1, 25), (30, 70)
 _AT_ONCE: Final = 8
 _ALONE: Final = 5
+ASK_EVERY_S: Final = 0.2
 
 
 def shares(current: int, challenger: int) -> dict[str, Any]:
@@ -56,6 +59,20 @@ async def told_of_a_split(client: Client, show: Show) -> list[Check]:
         Check("whoever had the entity whose share grew keeps it", not lost, f"{few - len(lost)} of {few} users"),
         Check("one entity can be asked alone", alone == {CHALLENGER: _ALONE}, _counts(alone)),
     ]
+
+
+async def start_over(client: Client, show: Show) -> None:
+    """The split as it was at first, for whoever wants to move it. Raises DemoError."""
+    await _change(client, show, "PUT", f"{API_PATH}/{NAME}/config", shares(90, 10))
+
+
+async def keep_asking(client: Client) -> None:
+    """Some users with a request each, again and again, so that a split that is moved is seen to move. Never returns."""
+    for number in itertools.count():
+        body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8, "stream": True}
+        with contextlib.suppress(DemoError):  # an endpoint may be deleted, Envoy may be busy: the next one tells
+            await client.call("POST", f"/serving-endpoints/{NAME}/invocations", body | {"user": f"user-{number % _USERS}"})
+        await asyncio.sleep(ASK_EVERY_S)
 
 
 async def _change(client: Client, show: Show, method: str, path: str, body: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ async def test_a_preview_says_who_moves_and_changes_nothing() -> None:
         assert "40 % go" in seen.text
         assert "40 % come" in seen.text
         assert '90 % <span class="arrow">becomes</span> 50 %' in seen.text, "of pool a"
-        assert "endpoints 3, waiting 2" in seen.text
+        assert "3 endpoints, 2 waiting" in seen.text
         assert "<html" not in seen.text, "a part of the page"
         assert bench.shares("chat") == {"a": 90, "b": 10}
 

@@ -112,7 +112,7 @@
           legend: { show: false },
           cursor: { drag: { x: false, y: false } },
           scales: { x: around(plot), y: { range: (_, low, high) => range(plot, low, high) } },
-          axes: [axis, { ...axis, size: 88, values: (_, ticks) => ticks.map((tick) => said(plot, tick)) }],
+          axes: [{ ...axis, space: 105 }, { ...axis, size: 88, values: (_, ticks) => ticks.map((tick) => said(plot, tick)) }],
           bands: (plot.bands || []).map(([high, low]) => ({ series: [high + 1, low + 1], fill: `${ink("--c0")}33` })),
           series: [
             {},
@@ -280,15 +280,16 @@
     return { figure, draw };
   }
 
+  // Names of pods and addresses differ at their ends.
   function cut(pen, text, width) {
     if (pen.measureText(text).width <= width) {
       return text;
     }
     let left = text.length;
-    while (left > 1 && pen.measureText(`${text.slice(0, left)}…`).width > width) {
+    while (left > 1 && pen.measureText(`…${text.slice(-left)}`).width > width) {
       left -= 1;
     }
-    return `${text.slice(0, left)}…`;
+    return `…${text.slice(-left)}`;
   }
 
   // What is on the page: fetched, drawn, and fetched again when its cell changes.
