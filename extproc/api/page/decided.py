@@ -147,7 +147,7 @@ def of_told(told: Mapping[str, Any], version: int) -> Shown:
     )
     return {
         **_NOTHING,
-        "title": "It would not be served" if error else "It would be served so",
+        "title": _title(told),
         "endpoint": endpoint,
         "entity": serve.get("entity", ""),
         "why": serve.get("reason", ""),
@@ -170,6 +170,38 @@ def of_told(told: Mapping[str, Any], version: int) -> Shown:
     }
 
 
+def _title(told: Mapping[str, Any]) -> str:
+    if "error" in told:
+        return "It would not be served"
+    if any(isinstance(each, Mapping) and "waits_for" in each for each in told.values()):
+        return "It would have to wait"
+    return "It would be served so"
+
+
+def _of_queue(held: Mapping[str, Any]) -> Any:
+    """What flow control would do, as far as that can be told before: who leaves the queue first is seen only then."""
+    full = f"saturation {words.percent(held['saturation'])}"
+    if not held["held"]:
+        yield f"Its pool has room ({full}), so it would not wait."
+        return
+    flow = f" of the flow {held['flow']}" if held["flow"] else ""
+    yield (
+        f"Its pool is full ({full}): it would wait in the queue{flow} with priority {held['priority']}, where "
+        f"{held['waiting']:,} requests wait already, or be refused (429) where that is full, too."
+    )
+    if held.get("would_evict"):
+        yield "A request of a lower priority that is under way would be taken back for it."
+
+
+def _of_region(place: Mapping[str, Any]) -> Any:
+    pools = place.get("pools", ())
+    if len(pools) > 1:
+        told = ", ".join(f"{each['pool']} in {each['region'] or 'no region'} ({each['state']})" for each in pools)
+        yield f"Pools that may serve it, the best one first: {told}."
+    if place.get("stay_in"):
+        yield f"It has to stay in {', '.join(place['stay_in'])}, by {', '.join(place['residency'])}."
+
+
 def _notes(told: Mapping[str, Any]) -> Any:
     if told.get("unread"):
         yield f"The body could not be read: {told['unread']}."
@@ -179,6 +211,9 @@ def _notes(told: Mapping[str, Any]) -> Any:
     limit = told.get("LimitRate")
     if limit is not None:
         yield "No limit is used up." if limit.get("exceeded") is None else f"A limit is used up: {limit['exceeded']}."
+    yield from _of_region(told.get("ChooseRegion", {}))
+    if "held" in told.get("WaitForRoom", {}):
+        yield from _of_queue(told["WaitForRoom"])
     shadows = told.get("CopyToShadows", {}).get("shadows")
     if shadows:
         yield f"A copy would go to {', '.join(shadows)}."

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from extproc.control.changes import Create
+from extproc.domain import RequestHead
 from tests.api.page.visitors import PARTLY, elements, visiting
 from tests.api.test_decided import Deciding
 from tests.api.tokens import QUENTIN
 from tests.control.desks import Bench, document
+from tests.stages.front import FULL, ROOM, Front
 
 GIVEN = {"path": "/serving-endpoints/chat/invocations", "headers": "x-user-id: ada", "body": '{"messages": []}'}
 HOSTILE = "<script>alert(1)</script>"
@@ -118,3 +121,43 @@ async def test_what_else_would_be(told: dict[str, Any], words: str) -> None:
 
     async with visiting(explain=explain) as visitor:
         assert words in (await visitor.send("/ui/try", GIVEN, PARTLY)).text
+
+
+async def test_a_full_pool_is_told_and_what_flow_control_would_do() -> None:
+    front = Front()
+
+    def explain(head: RequestHead, body: bytes | None, known: Mapping[str, object] = {}) -> dict[str, Any]:
+        return front.director.explain(head, body, known)
+
+    async with visiting(bench=await bench(), explain=explain) as visitor:
+        given = {**GIVEN, "path": "/v1/chat/completions", "headers": "x-llm-d-inference-fairness-id: <team>"}
+        front.pages(FULL)
+        text = (await visitor.send("/ui/try", given, PARTLY)).text
+        for words in (
+            "It would have to wait",
+            "Its pool is full (saturation 100 %): it would wait in the queue of the flow &lt;team&gt; with priority 0",
+            "where 0 requests wait already",
+            "what comes behind that can&#39;t be told",
+        ):
+            assert words in text, words
+        front.pages(ROOM)
+        text = (await visitor.send("/ui/try", given, PARTLY)).text
+        assert "so it would not wait" in text
+        assert "It would be served so" in text
+    assert len(front.gate.queues) == 0
+
+
+async def test_which_regions_might_serve_it_and_where_it_has_to_stay() -> None:
+    def explain(head: RequestHead, body: bytes | None, known: Mapping[str, object] = {}) -> dict[str, Any]:
+        pools = [
+            {"pool": "w", "region": "west", "cost": 0.0, "state": "saturated", "share_elsewhere": 1.0},
+            {"pool": "n", "region": "north", "cost": 3.0, "state": "empty", "share_elsewhere": 0.0},
+        ]
+        place = {"origin": "west", "region": "north", "pool": "n", "reason": "spill: saturated", "cost": 3.0, "pools": pools}
+        return {"model": "m", "ChooseRegion": place | {"stay_in": ["north", "west"], "residency": ["clinics"]}}
+
+    async with visiting(bench=await bench(), explain=explain) as visitor:
+        text = (await visitor.send("/ui/try", GIVEN, PARTLY)).text
+        assert "north, not west: spill: saturated, at a cost of 3" in text
+        assert "Pools that may serve it, the best one first: w in west (saturated), n in north (empty)." in text
+        assert "It has to stay in north, west, by clinics." in text
