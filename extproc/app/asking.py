@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from extproc.audit.changes import ChangeRecord, Link, UnreadableChange, Verdict, read_change, verified
-from extproc.audit.files import CHANGES
+from extproc.audit.files import CHANGES, decision_files
 from extproc.audit.journal import Journal
 from extproc.audit.reader import Decision, Reading, Wanted, decisions, filtered
 from extproc.control.store import RevisionStore, StoreError
@@ -142,6 +142,8 @@ class Audit:
         except OSError as error:
             raise SettingsError([f"--audit-dir: {folder} can't be read: {error.strerror}"]) from None
         answer.notes += reading.notes()
+        if not rows and not (folder / CHANGES).exists() and not decision_files(folder):
+            answer.notes.append(f"--audit-dir: {folder} has nothing that a gateway wrote; expected its --audit-dir")
         return rows
 
     async def _records(self, endpoint: str, answer: Answer) -> list[ChangeRecord]:

@@ -13,12 +13,21 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import click
 
+from extproc.settings.serving.fields import is_name
+
 BASE: Final = "/api/2.0/serving-endpoints"
 DEFAULT: Final = "http://127.0.0.1:9080"
 _TIMEOUT_S: Final = 30.0
 _MOST_BYTES: Final = 16 * 2**20
+_EXPECTED: Final = "expected the gateway's API there, --api-port"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class NotDone(click.ClickException):
+    """The gateway refuses, or is not there: the exit code of what was asked wrongly. 1 is for what became of what was done."""
+
+    exit_code = 2
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
@@ -43,7 +52,11 @@ class Api:
         self._token = token
 
     def call(self, method: str, name: str, below: str = "", body: Any = None, **query: object) -> Any:
-        """The document that the API answers. Raises click.ClickException when it refuses, with its words, or is away."""
+        """The document that the API answers. Raises NotDone when it refuses, with its words, or is away; and
+        click.UsageError for what can be no name.
+        """
+        if not is_name(name):
+            raise click.UsageError(f"NAME: got {name[:100]!r}; expected the name of a serving endpoint")
         return self._asked(method, f"{BASE}/{quote(name, safe='')}{below}", body, query)
 
     def collection(self, method: str, action: str, body: Any = None, **query: object) -> Any:
@@ -62,19 +75,20 @@ class Api:
             with _OPENER.open(request, timeout=_TIMEOUT_S) as answer:
                 return json.loads(answer.read(_MOST_BYTES))
         except urllib.error.HTTPError as error:
-            raise click.ClickException(_said(error)) from None
+            raise NotDone(_said(error) or f"{self._url}: answers {error.code}; {_EXPECTED}") from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             why = getattr(error, "reason", error)
-            raise click.ClickException(f"{self._url}: {why}; expected the gateway's API there, --api-port") from None
+            raise NotDone(f"{self._url}: {why}; {_EXPECTED}") from None
 
 
 def _said(error: urllib.error.HTTPError) -> str:
+    """Its words; '' when it is not the API that answers."""
     with error:
         try:
             said: Mapping[str, Any] = json.loads(error.read(_MOST_BYTES))
             return f"{said['error_code']}: {said['message']}"
         except (OSError, ValueError, KeyError, TypeError):
-            return f"the API answers {error.code}"
+            return ""
 
 
 def api_options(function: Function) -> Function:

@@ -23,8 +23,8 @@ _NUMBERED: Final = "documents"
 _NUMBER: Final = re.compile(rf"{_NUMBERED}\[(\d+)\](?:(\.)|: )")
 
 
-def _data(path: str) -> bytes:
-    """Raises click.UsageError."""
+def data_of(path: str) -> bytes:
+    """A file's, or what comes on standard input. Raises click.UsageError."""
     if path == _STANDARD_INPUT:
         return sys.stdin.buffer.read(MAX_BYTES + 1)
     try:
@@ -41,7 +41,7 @@ def documents_of(path: str) -> list[object]:
         files = sorted(str(each) for each in where.iterdir() if each.suffix in _SUFFIXES and not each.name.startswith("."))
     found: list[object] = []
     for file in files:
-        data = _data(file)
+        data = data_of(file)
         try:
             found += _endpoints(data)
         except SettingsError as error:
@@ -90,7 +90,7 @@ def objects_of(files: Sequence[str]) -> Objects:
     found = Objects([])
     for file in dict.fromkeys(files):
         try:
-            documents = load_documents(_data(file))
+            documents = load_documents(data_of(file))
         except SettingsError as error:
             raise click.UsageError("\n".join(f"{file}: {problem}" for problem in error.problems)) from None
         if not documents:

@@ -11,9 +11,11 @@ from typing import Any, Final
 import click
 
 from extproc.cli.api_client import api_of, api_options
+from extproc.cli.objects import data_of
 from extproc.cli.rollout_view import Show, lines, showing
 from extproc.settings.base import SettingsError
 from extproc.settings.document import load_document
+from extproc.settings.serving.fields import kind_of
 
 ACTIONS: Final = ("start", "status", "promote", "pause", "resume", "abort", "undo")
 _OVER: Final = ("Healthy", "Degraded", "Undone")
@@ -32,7 +34,9 @@ _EVERY_S: Final = 1.0
 @click.option("--full", is_flag=True, help="promote: to the end at once, past all steps and metrics.")
 @click.option("--force", is_flag=True, help="start, resume: past the guards for capacity and bake time.")
 @click.option("--dry-run", is_flag=True, help="start: say whether it could begin, and change nothing.")
-@click.option("--watch", is_flag=True, help="Show it until it is over; exit code 1 when it was rolled back.")
+@click.option(
+    "--watch", is_flag=True, help="Show it until it is over; exit code 1 when it was rolled back, 2 when it was refused."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what the API answers.")
 @api_options
 @click.help_option("-h", "--help")
@@ -76,16 +80,19 @@ def _check(action: str, **given: bool) -> None:
             raise click.UsageError(f"--{option.replace('_', '-')} belongs to {' and '.join(actions)}, not to {action}")
 
 
-def _read(plan: Path | None) -> Any:
+def _read(plan: Path | None) -> dict[str, Any]:
+    """The plan of the file, {} without one. Raises click.UsageError."""
     if plan is None:
         return {}
     try:
-        document = load_document(plan.read_text()).value
+        document = load_document(data_of(str(plan))).value
     except SettingsError as error:
-        raise click.ClickException(f"{plan}: {'; '.join(error.problems)}") from None
-    except (OSError, UnicodeError) as error:
-        raise click.ClickException(f"{plan}: {error}") from None
-    return document["rollout"] if isinstance(document, dict) and set(document) == {"rollout"} else document
+        raise click.UsageError("\n".join(f"{plan}: {problem}" for problem in error.problems)) from None
+    if isinstance(document, dict) and set(document) == {"rollout"}:
+        document = document["rollout"]
+    if not isinstance(document, dict) or not document:
+        raise click.UsageError(f"{plan}: got {kind_of(document)}; expected a plan, an object with baseline, canary and steps")
+    return document
 
 
 def _watched(found: Any, look: Any, show: Show) -> Any:

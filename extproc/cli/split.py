@@ -50,7 +50,7 @@ def COMMAND(
     another large one, unless forced. Who has a key and need not move stays where he is.
     """
     client = api_of(api, token_file, os.environ)
-    routes = [{"served_entity_name": entity, "traffic_percentage": share} for entity, share in _shares(shares).items()]
+    routes = [{"served_entity_name": entity, "traffic_percentage": share} for entity, share in shares_of(shares).items()]
     change = {"traffic_config": {"routes": routes}}
     guards = {"guard": True, "bake": None if bake is None else f"{bake:g}s", "force": force}
     tried = client.call("PUT", name, "/config", change, dry_run=True, **guards)
@@ -70,13 +70,20 @@ def COMMAND(
         click.echo(f"{name}: config version {done['config']['config_version']}")
 
 
-def _shares(given: tuple[str, ...]) -> dict[str, int]:
+def shares_of(given: tuple[str, ...]) -> dict[str, int]:
+    """Raises click.UsageError."""
     found: dict[str, int] = {}
     for word in given:
         entity, equals, share = word.partition("=")
-        if not (entity and equals and share.isascii() and share.isdigit() and len(share) < 4) or entity in found:
-            raise click.UsageError(f"got {word[:100]!r}; expected ENTITY=PERCENT, such as challenger=10, each entity once")
+        if not entity or not equals:
+            raise click.UsageError(f"got {word[:100]!r}; expected ENTITY=PERCENT, such as challenger=10")
+        if not (share.isascii() and share.isdigit() and int(share[:4]) <= 100):
+            raise click.UsageError(f"{entity[:100]}: got {share[:100]!r}; expected a whole number from 0 to 100, without %")
+        if entity in found:
+            raise click.UsageError(f"{entity[:100]}: is given twice; expected each entity once")
         found[entity] = int(share)
+    if sum(found.values()) != 100:
+        raise click.UsageError(f"the shares add up to {sum(found.values())}; expected 100: who is not named gets nothing")
     return found
 
 

@@ -122,7 +122,10 @@ class Rollouts:
         """Begin one by this plan. Raises InvalidParameter, Conflict (one goes on, guards), DoesNotExist, Unavailable."""
         record = self._desk.get(name)
         if record.owner != API:
-            raise Conflict(f"The endpoint {name!r} belongs to {record.owner}, which would change it back")
+            raise Conflict(
+                f"The endpoint {name!r} belongs to {record.owner}, which would change back what a rollout does: "
+                "change the split there, or move the endpoint to the API (docs/serving-endpoints.md, From a file to the API)"
+            )
         served = served_by(record)
         try:
             plan = read_plan(document)

@@ -103,6 +103,12 @@ def test_entity_time_and_limit(place: tuple[str, str]) -> None:
     assert "r-1" not in ask(*place, "--decisions", "--limit=1").output
 
 
+def test_a_folder_that_no_gateway_wrote_to(tmp_path: Path) -> None:
+    told = ask(f"--audit-dir={tmp_path}")
+    assert "nothing found" in told.output
+    assert f"--audit-dir: {tmp_path} has nothing that a gateway wrote" in told.output
+
+
 def test_a_whole_record_and_one_that_was_altered(place: tuple[str, str]) -> None:
     whole = ask(*place, "--verify")
     assert (whole.exit_code, whole.output.startswith("2 changes: whole; last hash ")) == (0, True)

@@ -72,22 +72,52 @@ async def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     async with served(bench) as api:
         await made(bench)
         refused = await run(api, "rollout", "start", "chat", "--plan", str(bad))
-        assert refused.exit_code == 1
+        assert refused.exit_code == 2
         assert "rollout.steps[1].setWeight: got 5 after 10; expected more" in refused.output
         assert "has no rollout" in (await run(api, "rollout", "status", "chat")).output
-        bad.write_text("a: [")
-        assert "plan.yaml: " in (await run(api, "rollout", "start", "chat", "--plan", str(bad))).output
+        for text, said in (
+            (b"a: [", "plan.yaml: line 2, column 1: expected YAML or JSON"),
+            (b"", "plan.yaml: got nothing; expected a plan"),
+            (b"- a", "plan.yaml: got a list of 1; expected a plan"),
+            (b"rollout: {}", "plan.yaml: got an object with 0 keys; expected a plan"),
+            (b"\xff", "plan.yaml: line 1: expected UTF-8 text"),
+        ):
+            bad.write_bytes(text)
+            wrong = await run(api, "rollout", "start", "chat", "--plan", str(bad))
+            assert wrong.exit_code == 2
+            assert said in wrong.output
         for words, said in (
             (("rollout", "status", "chat", "--full"), "--full belongs to promote, not to status"),
             (("rollout", "status", "chat", "--api", "ftp://x"), "expected an address such as"),
             (("split", "chat", "a"), "expected ENTITY=PERCENT"),
-            (("split", "chat", "a=50", "a=50"), "each entity once"),
+            (("split", "chat", "a=50", "a=50"), "a: is given twice; expected each entity once"),
+            (("split", "chat", "a=89.5", "b=10.5"), "a: got '89.5'; expected a whole number from 0 to 100"),
+            (("split", "chat", "a=90%"), "a: got '90%'; expected a whole number"),
+            (("split", "chat", "a=90", "b=20"), "the shares add up to 110; expected 100"),
+            (("split", "a/b", "a=100"), "NAME: got 'a/b'; expected the name of a serving endpoint"),
+            (("rollout", "status", ""), "NAME: got ''; expected the name"),
         ):
             wrong = await run(api, *words)
             assert wrong.exit_code == 2
             assert said in wrong.output
     away = await run(api, "rollout", "status", "chat")
+    assert away.exit_code == 2
     assert "expected the gateway's API there" in away.output
+
+
+async def test_somebody_else_than_the_api_answers() -> None:
+    async def says(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\nconnection: close\r\n\r\nnope")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(says, "127.0.0.1", 0) as server:
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        words = ["rollout", "status", "chat", "--api", address]
+        done = await asyncio.to_thread(lambda: CliRunner().invoke(main, words))
+    assert done.exit_code == 2
+    assert f"{address}: answers 404; expected the gateway's API there" in done.output
 
 
 async def test_split_says_what_it_does_and_does_it() -> None:

@@ -109,6 +109,10 @@ def test_what_is_read_reads_the_same() -> None:
             document(webhooks=[{"name": "a", "type": "event", "url": "http://x", "timeout": "1m"}]),
             "rollout.webhooks[0]: got an object with 4 keys; expected a timeout of at most 30s",
         ),
+        (
+            document(metrics=[{"name": "a", "compare": {"measure": "ttft"}, "interval": "0s"}]),
+            "rollout.metrics[0].interval: got '0s'; expected at least 100ms",
+        ),
         ([], "rollout: got a list of 0; expected an object"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from extproc.settings.base import Settings, SettingsError, few, parse_duration_s
 from extproc.settings.serving.fields import Flag, Label, Name, Percentage, Url, explained, kind_of, said, whole
@@ -83,13 +83,18 @@ class Metric(_Strict):
     """What conditions look back on."""
     compare: Compare | None = None
 
+    @field_validator("interval")
+    @classmethod
+    def _not_all_the_time(cls, interval: float) -> float:
+        if interval < 0.1:
+            raise ValueError("expected at least 100ms")
+        return interval
+
     @model_validator(mode="after")
     def _one_kind(self) -> Metric:
         conditions = self.successCondition is not None or self.failureCondition is not None
         if conditions == (self.compare is not None):
             raise ValueError("expected successCondition, failureCondition or both, or else compare")
-        if self.interval < 0.1:
-            raise ValueError("expected an interval of at least 100ms")
         return self
 
 
