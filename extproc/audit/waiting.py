@@ -26,7 +26,7 @@ class Waiting:
         self._most_bytes = most_bytes
         self._wake = wake
         self._asleep = True
-        self._lines: deque[str] = deque()
+        self._lines: deque[tuple[str, int]] = deque()
         self._put = 0
         self._taken = 0
         """Bytes that were ever handed over, and are written or lost: each has one who writes it."""
@@ -39,7 +39,7 @@ class Waiting:
             return
         self.added += count
         self._put += size
-        self._lines.append(lines)
+        self._lines.append((lines, count))
         if self._asleep:
             self._asleep = False
             self._wake()
@@ -58,15 +58,17 @@ class Waiting:
         """From now on `wake` is called for a line that comes; said before the last look at what is there."""
         self._asleep = True
 
-    def take(self, most_bytes: int) -> list[str]:
-        """What waited longest, as it was added, about so many bytes of it; it still counts as waiting until `done`."""
-        lines, taken = self._lines, []
-        size = 0
-        while lines and size < most_bytes:
-            text = lines.popleft()
+    def take(self, most_bytes: int) -> tuple[list[str], int]:
+        """What waited longest, as it was added, about so many bytes of it, and how many lines that is. It still counts as
+        waiting until `done`."""
+        waiting, taken = self._lines, []
+        size = lines = 0
+        while waiting and size < most_bytes:
+            text, count = waiting.popleft()
             taken.append(text)
             size += len(text)
-        return taken
+            lines += count
+        return taken, lines
 
     def done(self, size: int) -> None:
         """So many bytes of what was taken are written, or lost."""

@@ -134,10 +134,12 @@ class DecisionWriter:
 
     def _write_all(self) -> None:
         waiting = self.waiting
-        while lines := waiting.take(_AT_ONCE_BYTES):
-            text = "".join(lines)
+        while True:
+            taken, count = waiting.take(_AT_ONCE_BYTES)
+            if not taken:
+                return
+            text = "".join(taken)
             data = text.encode()
-            count = data.count(b"\n")
             try:
                 self._write(data)
             except OSError as error:

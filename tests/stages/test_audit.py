@@ -33,7 +33,9 @@ class Sink:
     @property
     def lines(self) -> list[str]:
         self.waiting.gather()
-        self._kept += [f"{line}\n" for text in self.waiting.take(2**20) for line in text.removesuffix("\n").split("\n")]
+        texts, count = self.waiting.take(2**20)
+        self._kept += [f"{line}\n" for text in texts for line in text.removesuffix("\n").split("\n")]
+        assert "".join(texts).count("\n") == count
         return self._kept
 
     @property
@@ -361,9 +363,9 @@ def test_rows_that_are_long_are_handed_over_a_few_at_a_time(deployment: Deployme
     for number in range(32):
         ended(stage, sink, deployment, str(number), model=f"{number} " + "m" * 3000)
 
-    texts = sink.waiting.take(2**20)
+    texts, count = sink.waiting.take(2**20)
     assert max(map(len, texts)) < 20_000
-    assert sum(text.count("\n") for text in texts) == sink.waiting.added == 32
+    assert "".join(texts).count("\n") == count == sink.waiting.added == 32
 
 
 def test_a_row_that_can_not_be_made_takes_no_other_with_it(deployment: Deployment, sink: Sink) -> None:

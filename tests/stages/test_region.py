@@ -339,7 +339,7 @@ def test_it_is_in_the_audit() -> None:
         director.decide(Decide(HEAD._replace(headers={**HEAD.headers, "x-tenant": b"clinic"}), body))
     fields = ("pool", "region", "spill", "spill_cost", "status", "error")
     sink.gather()
-    lines = [orjson.loads(line) for text in sink.take(2**20) for line in text.splitlines()]
+    lines = [orjson.loads(line) for text in sink.take(2**20)[0] for line in text.splitlines()]
     assert [{name: line[name] for name in fields if name in line} for line in lines] == [
         {"pool": "n", "region": "north", "spill": "spill_saturated", "spill_cost": 3, "status": 200},
         {"spill": "forbidden", "status": 503, "error": "region_forbidden"},
