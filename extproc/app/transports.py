@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from extproc.app.memory import memory_limit_bytes
+from extproc.app.memory import keep_freed, memory_limit_bytes
 from extproc.app.tls import ServerTls
 from extproc.observability.metrics import StreamMetrics, TransportMetrics
 from extproc.protocol import StreamLimits
@@ -49,6 +49,7 @@ def grpc_servers(
     health: Health,
 ) -> tuple[GrpcServer, GrpcServer]:
     """The ExtProc server, and the health server on a port of its own, which is plaintext as upstream's probes want it."""
+    keep_freed()
     most = limits.max_body_bytes + _MESSAGE_OVERHEAD
     address, reuse_port = grpc_address(settings), settings.reuse_port
     probed = Tcp(settings.host, settings.grpc_health_port, reuse_port)
