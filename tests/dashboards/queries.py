@@ -30,6 +30,12 @@ class Query(NamedTuple):
     """Its series exist only after something went wrong."""
 
     @property
+    def metric(self) -> str:
+        """The first one that it names."""
+        found = _SELECTOR.search(self.expr)
+        return "" if found is None else found[1]
+
+    @property
     def asked(self) -> str:
         """With everything chosen, as Grafana sends it."""
         text = self.expr.replace("$__rate_interval", RATE)

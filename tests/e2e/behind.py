@@ -120,9 +120,10 @@ def behind(
     silence: str = "60s",
     more: Mapping[str, Any] = {},
     pools: Sequence[Mapping[str, Any]] = (),
+    routes: Sequence[Mapping[str, Any]] = (),
 ) -> Iterator[Behind]:
-    """`flags`: more of the gateway's; `silence`: for how long a provider may say nothing; `more`: keys of its config; `pools`:
-    further ones of that.
+    """`flags`: more of the gateway's; `silence`: for how long a provider may say nothing; `more`: keys of its config; `pools`
+    and `routes`: further ones of that.
     """
 
     def change(document: Any) -> None:
@@ -154,6 +155,7 @@ def behind(
     for route, pool, name in zip(config["routes"], (LLAMA, PHI4), MODELS.values(), strict=True):
         route["entities"] = [{"name": each, "version": "1", "model": pool.model} for each in (name, name.rpartition(".")[2])]
     config["pools"] += pools
+    config["routes"] += routes
     (directory / "gateway.yaml").write_text(json.dumps({**config, **more}))
     with contextlib.ExitStack() as running:
         for provider in providers.values():

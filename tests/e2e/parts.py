@@ -191,6 +191,7 @@ class Stack:
             for server in servers
         }
         self.pages = {server.name: f"http://127.0.0.1:{self.ports[server.ports[2]]}" for server in servers}
+        self.grpc_ports = {server.name: self.ports[server.ports[0]] for server in servers}
         self.pickers = [server.name for server in servers if server.picks]
         self.envoy = envoy_child(binary, f"{kind}.yaml", self.ports, directory, change=change)
         if answers != "NONE":
