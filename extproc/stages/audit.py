@@ -14,6 +14,7 @@ from extproc.candidates import Column
 from extproc.domain import InferenceRequest
 from extproc.observability.logs import logger
 from extproc.response import Measurement
+from extproc.response.usage import NO_USAGE
 from extproc.stages.draft import Assigned, Draft
 from extproc.stages.stage import Ending, Hooks, Step
 from extproc.traffic import ServedEntity, ServingEndpoint
@@ -312,6 +313,8 @@ def _words(row: _Ended) -> Words:
 
 def _answer(measured: Measurement, now_s: float) -> str:
     usage, times = measured.usage, measured.times
+    if usage is NO_USAGE and times.first_s is None:
+        return ""  # as of all answers that do not come by here
     tpot_s = times.tpot_s(now_s, usage.completion) if measured.streaming else None
     return answer_of(times.ttft_s(), tpot_s, usage.prompt, usage.completion)
 

@@ -133,6 +133,17 @@ def test_an_answer_that_is_seen_says_its_times_and_tokens(deployment: Deployment
     assert [row[key] for key in ("in_tokens", "out_tokens", "ttft_ms", "tpot_ms", "ms")] == [11, 3, 500.0, 500.0, 1500.0]
 
 
+def test_an_answer_that_is_not_seen_says_none(deployment: Deployment, sink: Sink) -> None:
+    stage = audit(sink, deployment.clock)
+    draft, _ = run(stage, request("m", head=head()))
+    draft.measurement = Measurement(draft.started_s, deployment.clock, lambda gap_s: None)
+
+    assert stage.hooks.ended is not None
+    stage.hooks.ended(draft, Ending(200, True))
+
+    assert {"ttft_ms", "tpot_ms", "in_tokens", "out_tokens"}.isdisjoint(sink.rows[0])
+
+
 def _free() -> Any:
     from extproc.domain import BodyPath
 
