@@ -20,6 +20,7 @@ def run(*arguments: str) -> Result:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)  # mypy reads all of its imports anew
 def test_its_tests_pass_and_its_config_is_right(tmp_path: Path) -> None:
     """One of each role; all at once, as types and tests of one take as long as those of all."""
     folders = {}
