@@ -19,7 +19,7 @@ COPY README.md LICENSE ./
 COPY envoy ./envoy
 COPY extproc ./extproc
 # With the hot path compiled (docs/architecture.md): half the CPU a request.
-ENV HATCH_BUILD_HOOK_ENABLE_MYPYC=1
+ENV HATCH_BUILD_HOOK_ENABLE_MYPYC=1 CFLAGS=-Wno-misleading-indentation
 # Bytecode is made once, here, and checked against nothing at run time: the files under it never change.
 RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
  && python -m pip --python /opt/extproc install --no-compile --no-deps --no-index /wheels/*.whl \
