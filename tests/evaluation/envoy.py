@@ -16,9 +16,10 @@ _UNLIMITED: Final = {
 }
 
 
-def bootstrap(port: int, admin: int, endpoints: Path, picker: int | None) -> dict[str, Any]:
-    """`endpoints` is a file of `assignment`s; `picker` is the port that is asked for each request, None: round robin."""
-    clusters = [_endpoints(endpoints, picked=picker is not None)]
+def bootstrap(port: int, admin: int, endpoints: Path, picker: int | None, *, obeyed: bool = True) -> dict[str, Any]:
+    """`endpoints` is a file of `assignment`s; `picker` is the port that is asked for each request, None: nobody is. Without a
+    picker, or when it is not obeyed, it goes round robin."""
+    clusters = [_endpoints(endpoints, picked=picker is not None and obeyed)]
     return {
         "node": {"id": "evaluation", "cluster": "evaluation"},
         "admin": {"address": _address(admin)},

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from tests.bench.table import Row
 from tests.evaluation.measured import Measured
-from tests.evaluation.policies import DEFAULT, LOAD, ROUND_ROBIN, UPSTREAMS, Policy
+from tests.evaluation.policies import ASKED, DEFAULT, LOAD, ROUND_ROBIN, UPSTREAMS, Policy
 from tests.evaluation.scenarios import Bars, Scenario
 
 Runs: TypeAlias = Mapping[str, Sequence[Measured]]
@@ -23,6 +23,7 @@ def policies_of(scenario: Scenario) -> list[Policy]:
     """Who is compared."""
     return [
         ROUND_ROBIN,
+        *([ASKED] if scenario.bars.against_asked else []),
         *([LOAD] if scenario.bars.against_load_alone else []),
         UPSTREAMS,
         DEFAULT,
@@ -35,9 +36,16 @@ def rows_of(scenario: Scenario, runs: Runs) -> list[Row]:
     for subject, bars in ((UPSTREAMS.name, scenario.upstreams), (DEFAULT.name, scenario.bars)):
         if subject not in runs:
             continue
-        for other in [ROUND_ROBIN, LOAD] if bars.against_load_alone else [ROUND_ROBIN]:
-            rows += _compared(subject, runs[subject], other.name, runs[other.name], bars)
+        for other, bars_to_it in _others(bars):
+            rows += _compared(subject, runs[subject], other.name, runs[other.name], bars_to_it)
     return rows
+
+
+def _others(bars: Bars) -> list[tuple[Policy, Bars]]:
+    """To whom a default is compared, and what is asked of it there."""
+    if bars.against_asked:
+        return [(ROUND_ROBIN, Bars()), (ASKED, bars)]
+    return [(other, bars) for other in ([ROUND_ROBIN, LOAD] if bars.against_load_alone else [ROUND_ROBIN])]
 
 
 def _observed(name: str, measured: Sequence[Measured]) -> Iterator[Row]:

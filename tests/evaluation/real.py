@@ -121,7 +121,7 @@ class Stack:
             ],
             directory,
         )
-        config = bootstrap(listener, self.admin, self._assignment, grpc if policy.config else None)
+        config = bootstrap(listener, self.admin, self._assignment, grpc if policy.config else None, obeyed=policy.obeyed)
         (directory / "envoy.json").write_text(json.dumps(config))
         self.envoy = Child(
             "envoy",

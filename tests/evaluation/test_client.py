@@ -79,11 +79,27 @@ def test_the_pickers_config_has_its_pool_from_a_file(policy: object, tmp_path: P
     assert policy.problem() == ""
 
 
+def test_a_picker_that_is_not_obeyed_is_asked_and_does_not_choose(tmp_path: Path) -> None:
+    def parts(picker: int | None, obeyed: bool) -> tuple[list[str], str]:
+        resources = bootstrap(10000, 9901, tmp_path / "eds.json", picker, obeyed=obeyed)["static_resources"]
+        (chain,) = resources["listeners"][0]["filter_chains"]
+        filters = [each["name"].rpartition(".")[2] for each in chain["filters"][0]["typed_config"]["http_filters"]]
+        (policy,) = resources["clusters"][0]["load_balancing_policy"]["policies"]
+        return filters, policy["typed_extension_config"]["name"].rpartition(".")[2]
+
+    assert parts(None, True) == (["router"], "round_robin")
+    assert parts(9002, False) == (["ext_proc", "router"], "round_robin")
+    assert parts(9002, True) == (["ext_proc", "router"], "override_host")
+
+
 @pytest.mark.e2e
-@pytest.mark.parametrize("picker", [None, 9002], ids=["round robin", "picked"])
-async def test_envoy_takes_its_config(picker: int | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("picker", "obeyed"), [(None, True), (9002, False), (9002, True)], ids=["round robin", "asked", "picked"]
+)
+async def test_envoy_takes_its_config(picker: int | None, obeyed: bool, tmp_path: Path) -> None:
     (tmp_path / "eds.json").write_text(assignment([8000, 8001]))
-    (tmp_path / "envoy.json").write_text(json.dumps(bootstrap(10000, 9901, tmp_path / "eds.json", picker)))
+    config = bootstrap(10000, 9901, tmp_path / "eds.json", picker, obeyed=obeyed)
+    (tmp_path / "envoy.json").write_text(json.dumps(config))
     arguments = ("--mode", "validate", "--config-path", str(tmp_path / "envoy.json"))
     envoy = await asyncio.create_subprocess_exec(str(find_envoy()), *arguments, stderr=asyncio.subprocess.PIPE)
     _, log = await envoy.communicate()

@@ -6,7 +6,7 @@ import pytest
 
 from tests.evaluation.judged import policies_of, rows_of
 from tests.evaluation.measured import Measured
-from tests.evaluation.policies import DEFAULT, LOAD, ROUND_ROBIN
+from tests.evaluation.policies import ASKED, DEFAULT, LOAD, ROUND_ROBIN, UPSTREAMS
 from tests.evaluation.scenarios import ENGINE, SCENARIOS, Bars, Scenario
 from tests.evaluation.virtual import Calendar, evaluate
 from tests.evaluation.workload import Conversation, Turn, requests_of, shared_prefixes
@@ -42,6 +42,10 @@ def test_a_seed_has_the_same_figures_again(policy: object) -> None:
     assert first == again
     assert first != other
     assert len(first.ttft_s) == requests_of(small(1))
+
+
+def test_who_is_not_obeyed_changes_nothing() -> None:
+    assert evaluate(ASKED, SMALL, 1) == evaluate(ROUND_ROBIN, SMALL, 1)
 
 
 def test_every_request_is_looked_for_in_a_cache_and_answered_once() -> None:
@@ -100,3 +104,18 @@ def test_a_ratio_is_taken_of_the_same_seed() -> None:
     hits, mean, p95 = rows[-3:]
     assert (hits.value, hits.met) == (2.5, True)
     assert (mean.value, mean.met) == (p95.value, p95.met) == (1.5, False)
+
+
+def test_where_choices_alone_are_judged_the_bar_is_to_who_asks_too() -> None:
+    """Asking takes 1.2 here, and the choice is no worse: 1.25 to who does not ask, and 1.25 / 1.2 to who does."""
+    scenario = Scenario("s", "", small, Bars(ttft_most=1.1, against_asked=True))
+    assert [each.name for each in policies_of(scenario)] == [each.name for each in (ROUND_ROBIN, ASKED, UPSTREAMS, DEFAULT)]
+    times = {ROUND_ROBIN.name: 1.0, ASKED.name: 1.2, DEFAULT.name: 1.25}
+    rows = rows_of(scenario, {name: [Measured([time_s], 0, 0)] for name, time_s in times.items()})
+    assert [(row.name, row.unit, round(row.value, 3), row.bar) for row in rows[-4:]] == [
+        ("our default: mean TTFT", "x round robin", 1.25, None),
+        ("our default: p95 TTFT", "x round robin", 1.25, None),
+        ("our default: mean TTFT", "x round robin, asked", 1.042, 1.1),
+        ("our default: p95 TTFT", "x round robin, asked", 1.042, 1.1),
+    ]
+    assert all(row.met for row in rows)

@@ -235,7 +235,7 @@ class Evaluation:
             each.key: Server(each, _slowed(ENGINE, scenario.slower if not number else 1.0), self._calendar)
             for number, each in enumerate(endpoints)
         }
-        self._picker = Picker(policy, scenario, self._calendar, Random(f"picker {seed}")) if policy.config else None
+        self._picker = Picker(policy, scenario, self._calendar, Random(f"picker {seed}")) if _chooses(policy) else None
         self._balancer: Balancer = RoundRobin() if self._picker is None else self._picker
         self._fallback = itertools.cycle(endpoints)
         self._ttft_s: list[float] = []
@@ -340,6 +340,11 @@ class Evaluation:
                 self._calendar.at(conversation.turns[len(answers)].at_s, self._turn(conversation, answers))
 
         return hear
+
+
+def _chooses(policy: Policy) -> bool:
+    """Asking takes no time here, so that a picker that nobody obeys is none."""
+    return bool(policy.config) and policy.obeyed
 
 
 def _slowed(config: EngineConfig, factor: float) -> EngineConfig:
