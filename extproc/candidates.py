@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
 from extproc.domain import COLUMNS, Endpoint, Load, known_or_none, signals_of
@@ -12,16 +11,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Column: TypeAlias = list[float] | NDArray[np.float64]
-else:
-    Column: TypeAlias = list
+Column: TypeAlias = "list[float] | NDArray[np.float64]"
 
 ARRAY_SIZE: Final = 64
 """From this many endpoints on, columns are numpy arrays: a numpy call costs 1 to 2 µs whatever the size, a list 40 ns an
 element."""
 
 
-@dataclass(frozen=True, slots=True)
 class Candidates:
     """The endpoints a request may go to, as aligned columns: position i of each column is `endpoints[i]`.
 
@@ -31,23 +27,38 @@ class Candidates:
     be kept from one request to the next.
     """
 
-    endpoints: Sequence[Endpoint]
-    waiting: Column
-    """Requests waiting: what the engine said, and what was sent since that its page can't have seen."""
-    running: Column
-    kv_usage: Column
-    in_flight: Column
-    """Requests picked here that have not ended, counted by us; never NaN."""
-    stamp: object
-    trial: int = -1
-    """The position of an endpoint of which nothing is known while others are known, and whose turn it is to be tried: it counts
-    as much as the best, or it would never get the request that makes it known. -1: there is none."""
-    loads: Sequence[Load] = ()
-    """What each one's page says, `NO_LOAD` where that is unknown; written in place as the columns are, with a new stamp."""
-    whole: Candidates | None = None
-    """All that these were taken from; None when these are all."""
-    places: Sequence[int] = ()
-    """Of each candidate, its position in `whole`."""
+    __slots__ = ("endpoints", "in_flight", "kv_usage", "loads", "places", "running", "stamp", "trial", "waiting", "whole")
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        waiting: Column,
+        running: Column,
+        kv_usage: Column,
+        in_flight: Column,
+        stamp: object,
+        trial: int = -1,
+        loads: Sequence[Load] = (),
+        whole: Candidates | None = None,
+        places: Sequence[int] = (),
+    ) -> None:
+        self.endpoints: Final = endpoints
+        self.waiting: Final = waiting
+        """Requests waiting: what the engine said, and what was sent since that its page can't have seen."""
+        self.running: Final = running
+        self.kv_usage: Final = kv_usage
+        self.in_flight: Final = in_flight
+        """Requests picked here that have not ended, counted by us; never NaN."""
+        self.stamp: Final = stamp
+        self.trial: Final = trial
+        """The position of an endpoint of which nothing is known while others are known, and whose turn it is to be tried: it
+        counts as much as the best, or it would never get the request that makes it known. -1: there is none."""
+        self.loads: Final = loads
+        """What each one's page says, `NO_LOAD` where that is unknown; written in place as the columns are, with a new stamp."""
+        self.whole: Final = whole
+        """All that these were taken from; None when these are all."""
+        self.places: Final = places
+        """Of each candidate, its position in `whole`."""
 
     def signals(self, position: int) -> dict[str, object]:
         """What is known of a candidate, by the signal's name: the columns, None where unknown, and what else its page says."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 from hypothesis import given as drawn
@@ -112,7 +111,7 @@ def test_equals_a_trial_and_the_only_one() -> None:
     assert "2 candidates had the same points" in told(candidates(2), ("a", FixedScorer(1, 1), 1.0)).words
     assert told(candidates(1), ("a", FixedScorer(1), 1.0)).words == "It was the only candidate"
     seen = chosen(candidates(2), ("a", FixedScorer(1, 0), 1.0))
-    seen = chosen(replace(candidates(2), trial=0), ("a", FixedScorer(1, 0), 1.0))
+    seen = chosen(candidates(2, trial=0), ("a", FixedScorer(1, 0), 1.0))
     assert "its turn to be tried" in flips(seen).words
 
 

@@ -239,8 +239,7 @@ class TestFilters:
 
     def test_whoever_is_tried_stays_so(self) -> None:
         scheduler = build("plugins: [{type: first-out}, {type: queue-scorer}]").scheduler(seeded())
-        tried = candidates(waiting=[0, 0, float("nan")])
-        object.__setattr__(tried, "trial", 2)
+        tried = candidates(waiting=[0, 0, float("nan")], trial=2)
         assert scheduler.schedule(Cycle(REQUEST), tried).run.endpoint in {"10.0.0.2:8000", "10.0.0.3:8000"}
         assert scheduler.schedule(Cycle(REQUEST), tried).run.candidates.trial == 1
 

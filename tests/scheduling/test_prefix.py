@@ -32,10 +32,8 @@ def asked(prompt: object = TEXT, model: str = "m", **more: object) -> Cycle:
 
 
 def idle(number: int = 3, *, loads: Sequence[Load] = (), arrays: bool = False) -> Candidates:
-    given = candidates(number, waiting=[0.0] * number, running=[0.0] * number, kv_usage=[0.0] * number, arrays=arrays)
-    if loads:
-        object.__setattr__(given, "loads", list(loads))
-    return given
+    zeros = [0.0] * number
+    return candidates(number, waiting=zeros, running=zeros, kv_usage=zeros, loads=list(loads), arrays=arrays)
 
 
 def send(scheduler: Scheduler, cycle: Cycle, given: Candidates) -> Scheduled:
