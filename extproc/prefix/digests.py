@@ -35,9 +35,10 @@ KEYS_KEPT: Final = 16
 """Sizes of blocks whose keys are remembered. A picker has one or two."""
 _LONG_ROW: Final = 32
 """Words of a block."""
-_PLACE: Final = 0x9E3779B97F4A7C15
-_FIRST: Final = 0xBF58476D1CE4E5B9
-_SECOND: Final = 0x94D049BB133111EB
+PLACE: Final = 0x9E3779B97F4A7C15
+FIRST: Final = 0xBF58476D1CE4E5B9
+SECOND: Final = 0x94D049BB133111EB
+"""g, f and s."""
 
 _keys: Final[dict[int, Any]] = {}
 
@@ -51,11 +52,11 @@ def keys_of(block_bytes: int) -> tuple[list[int], list[int]]:
     )
 
 
-def running(data: bytes, begin: int, blocks: int, block_bytes: int, before: int, place: int) -> bytes:
+def running(data: bytes, begin: int, blocks: int, block_bytes: int, before: bytes, place: int) -> bytes:
     """The hashes of so many full blocks of `data` from `begin` on, 8 bytes each, little-endian.
 
-    `before` is the hash of the block before them, `place` the number of the first of them in its prompt. `block_bytes` is a
-    multiple of `WORD_BYTES`, and so many blocks are there.
+    `before` is the hash of the block before them, or the seed, `place` the number of the first of them in its prompt.
+    `block_bytes` is a multiple of `WORD_BYTES`, and so many blocks are there.
     """
     import numpy as np
 
@@ -71,7 +72,7 @@ def running(data: bytes, begin: int, blocks: int, block_bytes: int, before: int,
     mixed ^= mixed >> half
     mixed *= second
     mixed ^= mixed >> half
-    mixed[:1] += np.uint64(before)
+    mixed[:1] += np.frombuffer(before, dtype="<u8")
     return bytes(np.add.accumulate(mixed, out=mixed).astype("<u8", copy=False).tobytes())
 
 
@@ -95,9 +96,9 @@ def _constants(block_bytes: int) -> Any:
         kept = _keys[block_bytes] = (
             np.array(keys, dtype=np.uint64),
             np.array(reversed_keys, dtype=np.uint64),
-            np.uint64(_PLACE),
-            np.uint64(_FIRST),
-            np.uint64(_SECOND),
+            np.uint64(PLACE),
+            np.uint64(FIRST),
+            np.uint64(SECOND),
             np.uint64(32),
         )
     return kept

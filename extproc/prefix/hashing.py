@@ -4,11 +4,11 @@ The hash of a block stands for all of the prompt from its beginning to that bloc
 place are equal at every place before it. `prefix.tree` rests on that. How it is made depends on where a block stands, and on
 nothing else of the prompt:
 
-- The first `HEAD_BLOCKS` are XXH3 (64 bits) of the prompt up to there: one hasher that is fed a block at a time and asked
-  after each. So small prompts need no arrays.
-- Those behind are made all at once, as one by one they cost 0.14 µs each however small they are: the hash before plus
-  a digest of the block and its place (`prefix.digests`), 64 bits, all additions at once.
-- A last block that is not full is XXH3 of the hash before and of its bytes.
+- The hash of a full block is the hash before, of the first one the seed, plus a digest of the block and its place
+  (`prefix.digests`), 64 bits. So all are made at once, as one by one they cost 0.14 µs each however small they are.
+- A last block that is not full is XXH3 (64 bits) of the hash before and of its bytes.
+- Blocks that are no whole number of words (8 bytes) are XXH3 of the prompt up to there: one hasher that is fed a block at a
+  time and asked after each.
 
 None of it is cryptographic. Whoever makes two prompts collide has a request sent to an endpoint that holds another's
 blocks: it is slower there, and answered the same, as the engine compares tokens. What must not meet is kept apart by the
@@ -29,8 +29,6 @@ from extproc.prefix.digests import WORD_BYTES
 
 HASH_BYTES: Final = 8
 """Of one block, in a chain."""
-HEAD_BLOCKS: Final = 64
-"""At the beginning of a prompt, that are hashed one by one: about as many as cost what making arrays does."""
 APART_BYTES: Final = 65_536
 """Of a prompt in pieces, to make one of which takes longer than to hash it in three parts."""
 
@@ -57,17 +55,18 @@ def chain(data: bytes, seed: int, block_bytes: int, most: int) -> bytes:
     share of blocks that match the score): a prompt that comes again whole, as with a retry, matches wholly, and one shorter
     than a block can match at all. A prompt that goes on where another ended never matches that block; it is one entry that
     ages away. An engine keeps full blocks only, so the last block of a match may be one that it has to compute.
-
-    Blocks that are no whole number of words (8 bytes) are hashed one by one wherever they stand.
     """
     end = min(len(data), most * block_bytes)
-    head = min(end, HEAD_BLOCKS * block_bytes)
     if block_bytes % WORD_BYTES:
-        head = end
-    found = _head(data, seed, head, block_bytes)
-    if head < end:
-        _behind(found, data, head, end, block_bytes, HEAD_BLOCKS)
-    return b"".join(found)
+        return _one_by_one(data, seed, end, block_bytes)
+    if end <= 0:
+        return b""
+    full, rest = divmod(end, block_bytes)
+    before = seed.to_bytes(HASH_BYTES, "little")
+    if not full:
+        return _last(before, data)
+    made = _made(data, 0, full, block_bytes, before, 0)
+    return made + _last(made, data[end - rest : end]) if rest else made
 
 
 def chain_of(pieces: Sequence[bytes], seed: int, block_bytes: int, most: int) -> bytes:
@@ -78,43 +77,43 @@ def chain_of(pieces: Sequence[bytes], seed: int, block_bytes: int, most: int) ->
         return chain(b"".join(pieces), seed, block_bytes, most)
     longest = sizes.index(max(sizes))
     before = sum(sizes[:longest])
-    # The first block that is wholly in it and behind the head.
-    place = max(HEAD_BLOCKS, -(-before // block_bytes))
+    place = -(-before // block_bytes)  # of the first block that is wholly in it
     begin = place * block_bytes - before
     blocks = (sizes[longest] - begin) // block_bytes
     if blocks * block_bytes * 2 < total:
         return chain(b"".join(pieces), seed, block_bytes, most)
     data = pieces[longest]
-    first = b"".join([*pieces[:longest], data[:begin]])
-    found = _head(first, seed, HEAD_BLOCKS * block_bytes, block_bytes)
-    if place > HEAD_BLOCKS:
-        _behind(found, first, HEAD_BLOCKS * block_bytes, len(first), block_bytes, HEAD_BLOCKS)
     end = begin + blocks * block_bytes
-    _behind(found, data, begin, end, block_bytes, place)
+    found = [seed.to_bytes(HASH_BYTES, "little")]
+    if place:
+        found.append(_made(b"".join([*pieces[:longest], data[:begin]]), 0, place, block_bytes, found[0], 0))
+    found.append(_made(data, begin, blocks, block_bytes, found[-1][-HASH_BYTES:], place))
     rest = b"".join([data[end:], *pieces[longest + 1 :]])
-    if rest:
-        _behind(found, rest, 0, len(rest), block_bytes, place + blocks)
-    return b"".join(found)
+    full = len(rest) // block_bytes
+    if full:
+        found.append(_made(rest, 0, full, block_bytes, found[-1][-HASH_BYTES:], place + blocks))
+    if len(rest) > full * block_bytes:
+        found.append(_last(found[-1], rest[full * block_bytes :]))
+    return b"".join(found[1:])
 
 
-def _head(data: bytes, seed: int, end: int, block_bytes: int) -> list[bytes]:
-    """The hashes of blocks that are made one by one. `end` is that of a block, or of the prompt."""
+def _made(data: bytes, begin: int, blocks: int, block_bytes: int, before: bytes, place: int) -> bytes:
+    """The hashes of so many full blocks."""
+    if words.COMPILED:
+        return words.running(data, begin, blocks, block_bytes, before, place)
+    return digests.running(data, begin, blocks, block_bytes, before, place)
+
+
+def _last(made: bytes, rest: bytes) -> bytes:
+    """The hash of a block that is not full, behind those that were made, or behind the seed."""
+    return xxhash.xxh3_64_digest(made[-HASH_BYTES:] + rest)
+
+
+def _one_by_one(data: bytes, seed: int, end: int, block_bytes: int) -> bytes:
     hasher = xxhash.xxh3_64(seed=seed)
     update, digest = hasher.update, hasher.digest
     found: list[bytes] = []
     for begin in range(0, end, block_bytes):
-        update(data[begin : begin + block_bytes])
+        update(data[begin : min(end, begin + block_bytes)])
         found.append(digest())
-    return found
-
-
-def _behind(found: list[bytes], data: bytes, begin: int, end: int, block_bytes: int, place: int) -> None:
-    """Appended: the hashes of what is behind the head, which is there and not empty; `place` is its first block's number."""
-    full = (end - begin) // block_bytes
-    if full:
-        before = int.from_bytes(found[-1][-HASH_BYTES:], "little")
-        made = words.running if words.COMPILED else digests.running
-        found.append(made(data, begin, full, block_bytes, before, place))
-    rest = begin + full * block_bytes
-    if rest < end:
-        found.append(xxhash.xxh3_64_digest(found[-1][-HASH_BYTES:] + data[rest:end]))
+    return b"".join(found)

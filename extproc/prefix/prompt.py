@@ -235,10 +235,11 @@ class _Writer:
         return written
 
     def raw(self, piece: bytes) -> None:
-        self._length += len(piece)
-        if self._room > 0:
-            self._pieces.append(piece[: self._room])
-            self._room -= len(piece)
+        size, room = len(piece), self._room
+        self._length += size
+        if room > 0:
+            self._pieces.append(piece if size <= room else piece[:room])
+            self._room = room - size
 
     def text(self, text: str) -> None:
         """What is beyond the bound is not made into bytes; a character counts as one there."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from librt.strings import BytesWriter, read_i64_be, read_i64_le, write_i64_le
 
-from extproc.prefix.digests import KEYS_KEPT, WORD_BYTES, keys_of
+from extproc.prefix.digests import FIRST, KEYS_KEPT, PLACE, SECOND, WORD_BYTES, keys_of
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -19,17 +19,15 @@ if TYPE_CHECKING:
 COMPILED: Final = not __file__.endswith(".py")
 """Whether this is machine code."""
 
-# SplitMix64's numbers as `prefix.digests` has them, less 2^64.
-_PLACE: Final[i64] = -0x61C8864680B583EB
-_FIRST: Final[i64] = -0x40A7B892E31B1A47
-_SECOND: Final[i64] = -0x6B2FB644ECCEEE15
+_NUMBERS: Final = b"".join([number.to_bytes(WORD_BYTES, "little") for number in (PLACE, FIRST, SECOND)])
+"""As bytes, as a constant beyond 62 bits is an object of Python that is looked at each time."""
 _LOW: Final[i64] = 0xFFFFFFFF
 
 _keys: Final[dict[int, bytes]] = {}
 """k and k′ of each word, one after the other."""
 
 
-def running(data: bytes, begin: int, blocks: int, block_bytes: int, before: int, place: int) -> bytes:
+def running(data: bytes, begin: int, blocks: int, block_bytes: int, before: bytes, place: int) -> bytes:
     """As `digests.running`."""
     keys = _keys.get(block_bytes)
     if keys is None:
@@ -37,23 +35,26 @@ def running(data: bytes, begin: int, blocks: int, block_bytes: int, before: int,
             _keys.clear()
         pairs = zip(*keys_of(block_bytes), strict=True)
         keys = _keys[block_bytes] = b"".join([key.to_bytes(WORD_BYTES, "little") for pair in pairs for key in pair])
-    return _hashes(data, begin, blocks, block_bytes, keys, before.to_bytes(WORD_BYTES, "little"), place)
+    return _hashes(data, begin, blocks, block_bytes, keys, before, place)
 
 
 def _hashes(data: bytes, begin: i64, blocks: i64, size: i64, keys: bytes, before: bytes, first: i64) -> bytes:
     """Four blocks at a time, for each of which the keys are read once."""
     out = BytesWriter()
+    step: i64 = read_i64_le(_NUMBERS, 0)
+    inner: i64 = read_i64_le(_NUMBERS, 8)
+    outer: i64 = read_i64_le(_NUMBERS, 16)
     hashed: i64 = read_i64_le(before, 0)
-    place: i64 = first * _PLACE
+    place: i64 = first * step
     at: i64 = begin
     last: i64 = begin + blocks * size
     four: i64 = 4 * size
     while at + four <= last:
         a1: i64 = place
-        a2: i64 = place + _PLACE
-        a3: i64 = a2 + _PLACE
-        a4: i64 = a3 + _PLACE
-        place = a4 + _PLACE
+        a2: i64 = place + step
+        a3: i64 = a2 + step
+        a4: i64 = a3 + step
+        place = a4 + step
         b1: i64 = 0
         b2: i64 = 0
         b3: i64 = 0
@@ -74,13 +75,13 @@ def _hashes(data: bytes, begin: i64, blocks: i64, size: i64, keys: bytes, before
             a4 += read_i64_le(data, at4 + word) * key
             b4 += read_i64_be(data, at4 + word) * reverse
             word += 8
-        hashed += _digest(a1, b1)
+        hashed += _digest(a1, b1, inner, outer)
         write_i64_le(out, hashed)
-        hashed += _digest(a2, b2)
+        hashed += _digest(a2, b2, inner, outer)
         write_i64_le(out, hashed)
-        hashed += _digest(a3, b3)
+        hashed += _digest(a3, b3, inner, outer)
         write_i64_le(out, hashed)
-        hashed += _digest(a4, b4)
+        hashed += _digest(a4, b4, inner, outer)
         write_i64_le(out, hashed)
         at += four
     while at < last:
@@ -91,15 +92,15 @@ def _hashes(data: bytes, begin: i64, blocks: i64, size: i64, keys: bytes, before
             a1 += read_i64_le(data, at + word) * read_i64_le(keys, word + word)
             b1 += read_i64_be(data, at + word) * read_i64_le(keys, word + word + 8)
             word += 8
-        hashed += _digest(a1, b1)
+        hashed += _digest(a1, b1, inner, outer)
         write_i64_le(out, hashed)
-        place += _PLACE
+        place += step
         at += size
     return out.getvalue()
 
 
-def _digest(a: i64, b: i64) -> i64:
-    """S(F(a) + b), `a` with the place in it."""
-    mixed: i64 = (a ^ ((a >> 32) & _LOW)) * _FIRST + b
-    mixed = (mixed ^ ((mixed >> 32) & _LOW)) * _SECOND
+def _digest(a: i64, b: i64, inner: i64, outer: i64) -> i64:
+    """S(F(a) + b), `a` with the place in it, f and s."""
+    mixed: i64 = (a ^ ((a >> 32) & _LOW)) * inner + b
+    mixed = (mixed ^ ((mixed >> 32) & _LOW)) * outer
     return mixed ^ ((mixed >> 32) & _LOW)

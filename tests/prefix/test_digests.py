@@ -18,11 +18,12 @@ made = words.running if words.COMPILED else arrays.running
 """As `hashing.chain` has them made."""
 _ALL = (1 << 64) - 1
 _PLACE, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+"""Said once more here, as a snapshot rests on them."""
 
 
 def running(data: bytes, begin: int, blocks: int, size: int, before: int) -> bytes:
     """Of a prompt that is `data`."""
-    return made(data, begin, blocks, size, before, begin // size)
+    return made(data, begin, blocks, size, before.to_bytes(8, "little"), begin // size)
 
 
 def digest(block: bytes, place: int) -> int:
@@ -75,7 +76,7 @@ def test_where_there_is_machine_code_it_does_the_same() -> None:
             data = draw.randbytes(size * (blocks + 2) + 5)
             for before in (0, 1, _ALL, draw.getrandbits(64)):
                 for skipped in (0, 2):
-                    asked = (data, skipped * size + 3, blocks, size, before, skipped)
+                    asked = (data, skipped * size + 3, blocks, size, before.to_bytes(8, "little"), skipped)
                     assert words.running(*asked) == arrays.running(*asked)
 
 
