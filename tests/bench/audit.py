@@ -28,7 +28,7 @@ from tests.bench.transport import PLAIN
 
 _MORE_PERCENT, _BYTES = 6.0, 250.0
 _STREAMS: Final = 6000
-_STARTS: Final = 3
+_STARTS: Final = 6
 _RATE, _SECONDS, _TICK_S = 5000, 4, 0.01
 _STOP_S = 60.0
 
@@ -152,4 +152,4 @@ def _line() -> str:
     server = served_by(f"10.0.0.{draw.randrange(10)}:8000", 200)
     answer = answer_of(draw.uniform(0.05, 2), draw.uniform(0.005, 0.05), draw.randrange(4000), draw.randrange(900))
     numbers = (draw.uniform(100, 9000), 0, draw.randrange(10_000), draw.random(), draw.random())
-    return line_of(int(time.time() * 1000), str(uuid.uuid4()).encode(), said(words), server, *numbers, answer)
+    return line_of(int(time.time() * 1000), str(uuid.uuid4()), said(words), server, *numbers, answer)
