@@ -9,7 +9,6 @@ is most of a file's size. What changes a field's meaning is another version, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import orjson
@@ -125,9 +124,19 @@ def answer_of(ttft_s: float | None, tpot_s: float | None, in_tokens: int | None,
     return text
 
 
+def ids_of(raw: list[bytes]) -> list[str]:
+    """Request ids, which are headers' values, as they stand in JSON, without the quotes. Many at once cost a third each."""
+    joined = b"\n".join(raw)
+    if joined.find(b"\\") < 0:
+        texts = orjson.dumps(joined.decode("latin-1")).decode()[1:-1].split("\\n")
+        if len(texts) == len(raw):
+            return texts
+    return [orjson.dumps(each.decode("latin-1")).decode()[1:-1] for each in raw]
+
+
 def line_of(
     at_ms: int,
-    request_id: bytes,
+    request_id: str,
     said: str,
     served: str,
     ms: float,
@@ -137,8 +146,8 @@ def line_of(
     second: float = NO_POINTS,
     answer: str = "",
 ) -> str:
-    """A row: JSON, with the newline behind it. `said`, `served` and `answer` are what the functions above say. Of an attempt of
-    0, a bucket below 0 and points that are NaN nothing is said.
+    """A row: JSON, with the newline behind it. `request_id` is of `ids_of`; `said`, `served` and `answer` are what the
+    functions above say. Of an attempt of 0, a bucket below 0 and points that are NaN nothing is said.
 
     It is made for each request, so it is put together at once, with numbers from tables where they are what most are.
     """
@@ -148,14 +157,14 @@ def line_of(
     if 0.0 <= ms < _MOST and 0.0 <= score < _LOW and 0.0 <= second < _LOW:
         took, one, two = int(ms * 10.0 + 0.5), int(score * 10000.0 + 0.5), int(second * 10000.0 + 0.5)
         return (
-            f'{{"at_ms":{at_ms},"id":{_quoted(request_id)}{said}{served},"ms":{took // 10}{_TENTHS[took % 10]}{key}'
+            f'{{"at_ms":{at_ms},"id":"{request_id}"{said}{served},"ms":{took // 10}{_TENTHS[took % 10]}{key}'
             f',"score":{_PLAIN[one // 10000]}.{_TWO[one // 100 % 100]}{_TWO[one % 100]}'
             f',"second":{_PLAIN[two // 10000]}.{_TWO[two // 100 % 100]}{_TWO[two % 100]}{answer}}}\n'
         )
     points = f',"score":{_fine(score)}' if score == score else ""
     if second == second:
         points += f',"second":{_fine(second)}'
-    return f'{{"at_ms":{at_ms},"id":{_quoted(request_id)}{said}{served},"ms":{_tenths(ms)}{key}{points}{answer}}}\n'
+    return f'{{"at_ms":{at_ms},"id":"{request_id}"{said}{served},"ms":{_tenths(ms)}{key}{points}{answer}}}\n'
 
 
 _MOST: Final = 1e12
@@ -164,16 +173,10 @@ _LOW: Final = 999.0
 _PLAIN: Final[tuple[str, ...]] = tuple([str(number) for number in range(_SMALL)])
 _TWO: Final[tuple[str, ...]] = tuple([f"{number:02}" for number in range(100)])
 _TENTHS: Final[tuple[str, ...]] = (".0", ".1", ".2", ".3", ".4", ".5", ".6", ".7", ".8", ".9")
-_dumps: Final[Callable[[object], bytes]] = orjson.dumps
 
 
 def _fields(row: dict[str, object]) -> str:
     return "," + orjson.dumps(row).decode()[1:-1] if row else ""
-
-
-def _quoted(raw: bytes) -> str:
-    """A header's value as JSON text."""
-    return _dumps(raw.decode("latin-1")).decode()
 
 
 def _tenths(value: float) -> str:

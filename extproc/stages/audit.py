@@ -8,7 +8,7 @@ from typing import Final
 from zlib import crc32
 
 from extproc import names
-from extproc.audit.row import NO_POINTS, Words, answer_of, line_of, said, served_by
+from extproc.audit.row import NO_POINTS, Words, answer_of, ids_of, line_of, said, served_by
 from extproc.audit.waiting import Waiting
 from extproc.candidates import Column
 from extproc.domain import InferenceRequest
@@ -103,7 +103,9 @@ class _Ended:
         self.error = "" if error is None else error.code
         self.score = draft.score
         self.second = draft.second
-        self.measured = draft.measurement
+        measured = draft.measurement
+        # Of answers that do not come by here it knows nothing, and what is kept is not at hand for the next request.
+        self.measured = None if measured is None or _is_empty(measured) else measured
 
     def let_go(self) -> None:
         """Of what is large, or may be replaced while this waits to be used again."""
@@ -137,11 +139,32 @@ class _Decided:
         if assigned is None:
             if self.rule or self.arms:
                 return False
-        elif self.rule != assigned.rule or self.arms != assigned.experiments:
+        elif self.rule != assigned.rule or (self.arms is not assigned.experiments and self.arms != assigned.experiments):
             return False
-        if self.pool != row.pool or self.target != row.target or self.placed != row.placed:
+        # What comes from a config is mostly the same object, and that is seen in a tenth of the time.
+        if (self.pool is not row.pool and self.pool != row.pool) or (
+            self.target is not row.target and self.target != row.target
+        ):
+            return False
+        if self.placed is not row.placed and self.placed != row.placed:
             return False
         return self.endpoint is row.endpoint and self.why == row.why and self.model == row.model
+
+
+class _Served:
+    """How the last request that an endpoint served ended; those behind it mostly end the same way."""
+
+    __slots__ = ("complete", "error", "said", "status")
+
+    def __init__(self, row: _Ended, said: str) -> None:
+        self.status = row.status
+        self.complete = row.complete
+        self.error = row.error
+        self.said = said
+
+    def is_of(self, row: _Ended) -> bool:
+        """Whether this row's ended so, too."""
+        return self.status == row.status and self.complete == row.complete and self.error == row.error
 
 
 class AuditDecisions:
@@ -173,7 +196,9 @@ class AuditDecisions:
         self._compare_at_s = float("-inf")
         self._decided: dict[ServedEntity | None, _Decided] = {}
         self._said: dict[tuple[object, ...], str] = {}
-        self._served: dict[tuple[str, int, bool, str], str] = {}
+        self._served: dict[str, _Served] = {}
+        """By who served."""
+        self._ends: dict[tuple[str, int, bool, str], str] = {}
         self._rows = [_Ended() for _ in range(_AT_ONCE)]
         self._count = 0
         """Of them that are filled."""
@@ -221,10 +246,12 @@ class AuditDecisions:
         count, self._count = self._count, 0
         lines: list[str] = []
         size = 0
+        rows = self._rows
+        ids = ids_of([rows[at].request_id for at in range(count)])
         for at in range(count):
-            row = self._rows[at]
+            row = rows[at]
             try:
-                line = self._line(row)
+                line = self._line(row, ids[at])
             except Exception:  # the others are to be kept all the same
                 _log.exception("a row of the audit could not be made")
                 continue
@@ -237,17 +264,15 @@ class AuditDecisions:
         if lines:
             self._sink.add("".join(lines), len(lines))
 
-    def _line(self, row: _Ended) -> str:
+    def _line(self, row: _Ended, request_id: str) -> str:
         decided = self._decided.get(row.entity)
         text = decided.said if decided is not None and decided.is_of(row) else self._say(row)
-        ended = (row.server, row.status, row.complete, row.error)
-        served = self._served.get(ended)
-        if served is None:
-            served = self._say_how(ended)
+        ended = self._served.get(row.server)
+        served = ended.said if ended is not None and ended.is_of(row) else self._say_how(row)
         assigned, measured, ended_s = row.assigned, row.measured, row.ended_s
         return line_of(
             int(row.at_s * 1000.0),
-            row.request_id,
+            request_id,
             text,
             served,
             (ended_s - row.started_s) * 1000.0,
@@ -283,12 +308,17 @@ class AuditDecisions:
         self._decided[entity] = _Decided(row, text)
         return text
 
-    def _say_how(self, ended: tuple[str, int, bool, str]) -> str:
-        """Of an end that is another than those before."""
-        server, status, complete, error = ended
+    def _say_how(self, row: _Ended) -> str:
+        """Of an end that is another than the last one there."""
+        ended = (row.server, row.status, row.complete, row.error)
+        text = self._ends.get(ended)
+        if text is None:
+            if len(self._ends) >= _KEPT:
+                self._ends.clear()
+            text = self._ends[ended] = served_by(row.server, row.status, row.error, complete=row.complete)
         if len(self._served) >= _KEPT:
             self._served.clear()
-        text = self._served[ended] = served_by(server, status, error, complete=complete)
+        self._served[row.server] = _Served(row, text)
         return text
 
 
@@ -311,10 +341,12 @@ def _words(row: _Ended) -> Words:
     )
 
 
+def _is_empty(measured: Measurement) -> bool:
+    return measured.usage is NO_USAGE and measured.times.first_s is None
+
+
 def _answer(measured: Measurement, now_s: float) -> str:
     usage, times = measured.usage, measured.times
-    if usage is NO_USAGE and times.first_s is None:
-        return ""  # as of all answers that do not come by here
     tpot_s = times.tpot_s(now_s, usage.completion) if measured.streaming else None
     return answer_of(times.ttft_s(), tpot_s, usage.prompt, usage.completion)
 

@@ -10,7 +10,7 @@ import pytest
 
 from extproc.app.audit import Audit, audit_of
 from extproc.audit.reader import Reading, Wanted, decisions
-from extproc.audit.row import line_of
+from extproc.audit.row import ids_of, line_of
 from extproc.observability.instruments import Instruments
 from extproc.settings.audit import AuditSettings
 
@@ -22,7 +22,7 @@ class KeptBack:
 
     def __init__(self, audit: Audit, request_id: bytes) -> None:
         self._waiting = audit.writer.waiting
-        self._line = line_of(1_790_000_000_000, request_id, "", "", 1.0)
+        self._line = line_of(1_790_000_000_000, *ids_of([request_id]), "", "", 1.0)
         self.asked = asyncio.Event()
         self._waiting.sources.append(self)
 

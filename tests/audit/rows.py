@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from extproc.audit.row import NO_POINTS, Words, answer_of, line_of, said, served_by
+from extproc.audit.row import NO_POINTS, Words, answer_of, ids_of, line_of, said, served_by
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Row:
         answer = answer_of(self.ttft_s, self.tpot_s, self.in_tokens, self.out_tokens)
         return line_of(
             self.at_ms,
-            self.request_id.encode("latin-1"),
+            *ids_of([self.request_id.encode("latin-1")]),
             said(words),
             served_by(self.server, self.status, self.error, complete=self.complete),
             self.ms,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.audit.row import FIELDS, line_of
+from extproc.audit.row import FIELDS, ids_of, line_of
 from tests.audit.rows import Row
 from tests.fakes.fuzz import examples
 
@@ -101,9 +101,15 @@ def test_a_line_is_the_json_of_its_fields(row: Row) -> None:
 @pytest.mark.parametrize("bucket", [7, -1])
 def test_points_have_four_places(score: float, said: str, bucket: int) -> None:
     """However the line is put together."""
-    line = line_of(1, b"r-1", "", "", 0.0, 0, bucket, score, score)
+    line = line_of(1, "r-1", "", "", 0.0, 0, bucket, score, score)
     assert f',"score":{said},"second":{said}}}\n' in line
 
 
 def test_a_row_that_says_next_to_nothing() -> None:
     assert Row(1, "", ms=12.34).line() == b'{"at_ms":1,"id":"","ms":12.3}\n'
+
+
+@given(ids=st.lists(st.binary(max_size=12) | st.sampled_from([b'a"b', b"a\\nb", b"\n", b'"', b"\\", b"\xff", b""]), max_size=5))
+def test_ids_are_what_headers_say(ids: list[bytes]) -> None:
+    """One by one or many at once, whatever stands in them."""
+    assert [orjson.loads(f'"{text}"') for text in ids_of(ids)] == [each.decode("latin-1") for each in ids]

@@ -21,7 +21,7 @@ WITHIN_S = 20.0
 
 
 def line(request_id: str) -> str:
-    return line_of(1_790_000_000_000, request_id.encode(), "", "", 1.0)
+    return line_of(1_790_000_000_000, request_id, "", "", 1.0)
 
 
 def ids(folder: Path) -> list[str]:
