@@ -22,7 +22,7 @@ class KeptBack:
 
     def __init__(self, audit: Audit, request_id: bytes) -> None:
         self._waiting = audit.writer.waiting
-        self._line = line_of(1_790_000_000_000, *ids_of([request_id]), "", "", 1.0)
+        self._line = line_of(1_790_000_000_000, ids_of([request_id])[0], "", "", 1.0)
         self.asked = asyncio.Event()
         self._waiting.sources.append(self)
 

@@ -45,7 +45,7 @@ class Row:
         answer = answer_of(self.ttft_s, self.tpot_s, self.in_tokens, self.out_tokens)
         return line_of(
             self.at_ms,
-            *ids_of([self.request_id.encode("latin-1")]),
+            ids_of([self.request_id.encode("latin-1")])[0],
             said(words),
             served_by(self.server, self.status, self.error, complete=self.complete),
             self.ms,
