@@ -21,13 +21,25 @@ element."""
 class Candidates:
     """The endpoints a request may go to, as aligned columns: position i of each column is `endpoints[i]`.
 
-    NaN is an unknown signal (never scraped, or stale). `waiting` and `in_flight` are live: the pool's store writes them in
-    place, on each pick and release, so read them, never keep or change them.
+    NaN is an unknown signal (never scraped, or stale). `waiting`, `in_flight` and `picked_at` are live: the pool's store writes
+    them in place, on each pick and release, so read them, never keep or change them.
     Two Candidates with the same `stamp` have the same endpoints, `running` and `kv_usage`: what depends only on those may
     be kept from one request to the next.
     """
 
-    __slots__ = ("endpoints", "in_flight", "kv_usage", "loads", "places", "running", "stamp", "trial", "waiting", "whole")
+    __slots__ = (
+        "endpoints",
+        "in_flight",
+        "kv_usage",
+        "loads",
+        "picked_at",
+        "places",
+        "running",
+        "stamp",
+        "trial",
+        "waiting",
+        "whole",
+    )
 
     def __init__(
         self,
@@ -41,6 +53,7 @@ class Candidates:
         loads: Sequence[Load] = (),
         whole: Candidates | None = None,
         places: Sequence[int] = (),
+        picked_at: Column | None = None,
     ) -> None:
         self.endpoints: Final = endpoints
         self.waiting: Final = waiting
@@ -59,6 +72,8 @@ class Candidates:
         """All that these were taken from; None when these are all."""
         self.places: Final = places
         """Of each candidate, its position in `whole`."""
+        self.picked_at: Final[Column] = [] if picked_at is None else picked_at
+        """The number of the pool's pick that went there last, 0 for none: less is longer ago. Empty where nobody counts."""
 
     def signals(self, position: int) -> dict[str, object]:
         """What is known of a candidate, by the signal's name: the columns, None where unknown, and what else its page says."""
@@ -83,6 +98,7 @@ class Candidates:
             [loads[i] for i in positions] if loads else (),
             self.whole if self.whole is not None else self,
             positions if self.whole is None else [places[i] for i in positions],
+            narrowed(self.picked_at, positions) if len(self.picked_at) else None,
         )
 
     def place(self, position: int) -> int:

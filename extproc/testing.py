@@ -75,13 +75,15 @@ def candidates(
     running: Sequence[float] | None = None,
     kv_usage: Sequence[float] | None = None,
     in_flight: Sequence[float] | None = None,
+    picked_at: Sequence[float] | None = None,
     labels: Sequence[Mapping[str, str]] = (),
     loads: Sequence[Load] = (),
     trial: int = -1,
     arrays: bool = False,
     stamp: object = None,
 ) -> Candidates:
-    """Candidates with these columns; a column that is not given is unknown, or 0 in flight. `arrays`: as of a large pool."""
+    """Candidates with these columns; one that is not given is unknown, or 0 in flight and never picked. `arrays`: as of a large
+    pool."""
     given = [column for column in (waiting, running, kv_usage, in_flight, labels, loads) if column]
     size = number if number is not None else len(given[0])
 
@@ -98,6 +100,7 @@ def candidates(
         stamp=stamp if stamp is not None else object(),
         trial=trial,
         loads=loads,
+        picked_at=column(picked_at, 0.0),
     )
 
 

@@ -131,7 +131,7 @@ def decision_reasons(told: Told) -> Iterator[str]:
     if why:
         yield f"entity   {', '.join(why)}"
     if row.get("score") is not None:
-        second = f", the next one had {row['second']:g}" if row.get("second") is not None else ", the only candidate"
+        second = f", the best other had {row['second']:g}" if row.get("second") is not None else ", the only candidate"
         yield f"server   {row.get('server', '?')} with {row['score']:g} points{second}"
     measured = [
         f"{text.format(row[name])}"

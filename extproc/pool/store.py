@@ -211,6 +211,7 @@ class PoolStore:
         ticket = Ticket(member, member.picked())
         if member.slot >= 0:
             self._write_in_flight(member)
+            self._all.picked_at[member.slot] = float(self.picks)
         return ticket
 
     def move(self, ticket: Ticket, key: str) -> Ticket:
@@ -318,6 +319,7 @@ class PoolStore:
             in_flight=make_column(float(member.in_flight) for member in self._eligible),
             stamp=object(),
             loads=self._loads,
+            picked_at=make_column(float(member.picked_at) for member in self._eligible),
         )
 
     def _judge(self, member: Member) -> None:
@@ -359,6 +361,7 @@ class PoolStore:
             stamp=everyone.stamp,
             trial=chosen.slot,
             loads=self._loads,
+            picked_at=everyone.picked_at,
         )
 
     def _room(self, member: Member, known: int) -> float:
@@ -375,7 +378,14 @@ class PoolStore:
         self._loads[slot] = member.known()
         self._pages = None
         self._all = Candidates(
-            old.endpoints, old.waiting, old.running, old.kv_usage, old.in_flight, stamp=object(), loads=self._loads
+            old.endpoints,
+            old.waiting,
+            old.running,
+            old.kv_usage,
+            old.in_flight,
+            stamp=object(),
+            loads=self._loads,
+            picked_at=old.picked_at,
         )
 
     def _write_in_flight(self, member: Member) -> None:

@@ -8,7 +8,7 @@ of Python's then.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from heapq import nlargest
 from typing import TYPE_CHECKING, Final, cast
 
@@ -282,6 +282,20 @@ def _largest_of(values: list[float]) -> float:
         if value > high:
             high = value
     return high
+
+
+def longest_ago(
+    positions: NDArray[np.intp], in_flight: Column, busier: float, picked_at: Column, random: Callable[[], float]
+) -> int:
+    """Of these positions of arrays, the one that was picked the longest ago, of those that have at most `busier` requests in
+    flight more than any other; of several that never were, one that is drawn."""
+    assert not isinstance(in_flight, list)
+    assert not isinstance(picked_at, list)
+    busy = in_flight[positions]
+    positions = positions[busy <= busy.min() + busier]
+    turns = picked_at[positions]
+    first = positions[turns == turns.min()]
+    return int(first[0] if len(first) == 1 else first[int(random() * len(first))])
 
 
 def floats(column: Column) -> list[float]:

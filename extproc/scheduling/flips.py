@@ -4,8 +4,9 @@
     less of a signal                      its scorers' formulas on the other value; the smallest step that is enough
     more points of another scorer         (best of the others' total − its own) / weight, on top of those that it had
 
-Where chance decides, or a picker that we do not know, nothing of that can be told, and the words say so. What is told holds
-while all else stays as it was; points of scorers that may look at the same signal in their own way are named.
+Enough is what makes it the only best one: by more than the picker's tolerance, as those within it take turns. Where chance or
+turns decide, or a picker that we do not know, nothing of that can be told, and the words say so. What is told holds while all
+else stays as it was; points of scorers that may look at the same signal in their own way are named.
 """
 
 from __future__ import annotations
@@ -101,8 +102,15 @@ def _chance(considered: Considered, totals: Sequence[float], second: int, behind
     if considered.trial == picked:
         return "Nothing was known of the picked one and it was its turn to be tried: it counted as much as the best"
     key = considered.endpoints[second].key
-    if behind < -_SAME:
+    if behind < -picker.tolerance - _SAME:
         return f"{key} had more points, and something else than points decided: a profile handler, or a subset"
+    if picker.tolerance > 0.0 and behind <= picker.tolerance + _SAME:
+        least = max(totals) - picker.tolerance - _SAME
+        same = sum(1 for total in totals if total >= least)
+        return (
+            f"{same} candidates were as good, within {picker.tolerance:g} points, {key} one of them: they take turns, and of "
+            "those with the fewest in flight, or one more, the one was picked that was the longest ago"
+        )
     if behind <= _SAME:
         same = sum(1 for total in totals if total >= totals[picked] - _SAME)
         return f"{same} candidates had the same points, {key} one of them: the less busy of two that were drawn was picked"
@@ -126,6 +134,7 @@ def _less(
             rest = [total - float(each) * weight for total, each in zip(rest, column, strict=True)]
     values = considered.column(signal)
     had = values[second]
+    tolerance = _tolerance(considered)
     if not scorers or not 0.0 < had <= _MOST_STEPS:
         return None
 
@@ -135,7 +144,7 @@ def _less(
         for scorer, weight in scorers:
             other = scorer.points(columns.like(considered.waiting, changed))
             after = [total + float(more) * weight for total, more in zip(after, other, strict=True)]
-        return _is_best(after, second)
+        return _is_best(after, second, tolerance)
 
     least = _least(wins, ceil(had / step - _SAME))
     return Flip(signal, True, had, max(0.0, had - least * step)) if least else None
@@ -157,7 +166,7 @@ def _least(wins: Callable[[int], bool], most: int) -> int:
 
 def _by_points(considered: Considered, points: Sequence[Column], second: int, totals: Sequence[float]) -> list[Flip]:
     found = []
-    short = max(total for at, total in enumerate(totals) if at != second) - totals[second]
+    short = max(total for at, total in enumerate(totals) if at != second) - totals[second] + _tolerance(considered)
     for at, (name, scorer, weight) in enumerate(considered.profile.scored):
         if isinstance(scorer, SignalScorer) or not weight > 0:
             continue
@@ -182,9 +191,15 @@ def _by_prefix(considered: Considered) -> frozenset[str]:
     return frozenset([name for name, scorer, _ in scored if isinstance(scorer, PrefixScorer) and scorer.is_share])
 
 
-def _is_best(totals: Sequence[float], position: int) -> bool:
+def _tolerance(considered: Considered) -> float:
+    """By how many points the best has to be ahead for nobody else to have a turn."""
+    picker = considered.profile.picker
+    return picker.tolerance if isinstance(picker, MaxScorePicker) else 0.0
+
+
+def _is_best(totals: Sequence[float], position: int, tolerance: float) -> bool:
     mine = totals[position]
-    return all(mine > total + _SAME for at, total in enumerate(totals) if at != position)
+    return all(mine > total + tolerance + _SAME for at, total in enumerate(totals) if at != position)
 
 
 def _words(name: str, behind: float, changes: Sequence[Flip], unless: Sequence[str], by_prefix: frozenset[str]) -> str:

@@ -56,7 +56,7 @@ def test_which_config_served_this_request(place: tuple[str, str]) -> None:
 
     assert result.exit_code == 0, result.output
     assert "r-2  chat/b v2  200 0 ms  10.0.0.1:8000" in result.output
-    assert "10.0.0.1:8000 with 0.9 points, the next one had 0.8" in result.output
+    assert "10.0.0.1:8000 with 0.9 points, the best other had 0.8" in result.output
     assert "region north: spill_empty at 2.5" in result.output
     assert "change 2  update chat v2  by bob from 10.0.0.7, approved by cy: b is good" in result.output
     assert "r-1" not in result.output

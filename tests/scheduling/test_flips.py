@@ -115,6 +115,33 @@ def test_equals_a_trial_and_the_only_one() -> None:
     assert "its turn to be tried" in flips(seen).words
 
 
+def test_with_a_tolerance_enough_is_what_leaves_nobody_else_a_turn() -> None:
+    """Totals: 1 and 0.5: 0.51 more would be the most points, and within 0.2 they take turns."""
+    given = candidates(2, picked_at=[1, 2])
+    said = told(given, ("own", FixedScorer(1, 0.5), 1.0), (*PREFIX, 1.0), hits=[0, 0], picker=MaxScorePicker(tolerance=0.2))
+    assert [(each.what, each.needed) for each in said.changes] == [("prefix-cache-scorer", 0.71)]
+    said = told(
+        candidates(kv_usage=[0.1, 0.5], picked_at=[1, 2]),
+        ("kv-cache-utilization-scorer", KvCacheScorer(), 2.0),
+        ("own", FixedScorer(0, 0.3), 1.0),
+        picker=MaxScorePicker(tolerance=0.2),
+    )
+    assert [(each.what, round(each.needed, 2)) for each in said.changes] == [("kv_usage", 0.14)]
+
+
+@pytest.mark.parametrize("second", [0.8, 0.95, 1.0, 1.1, 1.2])
+def test_whose_turn_it_was_is_said(second: float) -> None:
+    """Whether the one that was picked has the most points or nearly."""
+    given = candidates(3, picked_at=[1, 2, 3])
+    said = told(given, ("a", FixedScorer(1, second, 0.3), 1.0), picker=MaxScorePicker(tolerance=0.2))
+    assert said.changes == ()
+    assert (said.runner_up, round(said.behind, 2)) == (B, round(1 - second, 2))
+    assert said.words == (
+        f"2 candidates were as good, within 0.2 points, {B} one of them: they take turns, and of those with the fewest in "
+        "flight, or one more, the one was picked that was the longest ago"
+    )
+
+
 def test_what_was_unknown_is_no_number_to_change() -> None:
     said = told(candidates(waiting=[3, NAN]), ("queue-scorer", QueueScorer(), 1.0))
     assert said.changes == ()

@@ -26,9 +26,15 @@ PICKERS: tuple[Make, ...] = (MaxScorePicker, RandomPicker, WeightedRandomPicker)
 both_kinds = pytest.mark.parametrize("arrays", [False, True], ids=["lists", "arrays"])
 
 
-def of(totals: Sequence[float], in_flight: Sequence[float] | None = None, *, arrays: bool = False) -> Candidates:
+def of(
+    totals: Sequence[float],
+    in_flight: Sequence[float] | None = None,
+    picked_at: Sequence[float] | None = None,
+    *,
+    arrays: bool = False,
+) -> Candidates:
     """Candidates whose `running` column holds the totals, so that they are of the same kind."""
-    return candidates(running=totals, in_flight=in_flight or [0.0] * len(totals), arrays=arrays)
+    return candidates(running=totals, in_flight=in_flight or [0.0] * len(totals), picked_at=picked_at, arrays=arrays)
 
 
 def pick(picker: Picker, given: Candidates, random: object = None) -> list[int]:
@@ -81,6 +87,52 @@ class TestMaxScore:
             (first,) = pick(MaxScorePicker(), of([1] * 10, load, arrays=arrays), random)
             load[first] += 1
         assert max(load) - min(load) <= 4
+
+
+@both_kinds
+class TestInTurn:
+    """`max-score-picker` with a tolerance."""
+
+    @pytest.mark.parametrize(
+        ("tolerance", "winner"),
+        [
+            (0.05, 0),  # nobody else is as good
+            (0.1, 1),  # exactly so much less is
+            (0.19, 1),
+            (0.2, 2),
+            (5.0, 3),
+        ],
+    )
+    def test_of_all_within_it_who_was_picked_the_longest_ago(self, tolerance: float, winner: int, arrays: bool) -> None:
+        given = of([1.0, 0.9, 0.8, 0.0], picked_at=[9, 7, 4, 1], arrays=arrays)
+        assert pick(MaxScorePicker(tolerance=tolerance), given, Draws()) == [winner]
+
+    def test_who_is_busier_by_more_than_a_request_has_no_turn(self, arrays: bool) -> None:
+        given = of([1.0, 0.95, 0.9, 0.0], [5, 3, 4, 0], [1, 9, 2, 3], arrays=arrays)
+        assert pick(MaxScorePicker(tolerance=0.2), given, Draws()) == [2]
+
+    def test_those_that_never_were_picked_are_drawn(self, arrays: bool) -> None:
+        given = of([1.0, 0.9, 0.95], picked_at=[0, 3, 0], arrays=arrays)
+        assert [pick(MaxScorePicker(tolerance=0.2), given, Draws(draw)) for draw in (0.0, 0.49, 0.5, 0.99)] == [
+            [0],
+            [0],
+            [2],
+            [2],
+        ]
+
+    def test_asking_is_no_turn(self, arrays: bool) -> None:
+        given = of([1.0, 1.0, 1.0], picked_at=[2, 1, 3], arrays=arrays)
+        picker = MaxScorePicker(tolerance=0.2)
+        assert [pick(picker, given, Draws()) for _ in range(3)] == [[1]] * 3
+
+    def test_fallbacks_follow_by_points(self, arrays: bool) -> None:
+        given = of([1.0, 0.9, 0.95, 0.2], picked_at=[2, 1, 3, 0], arrays=arrays)
+        assert pick(MaxScorePicker(3, tolerance=0.2), given, Draws()) == [1, 0, 2]
+
+    def test_where_nobody_counts_picks_equals_are_drawn(self, arrays: bool) -> None:
+        seen = of([1.0, 1.0, 0.9], [9, 0, 0], arrays=arrays)
+        given = Candidates(seen.endpoints, seen.waiting, seen.running, seen.kv_usage, seen.in_flight, object())
+        assert pick(MaxScorePicker(tolerance=0.2), given, Draws(0.0, 0.0)) == [1]
 
 
 @both_kinds
@@ -162,3 +214,23 @@ def test_positions_are_valid_and_the_best_comes_first(
         assert got[1:] == sorted(got[1:], reverse=True)
     if picker is WeightedRandomPicker:
         assert totals[chosen[0]] > 0 or max(totals) == 0
+
+
+@examples(100)
+@given(
+    st.lists(st.tuples(st.integers(0, 10), st.integers(0, 4), st.integers(0, 5)), min_size=1, max_size=8),
+    st.integers(1, 6),
+    st.booleans(),
+    st.integers(0, 1000),
+)
+def test_who_takes_turns_is_nearly_the_best_nearly_the_least_busy_and_waited_longest(
+    rows: list[tuple[int, int, int]], tenths: int, arrays: bool, seed: int
+) -> None:
+    totals, in_flight, picked_at = (list(column) for column in zip(*rows, strict=True))
+    given_ = of([each / 10 for each in totals], in_flight, picked_at, arrays=arrays)
+    (chosen,) = pick(MaxScorePicker(tolerance=tenths / 10), given_, seeded(seed))
+    good = [at for at, total in enumerate(totals) if total >= max(totals) - tenths]
+    least = min(in_flight[at] for at in good)
+    assert chosen in good
+    assert in_flight[chosen] <= least + 1
+    assert picked_at[chosen] == min(picked_at[at] for at in good if in_flight[at] <= least + 1)

@@ -96,7 +96,7 @@ def of_row(row: Mapping[str, Any]) -> Shown:
     best = (
         ""
         if score is None
-        else f"{score:.2f} points, " + ("the only candidate" if second is None else f"the next one had {second:.2f}")
+        else f"{score:.2f} points, " + ("the only candidate" if second is None else f"the best other had {second:.2f}")
     )
     endpoint = row.get("endpoint", "")
     measured = [

@@ -93,6 +93,13 @@ class PickerParameters(Parameters):
         return max(1, value)
 
 
+class MaxScoreParameters(PickerParameters):
+    """Parameters of `max-score-picker`."""
+
+    tolerance: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """Ours. In points: who has this much less than the best, or is closer, is as good as it, and they take turns."""
+
+
 class UtilizationParameters(Parameters):
     """Parameters of `utilization-detector`."""
 

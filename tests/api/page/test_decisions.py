@@ -214,7 +214,7 @@ async def test_older_ones_come_out_of_the_audits_files(tmp_path: Path) -> None:
         text = (await visitor.look("/ui/decisions?request_id=old")).text
         for words in (
             "chat/b",
-            "0.91 points, the next one had 0.88",
+            "0.91 points, the best other had 0.88",
             "first token after 120 ms, tokens out 7",
             "version=3",
             "warm",
