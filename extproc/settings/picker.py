@@ -185,24 +185,34 @@ class EndpointPickerConfig(Section):
 
 DEFAULT_WEIGHTS: Final[Mapping[str, float]] = {
     "queue-scorer": 2,
-    "kv-cache-utilization-scorer": 2,
+    "kv-cache-utilization-scorer": 1,
     "prefix-cache-scorer": 3,
-    "active-request-scorer": 0.7,
+    "active-request-scorer": 0.55,
     "no-hit-lru-scorer": 1,
 }
-"""Upstream's default is the first three. By them alone a prompt that all have in common stays with whoever had it first, and
-prompts that nobody has seen go where another is still computed (docs/evaluation.md).
+"""Upstream's default is the first three, the second of them × 2. By them alone a prompt that all have in common stays with
+whoever had it first, and prompts that nobody has seen go where another is still computed (docs/evaluation.md).
 
-The last two read no page, and give points to who hangs, too: together they must be less than the first, which who is known and
-waits least always has (tests/app/test_hanging.py)."""
+The last two read no page, and give points to who hangs, too: together with the tolerance they must be less than the first,
+which who is known and waits least always has (tests/app/test_hanging.py)."""
+
+DEFAULT_TOLERANCE: Final = 0.2
+"""Of max-score-picker, in points."""
+_PICKER: Final = "max-score-picker"
 
 DEFAULT_PICKER: Final = EndpointPickerConfig.model_validate(
     {
-        "plugins": [{"type": name} for name in DEFAULT_WEIGHTS],
+        "plugins": [
+            *({"type": name} for name in DEFAULT_WEIGHTS),
+            {"type": _PICKER, "parameters": {"tolerance": DEFAULT_TOLERANCE}},
+        ],
         "schedulingProfiles": [
             {
                 "name": "default",
-                "plugins": [{"pluginRef": name, "weight": weight} for name, weight in DEFAULT_WEIGHTS.items()],
+                "plugins": [
+                    *({"pluginRef": name, "weight": weight} for name, weight in DEFAULT_WEIGHTS.items()),
+                    {"pluginRef": _PICKER},
+                ],
             }
         ],
     }

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+import yaml
+
 from extproc.scheduling import Blueprint, build_scheduler
 from extproc.settings.base import SettingsError
-from extproc.settings.picker import DEFAULT_WEIGHTS, load_picker_config
+from extproc.settings.picker import DEFAULT_PICKER, load_picker_config
 
 
 class Policy(NamedTuple):
@@ -53,7 +55,7 @@ LOAD: Final = Policy("load alone", _weighing({"queue-scorer": 2, "kv-cache-utili
 UPSTREAMS: Final = Policy(
     "upstream's default", _weighing({"queue-scorer": 2, "kv-cache-utilization-scorer": 2, "prefix-cache-scorer": 3})
 )
-DEFAULT: Final = Policy("our default", _weighing(DEFAULT_WEIGHTS))
+DEFAULT: Final = Policy("our default", yaml.safe_dump(DEFAULT_PICKER.model_dump(by_alias=True, exclude_unset=True)))
 """What a picker without a config does."""
 ASKED: Final = Policy("round robin, asked", DEFAULT.config, obeyed=False)
 """What choosing is worth alone: a request takes the same way as with our default, which is a few ms on a busy machine."""

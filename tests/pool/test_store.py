@@ -395,6 +395,38 @@ class TestColumns:
         assert store.subset([A]).waiting == [3.0]
 
 
+class TestTurns:
+    @pytest.mark.parametrize("number", [3, ARRAY_SIZE])
+    def test_when_each_was_picked_last(self, clock: FakeClock, number: int) -> None:
+        """In the pool's picks, through pages, a new layout and subsets."""
+        store = PoolStore("p", clock)
+        store.replace_endpoints(endpoints(number))
+        for key in (B, A, B):
+            store.release(pick(store, key))
+        assert list(store.candidates().picked_at[:3]) == [2, 3, 0]
+        scrape(store, A)
+        assert list(store.candidates().picked_at[:3]) == [2, 3, 0]
+        store.replace_endpoints(endpoints(number)[1:])
+        assert list(store.candidates().picked_at[:2]) == [3, 0]
+        pick(store, C)
+        assert list(store.candidates().picked_at[:2]) == [3, 4]
+        assert list(store.subset([C]).picked_at) == [4]
+
+    def test_they_go_round_while_all_are_as_good(self, store: PoolStore) -> None:
+        """With the default config, of which the pages decide nothing here."""
+        scheduler = build_scheduler(DEFAULT_PICKER).scheduler(seeded())
+        order = []
+        for _ in range(12):
+            for key in (A, B, C):
+                scrape(store, key)
+            candidates = store.candidates()
+            (position,) = send(scheduler, candidates).positions
+            order.append(candidates.endpoints[position].key)
+            store.release(store.picked(candidates.endpoints[position]))
+        assert sorted(order[:3]) == [A, B, C]
+        assert order == order[:3] * 4
+
+
 class TestLoads:
     """What is no column: each candidate's page, where it can be believed."""
 

@@ -9,7 +9,7 @@ from extproc.scheduling.plugins.base import PluginType
 from extproc.scheduling.plugins.parameters import NoParameters, Parameters
 from extproc.scheduling.registry import PLUGIN_TYPES
 from extproc.settings.base import SettingsError
-from extproc.settings.picker import DEFAULT_PICKER, DEFAULT_WEIGHTS, load_picker_config
+from extproc.settings.picker import DEFAULT_PICKER, DEFAULT_TOLERANCE, DEFAULT_WEIGHTS, load_picker_config
 from tests.fakes.candidates import candidates, choose, explained
 from tests.fakes.chance import seeded
 from tests.fakes.plugins import scheduler_of
@@ -89,9 +89,9 @@ def test_the_default_is_upstreams_and_two_more() -> None:
     blueprint = build_scheduler(DEFAULT_PICKER)
     assert list(blueprint.profile.scorers) == [
         ("queue-scorer", 2),
-        ("kv-cache-utilization-scorer", 2),
+        ("kv-cache-utilization-scorer", 1),
         ("prefix-cache-scorer", 3),
-        ("active-request-scorer", 0.7),
+        ("active-request-scorer", 0.55),
         ("no-hit-lru-scorer", 1),
     ]
     assert len(choose(blueprint.scheduler(seeded()), candidates(3)).positions) == 1
@@ -100,7 +100,7 @@ def test_the_default_is_upstreams_and_two_more() -> None:
 def test_of_the_default_what_reads_no_page_makes_up_for_no_queue() -> None:
     """Or who hangs, and has nothing in flight, would be picked before who is known and idle."""
     weights = DEFAULT_WEIGHTS
-    assert weights["active-request-scorer"] + weights["no-hit-lru-scorer"] < weights["queue-scorer"]
+    assert weights["active-request-scorer"] + weights["no-hit-lru-scorer"] + DEFAULT_TOLERANCE < weights["queue-scorer"]
 
 
 def test_without_a_profile_every_scorer_and_the_picker_count() -> None:

@@ -185,4 +185,4 @@ def test_paths_begin_where_the_config_does() -> None:
 
 def test_an_alias_and_a_name_both_work() -> None:
     assert EndpointPickerConfig.model_validate({"feature_gates": []}).feature_gates == []
-    assert [entry.weight for entry in DEFAULT_PICKER.scheduling_profiles[0].plugins] == [2, 2, 3, 0.7, 1]
+    assert [entry.weight for entry in DEFAULT_PICKER.scheduling_profiles[0].plugins] == [2, 1, 3, 0.55, 1, 1]

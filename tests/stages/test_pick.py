@@ -106,7 +106,7 @@ class TestPickEndpoint:
         name, points = draft.metadata[1]
         assert name == "x-gateway-destination-endpoint-scores"
         assert isinstance(points, tuple)
-        assert dict(points) == {A: 2.7, B: 4.7}, "none in flight at either; and A was the first in turn"
+        assert dict(points) == {A: 2.05, B: 3.55}, "none in flight at either; and A was the first in turn"
         assert run(deployment.picker(), request())[0].metadata[1:] == ()
 
     @pytest.mark.parametrize(
@@ -238,11 +238,14 @@ class TestPickEndpoint:
                 "active-request-scorer": 1.0,
                 "no-hit-lru-scorer": 1.0,
             },
-            "total": 2.7,
+            "total": 2.05,
             "trial": False,
         }
-        assert (told["runner_up"], told["behind"]) == (A, pytest.approx(told["candidates"][0]["total"] - 2.7))
-        assert told["flip"] == f"{A} would have won with a prefix hit ≥ 0.67 (it had 0)"
+        assert (told["runner_up"], told["behind"]) == (A, pytest.approx(told["candidates"][0]["total"] - 2.05))
+        assert told["flip"] == (
+            f"{A} would have won with 2 fewer waiting requests (it had 2), or a prefix hit ≥ 0.57 (it had 0); "
+            "if no-hit-lru-scorer had judged as before"
+        )
         assert [view.in_flight for view in store.describe()] == [0, 0, 0]
         assert len(deployment.log) == 0
         assert counts(deployment, "inference") == {}
