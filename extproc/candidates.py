@@ -118,6 +118,9 @@ def narrowed(column: Column, positions: Sequence[int]) -> Column:
     return cast(Column, part.tolist() if len(part) < ARRAY_SIZE else part)
 
 
+_NOTHING: Final[list[float]] = []
+
+
 class Pages(NamedTuple):
     """What the pages of the candidates say at one moment, in their order; not changed any more."""
 
@@ -127,10 +130,13 @@ class Pages(NamedTuple):
     """When each was read, by the store's clock; NaN: never."""
 
 
-class Pick(NamedTuple):
+class Pick:
     """Positions in the candidates, best first: one, or more as ordered fallbacks, with the total points of the first."""
 
-    positions: Sequence[int]
-    score: float
-    totals: Column = []
-    """The total points of each candidate; to read only, and at once."""
+    __slots__ = ("positions", "score", "totals")
+
+    def __init__(self, positions: Sequence[int], score: float, totals: Column = _NOTHING) -> None:
+        """`totals`: the total points of each candidate; to read only, and at once."""
+        self.positions: Final = positions
+        self.score: Final = score
+        self.totals: Final = totals

@@ -6,7 +6,7 @@ Columns are kept in place: a page or a pick changes one position, so both cost t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from extproc.candidates import Candidates, Pages
 from extproc.domain import Endpoint, Load, Reading
@@ -21,11 +21,14 @@ PAUSE_S: Final = 10e-6
 SMALL: Final = 256
 
 
-class Ticket(NamedTuple):
+class Ticket:
     """A request's place in the in-flight counts, given back with `PoolStore.release` exactly once."""
 
-    member: Member
-    generation: int
+    __slots__ = ("generation", "member")
+
+    def __init__(self, member: Member, generation: int) -> None:
+        self.member = member
+        self.generation = generation
 
 
 class PoolStore:

@@ -29,32 +29,40 @@ be near it. The handler writes it between two profiles; it is not there in the f
 TOPOLOGY: Final = "topology"
 
 
-class Prompt(NamedTuple):
+class Prompt:
     """Of the kind `prompt`: what is sent to the model."""
 
-    tokens: int
-    """How long it is; exact where a tokenizer said so, else estimated. 0 when nothing could be read."""
-    multimodal: bool
-    """There are images, audio or video in it."""
-    prompts: tuple[OnePrompt, ...] = ()
-    """As bytes, each of a batch for itself."""
-    salt: str = ""
-    """The tenant's: what has another salt is not shared."""
-    scale: float = 1.0
-    """How many tokens stand behind each that its bytes were counted as, by what was learned of the model."""
+    __slots__ = ("multimodal", "prompts", "salt", "scale", "tokens")
+
+    def __init__(
+        self, tokens: int, multimodal: bool, prompts: tuple[OnePrompt, ...] = (), salt: str = "", scale: float = 1.0
+    ) -> None:
+        self.tokens: Final = tokens
+        """How long it is; exact where a tokenizer said so, else estimated. 0 when nothing could be read."""
+        self.multimodal: Final = multimodal
+        """There are images, audio or video in it."""
+        self.prompts: Final = prompts
+        """As bytes, each of a batch for itself."""
+        self.salt: Final = salt
+        """The tenant's: what has another salt is not shared."""
+        self.scale: Final = scale
+        """How many tokens stand behind each that its bytes were counted as, by what was learned of the model."""
 
 
-class PrefixMatch(NamedTuple):
+class PrefixMatch:
     """Of the kind `prefix match`: how much of the prompt each endpoint has in its cache."""
 
-    matched: Column
-    """Blocks from the front, 0..`total`; never NaN."""
-    total: int
-    """Blocks in all, the last one that is not full among them; 0 when nothing could be read."""
-    block_tokens: float
-    """Tokens in a block, as many as the prompt's are counted: what is known of the model's tokens counts here, too."""
-    chains: tuple[bytes, ...] = ()
-    """The blocks' hashes, of each prompt of a batch (`prefix.hashing.chain`)."""
+    __slots__ = ("block_tokens", "chains", "matched", "total")
+
+    def __init__(self, matched: Column, total: int, block_tokens: float, chains: tuple[bytes, ...] = ()) -> None:
+        self.matched: Final = matched
+        """Blocks from the front, 0..`total`; never NaN."""
+        self.total: Final = total
+        """Blocks in all, the last one that is not full among them; 0 when nothing could be read."""
+        self.block_tokens: Final = block_tokens
+        """Tokens in a block, as many as the prompt's are counted: what is known of the model's tokens counts here, too."""
+        self.chains: Final = chains
+        """The blocks' hashes, of each prompt of a batch (`prefix.hashing.chain`)."""
 
 
 class Encoded(NamedTuple):

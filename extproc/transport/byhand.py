@@ -37,13 +37,16 @@ class Rest(NamedTuple):
 _parse = pb.ProcessingRequest.FromString
 
 
-class HttpBody(NamedTuple):
+class HttpBody:
     """A piece of body as the wire has it."""
 
-    body: bytes | memoryview
-    end_of_stream: bool
-    end: int
-    """Where it ends in its message."""
+    __slots__ = ("body", "end", "end_of_stream")
+
+    def __init__(self, body: bytes | memoryview, end_of_stream: bool, end: int) -> None:
+        """`end` is where it ends in its message."""
+        self.body = body
+        self.end_of_stream = end_of_stream
+        self.end = end
 
 
 def only_request_body(raw: bytes) -> RequestBody | None:
@@ -56,11 +59,10 @@ def only_request_body(raw: bytes) -> RequestBody | None:
     piece = _http_body(raw)
     if piece is None:
         return None
-    body, ends, end = piece
-    if end == len(raw):
-        return RequestBody(body, ends)
-    rest = read_rest(raw[end:])
-    return None if rest is None else RequestBody(body, ends, rest.subset)
+    if piece.end == len(raw):
+        return RequestBody(piece.body, piece.end_of_stream)
+    rest = read_rest(raw[piece.end :])
+    return None if rest is None else RequestBody(piece.body, piece.end_of_stream, rest.subset)
 
 
 def only_response_body(raw: bytes) -> ResponseBody | None:
@@ -68,11 +70,10 @@ def only_response_body(raw: bytes) -> ResponseBody | None:
     piece = _http_body(raw)
     if piece is None:
         return None
-    body, ends, end = piece
-    if end >= len(raw):
-        return ResponseBody(body, ends)
-    rest = read_rest(raw[end:])
-    return None if rest is None else ResponseBody(body, ends, rest.config)
+    if piece.end >= len(raw):
+        return ResponseBody(piece.body, piece.end_of_stream)
+    rest = read_rest(raw[piece.end :])
+    return None if rest is None else ResponseBody(piece.body, piece.end_of_stream, rest.config)
 
 
 def _http_body(raw: bytes) -> HttpBody | None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from extproc.candidates import Candidates
+from extproc.candidates import Candidates, Pick
 from extproc.domain import InferenceRequest, RequestHead
 from extproc.scheduling import Cycle, Scheduled, Scheduler
+from extproc.scheduling.plugins.base import Run
 from tests.fakes.candidates import candidates
 from tests.fakes.plugins import figures_of, problems_of, scheduler_of
 
@@ -84,7 +85,7 @@ def test_the_one_that_encodes_has_it() -> None:
     serves = scheduler.schedule(cycle, pool)
     (other,) = [key for key in ("10.0.0.1:8000", "10.0.0.2:8000") if key != serves.run.endpoint][:1]
     at = [endpoint.key for endpoint in pool.endpoints].index(other)
-    encode = serves.run._replace(pick=serves.run.pick._replace(positions=(at,)))
+    encode = Run(serves.run.candidates, Pick((at,), 0.0))
     scheduler.picked(cycle, Scheduled(serves.primary, {**serves.runs, "encode": encode}))
     assert points(scheduler, pool, "a") == {endpoint.key: float(endpoint.key == other) for endpoint in pool.endpoints}
 

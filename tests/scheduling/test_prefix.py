@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from extproc.candidates import ARRAY_SIZE, Candidates
+from extproc.candidates import ARRAY_SIZE, Candidates, Pick
 from extproc.domain import Load
 from extproc.scheduling import Blueprint, Cycle, Scheduled, Scheduler, build_scheduler
 from extproc.scheduling.facts import PrefixMatch, Prompt
-from extproc.scheduling.plugins.base import UnusableSnapshot
+from extproc.scheduling.plugins.base import Run, UnusableSnapshot
 from extproc.settings.base import SettingsError
 from extproc.settings.picker import load_picker_config
 from tests.fakes.candidates import REQUEST, candidates
@@ -276,7 +276,7 @@ def test_a_prefill_endpoint_has_the_prompt_as_well() -> None:
     ).scheduler(seeded())
     given, cycle = idle(2), asked()
     run = scheduler.schedule(cycle, given).run
-    other = run._replace(pick=run.pick._replace(positions=(1 - run.pick.positions[0],)))
+    other = Run(run.candidates, Pick((1 - run.pick.positions[0],), 0.0))
     scheduler.picked(cycle, Scheduled("decode", {"decode": run, "prefill": other}))
     assert set(points(scheduler, asked(), given).values()) == {1}
 

@@ -86,13 +86,16 @@ class Admitter(Protocol):
         ...
 
 
-class Run(NamedTuple):
+class Run:
     """What came of a profile: whom it left, and whom of those it chose."""
 
-    candidates: Candidates
-    pick: Pick
-    points: Sequence[Column] = ()
-    """Of each of the profile's scorers that does not go by one signal; empty unless somebody keeps them."""
+    __slots__ = ("candidates", "pick", "points")
+
+    def __init__(self, candidates: Candidates, pick: Pick, points: Sequence[Column] = ()) -> None:
+        """`points`: of each of the profile's scorers that does not go by one signal; empty unless somebody keeps them."""
+        self.candidates: Final = candidates
+        self.pick: Final = pick
+        self.points: Final = points
 
     @property
     def endpoint(self) -> str:
