@@ -176,7 +176,7 @@ class TestCampaign:
         monkeypatch.setattr(
             subprocess, "Popen", lambda command, **more: start([command[0], "-c", script, *command[1:]], **more)
         )
-        outcome = run_one("hello", plan._replace(hang_s=0.5, most_mb=200))
+        outcome = run_one("hello", plan._replace(hang_s=0.5 if finding.endswith("hangs") else plan.hang_s, most_mb=200))
         assert finding in outcome.finding
         (kept,) = (tmp_path / "crashes").iterdir()
         assert kept.read_bytes() == b"the input"
