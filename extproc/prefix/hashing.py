@@ -59,14 +59,7 @@ def chain(data: bytes, seed: int, block_bytes: int, most: int) -> bytes:
     end = min(len(data), most * block_bytes)
     if block_bytes % WORD_BYTES:
         return _one_by_one(data, seed, end, block_bytes)
-    if end <= 0:
-        return b""
-    full, rest = divmod(end, block_bytes)
-    before = seed.to_bytes(HASH_BYTES, "little")
-    if not full:
-        return _last(before, data)
-    made = _made(data, 0, full, block_bytes, before, 0)
-    return made + _last(made, data[end - rest : end]) if rest else made
+    return _to_the_end(data, end, block_bytes, seed.to_bytes(HASH_BYTES, "little"), 0)
 
 
 def chain_of(pieces: Sequence[bytes], seed: int, block_bytes: int, most: int) -> bytes:
@@ -89,11 +82,7 @@ def chain_of(pieces: Sequence[bytes], seed: int, block_bytes: int, most: int) ->
         found.append(_made(b"".join([*pieces[:longest], data[:begin]]), 0, place, block_bytes, found[0], 0))
     found.append(_made(data, begin, blocks, block_bytes, found[-1][-HASH_BYTES:], place))
     rest = b"".join([data[end:], *pieces[longest + 1 :]])
-    full = len(rest) // block_bytes
-    if full:
-        found.append(_made(rest, 0, full, block_bytes, found[-1][-HASH_BYTES:], place + blocks))
-    if len(rest) > full * block_bytes:
-        found.append(_last(found[-1], rest[full * block_bytes :]))
+    found.append(_to_the_end(rest, len(rest), block_bytes, found[-1][-HASH_BYTES:], place + blocks))
     return b"".join(found[1:])
 
 
@@ -104,9 +93,13 @@ def _made(data: bytes, begin: int, blocks: int, block_bytes: int, before: bytes,
     return digests.running(data, begin, blocks, block_bytes, before, place)
 
 
-def _last(made: bytes, rest: bytes) -> bytes:
-    """The hash of a block that is not full, behind those that were made, or behind the seed."""
-    return xxhash.xxh3_64_digest(made[-HASH_BYTES:] + rest)
+def _to_the_end(data: bytes, end: int, block_bytes: int, before: bytes, place: int) -> bytes:
+    """The hashes of all blocks of `data`, which ends at `end`, with the last one that is not full."""
+    full, rest = divmod(end, block_bytes)
+    made = _made(data, 0, full, block_bytes, before, place) if full else b""
+    if not rest:
+        return made
+    return made + xxhash.xxh3_64_digest((made[-HASH_BYTES:] or before) + data[end - rest : end])
 
 
 def _one_by_one(data: bytes, seed: int, end: int, block_bytes: int) -> bytes:
