@@ -17,6 +17,9 @@ ARRAY_SIZE: Final = 64
 """From this many endpoints on, columns are numpy arrays: a numpy call costs 1 to 2 µs whatever the size, a list 40 ns an
 element."""
 
+_NOTHING: Final[list[float]] = []
+"""A column where there is none; to read only."""
+
 
 class Candidates:
     """The endpoints a request may go to, as aligned columns: position i of each column is `endpoints[i]`.
@@ -53,7 +56,7 @@ class Candidates:
         loads: Sequence[Load] = (),
         whole: Candidates | None = None,
         places: Sequence[int] = (),
-        picked_at: Column | None = None,
+        picked_at: Column = _NOTHING,
     ) -> None:
         self.endpoints: Final = endpoints
         self.waiting: Final = waiting
@@ -72,7 +75,7 @@ class Candidates:
         """All that these were taken from; None when these are all."""
         self.places: Final = places
         """Of each candidate, its position in `whole`."""
-        self.picked_at: Final[Column] = [] if picked_at is None else picked_at
+        self.picked_at: Final = picked_at
         """The number of the pool's pick that went there last, 0 for none: less is longer ago. Empty where nobody counts."""
 
     def signals(self, position: int) -> dict[str, object]:
@@ -98,7 +101,23 @@ class Candidates:
             [loads[i] for i in positions] if loads else (),
             self.whole if self.whole is not None else self,
             positions if self.whole is None else [places[i] for i in positions],
-            narrowed(self.picked_at, positions) if len(self.picked_at) else None,
+            narrowed(self.picked_at, positions) if len(self.picked_at) else _NOTHING,
+        )
+
+    def marked(self, stamp: object, trial: int = -1) -> Candidates:
+        """The same ones, with the same columns, under this stamp and with this one to be tried."""
+        return Candidates(
+            self.endpoints,
+            self.waiting,
+            self.running,
+            self.kv_usage,
+            self.in_flight,
+            stamp,
+            trial,
+            self.loads,
+            self.whole,
+            self.places,
+            self.picked_at,
         )
 
     def place(self, position: int) -> int:
@@ -116,9 +135,6 @@ def narrowed(column: Column, positions: Sequence[int]) -> Column:
         return [column[i] for i in positions]
     part = column[list(positions)]
     return cast(Column, part.tolist() if len(part) < ARRAY_SIZE else part)
-
-
-_NOTHING: Final[list[float]] = []
 
 
 class Pages(NamedTuple):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from types import SimpleNamespace
 
 import pytest
 
-from extproc.candidates import Candidates
 from extproc.domain import COLUMNS, NO_MUTATION, SIGNALS, Decision, Endpoint, InferenceRequest, Load, RequestHead, Source
 from extproc.names import SLO_TTFT_HEADERS
 from tests.fakes.candidates import candidates
@@ -90,7 +88,7 @@ class TestSignals:
 
     def test_columns_are_signals_of_numbers(self) -> None:
         assert set(COLUMNS) <= {signal.name for signal in SIGNALS}
-        assert set(COLUMNS) <= set(inspect.signature(Candidates).parameters)
+        assert all(isinstance(getattr(candidates(1), name), list) for name in COLUMNS)
 
     def test_their_values(self) -> None:
         load = Load(waiting=3, running_loras=("a",))

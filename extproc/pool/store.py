@@ -355,17 +355,7 @@ class PoolStore:
             chosen = member
         if chosen is None:
             return everyone
-        return Candidates(
-            everyone.endpoints,
-            everyone.waiting,
-            everyone.running,
-            everyone.kv_usage,
-            everyone.in_flight,
-            stamp=everyone.stamp,
-            trial=chosen.slot,
-            loads=self._loads,
-            picked_at=everyone.picked_at,
-        )
+        return everyone.marked(everyone.stamp, chosen.slot)
 
     def _room(self, member: Member, known: int) -> float:
         total = float(sum(self._all.in_flight)) - sum([each.in_flight for each in self._blank.values()])
@@ -380,16 +370,7 @@ class PoolStore:
         old.waiting[slot] = member.waiting()
         self._loads[slot] = member.known()
         self._pages = None
-        self._all = Candidates(
-            old.endpoints,
-            old.waiting,
-            old.running,
-            old.kv_usage,
-            old.in_flight,
-            stamp=object(),
-            loads=self._loads,
-            picked_at=old.picked_at,
-        )
+        self._all = old.marked(object())
 
     def _write_in_flight(self, member: Member) -> None:
         self._all.in_flight[member.slot] = float(member.in_flight)
