@@ -23,6 +23,7 @@ from extproc.protocol.actions import (
 from extproc.protocol.early import Scanner, ScannerOf
 from extproc.protocol.events import (
     BodyMode,
+    Bytes,
     Deadline,
     DecisionFailed,
     DecisionMade,
@@ -31,6 +32,7 @@ from extproc.protocol.events import (
     Evicted,
     GivenUp,
     PeerClosed,
+    Pieces,
     ProtocolConfig,
     RequestBody,
     RequestHeaders,
@@ -51,6 +53,7 @@ __all__ = [
     "Answered",
     "AwaitAnswer",
     "BodyMode",
+    "Bytes",
     "Deadline",
     "Decide",
     "DecisionFailed",
@@ -64,6 +67,7 @@ __all__ = [
     "LetOnLease",
     "OnHeaders",
     "PeerClosed",
+    "Pieces",
     "ProtocolConfig",
     "ReplyBody",
     "ReplyChunk",

@@ -11,6 +11,7 @@ from extproc.protocol.events import (
     BodyMode,
     DecisionMade,
     Evicted,
+    Pieces,
     RequestBody,
     RequestHeaders,
     RequestTrailers,
@@ -58,7 +59,7 @@ class Remembered:
         self._config = limits.fallback
         self._bodiless = False
         self._head: RequestHead | None = None
-        self._parts: list[bytes | memoryview] = []
+        self._parts: Pieces = []
         self._held_bytes = 0
         self._taken = NO_BYTES
         self._pieces = 0
@@ -101,7 +102,7 @@ class Remembered:
 
     def _look_at(self, event: RequestBody) -> None:
         assert self._watch is not None
-        self._watch.read(event.body)
+        self._watch.read(event.pieces, event.size)
 
     # -- conditions: they only look ------------------------------------------------------------------------------
 
@@ -126,7 +127,7 @@ class Remembered:
 
     def _model_may_still_come(self, event: RequestBody) -> bool:
         assert self._watch is not None
-        return self._watch.error is None and self._held_bytes + len(event.body) < self._limits.streamed_hold_bytes
+        return self._watch.error is None and self._held_bytes + event.size < self._limits.streamed_hold_bytes
 
     def _body_goes_on(self, event: DecisionMade) -> bool:
         return self._watch is not None and not self._request_ended
@@ -136,12 +137,11 @@ class Remembered:
         return self._watch.error is not None
 
     def _body_is_too_large(self, event: RequestBody) -> bool:
-        return self._held_bytes + len(event.body) > self._limits.max_body_bytes
+        return self._held_bytes + event.size > self._limits.max_body_bytes
 
     def _body_is_enough(self, event: RequestBody) -> bool:
         return event.end_of_stream or (
-            self._config.request_body is BodyMode.STREAMED
-            and self._held_bytes + len(event.body) >= self._limits.streamed_hold_bytes
+            self._config.request_body is BodyMode.STREAMED and self._held_bytes + event.size >= self._limits.streamed_hold_bytes
         )
 
     def _answer_is_ours(self, event: DecisionMade) -> bool:

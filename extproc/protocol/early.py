@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias
 
 from extproc.domain import RequestHead
 from extproc.errors import BodyTooLarge, ExtProcError
+from extproc.protocol.events import Pieces
 
 
 class Scanner(Protocol):
@@ -56,10 +57,16 @@ class Watch:
         """The body's beginning goes on changed."""
         self._scanner.seal()
 
-    def read(self, piece: bytes | memoryview) -> None:
-        """Look at the next piece, once."""
-        self._seen_bytes += len(piece)
-        self.error = too_large(self._limit_bytes) if self._seen_bytes > self._limit_bytes else self._scanner.feed(piece)
+    def read(self, pieces: Pieces, size: int) -> None:
+        """Look at the next part of the body, once; of `size` bytes in all."""
+        self._seen_bytes += size
+        if self._seen_bytes > self._limit_bytes:
+            self.error = too_large(self._limit_bytes)
+            return
+        for piece in pieces:
+            self.error = self._scanner.feed(piece)
+            if self.error is not None:
+                return
 
 
 def watch(scanner_of: ScannerOf, head: RequestHead, limit_bytes: int) -> Watch | None:

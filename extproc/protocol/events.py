@@ -73,15 +73,31 @@ class RequestHeaders(Told):
         return (self.head, self.end_of_stream, self.config)
 
 
+Bytes: TypeAlias = bytes | memoryview
+Pieces: TypeAlias = list[Bytes]
+"""Of something large, in order, as they came."""
+
+
 class RequestBody(Told):
-    """A piece of the request body. `subset` as in RequestHead: some proxies send the hint with the body."""
+    """A part of the request body, of `size` bytes, in one or several `pieces`. `subset` as in RequestHead: some proxies send
+    the hint with the body."""
 
-    __slots__ = ("body", "end_of_stream", "subset")
+    __slots__ = ("end_of_stream", "pieces", "size", "subset")
 
-    def __init__(self, body: bytes | memoryview, end_of_stream: bool, subset: tuple[str, ...] | None = None) -> None:
-        self.body = body
+    def __init__(self, body: Bytes | Pieces, end_of_stream: bool, subset: tuple[str, ...] | None = None) -> None:
+        if isinstance(body, list):
+            self.pieces = body
+            self.size = sum([len(piece) for piece in body])
+        else:
+            self.pieces = [body]
+            self.size = len(body)
         self.end_of_stream = end_of_stream
         self.subset = subset
+
+    @property
+    def body(self) -> Bytes:
+        """All of it; of several pieces a copy."""
+        return self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
 
     def parts(self) -> tuple[object, ...]:
         return (self.body, self.end_of_stream, self.subset)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
 
 from extproc.domain import Splice, segments
 from extproc.protocol.actions import Action, ReplyBody, ReplyChunk
-from extproc.protocol.events import Direction
+from extproc.protocol.events import Bytes, Direction
 from extproc.protocol.pieces import CHUNK_BYTES
-
-Bytes: TypeAlias = bytes | memoryview
 
 
 def changed_replies(body: bytes, splices: Sequence[Splice], pieces: Sequence[Bytes] | None, *, ends: bool) -> list[Action]:

@@ -181,9 +181,11 @@ class ExtProcStream(ResponseHalf):
 
     def _keep(self, event: RequestBody) -> None:
         self._pieces += 1
-        if event.body or self._config.request_body is BodyMode.STREAMED:  # there each piece has its answer
+        if self._config.request_body is BodyMode.STREAMED:  # there each piece has its answer
             self._parts.append(event.body)
-            self._held_bytes += len(event.body)
+        elif event.size:
+            self._parts += event.pieces
+        self._held_bytes += event.size
         if event.subset is not None and self._head is not None:
             self._head = self._head._replace(subset=event.subset)
 
@@ -205,6 +207,8 @@ class ExtProcStream(ResponseHalf):
         only = parts[0] if len(parts) == 1 else None
         body = only if isinstance(only, bytes) else b"".join(parts)
         self._taken = body
+        if self._config.request_body is not BodyMode.STREAMED:
+            self._parts = [body]  # it may wait long for its decision: not twice
         return [Decide(self._head, body, complete, self._answer_is_seen)]
 
     @property
@@ -247,7 +251,7 @@ class ExtProcStream(ResponseHalf):
     def _defer(self, event: RequestBody | RequestTrailers) -> Actions:
         if isinstance(event, RequestBody):
             if self._config.request_body is FULL_DUPLEX:
-                self._held_bytes += len(event.body)
+                self._held_bytes += event.size
             else:
                 # Envoy keeps it itself; it only wants its answer.
                 event = RequestBody(NO_BYTES, event.end_of_stream, event.subset)

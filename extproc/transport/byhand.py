@@ -15,12 +15,14 @@ from extproc import names
 from extproc.domain import RequestHead
 from extproc.errors import ProtocolError
 from extproc.pb import external_processor_pb2 as pb
-from extproc.protocol import BodyMode, ProtocolConfig, RequestBody, RequestHeaders, ResponseBody, ResponseHeaders
+from extproc.protocol import BodyMode, Pieces, ProtocolConfig, RequestBody, RequestHeaders, ResponseBody, ResponseHeaders
 
 _VIEWED: Final = 16 * 1024
 """From this size on, a piece of body is a view of its message."""
 _CACHED_BYTES: Final = 4096
 """Longer metadata is read each time."""
+_HEAD_BYTES: Final = 12
+"""Of a message with a piece of body, before the piece: two tags and two lengths."""
 
 
 class Rest(NamedTuple):
@@ -63,6 +65,46 @@ def only_request_body(raw: bytes) -> RequestBody | None:
         return RequestBody(piece.body, piece.end_of_stream)
     rest = read_rest(raw[piece.end :])
     return None if rest is None else RequestBody(piece.body, piece.end_of_stream, rest.subset)
+
+
+def request_body_in(pieces: Pieces) -> RequestBody | None:
+    """As `only_request_body`, of a message in pieces that begins with a request's body, which is in pieces then; None for more
+    than that reads by itself, such as a body of a few bytes."""
+    head = bytes(pieces[0][:_HEAD_BYTES])
+    if len(head) < _HEAD_BYTES:
+        return None
+    total = sum([len(piece) for piece in pieces])
+    length, at = read_varint(head, 1, _HEAD_BYTES)
+    end = at + length
+    if at < 0 or end > total or head[at] != 0x0A:
+        return None
+    length, begin = read_varint(head, at + 1, _HEAD_BYTES)
+    stop = begin + length
+    if begin < 0 or stop > end or total - stop > _CACHED_BYTES:
+        return None
+    body, tail = _between(pieces, begin, total - stop)
+    ends = tail[: end - stop]
+    if ends and ends != b"\x10\x01":
+        return None
+    if end == total:
+        return RequestBody(body, bool(ends))
+    rest = read_rest(tail[end - stop :])
+    return None if rest is None else RequestBody(body, bool(ends), rest.subset)
+
+
+def _between(pieces: Pieces, begin: int, behind: int) -> tuple[Pieces, bytes]:
+    """What stands between the first `begin` bytes and the last `behind`, as views, and the latter."""
+    between: Pieces = [memoryview(piece) for piece in pieces]
+    between[0] = between[0][begin:]
+    tail: Pieces = []
+    while behind > 0:
+        last = between.pop()
+        keep = max(0, len(last) - behind)
+        behind -= len(last) - keep
+        tail.append(last[keep:])
+        if keep:
+            between.append(last[:keep])
+    return between, b"".join(tail[::-1])
 
 
 def only_response_body(raw: bytes) -> ResponseBody | None:

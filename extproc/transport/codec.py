@@ -22,6 +22,7 @@ from extproc.pb import external_processor_pb2 as pb
 from extproc.protocol import (
     BodyMode,
     Direction,
+    Pieces,
     RequestBody,
     RequestHeaders,
     RequestTrailers,
@@ -40,6 +41,7 @@ from extproc.transport.byhand import (
     only_response_headers,
     read_rest,
     read_varint,
+    request_body_in,
     response_of,
     served_of,
     subset_of,
@@ -77,6 +79,12 @@ def decode(raw: bytes) -> Event:
     elif first == _RESPONSE_HEADERS:
         event = only_response_headers(raw)
     return _by_protobuf(raw) if event is None else event
+
+
+def decode_pieces(pieces: Pieces) -> RequestBody | None:
+    """The part of the request's body in a large message in pieces, which are not joined; None when they have to be."""
+    first = pieces[0]
+    return request_body_in(pieces) if len(first) and first[0] == _REQUEST_BODY else None
 
 
 def _by_protobuf(raw: bytes) -> Event:

@@ -26,6 +26,7 @@ from extproc.protocol import (
     GivenUp,
     LetOnLease,
     PeerClosed,
+    Pieces,
     ReplyBody,
     ReplyChunk,
     ReplyImmediately,
@@ -141,6 +142,16 @@ class Session:
         if (stream.held_bytes + len(raw) > self._large or self._late is not None) and self._comes_late(event):
             return out
         return self._perform(stream.receive(event), out)
+
+    def receive_pieces(self, pieces: Pieces) -> list[Message]:
+        """`receive` of a large message as it came, in pieces: those of a body are not joined before all of it is."""
+        event = None if self._waits or self._held is not None else codec.decode_pieces(pieces)
+        if event is None:
+            return self.receive(b"".join(pieces))
+        stream = self._stream
+        if (stream.held_bytes + event.size > self._large or self._late is not None) and self._comes_late(event):
+            return []
+        return self._perform(stream.receive(event), [])
 
     def _comes_late(self, event: Event) -> bool:
         """Whether this waits: it asks for a decision on a large body, which has its turn, or comes behind one."""

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from extproc.domain import Reply
 from extproc.errors import UnknownModel
-from extproc.protocol import BodyMode, Decide, Event, Finished, ReplyChunk, ReplyImmediately, ReplyRequestHeaders, StreamLimits
+from extproc.protocol import (
+    BodyMode,
+    Decide,
+    Event,
+    Finished,
+    ReplyChunk,
+    ReplyImmediately,
+    ReplyRequestHeaders,
+    RequestBody,
+    StreamLimits,
+)
 from extproc.request import scanner_of
 from tests.fakes.events import (
     BUFFERED,
@@ -45,6 +55,17 @@ def test_decides_when_the_model_is_known_and_echoes_from_then_on() -> None:
     assert peer.send(body()) == ["request chunk ''"]
     assert peer.send(body(b"g", end=True)) == ["request chunk 'g' end"]
     assert "PASSING" in repr(peer.stream)
+
+
+def test_the_limit_counts_before_what_stands_in_the_body() -> None:
+    """However it was cut on its way."""
+    said = []
+    for pieces in ([b'{"model":"b",' + b"x" * 90], [b'{"model":"b",', b"x" * 90]):
+        peer = Peer(REAL._replace(max_body_bytes=100))
+        peer.send(headers(), body(b'{"model":"a",'))
+        said.append(peer.send(RequestBody(list(pieces), False)))
+    assert said[0] == said[1]
+    assert "request_too_large" in said[0][0] or "413" in said[0][0], said
 
 
 def test_the_empty_end_and_another_one() -> None:

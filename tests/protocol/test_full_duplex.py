@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from extproc.protocol import CHUNK_BYTES, BodyMode, ProtocolConfig, ReplyChunk, RequestBody
-from tests.fakes.events import FDS, NONE, TRAILERS, Peer, body, config, fallback, headers
+from extproc.protocol import CHUNK_BYTES, BodyMode, Decide, ExtProcStream, ProtocolConfig, ReplyChunk, RequestBody, StreamLimits
+from tests.fakes.events import EARLY, FDS, NONE, TRAILERS, Peer, body, config, fallback, headers
 
 
 @pytest.mark.parametrize(("told", "settings"), [(config(FDS), NONE), (None, FDS)], ids=["told", "from settings"])
@@ -107,3 +107,23 @@ def test_the_state_is_seen_in_the_repr() -> None:
     peer.send(body(end=True))
     assert "PASSING/RESPONSE_START" in repr(peer.stream)
     assert "held=0" in repr(peer.stream)
+
+
+def test_a_part_in_pieces_is_that_part() -> None:
+    whole = RequestBody([memoryview(b"ab"), b"", memoryview(b"c")], True)
+    assert whole == body(b"abc", end=True)
+    assert whole.size == 3
+    assert Peer().send(headers(), whole) == Peer().send(headers(), body(b"abc", end=True))
+    assert Peer(EARLY).send(headers(), RequestBody([b"a!", b"b"], False), whole) == Peer(EARLY).send(
+        headers(), body(b"a!b"), body(b"abc", end=True)
+    )
+
+
+def test_a_body_that_waits_for_its_decision_is_held_once() -> None:
+    read = bytearray(b"x" * 100)
+    stream = ExtProcStream(StreamLimits())
+    stream.receive(headers())
+    (asked,) = stream.receive(RequestBody([memoryview(read)[:50], memoryview(read)[50:]], True))
+    assert isinstance(asked, Decide)
+    read.clear()  # raises BufferError while a view of it is alive
+    assert asked.body == b"x" * 100

@@ -12,7 +12,7 @@ from extproc import names
 from extproc.errors import ProtocolError
 from extproc.pb import external_processor_pb2 as pb
 from extproc.pb import processing_mode_pb2
-from extproc.protocol import BodyMode, Direction, ProtocolConfig
+from extproc.protocol import BodyMode, Direction, Pieces, ProtocolConfig
 from extproc.protocol.events import Event, RequestBody, RequestHeaders, ResponseBody, ResponseHeaders
 from extproc.transport import codec
 from tests.fakes import messages
@@ -111,6 +111,41 @@ def test_damaged_messages(raw: bytes, data: st.DataObject) -> None:
 @given(st.sampled_from([b"\x12", b"\x1a", b"\x22", b"\x2a"]), st.binary(max_size=40))
 def test_any_bytes(tag: bytes, rest: bytes) -> None:
     assert by_hand(tag + rest) == by_protobuf(tag + rest)
+
+
+@given(bodies(), st.lists(st.integers(0, 20_000), max_size=4))
+def test_messages_in_pieces(raw: bytes, cuts: list[int]) -> None:
+    """A piece of a request's body that is read in pieces is what it is as a whole."""
+    places = sorted({0, *(cut for cut in cuts if cut < len(raw))})
+    pieces: Pieces = [raw[begin:end] for begin, end in zip(places, [*places[1:], len(raw)], strict=True)]
+    event = codec.decode_pieces(pieces)
+    if event is not None:
+        assert isinstance(event, RequestBody)
+        assert event == by_protobuf(raw)
+        assert event.size == len(event.body)
+
+
+@given(bodies(), st.data())
+def test_damaged_messages_in_pieces(raw: bytes, data: st.DataObject) -> None:
+    damaged = bytearray(raw)
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, min(30, len(damaged)) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(damaged)))
+    event = codec.decode_pieces([bytes(damaged[:cut]), bytes(damaged[cut:])])
+    if event is not None:
+        assert event == by_protobuf(bytes(damaged))
+
+
+def test_a_large_body_in_pieces_is_read_by_hand_and_not_copied() -> None:
+    for subset in (None, ["10.0.0.1:80"]):
+        for end in (False, True):
+            raw = messages.request_body(b"x" * 60_000, end=end, subset=subset)
+            with mock.patch.object(codec, "_parse", side_effect=AssertionError("read by protobuf")):
+                event = codec.decode_pieces([raw[:16_000], raw[16_000:59_999], raw[59_999:]])
+            assert event == RequestBody(b"x" * 60_000, end, None if subset is None else tuple(subset))
+            assert event is not None
+            assert all(isinstance(piece, memoryview) for piece in event.pieces)
+    assert codec.decode_pieces([messages.response_body(b"x" * 60_000)]) is None
 
 
 def test_what_envoy_sends_is_read_by_hand() -> None:

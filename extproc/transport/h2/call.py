@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from extproc.errors import ProtocolError
 from extproc.observability.logs import peer_logger
 from extproc.observability.metrics import StreamMetrics, TransportMetrics
-from extproc.protocol import StreamLimits
+from extproc.protocol import Pieces, StreamLimits
 from extproc.transport.codec import Encoder, Message
 from extproc.transport.h2.connection import Connection
 from extproc.transport.h2.grpc import OK_TRAILERS, CallFault, Code, Messages, status_block, whole
@@ -50,6 +50,8 @@ class Calling(Holder):
     """There is something to write that no read caused."""
     later: Callable[[float, Callable[[], None]], Timer]
     """Call in so many seconds."""
+    unsettled: dict[ProcessCall, None]
+    """Calls that keep views of the read that is looked at."""
 
 
 class Call:
@@ -72,9 +74,12 @@ class Call:
             if messages is None:
                 messages = self.messages = Messages()
             for message in messages.feed(data, self.max_message_bytes):
+                assert isinstance(message, bytes)  # large ones only come in pieces
                 self.message(message)
                 if self.stream.call is not self:
                     return  # answered: what stands behind is for nobody
+            if messages.unsettled:
+                messages.settle(0)
             if messages.fault is not None:
                 raise messages.fault
             if ended:
@@ -128,23 +133,30 @@ class ProcessCall(Call):
         stream.held += size
         connection.held.bytes += size
         if messages is not None and not ended and messages.goes_on(data, size):
+            if messages.unsettled:
+                calls.unsettled[self] = None
             return  # most frames of a large body are the middle of a message
         answered = False
         try:
             session, outbox = self.session, connection.outbox
             most = calls.services.max_message_bytes
             if messages is not None:
-                raws = messages.feed(data, most)
+                for message in messages.feed(data, most):
+                    for answer in self._receive(message, messages):
+                        answered = True
+                        outbox.message(stream, answer)
             else:
                 # Usually whole messages, and nothing is to be kept.
                 raws, end = whole(data, most)
                 if end < size:
                     messages = self.messages = Messages()
                     messages.begin(data[end:], most)
-            for raw in raws:
-                for answer in session.receive(raw):
-                    answered = True
-                    outbox.message(stream, answer)
+                for raw in raws:
+                    for answer in session.receive(raw):
+                        answered = True
+                        outbox.message(stream, answer)
+            if messages is not None and messages.unsettled:
+                calls.unsettled[self] = None
             if messages is not None and messages.fault is not None:
                 raise messages.fault
             if ended:
@@ -155,7 +167,7 @@ class ProcessCall(Call):
                 else:
                     self.finish(Code.INTERNAL, "the call ended inside a message")
             elif answered:
-                connection.intake.release(stream)
+                self._release()
         except CallFault as fault:
             self.finish(fault.code, fault.message)
         except ProtocolError as error:
@@ -164,6 +176,25 @@ class ProcessCall(Call):
         except Exception:
             _log.exception("stream ended: a fault of ours", session=repr(self.session))
             self.finish(Code.INTERNAL, "internal error")
+
+    def _receive(self, message: bytes | Pieces, messages: Messages) -> list[Message]:
+        """The answers to a message; one in pieces is read as those while that keeps little else in memory."""
+        if isinstance(message, bytes):
+            return self.session.receive(message)
+        if messages.may_stay(self.stream.held):
+            return self.session.receive_pieces(message)
+        return self.session.receive(messages.joined(message))
+
+    def settle(self) -> None:
+        """A read is over of which messages were kept."""
+        if self.messages is not None and self.stream.call is self:
+            self.messages.settle(self.stream.held)
+
+    def _release(self) -> None:
+        """What the stream held is answered."""
+        self.calls.connection.intake.release(self.stream)
+        if self.messages is not None:
+            self.messages.answered()
 
     def later(self, delay_s: float, call: Callable[[], None]) -> Timer:
         """As a session's carrier."""
@@ -196,7 +227,7 @@ class ProcessCall(Call):
             for answer in answers:
                 connection.outbox.message(self.stream, answer)
             if answers:
-                connection.intake.release(self.stream)
+                self._release()
                 held = connection.held
                 if held.bytes > held.most:
                     held.relieve()

@@ -57,12 +57,17 @@ class Calls(Calling):
         """The peer has read our first GOAWAY, as it answered the ping that followed it."""
         self.fault: ConnectionEnded | None = None
         """Why the connection has to be closed."""
+        self.unsettled = {}
         self._told: set[str] = set()
 
     def receive(self, data: bytes) -> None:
         """Take what was read; what to write is in the connection's outbox then."""
         connection = self.connection
         connection.receive(data, self)
+        if self.unsettled:
+            for call in self.unsettled:
+                call.settle()
+            self.unsettled.clear()
         held = connection.held
         if held.bytes > held.most:
             held.relieve()

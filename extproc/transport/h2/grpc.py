@@ -8,6 +8,7 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Final
 
+from extproc.protocol import Pieces
 from extproc.transport.h2.headers import encode
 
 
@@ -86,24 +87,38 @@ def whole(data: bytes | memoryview, most: int) -> tuple[list[bytes], int]:
 
 
 _SMALL: Final = 1024
-_ALIVE_FOR_EACH: Final = 4
-"""Bytes of what was read from a socket that may stay in memory for one byte that is kept, before it is copied out."""
+_LARGE: Final = 32 * 2**10
+"""From this size on, a message is given in the pieces in which it came: to join them is a copy of all of it."""
+_PIECE: Final = 4096
+"""Bytes of such a piece, on average; smaller ones are joined, as each is an object."""
 
 
 class Messages:
-    """The beginning of a message that goes on in later DATA frames."""
+    """The beginning of a message that goes on in later DATA frames.
 
-    __slots__ = ("_alive", "_have", "_need", "_own", "_parts", "fault")
+    It is kept as views of what was read from the socket, and so all of that. What is wasted, bytes that were read and are kept
+    for nobody, may be as much as is held, which the owner knows. It says when a read is over of which views are kept
+    (`settle`), asks whether a large message may stay in the pieces that `feed` gave (`may_stay`), or has them `joined`, and
+    says when nothing of those is kept any more (`answered`).
+    """
+
+    __slots__ = ("_given_waste", "_have", "_need", "_own", "_parts", "_read", "_waste", "fault", "unsettled")
 
     def __init__(self) -> None:
         self._parts: list[bytes | bytearray | memoryview] = []
         self._have = 0
         self._own = 0
         """Parts that are no views."""
-        self._alive = 0
-        """Bytes that live because the other parts are views of them."""
+        self._read: object = None
+        """What was read last and is viewed: to count it once."""
+        self._waste = 0
+        """Bytes that live because of views in this message and in those that were given, and are in neither."""
+        self._given_waste = 0
+        """The same of those that were given alone."""
         self._need = 0
         """Bytes until the next message is whole, its five-byte head included; 0 while that is unknown."""
+        self.unsettled = False
+        """A read is viewed that was not settled."""
         self.fault: CallFault | None = None
         """Why there are no more messages than those that `feed` has returned."""
 
@@ -112,11 +127,12 @@ class Messages:
         """Nothing has begun."""
         return self._have == 0
 
-    def feed(self, data: bytes | memoryview, most: int) -> list[bytes]:
-        """The messages that are whole now, in order. One that is compressed or over `most` bytes is a fault: raised, or kept in
-        `fault` when whole messages came before it, so that a call's answers do not depend on how its bytes were cut."""
+    def feed(self, data: bytes | memoryview, most: int) -> list[bytes | Pieces]:
+        """The messages that are whole now, in order; maybe a large one in the pieces in which it came. One that is compressed
+        or over `most` bytes is a fault: raised, or kept in `fault` when whole messages came before it, so that a call's answers
+        do not depend on how its bytes were cut."""
         whole: bytes | memoryview = data
-        out: list[bytes] = []
+        out: list[bytes | Pieces] = []
         if self._have:
             rest = self._need - self._have
             if len(self._parts[0]) >= 5 and 0 < rest <= len(data):
@@ -129,7 +145,8 @@ class Messages:
                 if self._have < self._need:
                     return out
                 whole = b"".join(self._parts)
-                self._let_go_of_all()
+                self._begin_anew()
+                self._forget_views()
         at, size = 0, len(whole)
         need = 0
         while size - at >= 5:
@@ -150,20 +167,29 @@ class Messages:
         self._have = 0
         self._need = need
         if at < size:
-            self._keep(bytes(whole[at:]))  # a copy: the rest of what was read must not live as long as this
+            self._keep(whole[at:])
         return out
 
-    def _ended(self, data: bytes | memoryview, rest: int) -> bytes:
-        """The message that has begun, with its `rest` from `data`: joined without its prefix, as to cut that off is a copy."""
-        parts = self._parts
+    def _ended(self, data: bytes | memoryview, rest: int) -> bytes | Pieces:
+        """The message that has begun, with its `rest` from `data`; without its prefix."""
         last = data if rest == len(data) else memoryview(data)[:rest]
-        message = b"".join([memoryview(parts[0])[5:], *parts[1:], last])
-        self._let_go_of_all()
+        parts, first = self._parts, memoryview(self._parts[0])[5:]
+        message: bytes | Pieces
+        if self._need >= _LARGE and len(parts) * _PIECE <= self._need:
+            self._add(last)
+            pieces: Pieces = [part if not isinstance(part, bytearray) else memoryview(part) for part in parts]
+            pieces[0] = first
+            message = pieces
+            self._begin_anew()
+        else:
+            message = b"".join([first, *parts[1:], last])  # once: to cut the prefix off is a copy, too
+            self._begin_anew()
+            self._forget_views()
         return message
 
-    def _let_go_of_all(self) -> None:
+    def _begin_anew(self) -> None:
         self._parts = []
-        self._have = self._need = self._own = self._alive = 0
+        self._have = self._need = self._own = 0
 
     def goes_on(self, data: bytes | memoryview, size: int) -> bool:
         """Take a piece that does not end the message that has begun; False when it was not taken."""
@@ -195,24 +221,57 @@ class Messages:
             self._parts.append(bytearray(data))
 
     def _add(self, data: bytes | memoryview) -> None:
-        """Keep a piece as it is, unless too much else stays in memory because of it."""
-        parts = self._parts
-        last = parts[-1] if parts else None
-        parts.append(data)
-        if isinstance(data, memoryview) and not (isinstance(last, memoryview) and last.obj is data.obj):
-            self._alive += len(data.obj)  # type: ignore[arg-type]  # bytes
-            if self._alive > _ALIVE_FOR_EACH * self._have + _SMALL:
-                self._let_go()
+        self._parts.append(data)
+        if isinstance(data, memoryview):
+            read = data.obj
+            if read is not self._read:
+                self._read = read
+                self.unsettled = True
+                self._waste += len(read)  # type: ignore[arg-type]  # bytes
+            self._waste -= len(data)
 
-    def _let_go(self) -> None:
-        """Copy what is kept: a peer may cut its messages so that little of each read is kept, and all of it would live."""
+    # -- what stays in memory ------------------------------------------------------------------------------------
+
+    def settle(self, held: int) -> None:
+        """A read is over of which views are kept, and of all that came `held` bytes are not answered. A peer may cut its
+        messages so that little of each read is kept, and all of it would live: what has begun is copied then."""
+        self.unsettled = False
+        self._read = None
+        if self._waste > held:
+            self._copy_views()
+
+    def may_stay(self, held: int) -> bool:
+        """Whether a message that `feed` gave in pieces may stay in those until the `held` bytes are answered."""
+        begun = sum([len(part) for part in self._parts if isinstance(part, memoryview)])
+        if self._waste + begun > held:
+            return False
+        self._given_waste = self._waste + begun
+        return True
+
+    def joined(self, pieces: Pieces) -> bytes:
+        """A message that `feed` gave in pieces, of which nothing else is kept."""
+        self._copy_views()
+        return b"".join(pieces)
+
+    def answered(self) -> None:
+        """Of what was given nothing is kept any more."""
+        self._given_waste = 0
+        self._copy_views()
+
+    def _copy_views(self) -> None:
+        """What has begun keeps nothing else alive."""
         parts = self._parts
         for index in range(self._own, len(parts)):
             part = parts[index]
             if isinstance(part, memoryview):
                 parts[index] = bytes(part)
         self._own = len(parts)
-        self._alive = 0
+        self._forget_views()
+
+    def _forget_views(self) -> None:
+        """There are none but in what was given. A read that is viewed again counts again."""
+        self._waste = self._given_waste
+        self._read = None
 
 
 def _unreadable(flag: int, length: int, most: int) -> CallFault:

@@ -74,7 +74,7 @@ def run(fuzzed: bytes) -> None:
             # As a call does it: no Messages while frames hold whole messages.
             if messages is not None:
                 if not messages.goes_on(data, len(data)):
-                    found += messages.feed(data, most)
+                    found += [each if isinstance(each, bytes) else messages.joined(each) for each in messages.feed(data, most)]
             else:
                 begun, end = whole(data, most)
                 found += begun
@@ -84,10 +84,11 @@ def run(fuzzed: bytes) -> None:
                 messages.begin(data[end:], most)
             if messages.fault is not None:
                 break
+            messages.settle(_kept(messages)[0])
             size, parts, alive = _kept(messages)
             assert size <= most + 5 + len(piece)
             assert parts <= 2 + size // 512
-            assert alive <= 5 * size + 1024, f"{alive} bytes are kept alive for {size}"
+            assert alive <= 2 * size, f"{alive} bytes are kept alive for {size}"
         fault = None if messages is None else messages.fault
     except CallFault as raised:
         fault = raised
