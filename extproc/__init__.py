@@ -27,7 +27,7 @@ Everything between a message's bytes and the answer's bytes is one synchronous c
     audit | files | registry
     candidates
     domain | credentials
-    backoff | errors | expressions | names | live | media | slices
+    backoff | document | errors | expressions | names | live | media | slices
     pb
 """
 

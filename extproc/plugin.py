@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field, create_model, model_validator
 from pydantic.alias_generators import to_camel
 
 from extproc.candidates import Candidates, Column
+from extproc.document import as_dict
 from extproc.domain import NO_LOAD, Load, known_or_none
 from extproc.errors import NoEndpoints, Saturated
 from extproc.scheduling import columns
@@ -111,7 +112,7 @@ class Request:
     @property
     def body(self) -> Mapping[str, object] | None:
         """The JSON object that was sent; None when the body is none. To read only, and never to be logged."""
-        return self._cycle.asked.payload
+        return as_dict(self._cycle.asked.payload)
 
     def header(self, name: str) -> str:
         """By its name in lower case; '' when absent."""

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from extproc.credentials import Secret
+from extproc.document import as_dict
 from extproc.domain import InferenceRequest, Splice, spliced
 from extproc.errors import InvalidBody, SecretMissing, UnreadableBody, Untranslatable
 from extproc.external.chat_to_messages import GATEWAY, messages_request
@@ -69,8 +70,9 @@ def payload_of(request: InferenceRequest, body: bytes | None) -> Mapping[str, ob
 
     Raises InvalidBody (400) and UnreadableBody (415) for anything else: an external model is asked with nothing else.
     """
-    if request.payload is not None:
-        return request.payload
+    read = as_dict(request.payload)
+    if read is not None:
+        return read
     if request.unread is not None:
         raise UnreadableBody(f"an external model needs the body, and it can't be read ({request.unread})")
     try:

@@ -24,6 +24,7 @@ from typing import Final
 
 import xxhash
 
+from extproc.document import Span, joined
 from extproc.prefix import digests, words
 from extproc.prefix.digests import WORD_BYTES
 
@@ -62,26 +63,29 @@ def chain(data: bytes, seed: int, block_bytes: int, most: int) -> bytes:
     return _to_the_end(data, end, block_bytes, seed.to_bytes(HASH_BYTES, "little"), 0)
 
 
-def chain_of(pieces: Sequence[bytes], seed: int, block_bytes: int, most: int) -> bytes:
+def chain_of(pieces: Sequence[bytes | Span], seed: int, block_bytes: int, most: int) -> bytes:
     """`chain` of a prompt in pieces, without a copy of the longest when most of the prompt is in that."""
     sizes = [len(piece) for piece in pieces]
     total = sum(sizes)
     if total < APART_BYTES or total > most * block_bytes or block_bytes % WORD_BYTES:
-        return chain(b"".join(pieces), seed, block_bytes, most)
+        return chain(joined(pieces), seed, block_bytes, most)
     longest = sizes.index(max(sizes))
     before = sum(sizes[:longest])
     place = -(-before // block_bytes)  # of the first block that is wholly in it
-    begin = place * block_bytes - before
-    blocks = (sizes[longest] - begin) // block_bytes
+    skipped = place * block_bytes - before
+    blocks = (sizes[longest] - skipped) // block_bytes
     if blocks * block_bytes * 2 < total:
-        return chain(b"".join(pieces), seed, block_bytes, most)
-    data = pieces[longest]
+        return chain(joined(pieces), seed, block_bytes, most)
+    piece = pieces[longest]
+    span = piece if isinstance(piece, Span) else Span(piece, 0, len(piece))
+    begin = span.begin + skipped
     end = begin + blocks * block_bytes
     found = [seed.to_bytes(HASH_BYTES, "little")]
     if place:
-        found.append(_made(b"".join([*pieces[:longest], data[:begin]]), 0, place, block_bytes, found[0], 0))
-    found.append(_made(data, begin, blocks, block_bytes, found[-1][-HASH_BYTES:], place))
-    rest = b"".join([data[end:], *pieces[longest + 1 :]])
+        head = joined([*pieces[:longest], Span(span.data, span.begin, begin)])
+        found.append(_made(head, 0, place, block_bytes, found[0], 0))
+    found.append(_made(span.data, begin, blocks, block_bytes, found[-1][-HASH_BYTES:], place))
+    rest = joined([Span(span.data, end, span.end), *pieces[longest + 1 :]])
     found.append(_to_the_end(rest, len(rest), block_bytes, found[-1][-HASH_BYTES:], place + blocks))
     return b"".join(found[1:])
 

@@ -17,6 +17,8 @@ from typing import Any, Final, NamedTuple, cast
 import orjson
 import xxhash
 
+from extproc.document import MARK, Document, LongTexts, Span, joined
+
 BYTES_PER_TOKEN: Final = 4.0
 """Of text, as upstream's picker estimates it."""
 TOKEN_ID_BYTES: Final = 4
@@ -76,8 +78,9 @@ class Media(NamedTuple):
 class Prompt(NamedTuple):
     """One prompt of a request."""
 
-    pieces: tuple[bytes, ...]
-    """To be hashed (`hashing.chain_of`), one behind the other; of a prompt longer than asked for, the beginning."""
+    pieces: tuple[bytes | Span, ...]
+    """To be hashed (`hashing.chain_of`), one behind the other; of a prompt longer than asked for, the beginning. A `Span` keeps
+    the whole body."""
     bytes_per_token: float
     """Of the pieces: as it was given for text, `TOKEN_ID_BYTES` for token ids."""
     length_bytes: int
@@ -89,7 +92,7 @@ class Prompt(NamedTuple):
     @property
     def data(self) -> bytes:
         """The pieces as one."""
-        return b"".join(self.pieces)
+        return joined(self.pieces)
 
     @property
     def tokens(self) -> int:
@@ -113,15 +116,21 @@ def prompts_of(
     """
     if not payload:
         return []
+    if isinstance(payload, Document):
+        return _prompts(payload.fields, _Writer(most_bytes, bytes_per_token, payload.texts))
+    return _prompts(payload, _Writer(most_bytes, bytes_per_token))
+
+
+def _prompts(payload: Mapping[str, object], writer: _Writer) -> list[Prompt]:
     messages = payload.get("messages")
     if isinstance(messages, list):
-        return [_conversation(payload, messages, bytes_per_token, most_bytes)]
+        return [_conversation(payload, messages, writer)]
     for name in ("prompt", "input", "input_ids", "token_ids", "text", "inputs"):
         value = payload.get(name)
         if value is not None:
-            return _given(payload, value, bytes_per_token, most_bytes)
+            return _given(payload, value, writer)
     if payload.get("system") or payload.get("instructions"):
-        return [_conversation(payload, [], bytes_per_token, most_bytes)]
+        return [_conversation(payload, [], writer)]
     return []
 
 
@@ -136,13 +145,12 @@ def salt_of(payload: Mapping[str, object] | None) -> str:
     return ""
 
 
-def _given(payload: Mapping[str, object], value: object, bytes_per_token: float, most_bytes: int) -> list[Prompt]:
+def _given(payload: Mapping[str, object], value: object, writer: _Writer) -> list[Prompt]:
     """A text, token ids, a batch of either, or the items of a conversation."""
     if not isinstance(value, list):
-        return [_conversation(payload, [value], bytes_per_token, most_bytes)]
+        return [_conversation(payload, [value], writer)]
     if value and isinstance(value[0], dict):
-        return [_conversation(payload, value, bytes_per_token, most_bytes)]
-    writer = _Writer(most_bytes, bytes_per_token)
+        return [_conversation(payload, value, writer)]
     if value and isinstance(value[0], (str, list)):
         return [_alone(writer, each) for each in value[:MOST_PROMPTS]]
     return [_alone(writer, value)] if value else []
@@ -165,8 +173,7 @@ def _token_ids(value: list[object]) -> bytes | None:
         return None
 
 
-def _conversation(payload: Mapping[str, object], items: Sequence[object], bytes_per_token: float, most_bytes: int) -> Prompt:
-    writer = _Writer(most_bytes, bytes_per_token)
+def _conversation(payload: Mapping[str, object], items: Sequence[object], writer: _Writer) -> Prompt:
     _system(writer, payload)
     first = 0
     while first < len(items) and _role(items[first]) in ("system", "developer"):
@@ -175,7 +182,7 @@ def _conversation(payload: Mapping[str, object], items: Sequence[object], bytes_
     for name in ("tools", "functions"):
         tools = payload.get(name)
         if tools:
-            writer.raw(b"\x01" + _json(tools) + b"\x02")
+            writer.raw(b"\x01" + _json(writer.filled(tools)) + b"\x02")
     for item in items[first:]:
         writer.content(item, 0)
     return writer.prompt()
@@ -188,15 +195,15 @@ def _system(writer: _Writer, payload: Mapping[str, object]) -> None:
         if value:
             writer.raw(b"\x01system\x02")
             for part in value if isinstance(value, list) else [value]:
-                if not _is_billing(part):
+                if not _is_billing(part, writer):
                     writer.content(part, 0)
 
 
-def _is_billing(part: object) -> bool:
+def _is_billing(part: object, writer: _Writer) -> bool:
     """Whether it is the line that Claude Code sets before its system prompt: another in each request, and engines leave it
     out."""
     text = part.get("text") if isinstance(part, dict) else part
-    return isinstance(text, str) and text.startswith(_BILLING)
+    return isinstance(text, str) and writer.begins_with(text, _BILLING)
 
 
 def _role(item: object) -> str:
@@ -218,11 +225,13 @@ def _json(value: object) -> bytes:
 class _Writer:
     """Writes prompts, one after the other."""
 
-    def __init__(self, most_bytes: int, bytes_per_token: float) -> None:
+    def __init__(self, most_bytes: int, bytes_per_token: float, texts: LongTexts | None = None) -> None:
+        """`texts` are those of which values have marks."""
         self.most_bytes = most_bytes
+        self._texts = texts
         self._bytes_per_token = bytes_per_token
         self._items_left = _ITEMS
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | Span] = []
         self._room = most_bytes
         self._length = 0
         self._media: list[Media] = []
@@ -241,8 +250,29 @@ class _Writer:
             self._pieces.append(piece if size <= room else piece[:room])
             self._room = room - size
 
+    def filled(self, value: object) -> object:
+        """The value without marks."""
+        return value if self._texts is None else self._texts.filled(value)
+
+    def begins_with(self, text: str, words: str) -> bool:
+        """Whether a text does, of which there may be a mark; the words are ASCII."""
+        if self._texts is not None and text.startswith(MARK):
+            return self._texts.span(text).view()[: len(words)] == words.encode()
+        return text.startswith(words)
+
+    def _span(self, span: Span) -> None:
+        """As `raw`, of bytes that stay where they are."""
+        size, room = len(span), self._room
+        self._length += size
+        if room > 0:
+            self._pieces.append(span if size <= room else Span(span.data, span.begin, span.begin + room))
+            self._room = room - size
+
     def text(self, text: str) -> None:
         """What is beyond the bound is not made into bytes; a character counts as one there."""
+        if self._texts is not None and text.startswith(MARK):
+            self._span(self._texts.span(text))
+            return
         room = self._room
         if len(text) <= room:
             self.raw(text.encode("utf-8", "surrogatepass"))
@@ -263,11 +293,13 @@ class _Writer:
             self._item(value, depth)
         else:
             self._items_left -= 1
-            self.raw(_json(value))
+            self.raw(_json(self.filled(value)))
 
     def _item(self, item: dict[str, object], depth: int) -> None:
         self._items_left -= 1
         role, kind = item.get("role"), item.get("type")
+        if self._texts is not None:
+            role, kind = self.filled(role), self.filled(kind)
         if role is None:
             media = _media_kind(item, kind)
             if media:
@@ -285,14 +317,14 @@ class _Writer:
             if value is not None:
                 known = True
                 if isinstance(value, dict) and field in ("arguments", "input"):
-                    self.raw(_json(value))
+                    self.raw(_json(self.filled(value)))
                 else:
                     self.content(value, depth + 1)
         if not known:
-            self.raw(_json(item))
+            self.raw(_json(self.filled(item)))
 
     def _add_media(self, kind: str, item: dict[str, object]) -> None:
-        digest = _digest(item)
+        digest = _digest(item, self._texts)
         self._media.append(Media(kind, int.from_bytes(digest[:8], "big")))
         self.raw(digest * (MEDIA_BYTES // len(digest)) if len(self._media) <= _PADDED else digest)
 
@@ -313,7 +345,7 @@ def _media_kind(item: dict[str, object], kind: object) -> str:
     return ""
 
 
-def _digest(item: dict[str, object]) -> bytes:
+def _digest(item: dict[str, object], texts: LongTexts | None) -> bytes:
     """16 bytes of all texts and numbers in a part, however they are nested; a megabyte of base64 costs one pass."""
     hasher = xxhash.xxh3_128()
     left: list[object] = [item]
@@ -322,7 +354,10 @@ def _digest(item: dict[str, object]) -> bytes:
         value = left.pop()
         read += 1
         if isinstance(value, str):
-            hasher.update(value.encode("utf-8", "surrogatepass"))
+            if texts is not None and value.startswith(MARK):
+                hasher.update(texts.span(value).view())
+            else:
+                hasher.update(value.encode("utf-8", "surrogatepass"))
             hasher.update(b"\x00")
         elif isinstance(value, dict):
             left.extend([each for key, each in value.items() if key != "cache_control"])

@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from extproc.document import Document
 from extproc.domain import InferenceRequest, RequestHead
 from extproc.errors import BodyTooLarge, InvalidBody, InvalidModel, Overloaded
 from extproc.media import has_controls, is_json, media_type
@@ -213,7 +214,7 @@ def _json(head: RequestHead, path: str, body: bytes, kind: bytes, complete: bool
             raise InvalidBody("request body is JSON with more than 1024 levels of nesting") from error
         # orjson's message quotes nothing of the body.
         raise InvalidBody(f"request body is not valid JSON: {error.msg} at byte {_byte(body, error)}") from error
-    if not isinstance(payload, dict):
+    if not isinstance(payload, (dict, Document)):
         if payload is None or not declared or options.invalid_json_passes:
             return InferenceRequest(head, path, body_bytes=len(body))
         raise InvalidBody(f"request body must be a JSON object, not {_kind_of(payload)}")

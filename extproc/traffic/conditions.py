@@ -10,6 +10,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from extproc import names
+from extproc.document import as_dict
 from extproc.domain import InferenceRequest
 from extproc.expressions import Expression
 from extproc.traffic.hashing import Hashed
@@ -322,7 +323,7 @@ class ExpressionHolds(Condition):
             "headers": headers,
             "path": request.path,
             "model": asking.model,
-            "body": request.payload,
+            "body": as_dict(request.payload) if "body" in named else None,
             "subject": asking.subject,
             "groups": asking.groups,
         }

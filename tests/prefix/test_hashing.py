@@ -8,6 +8,7 @@ import hypothesis.strategies as st
 import xxhash
 from hypothesis import given
 
+from extproc.document import Span
 from extproc.prefix.hashing import HASH_BYTES, block_bytes_of, chain, chain_of, seed_of
 
 
@@ -130,7 +131,10 @@ def test_a_prompt_in_pieces_has_the_chain_of_the_whole(sizes: list[int], long: i
     draw = random.Random(sum(sizes) + long)
     sizes.insert(at, long)
     pieces = [draw.randbytes(size) for size in sizes]
-    assert chain_of(pieces, 5, block, most) == chain(b"".join(pieces), 5, block, most)
+    expected = chain(b"".join(pieces), 5, block, most)
+    assert chain_of(pieces, 5, block, most) == expected
+    spans = [Span(b"before" + piece + b"behind", 6, 6 + len(piece)) if draw.random() < 0.7 else piece for piece in pieces]
+    assert chain_of(spans, 5, block, most) == expected
 
 
 def test_a_prompt_of_no_pieces_has_no_blocks() -> None:

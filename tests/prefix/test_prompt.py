@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import random
 from typing import Any
 
 import hypothesis.strategies as st
@@ -10,8 +12,11 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from extproc.document import Document, Span, as_dict
 from extproc.prefix import prompt as module
 from extproc.prefix.prompt import MEDIA_BYTES, MOST_PROMPTS, Prompt, prompts_of, salt_of
+from extproc.request.long_texts import loads
+from tests.fakes.documents import cut_out
 
 ANSWER = {"role": "assistant", "content": "yes"}
 
@@ -207,6 +212,36 @@ def test_nothing_is_raised(payload: dict[str, Any], most: int) -> None:
         assert prompt.length_bytes >= len(prompt.data)
         assert prompt.tokens >= 0
     assert prompts_of(payload, most_bytes=most) == prompts_of(payload, most_bytes=most)
+
+
+@given(
+    payload=st.dictionaries(st.sampled_from(TOP), anything, max_size=4), most=st.integers(0, 300), seed=st.integers(0, 2**32)
+)
+def test_texts_that_stay_in_the_body(payload: dict[str, Any], most: int, seed: int) -> None:
+    """Whichever texts they are, prompts and salt are the same, and so are all fields, before and after."""
+    for first in (prompts_of, salt_of, dict):
+        document = cut_out(copy.deepcopy(payload), random.Random(seed))
+        first(document)
+        assert [seen(each) for each in prompts_of(document, most_bytes=most)] == [
+            seen(each) for each in prompts_of(payload, most_bytes=most)
+        ]
+        assert salt_of(document) == salt_of(payload)
+        assert repr(as_dict(document)) == repr(payload)
+
+
+def seen(prompt: Prompt) -> Prompt:
+    return prompt._replace(pieces=(prompt.data,))
+
+
+def test_a_long_text_is_not_copied() -> None:
+    body = b'{"messages":[{"role":"user","content":"%b"}]}' % (b"word " * 20_000)
+    payload = loads(body)
+    assert isinstance(payload, Document)
+    (prompt,) = prompts_of(payload)
+    span = prompt.pieces[-1]
+    assert isinstance(span, Span)
+    assert span.data is body
+    assert prompt.data == only(orjson.loads(body)).data
 
 
 def test_a_number_that_python_will_not_write() -> None:

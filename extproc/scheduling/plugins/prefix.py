@@ -81,7 +81,7 @@ class ApproximatePrefixes:
         for each in prompt.prompts:
             size = block_bytes_of(block_tokens, each.bytes_per_token)
             if each.length_bytes < APART_BYTES:
-                made = chain(b"".join(each.pieces), seed, size, most)
+                made = chain(each.data, seed, size, most)
             else:
                 made = chain_of(each.pieces, seed, size, most)
             if made:

@@ -6,6 +6,7 @@ from typing import Final
 
 import orjson
 
+from extproc.document import Document, as_dict
 from extproc.request.long_texts import loads
 from tests.fuzz.source import Source
 from tests.fuzz.target import Target
@@ -21,7 +22,10 @@ _WORDS: Final = (
 
 def _outcome(body: bytes, long_bytes: int = 0) -> object:
     try:
-        return loads(body, long_bytes=long_bytes) if long_bytes else orjson.loads(body)
+        if not long_bytes:
+            return orjson.loads(body)
+        payload = loads(body, long_bytes=long_bytes)
+        return as_dict(payload) if isinstance(payload, Document) else payload
     except orjson.JSONDecodeError as error:
         return error.msg, error.pos
 
