@@ -23,9 +23,9 @@ import xxhash
 from extproc.prefix.hashing import HASH_BYTES
 
 MAGIC: Final = b"extprefx"
-VERSION: Final = 3
-"""Goes up when hashes are made in another way (2: those behind the first 64 blocks of a prompt, 3: these as well). One of
-another version is refused, and its blocks are learned anew as prompts come."""
+VERSION: Final = 4
+"""Goes up when hashes are made in another way (2: those behind the first 64 blocks of a prompt, 3: these as well, 4: by one sum
+of each block). One of another version is refused, and its blocks are learned anew as prompts come."""
 _HEAD: Final = struct.Struct("<8sIdH")
 _LENGTH: Final = struct.Struct("<H")
 _FACTS: Final = struct.Struct("<qdI")

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from librt.strings import BytesWriter, read_i64_be, read_i64_le, write_i64_le
+from librt.strings import BytesWriter, read_i64_le, write_i64_le
 
-from extproc.prefix.digests import FIRST, KEYS_KEPT, PLACE, SECOND, WORD_BYTES, keys_of
+from extproc.prefix.digests import DOWN, FIRST, KEYS_KEPT, PLACE, SECOND, WORD_BYTES, keys_of
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -22,9 +22,11 @@ COMPILED: Final = not __file__.endswith(".py")
 _NUMBERS: Final = b"".join([number.to_bytes(WORD_BYTES, "little") for number in (PLACE, FIRST, SECOND)])
 """As bytes, as a constant beyond 62 bits is an object of Python that is looked at each time."""
 _LOW: Final[i64] = 0xFFFFFFFF
+_DOWN: Final[i64] = DOWN
+_BELOW: Final[i64] = 0x7FFFFFFFF
+"""What is left of a word that was shifted by that."""
 
 _keys: Final[dict[int, bytes]] = {}
-"""k and k′ of each word, one after the other."""
 
 
 def running(data: bytes, begin: int, blocks: int, block_bytes: int, before: bytes, place: int) -> bytes:
@@ -33,8 +35,7 @@ def running(data: bytes, begin: int, blocks: int, block_bytes: int, before: byte
     if keys is None:
         if len(_keys) >= KEYS_KEPT:
             _keys.clear()
-        pairs = zip(*keys_of(block_bytes), strict=True)
-        keys = _keys[block_bytes] = b"".join([key.to_bytes(WORD_BYTES, "little") for pair in pairs for key in pair])
+        keys = _keys[block_bytes] = b"".join([key.to_bytes(WORD_BYTES, "little") for key in keys_of(block_bytes)])
     return _hashes(data, begin, blocks, block_bytes, keys, before, place)
 
 
@@ -55,52 +56,51 @@ def _hashes(data: bytes, begin: i64, blocks: i64, size: i64, keys: bytes, before
         a3: i64 = a2 + step
         a4: i64 = a3 + step
         place = a4 + step
-        b1: i64 = 0
-        b2: i64 = 0
-        b3: i64 = 0
-        b4: i64 = 0
         word: i64 = 0
-        at2: i64 = at + size
+        at1: i64 = at
+        at2: i64 = at1 + size
         at3: i64 = at2 + size
         at4: i64 = at3 + size
+        at = at4 + size
         while word < size:
-            key: i64 = read_i64_le(keys, word + word)
-            reverse: i64 = read_i64_le(keys, word + word + 8)
-            a1 += read_i64_le(data, at + word) * key
-            b1 += read_i64_be(data, at + word) * reverse
-            a2 += read_i64_le(data, at2 + word) * key
-            b2 += read_i64_be(data, at2 + word) * reverse
-            a3 += read_i64_le(data, at3 + word) * key
-            b3 += read_i64_be(data, at3 + word) * reverse
-            a4 += read_i64_le(data, at4 + word) * key
-            b4 += read_i64_be(data, at4 + word) * reverse
+            key: i64 = read_i64_le(keys, word)
+            w1: i64 = read_i64_le(data, at1)
+            a1 += (w1 ^ ((w1 >> _DOWN) & _BELOW)) * key
+            w2: i64 = read_i64_le(data, at2)
+            a2 += (w2 ^ ((w2 >> _DOWN) & _BELOW)) * key
+            w3: i64 = read_i64_le(data, at3)
+            a3 += (w3 ^ ((w3 >> _DOWN) & _BELOW)) * key
+            w4: i64 = read_i64_le(data, at4)
+            a4 += (w4 ^ ((w4 >> _DOWN) & _BELOW)) * key
             word += 8
-        hashed += _digest(a1, b1, inner, outer)
+            at1 += 8
+            at2 += 8
+            at3 += 8
+            at4 += 8
+        hashed += _digest(a1, inner, outer)
         write_i64_le(out, hashed)
-        hashed += _digest(a2, b2, inner, outer)
+        hashed += _digest(a2, inner, outer)
         write_i64_le(out, hashed)
-        hashed += _digest(a3, b3, inner, outer)
+        hashed += _digest(a3, inner, outer)
         write_i64_le(out, hashed)
-        hashed += _digest(a4, b4, inner, outer)
+        hashed += _digest(a4, inner, outer)
         write_i64_le(out, hashed)
-        at += four
     while at < last:
         a1 = place
-        b1 = 0
         word = 0
         while word < size:
-            a1 += read_i64_le(data, at + word) * read_i64_le(keys, word + word)
-            b1 += read_i64_be(data, at + word) * read_i64_le(keys, word + word + 8)
+            w1 = read_i64_le(data, at)
+            a1 += (w1 ^ ((w1 >> _DOWN) & _BELOW)) * read_i64_le(keys, word)
             word += 8
-        hashed += _digest(a1, b1, inner, outer)
+            at += 8
+        hashed += _digest(a1, inner, outer)
         write_i64_le(out, hashed)
         place += step
-        at += size
     return out.getvalue()
 
 
-def _digest(a: i64, b: i64, inner: i64, outer: i64) -> i64:
-    """S(F(a) + b), `a` with the place in it, f and s."""
-    mixed: i64 = (a ^ ((a >> 32) & _LOW)) * inner + b
+def _digest(a: i64, inner: i64, outer: i64) -> i64:
+    """S(F(a)), f and s."""
+    mixed: i64 = (a ^ ((a >> 32) & _LOW)) * inner
     mixed = (mixed ^ ((mixed >> 32) & _LOW)) * outer
     return mixed ^ ((mixed >> 32) & _LOW)

@@ -66,7 +66,7 @@ def test_the_values_stay() -> None:
     assert seed_of("m", "a", "s") == 10845910234451302475
     data = bytes(range(250)) * 2
     first = chain(data[:256], 1, 256, 9)
-    assert first.hex() == "f1ab1e91a642c5ce"
+    assert first.hex() == "ee51d4e180b433b2"
     assert chain(data, 1, 256, 9) == first + xxhash.xxh3_64_digest(first + data[256:])
     assert chain(data[:9], 1, 256, 9) == xxhash.xxh3_64_digest((1).to_bytes(8, "little") + data[:9])
     assert chain(data, 1, 255, 9) == xxhash.xxh3_64_digest(data[:255], 1) + xxhash.xxh3_64_digest(data, 1)

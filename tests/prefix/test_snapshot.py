@@ -114,7 +114,7 @@ def test_one_of_another_kind_or_too_old(label: str, now_s: float, said: str) -> 
 def test_another_version() -> None:
     data = bytearray(written(PrefixIndex()))
     data[8] = 9
-    with pytest.raises(SnapshotError, match="snapshot has version 9, expected 3"):
+    with pytest.raises(SnapshotError, match="snapshot has version 9, expected 4"):
         read(bytes(data))
 
 
