@@ -37,7 +37,8 @@ _SHAPES: Mapping[str, Shape] = {
     "1 MB": Shape(200),
 }
 
-_OBSERVED: Final = {("default picker", "400 KB, 4 at a time")}
+_LEAST: Final = "reading and writing alone"
+_OBSERVED: Final = {("default picker", "400 KB, 4 at a time"), (_LEAST, "400 KB, 4 at a time")}
 """Measured without a bar."""
 
 BUDGETS: Mapping[tuple[str, str], float] = {
@@ -74,6 +75,7 @@ def all_servers() -> Iterator[dict[str, Server]]:
         running = {
             "floor": stack.enter_context(server("tests.bench.floor")),
             "lean floor": stack.enter_context(server("tests.bench.floor", "--lean")),
+            _LEAST: stack.enter_context(server("tests.bench.least")),
         }
         for transport, suffix in (("h2", ""), ("grpcio", " on grpcio")):
             flags = (*PLAIN, "--transport", transport)
