@@ -5,14 +5,15 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from extproc.protocol import Pieces
 from extproc.transport.h2.grpc import CallFault, Code, Messages, whole
 from tests.fuzz.source import Source
 from tests.fuzz.target import Target
 
 _MARKS: Final[set[str]] = set()
-_LIMITS: Final = (64, 0, 5, 5000)
-_PATTERN: Final = bytes(range(256)) * 20
-_SIZES: Final = (0, 1, 4, 5, 6, 63, 64, 65, 300, 1023, 1024, 1025, 4999, 5000, 5001)
+_LIMITS: Final = (64, 0, 5, 5000, 70_000)
+_PATTERN: Final = bytes(range(256)) * 300
+_SIZES: Final = (0, 1, 4, 5, 6, 63, 64, 65, 300, 1023, 1024, 1025, 4999, 5000, 5001, 32_763, 70_000)
 
 
 def _wire(source: Source) -> bytes:
@@ -47,9 +48,8 @@ def _reference(wire: bytes, most: int) -> tuple[list[bytes], Code | None, bytes]
     return found, None, wire
 
 
-def _kept(messages: Messages) -> tuple[int, int, int]:
+def _kept(parts: Pieces | list[bytes | bytearray | memoryview]) -> tuple[int, int, int]:
     """Of what is carried over: its bytes, its pieces, and the memory that they keep alive."""
-    parts = messages._parts
     reads = {id(part.obj): len(bytes(part.obj)) for part in parts if isinstance(part, memoryview)}
     alive = sum(reads.values()) + sum(len(part) for part in parts if not isinstance(part, memoryview))
     return sum(map(len, parts)), len(parts), alive
@@ -67,6 +67,7 @@ def run(fuzzed: bytes) -> None:
     messages: Messages | None = None
     found: list[bytes] = []
     fault: CallFault | None = None
+    stay: Pieces = []
     try:
         for piece in pieces:
             # As a transport has it: a piece of something larger that was read from the socket.
@@ -74,7 +75,14 @@ def run(fuzzed: bytes) -> None:
             # As a call does it: no Messages while frames hold whole messages.
             if messages is not None:
                 if not messages.goes_on(data, len(data)):
-                    found += [each if isinstance(each, bytes) else messages.joined(each) for each in messages.feed(data, most)]
+                    for each in messages.feed(data, most):
+                        if isinstance(each, bytes):
+                            found.append(each)
+                        elif messages.may_stay(_kept([*messages._parts, *stay, *each])[0]):
+                            found.append(b"".join(each))
+                            stay += each
+                        else:
+                            found.append(messages.joined(each))
             else:
                 begun, end = whole(data, most)
                 found += begun
@@ -84,11 +92,16 @@ def run(fuzzed: bytes) -> None:
                 messages.begin(data[end:], most)
             if messages.fault is not None:
                 break
-            messages.settle(_kept(messages)[0])
-            size, parts, alive = _kept(messages)
+            if stay and cuts.chance(4):
+                stay = []
+                messages.answered()
+            held = _kept([*messages._parts, *stay])[0]
+            messages.settle(held)
+            size, parts, _ = _kept(messages._parts)
             assert size <= most + 5 + len(piece)
             assert parts <= 2 + size // 512
-            assert alive <= 2 * size, f"{alive} bytes are kept alive for {size}"
+            alive = _kept([*messages._parts, *stay])[2]
+            assert alive <= 2 * held, f"{alive} bytes are kept alive for {held}"
         fault = None if messages is None else messages.fault
     except CallFault as raised:
         fault = raised
@@ -96,9 +109,9 @@ def run(fuzzed: bytes) -> None:
     assert (None if fault is None else fault.code) is refusal
     if refusal is None:
         assert (messages is None or messages.empty) == (not rest)
-        assert messages is None or _kept(messages)[0] == len(rest)
+        assert messages is None or _kept(messages._parts)[0] == len(rest)
     _MARKS.add(f"{refusal} {len(expected) > 0} {len(rest) > 0} most={most} views={as_views}")
-    _MARKS.add(f"{len(found)} messages")
+    _MARKS.add(f"{len(found)} messages{' in pieces' if stay else ''}")
 
 
 TARGET: Final = Target(
