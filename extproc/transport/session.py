@@ -33,6 +33,7 @@ from extproc.protocol import (
     ReplyRequestHeaders,
     ReplyResponseHeaders,
     ReplyTrailers,
+    RequestBody,
     Silence,
     StreamLimits,
     TellNumbers,
@@ -138,20 +139,21 @@ class Session:
         if self._held is not None:
             held, self._held = self._held, None
             self._perform(stream.receive(codec.decode(held)), out)
-        event = codec.decode(raw)
-        if (stream.held_bytes + len(raw) > self._large or self._late is not None) and self._comes_late(event):
-            return out
-        return self._perform(stream.receive(event), out)
+        return self._take(codec.decode(raw), len(raw), out)
 
-    def receive_pieces(self, pieces: Pieces) -> list[Message]:
-        """`receive` of a large message as it came, in pieces: those of a body are not joined before all of it is."""
-        event = None if self._waits or self._held is not None else codec.decode_pieces(pieces)
-        if event is None:
-            return self.receive(b"".join(pieces))
-        stream = self._stream
-        if (stream.held_bytes + event.size > self._large or self._late is not None) and self._comes_late(event):
-            return []
-        return self._perform(stream.receive(event), [])
+    def body_in(self, pieces: Pieces) -> RequestBody | None:
+        """What a large message says that came in pieces, for `receive_body`; None when they have to be joined for `receive`."""
+        return None if self._waits or self._held is not None else codec.decode_pieces(pieces)
+
+    def receive_body(self, event: RequestBody) -> list[Message]:
+        """As `receive`, of a message that was read in pieces: those of a body are not joined before all of it is."""
+        return self._take(event, event.size, [])
+
+    def _take(self, event: Event, size: int, out: list[Message]) -> list[Message]:
+        """What a message of about `size` bytes says: now, or when a large decision before it has had its turn."""
+        if (self._stream.held_bytes + size > self._large or self._late is not None) and self._comes_late(event):
+            return out
+        return self._perform(self._stream.receive(event), out)
 
     def _comes_late(self, event: Event) -> bool:
         """Whether this waits: it asks for a decision on a large body, which has its turn, or comes behind one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from extproc.errors import ProtocolError
@@ -140,21 +140,19 @@ class ProcessCall(Call):
         try:
             session, outbox = self.session, connection.outbox
             most = calls.services.max_message_bytes
+            came: Sequence[bytes | Pieces]
             if messages is not None:
-                for message in messages.feed(data, most):
-                    for answer in self._receive(message, messages):
-                        answered = True
-                        outbox.message(stream, answer)
+                came = messages.feed(data, most)
             else:
                 # Usually whole messages, and nothing is to be kept.
-                raws, end = whole(data, most)
+                came, end = whole(data, most)
                 if end < size:
                     messages = self.messages = Messages()
                     messages.begin(data[end:], most)
-                for raw in raws:
-                    for answer in session.receive(raw):
-                        answered = True
-                        outbox.message(stream, answer)
+            for message in came:
+                for answer in session.receive(message) if isinstance(message, bytes) else self._receive_pieces(message):
+                    answered = True
+                    outbox.message(stream, answer)
             if messages is not None and messages.unsettled:
                 calls.unsettled[self] = None
             if messages is not None and messages.fault is not None:
@@ -177,13 +175,15 @@ class ProcessCall(Call):
             _log.exception("stream ended: a fault of ours", session=repr(self.session))
             self.finish(Code.INTERNAL, "internal error")
 
-    def _receive(self, message: bytes | Pieces, messages: Messages) -> list[Message]:
-        """The answers to a message; one in pieces is read as those while that keeps little else in memory."""
-        if isinstance(message, bytes):
-            return self.session.receive(message)
-        if messages.may_stay(self.stream.held):
-            return self.session.receive_pieces(message)
-        return self.session.receive(messages.joined(message))
+    def _receive_pieces(self, message: Pieces) -> list[Message]:
+        """The answers to a message that came in pieces, which stay as they are while that keeps little else in memory."""
+        messages = self.messages
+        assert messages is not None
+        session = self.session
+        body = session.body_in(message)
+        if body is not None and messages.may_stay(self.stream.held):
+            return session.receive_body(body)
+        return session.receive(messages.joined(message))
 
     def settle(self) -> None:
         """A read is over of which messages were kept."""

@@ -174,17 +174,13 @@ class Messages:
         """The message that has begun, with its `rest` from `data`; without its prefix."""
         last = data if rest == len(data) else memoryview(data)[:rest]
         parts, first = self._parts, memoryview(self._parts[0])[5:]
-        message: bytes | Pieces
         if self._need >= _LARGE and len(parts) * _PIECE <= self._need:
             self._add(last)
-            pieces: Pieces = [part if not isinstance(part, bytearray) else memoryview(part) for part in parts]
-            pieces[0] = first
-            message = pieces
             self._begin_anew()
-        else:
-            message = b"".join([first, *parts[1:], last])  # once: to cut the prefix off is a copy, too
-            self._begin_anew()
-            self._forget_views()
+            return [first, *[memoryview(part) for part in parts[1:]]]
+        message = b"".join([first, *parts[1:], last])  # once: to cut the prefix off is a copy, too
+        self._begin_anew()
+        self._forget_views()
         return message
 
     def _begin_anew(self) -> None:
