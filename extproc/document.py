@@ -7,7 +7,7 @@ text is (`prefix.prompt`, which hashes it) asks for `fields`, and finds the mark
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 MARK: Final = "\x7f"
@@ -34,6 +34,10 @@ class Span:
     def __hash__(self) -> int:
         return hash(self.view())
 
+    def upto(self, size: int) -> Span:
+        """Its first bytes."""
+        return Span(self.data, self.begin, self.begin + size)
+
     def view(self) -> memoryview:
         """Itself, as what takes bytes takes it."""
         return memoryview(self.data)[self.begin : self.end]
@@ -58,39 +62,28 @@ class LongTexts:
 
     def filled(self, value: object) -> object:
         """The value with its texts in place of their marks. What holds them is changed; all of it is looked through."""
-        if isinstance(value, str):
-            return str(self.span(value).view(), "ascii") if value.startswith(MARK) else value
-        holders: list[Any] = [value]
-        while holders:
-            holder = holders.pop()
-            for place, held in _places(holder):
-                if isinstance(held, str):
-                    if held.startswith(MARK):
-                        holder[place] = self.filled(held)
-                elif isinstance(held, (dict, list)):
-                    holders.append(held)
-        return value
+        around = [value]
+        for holder, place, mark in _marks(around):
+            holder[place] = str(self.span(mark).view(), "ascii")
+        return around[0]
 
 
 def marks_in(value: object) -> int:
     """How many there are, as values at any depth."""
-    if isinstance(value, str):
-        return int(value.startswith(MARK))
-    found = 0
-    holders: list[object] = [value]
+    return sum([1 for _ in _marks([value])])
+
+
+def _marks(value: list[object]) -> Iterator[tuple[Any, Any, str]]:
+    """What holds a mark, at which key or index, and the mark. It may be set to something else meanwhile."""
+    holders: list[Any] = [value]
     while holders:
-        for _, held in _places(holders.pop()):
+        holder = holders.pop()
+        for place, held in holder.items() if isinstance(holder, dict) else enumerate(holder):
             if isinstance(held, str):
-                found += held.startswith(MARK)
+                if held.startswith(MARK):
+                    yield holder, place, held
             elif isinstance(held, (dict, list)):
                 holders.append(held)
-    return found
-
-
-def _places(holder: object) -> Iterable[tuple[Any, object]]:
-    if isinstance(holder, dict):
-        return holder.items()
-    return enumerate(holder) if isinstance(holder, list) else ()
 
 
 class Document(Mapping[str, object]):
@@ -137,5 +130,6 @@ class Document(Mapping[str, object]):
 
 
 def as_dict(payload: Mapping[str, object] | None) -> Mapping[str, object] | None:
-    """A payload for whoever takes nothing else than a dict."""
+    """A payload for whoever takes nothing else than a dict. To ask whether it is a Document is for compiled code only: outside
+    of it any mapping is an instance of a compiled class that has an abstract base."""
     return payload.whole() if isinstance(payload, Document) else payload

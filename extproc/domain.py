@@ -227,8 +227,7 @@ class InferenceRequest(NamedTuple):
     model: str | None = None
     body_bytes: int = 0
     payload: Mapping[str, object] | None = None
-    """May hold NaN, and strings with half a surrogate pair, which only encode with `surrogatepass`. With long texts it may be a
-    `document.Document`, which reads like a dict."""
+    """May hold NaN, and half surrogate pairs, which encode with `surrogatepass`; of long texts maybe a `document.Document`."""
     unread: str | None = None
     """Why the body could not be read for a model although there is one, e.g. 'content-encoding gzip'."""
     empty_model: bool = False

@@ -82,7 +82,7 @@ def chain_of(pieces: Sequence[bytes | Span], seed: int, block_bytes: int, most: 
     end = begin + blocks * block_bytes
     found = [seed.to_bytes(HASH_BYTES, "little")]
     if place:
-        head = joined([*pieces[:longest], Span(span.data, span.begin, begin)])
+        head = joined([*pieces[:longest], span.upto(skipped)])
         found.append(_made(head, 0, place, block_bytes, found[0], 0))
     found.append(_made(span.data, begin, blocks, block_bytes, found[-1][-HASH_BYTES:], place))
     rest = joined([Span(span.data, end, span.end), *pieces[longest + 1 :]])

@@ -243,11 +243,13 @@ class _Writer:
         self._room, self._length = self.most_bytes, 0
         return written
 
-    def raw(self, piece: bytes) -> None:
+    def raw(self, piece: bytes | Span) -> None:
         size, room = len(piece), self._room
         self._length += size
         if room > 0:
-            self._pieces.append(piece if size <= room else piece[:room])
+            if size > room:
+                piece = piece[:room] if isinstance(piece, bytes) else piece.upto(room)
+            self._pieces.append(piece)
             self._room = room - size
 
     def filled(self, value: object) -> object:
@@ -260,18 +262,10 @@ class _Writer:
             return self._texts.span(text).view()[: len(words)] == words.encode()
         return text.startswith(words)
 
-    def _span(self, span: Span) -> None:
-        """As `raw`, of bytes that stay where they are."""
-        size, room = len(span), self._room
-        self._length += size
-        if room > 0:
-            self._pieces.append(span if size <= room else Span(span.data, span.begin, span.begin + room))
-            self._room = room - size
-
     def text(self, text: str) -> None:
         """What is beyond the bound is not made into bytes; a character counts as one there."""
         if self._texts is not None and text.startswith(MARK):
-            self._span(self._texts.span(text))
+            self.raw(self._texts.span(text))
             return
         room = self._room
         if len(text) <= room:
@@ -297,9 +291,7 @@ class _Writer:
 
     def _item(self, item: dict[str, object], depth: int) -> None:
         self._items_left -= 1
-        role, kind = item.get("role"), item.get("type")
-        if self._texts is not None:
-            role, kind = self.filled(role), self.filled(kind)
+        role, kind = self.filled(item.get("role")), self.filled(item.get("type"))
         if role is None:
             media = _media_kind(item, kind)
             if media:

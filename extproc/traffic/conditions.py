@@ -323,10 +323,11 @@ class ExpressionHolds(Condition):
             "headers": headers,
             "path": request.path,
             "model": asking.model,
-            "body": as_dict(request.payload) if "body" in named else None,
             "subject": asking.subject,
             "groups": asking.groups,
         }
+        if "body" in named:
+            values["body"] = as_dict(request.payload)
         if "method" in named:
             values["method"] = request.head.text(":method")
         if "region" in named:

@@ -12,26 +12,21 @@ import asyncio
 import json
 import struct
 import sys
+from collections.abc import Callable
 from typing import Final, cast
 
-import hpack
 import uvloop
 
 from extproc.transport.h2 import frames as f
+from extproc.transport.h2.grpc import OK_TRAILERS
+from extproc.transport.h2.headers import encode
 
 _WINDOW: Final = 2**24
 _CONTINUE_HEADERS: Final = b"\x0a\0"
 _CONTINUE_RESPONSE: Final = b"\x12\0"
 
 
-def _encoder() -> hpack.Encoder:
-    encoder = hpack.Encoder()
-    encoder.header_table_size = 0
-    return encoder
-
-
-_HEADERS: Final = _encoder().encode([(":status", "200"), ("content-type", "application/grpc")])
-_TRAILERS: Final = _encoder().encode([("grpc-status", "0")])
+HEADERS_BLOCK: Final = encode([(":status", "200"), ("content-type", "application/grpc")])
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -87,7 +82,7 @@ class Bare(asyncio.Protocol):
                 self._on_data(stream, flags, data[at + 9 : end], out)
             elif kind == 1:
                 self._bodies[stream] = b""
-                out.append(_frame(1, f.END_HEADERS, stream, _HEADERS))
+                out.append(_frame(1, f.END_HEADERS, stream, HEADERS_BLOCK))
             elif kind == 3:
                 self._bodies.pop(stream, None)
             elif kind == 4 and not flags:
@@ -116,17 +111,17 @@ class Bare(asyncio.Protocol):
             at = end
         self._bodies[stream] = data[at:]
         if flags & 1:
-            out.append(_frame(1, f.END_HEADERS | f.END_STREAM, stream, _TRAILERS))
+            out.append(_frame(1, f.END_HEADERS | f.END_STREAM, stream, OK_TRAILERS))
             del self._bodies[stream]
 
 
-async def main() -> None:
-    """Serve until killed; the port goes to standard error as our servers' does."""
-    listening = await asyncio.get_running_loop().create_server(Bare, "127.0.0.1", 0)
+async def serve(protocol: Callable[[], asyncio.Protocol]) -> None:
+    """Until killed; the port goes to standard error as our servers' does."""
+    listening = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
     print(json.dumps({"msg": "started", "grpc": port}), file=sys.stderr, flush=True)
     await listening.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    uvloop.run(serve(Bare))

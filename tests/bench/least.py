@@ -9,27 +9,16 @@ What is above it is what a server does with a body: find its messages, put them 
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from typing import Final, cast
 
-import hpack
 import uvloop
 
 from extproc.transport.h2 import frames as f
+from extproc.transport.h2.grpc import OK_TRAILERS
+from tests.bench.bare import HEADERS_BLOCK, serve
 
 _WINDOW: Final = 2**24
 _FRAME: Final = bytes(f.MAX_FRAME_BYTES)
-
-
-def _block(*fields: tuple[str, str]) -> bytes:
-    encoder = hpack.Encoder()
-    encoder.header_table_size = 0
-    return encoder.encode(fields)
-
-
-_HEADERS: Final = _block((":status", "200"), ("content-type", "application/grpc"))
-_TRAILERS: Final = _block(("grpc-status", "0"))
 
 
 class Least(asyncio.Protocol):
@@ -79,21 +68,13 @@ class Least(asyncio.Protocol):
         return at + there
 
     def _answer(self, stream: int, out: list[bytes]) -> None:
-        out.append(f.frame(f.Kind.HEADERS, f.END_HEADERS, stream, _HEADERS))
+        out.append(f.frame(f.Kind.HEADERS, f.END_HEADERS, stream, HEADERS_BLOCK))
         for left in range(self._came, 0, -len(_FRAME)):
             payload = _FRAME[:left]
             out += (f.pack_head(len(payload) >> 8, len(payload) & 255, f.Kind.DATA, 0, stream), payload)
-        out.append(f.frame(f.Kind.HEADERS, f.END_HEADERS | f.END_STREAM, stream, _TRAILERS))
+        out.append(f.frame(f.Kind.HEADERS, f.END_HEADERS | f.END_STREAM, stream, OK_TRAILERS))
         self._came = 0
 
 
-async def main() -> None:
-    """Serve until killed; the port goes to standard error as our servers' does."""
-    listening = await asyncio.get_running_loop().create_server(Least, "127.0.0.1", 0)
-    port = listening.sockets[0].getsockname()[1]
-    print(json.dumps({"msg": "started", "grpc": port}), file=sys.stderr, flush=True)
-    await listening.serve_forever()
-
-
 if __name__ == "__main__":
-    uvloop.run(main())
+    uvloop.run(serve(Least))
